@@ -1,0 +1,90 @@
+# Every rule works in a virtual environment, and makes it first where there is none or where it is
+# older than pyproject.toml. That takes Python 3.11 or newer and make, and nothing else.
+#
+#   PYTHON   the interpreter to make it with; without one, the first on the PATH that will do
+#   VENV     the folder to make it in
+#   ARGS     more arguments for the tests or the benchmarks, as in: make test ARGS="-k heap -x"
+
+PYTHON ?=
+VENV := .venv
+ARGS :=
+
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
+PICTURE := mandelbrot.png
+BIN := $(VENV)/bin
+# One stamp stands for any Python, and one for the Python that was asked for.
+READY := $(VENV)/ready$(if $(PYTHON),-$(subst /,-,$(PYTHON)))
+BENCH_READY := $(VENV)/bench-ready
+# Rooms that hold no module yet are left out, since mypy refuses them.
+TYPED := $(foreach room,asynqueue mcmandelbrot tests benchmarks examples,\
+	$(if $(wildcard $(room)/*.py $(room)/*/*.py),$(room)))
+
+# What the caller's shell may hold that would change what runs here, or where pip puts it.
+unexport VIRTUAL_ENV CONDA_PREFIX __PYVENV_LAUNCHER__
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTECODE
+unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
+
+.DEFAULT_GOAL := help
+.PHONY: help mandelbrot test check storm bench clean
+
+help: ## say what the rules are
+	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1:\2/p' Makefile | while IFS=: read -r rule what; do \
+		printf '  %-12s %s\n' "$$rule" "$$what"; done
+
+mandelbrot: $(READY) ## render the Mandelbrot set on all cores, into mandelbrot.png
+	@$(BIN)/mcm 1000 -0.63 0 1.4 1.2 -o $(PICTURE)
+	@echo "The picture is $(CURDIR)/$(PICTURE)"
+
+test: $(READY) ## run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest --quiet tests/docs/test_readme.py
+	$(BIN)/towncrier build --draft >/dev/null
+
+storm: $(READY) ## run the tests that take long or load the machine
+	$(BIN)/python -m pytest -m slow --timeout=600 $(ARGS)
+
+bench: $(BENCH_READY) ## measure against the peers, and print the ratios
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what these rules and their tools made
+	rm -rf .venv .venv-second $(PICTURE) build dist *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A name on the PATH proves nothing, since version managers leave names there that only fail: so
+# each is run.
+$(READY): pyproject.toml setup.py
+	@python=; bare=; \
+	for name in $(or $(PYTHON),$(PYTHONS)); do \
+		"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+		"$$name" -c 'import ensurepip, venv' >/dev/null 2>&1 && { python=$$name; break; }; \
+		bare=$${bare:-$$name}; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$bare" ]; then \
+		echo "$$bare cannot make a virtual environment: it lacks the module venv or ensurepip." >&2; \
+		echo "On Debian and Ubuntu: apt install python3-venv. Or name another: make PYTHON=..." >&2; \
+		exit 1; \
+	elif [ -z "$$python" ]; then \
+		echo "No Python 3.11 or newer runs here (tried: $(or $(PYTHON),$(PYTHONS)))." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; \
+		exit 1; \
+	elif [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
+		echo "$(VENV) exists and is no virtual environment." >&2; \
+		echo "Remove it, or name another: make VENV=..." >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" -V), which may take a minute"; \
+	"$$python" -m venv --clear "$(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev,mcm]'
+	@touch $(VENV)/ready $@
+
+$(BENCH_READY): $(READY)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev,mcm,bench]'
+	@touch $@

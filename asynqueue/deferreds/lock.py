@@ -1,0 +1,306 @@
+"""
+Taking turns: a lock to wait for, which shuts things down when it stops.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Mapping
+from enum import Enum, auto
+from functools import partial
+from types import TracebackType
+from typing import Final
+
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    inlineCallbacks,
+    maybeDeferred,
+    succeed,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+class _State(Enum):
+    FREE = auto()
+    HELD = auto()
+    DRAINING = auto()
+    """Held, and to be stopped once those who already wait have had their turns."""
+    DRAINED = auto()
+    """As C{DRAINING}, but between two turns or after the last."""
+    CLOSING = auto()
+    """The stoppers run. Nobody is locked out any more."""
+    STOPPED = auto()
+
+
+_MOVES: Final[Mapping[str, Mapping[_State, _State]]] = {
+    "take": {
+        _State.FREE: _State.HELD,
+        _State.DRAINED: _State.DRAINING,
+    },
+    "release": {
+        _State.HELD: _State.FREE,
+        _State.DRAINING: _State.DRAINED,
+        # What was taken when there was no lock any more needs no giving back.
+        _State.CLOSING: _State.CLOSING,
+        _State.STOPPED: _State.STOPPED,
+    },
+    "stop": {
+        _State.FREE: _State.DRAINED,
+        _State.HELD: _State.DRAINING,
+        _State.DRAINING: _State.DRAINING,
+        _State.DRAINED: _State.DRAINED,
+        _State.CLOSING: _State.CLOSING,
+        _State.STOPPED: _State.STOPPED,
+    },
+    "close": {_State.DRAINED: _State.CLOSING},
+    "finish": {_State.CLOSING: _State.STOPPED},
+}
+
+
+class DeferredLock:
+    """
+    I am held by one at a time; the others wait for their turns with Deferreds. I can be stopped::
+
+               take               stop
+        FREE --------> HELD ----------------> DRAINING
+          |  <--------                        |      ^
+          |   release                 release |      | take
+          |                                   v      |
+          +----------------stop-------------> DRAINED --close--> CLOSING --finish--> STOPPED
+
+    Once the stoppers run (C{CLOSING}) and ever after (C{STOPPED}) I lock nobody out: each
+    L{acquire} fires at once and L{release} has no effect. So what a stopper does may ask for the
+    lock, too.
+
+    I do not know who holds me. It is for the one whose L{acquire} has fired to call L{release},
+    once; L{context} sees to that.
+    """
+
+    _log = Logger()
+
+    def __init__(self, allowZombies: bool = False) -> None:
+        """
+        @param allowZombies: without effect, as it was in AsynQueue 0.9.
+        """
+        self._state = _State.FREE
+        self._vips: _Line = OrderedDict()
+        self._regulars: _Line = OrderedDict()
+        self._latecomers: _Line = OrderedDict()
+        self._isPassing = False
+        self._stoppers: deque[Callable[[], object]] = deque()
+        self._stops: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        waiting = len(self._vips) + len(self._regulars) + len(self._latecomers)
+        return f"<DeferredLock at {id(self):#x}, {self._state.name}, {waiting} waiting>"
+
+    def acquire(self, vip: bool = False) -> Deferred[DeferredLock]:
+        """
+        Ask for the lock.
+
+        Turns are given in the order of asking, but to all VIPs before any regular. Who asks after
+        L{stop} while others still have their turns waits until those are over.
+
+        @param vip: whether to wait among the VIPs.
+        @return: a Deferred that fires with me when I am held by the caller, at once if I am free
+            and nobody waits. Cancelling it while it waits leaves the line.
+        """
+        if self._state in (_State.CLOSING, _State.STOPPED):
+            return succeed(self)
+        if self._state is _State.FREE and not self._vips and not self._regulars:
+            self._move("take")
+            return succeed(self)
+        d: Deferred[DeferredLock] = Deferred(self._leave)
+        if self._state in (_State.DRAINING, _State.DRAINED):
+            self._latecomers[d] = None
+        elif vip:
+            self._vips[d] = None
+        else:
+            self._regulars[d] = None
+        return d
+
+    def release(self) -> None:
+        """
+        Give the lock back, which gives the next in line its turn.
+
+        @raise RuntimeError: if I am not held.
+        """
+        self._move("release")
+        self._passOn()
+
+    def acquireAndRelease(self, vip: bool = False) -> Deferred[None]:
+        """
+        Wait for a turn and give it up at once.
+
+        @param vip: whether to wait among the VIPs.
+        @return: a Deferred that fires with C{None} when that is done. Cancelling it while it waits
+            leaves the line.
+        """
+        return self.acquire(vip).addCallback(DeferredLock.release)
+
+    def context(self, vip: bool = False) -> _Turn:
+        """
+        Make a context manager that holds me for the length of its block and gives me back on every
+        way out.
+
+        In a function with C{inlineCallbacks}::
+
+            with lock.context() as d:
+                yield d
+                ...
+
+        In a coroutine::
+
+            async with lock.context():
+                ...
+
+        If the block is left before its turn has come, it leaves the line. L{release} must not be
+        called within the block.
+
+        @param vip: whether to wait among the VIPs.
+        @return: the context manager. It asks for the lock when its block is entered; C{with} gives
+            what L{acquire} gives, C{async with} gives me.
+        """
+        return _Turn(self, vip)
+
+    def addStopper(self, f: Callable[..., object], *args: object, **kw: object) -> None:
+        """
+        Add a call to be made when I am stopped.
+
+        @param f: the callable. If it returns a Deferred or a coroutine, that is waited for.
+        @param args: positional arguments for it.
+        @param kw: keyword arguments for it.
+        @raise RuntimeError: if I have stopped already, so that the call would never be made.
+        """
+        if self._state is _State.STOPPED:
+            raise RuntimeError(f"{self!r} has stopped and will never call the stopper {f!r}")
+        self._stoppers.append(partial(f, *args, **kw))
+
+    def stop(self) -> Deferred[None]:
+        """
+        Stop: wait until I am free and everyone who waits now has had a turn, then call the stoppers
+        one after the other, in the order of adding.
+
+        All stoppers are called, even if one fails. Asking me to stop again begins nothing new.
+
+        @return: a Deferred that fires with C{None} when I have stopped, or, if it is from the first
+            call of this method, with the first Failure of a stopper. Later Failures are logged.
+            Cancelling it only ends the waiting for it: the stopping goes on.
+        """
+        if self._state is _State.STOPPED:
+            return succeed(None)
+        self._move("stop")
+        d: Deferred[None] = Deferred(self._stops.remove)
+        self._stops.append(d)
+        self._passOn()
+        return d
+
+    def _move(self, event: str) -> None:
+        try:
+            self._state = _MOVES[event][self._state]
+        except KeyError:
+            raise RuntimeError(f"Cannot {event} {self!r}: it is {self._state.name}") from None
+
+    def _leave(self, d: Deferred[DeferredLock]) -> None:
+        for line in (self._vips, self._regulars, self._latecomers):
+            line.pop(d, None)
+
+    def _passOn(self) -> None:
+        """
+        Give turns for as long as I am free and someone waits.
+
+        A turn may be over before the Deferred's C{callback} has returned. It is this loop then,
+        rather than a recursion, that gives the next one, so that the line may be of any length.
+        """
+        if self._isPassing:
+            return
+        self._isPassing = True
+        try:
+            while self._state in _MOVES["take"] and (line := self._vips or self._regulars):
+                d, _ = line.popitem(last=False)
+                self._move("take")
+                d.callback(self)
+        finally:
+            self._isPassing = False
+        if self._state is _State.DRAINED:
+            self._close()
+
+    def _close(self) -> None:
+        self._move("close")
+        while self._latecomers:
+            d, _ = self._latecomers.popitem(last=False)
+            d.callback(self)
+        self._runStoppers()
+
+    @inlineCallbacks
+    def _runStoppers(self) -> Generator[Deferred[object], object, None]:
+        failures: list[Failure] = []
+        while self._stoppers:
+            yield maybeDeferred(self._stoppers.popleft()).addErrback(failures.append)
+        self._move("finish")
+        if failures and self._stops:
+            self._stops.pop(0).errback(failures.pop(0))
+        for failure in failures:
+            self._log.failure("A stopper of {lock} failed", failure, lock=self)
+        while self._stops:
+            self._stops.pop(0).callback(None)
+
+
+_Line = OrderedDict[Deferred[DeferredLock], None]
+"""Those who wait, in the order of asking."""
+
+
+class _Turn:
+    """
+    I hold a lock for the length of a block.
+    """
+
+    def __init__(self, lock: DeferredLock, vip: bool) -> None:
+        self._lock = lock
+        self._vip = vip
+        self._isHolding = False
+        self._d: Deferred[DeferredLock] | None = None
+
+    def __enter__(self) -> Deferred[DeferredLock]:
+        if self._d is not None:
+            raise RuntimeError(f"This context of {self._lock!r} is entered already; make another")
+        self._d = self._lock.acquire(self._vip).addCallback(self._begin)
+        return self._d
+
+    def __exit__(
+        self,
+        exceptionType: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    async def __aenter__(self) -> DeferredLock:
+        try:
+            return await self.__enter__()
+        except BaseException:
+            self._finish()
+            raise
+
+    async def __aexit__(
+        self,
+        exceptionType: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    def _begin(self, lock: DeferredLock) -> DeferredLock:
+        self._isHolding = True
+        return lock
+
+    def _finish(self) -> None:
+        d, self._d = self._d, None
+        if self._isHolding:
+            self._isHolding = False
+            self._lock.release()
+        elif d is not None:
+            d.addErrback(Failure.trap, CancelledError)
+            d.cancel()

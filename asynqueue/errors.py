@@ -1,0 +1,246 @@
+"""
+One exception tree, with one root: L{AsynQueueError}.
+
+Every error says what happened, to which task or worker, and what to do. This module imports nothing
+but the standard library, so that the far side of a worker can raise and pickle these errors
+cheaply.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import Any
+
+
+class AsynQueueError(Exception):
+    """
+    The root of every error that asynqueue raises on its own account.
+    """
+
+
+class StateError(AsynQueueError):
+    """
+    An event came that the object's state does not allow. The object is unchanged.
+    """
+
+    def __init__(self, subject: object, state: str, event: str) -> None:
+        super().__init__(subject, state, event)
+        self.subject = subject
+        self.state = state
+        self.event = event
+
+    def __str__(self) -> str:
+        return f"{self.subject} is {self.state}: '{self.event}' is not allowed now"
+
+
+# The queue
+# -----------------------------------------------------------------------------------------------
+
+
+class QueueStopped(AsynQueueError):
+    """
+    The queue is shutting down or has shut down: it takes no more calls, and a task that it could no
+    longer run fails with this error.
+    """
+
+
+QueueRunError = QueueStopped
+"""AsynQueue 0.9's name for L{QueueStopped}."""
+
+
+class ImplementationError(AsynQueueError):
+    """
+    An object does not provide the interface that it was given as.
+    """
+
+
+class InvariantError(ImplementationError):
+    """
+    A worker's attributes do not have the form that C{IWorker} demands.
+    """
+
+
+class NotReadyError(AsynQueueError):
+    """
+    You asked for the next thing before the last one was there.
+    """
+
+
+# Tasks --------------------------------------------------------------------------------------------
+# -------
+
+
+class TaskError(AsynQueueError):
+    """
+    One task failed for a reason that is not its function's own exception.
+    """
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """
+    A task ran for longer than its timeout, in seconds.
+    """
+
+
+class CallNotPicklable(TaskError):
+    """
+    A call cannot be sent to a universe, because its function or one of its arguments cannot be
+    pickled. No worker was used.
+    """
+
+
+class CallNotRebuilt(TaskError):
+    """
+    A call reached its universe, but its function or arguments could not be rebuilt from the pickle
+    there.
+    """
+
+
+class ResultNotPicklable(TaskError):
+    """
+    A task ran, but its result (or an item that it yielded) cannot be pickled and so cannot come
+    back.
+    """
+
+
+class ResultNotRebuilt(TaskError):
+    """
+    A task's result came back, but could not be rebuilt from its pickle on the near side.
+    """
+
+
+class PayloadTooLarge(TaskError):
+    """
+    A message is larger than the channel's limit.
+    """
+
+
+class RemoteTraceback(Exception):
+    """
+    The text of a traceback from a universe. It stands as the C{__cause__} of the exception that
+    came from there.
+    """
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class RemoteError(TaskError):
+    """
+    A task raised an exception that cannot be rebuilt on the near side with its own type.
+
+    @ivar typeName: the qualified name of the exception's type.
+    @ivar text: what C{str} made of the exception.
+    @ivar traceback: the traceback's text.
+    """
+
+    def __init__(self, typeName: str, text: str, traceback: str) -> None:
+        super().__init__(typeName, text, traceback)
+        self.typeName = typeName
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.typeName}: {self.text}" if self.text else self.typeName
+
+
+# Workers
+# -------------------------------------------------------------------------------------------------
+
+
+class WorkerError(AsynQueueError):
+    """
+    A worker, rather than a task's own code, is at fault.
+    """
+
+
+class WorkerDied(WorkerError):
+    """
+    A worker's universe died while it was running the task that fails with this error. Whether the
+    task had any effect there is unknown.
+
+    @ivar pid: the process ID of the universe, or C{None} if it has none.
+    @ivar exitCode: its exit status, or C{None} if a signal killed it or nothing is known.
+    @ivar signal: the number of the signal that killed it, or C{None}.
+    @ivar residentKilobytes: its resident memory when last seen, or C{None}.
+    """
+
+    def __init__(
+        self,
+        pid: int | None = None,
+        exitCode: int | None = None,
+        signal: int | None = None,
+        residentKilobytes: int | None = None,
+    ) -> None:
+        super().__init__(pid, exitCode, signal, residentKilobytes)
+        self.pid = pid
+        self.exitCode = exitCode
+        self.signal = signal
+        self.residentKilobytes = residentKilobytes
+
+    def __str__(self) -> str:
+        return f"{self.death()}, while running this task"
+
+    def death(self) -> str:
+        """
+        How the universe ended, as the beginning of a sentence.
+        """
+        text = "The worker's universe" if self.pid is None else f"Worker process {self.pid}"
+        if self.signal is not None:
+            text += f" was killed by signal {self.signal} ({_signalName(self.signal)})"
+        elif self.exitCode is not None:
+            text += f" ended with exit code {self.exitCode}"
+        else:
+            text += " was lost"
+        if self.residentKilobytes is not None:
+            text += f", last seen with {self.residentKilobytes} kB resident"
+        return text
+
+
+class WorkerDetached(WorkerError):
+    """
+    A worker was detached from its queue before it was done with a task, and the task was not given
+    to another.
+    """
+
+
+class WorkerStartError(WorkerError):
+    """
+    A worker could not start its universe, after several tries.
+    """
+
+
+class ProtocolError(WorkerError):
+    """
+    What came over a channel is not what the protocol allows; the channel is given up.
+    """
+
+
+# Iteration
+# -----------------------------------------------------------------------------------------------
+
+
+class IterationStopped(AsynQueueError):
+    """
+    An iteration was ended before its last item, because its worker stopped.
+    """
+
+
+def _signalName(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def withTraceback(exception: BaseException, text: Any) -> BaseException:
+    """
+    Hang a universe's traceback on an exception that came from there.
+
+    @param exception: the exception, rebuilt on the near side.
+    @param text: the traceback's text, or something false if there is none.
+    @return: the same exception, its C{__cause__} a L{RemoteTraceback} if there is a text.
+    """
+    if text:
+        exception.__cause__ = RemoteTraceback(text)
+    return exception

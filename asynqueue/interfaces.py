@@ -1,0 +1,177 @@
+"""
+The interfaces that asynqueue's parts meet each other through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+
+class IWorker(Interface):
+    """
+    Accepts tasks and runs them somewhere. These six members are all that a worker of your own
+    needs.
+
+    Every worker is qualified for tasks of the series C{None}; its two lists name the others.
+    """
+
+    cQualified: list[Any] = Attribute(
+        "The series that every instance of the class is qualified for: a list."
+    )
+
+    iQualified: list[Any] = Attribute(
+        "The series that this instance is qualified for besides: a list."
+    )
+
+    def setResignator(callableObject: Any) -> None:
+        """
+        Take a callable, without arguments, to be called if the worker can work no more (its
+        connection is lost, say). The queue then detaches it and gives what it had left to others.
+        """
+
+    def run(task: Any) -> Any:
+        """
+        Run a task: C{task.callTuple} is the function, its arguments and its keywords; end it with
+        C{task.callback(result)} or C{task.errback(failure)}, or leave it to be given back by
+        L{crash}.
+
+        @return: a Deferred that fires when the worker can be given another task. It is not to fail.
+        """
+
+    def stop() -> Any:
+        """
+        Stop gracefully: finish what was given, take no more.
+
+        @return: a Deferred that fires when all is done and nothing of the worker is left running.
+        """
+
+    def crash() -> list[Any]:
+        """
+        Stop rudely and at once.
+
+        @return: the tasks that were given and not ended.
+        """
+
+
+class IUniverseWorker(IWorker):
+    """
+    A worker whose calls run in a universe, beyond a channel.
+
+    It may be sent tasks ahead, gives back those that it did not begin, and may lose its universe
+    and start another.
+    """
+
+    capacity: Any = Attribute("What the worker can take: a L{Capacity<asynqueue.tasks.Capacity>}.")
+
+    def employ(employer: Any) -> None:
+        """
+        Take an L{IEmployer}, to be told from now on what becomes of the tasks given to L{runMany}.
+        """
+
+    def runMany(tasks: list[Any]) -> None:
+        """
+        Run some tasks, in this order.
+        """
+
+    def cancel(task: Any) -> None:
+        """
+        A task that this worker has is no longer wanted, and has been ended. Stop its run if it can
+        be stopped; this may cost the universe, but no other task.
+        """
+
+
+class IEmployer(Interface):
+    """
+    Whoever gives an L{IUniverseWorker} its tasks: a queue.
+    """
+
+    def begin() -> None:
+        """
+        Some of the calls below may follow, until L{end}.
+        """
+
+    def end() -> None:
+        """
+        That was all for now: a good time to decide what to give next.
+        """
+
+    def ready(worker: Any) -> None:
+        """
+        The worker has a universe, its first or a new one, that is ready for tasks.
+        """
+
+    def released(worker: Any, task: Any, seconds: float | None) -> None:
+        """
+        The worker no longer has this task, whose run took so many seconds; C{None} if it did not
+        come to its end.
+        """
+
+    def givenBack(worker: Any, tasks: list[Any]) -> None:
+        """
+        The worker did not begin these tasks, and will not.
+        """
+
+    def stalled(worker: Any) -> None:
+        """
+        What the worker is running takes far longer than was expected of it: send it nothing ahead
+        for now.
+        """
+
+    def lost(worker: Any, reason: Exception) -> None:
+        """
+        The worker lost its universe and gets no tasks until L{ready} is called again.
+        """
+
+
+class IChannel(Interface):
+    """
+    Carries messages between a worker and one universe. It is used once.
+    """
+
+    pid: int | None = Attribute("The process ID of the universe, where it has one.")
+
+    lastBegun: int | None = Attribute(
+        """
+        The number of the last call that the universe began; C{None} if the channel cannot tell.
+        """
+    )
+
+    def open(receiver: Any) -> None:
+        """
+        Start the universe, without waiting for it.
+
+        @param receiver: gets C{received(messages)} for what comes, in order, and C{lost(reason)}
+            once, when nothing more can come, with a L{WorkerDied<asynqueue.errors.WorkerDied>} or
+            L{WorkerStartError<asynqueue.errors.WorkerStartError>}. Neither is called from within
+            L{open}.
+        @raise WorkerStartError: if it cannot be started.
+        """
+
+    def send(messages: list[Any]) -> None:
+        """
+        Send messages, in order. Never blocks: what cannot leave now, leaves later.
+
+        @raise PayloadTooLarge: if they are over the channel's limit. Nothing was sent.
+        """
+
+    def nudge() -> None:
+        """
+        Have the universe look at its messages even though a task is running. Not every channel can.
+        """
+
+    def terminate() -> None:
+        """
+        Ask the universe to end, whatever it is doing.
+        """
+
+    def kill() -> None:
+        """
+        End the universe now.
+        """
+
+    def residentKilobytes() -> int | None:
+        """
+        @return: the universe's resident memory, in kilobytes, or C{None} if that is not known.
+        """

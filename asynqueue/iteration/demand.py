@@ -1,0 +1,138 @@
+"""
+Sources that get each item when a taker wants it, from a function or an iterator on the near side.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from asynqueue.iteration.prefetcherator import Prefetcherator
+from asynqueue.iteration.source import ItemSource
+from asynqueue.universe.iterators import isIterator
+
+
+def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSource:
+    """
+    Make a source of what a L{Deferator<asynqueue.iteration.Deferator>} is constructed with, which
+    says what that may be.
+
+    @raise TypeError: if there is a function that is not callable.
+    """
+    if args:
+        if not callable(args[0]):
+            raise TypeError(f"A Deferator gets its items from a function, but not from {args[0]!r}")
+        return CallSource(*args, **kw)
+    if isinstance(obj, ItemSource):
+        return obj
+    if isinstance(obj, Prefetcherator):
+        return CallSource(obj.getNext)
+    if isIterator(obj):
+        return IteratorSource(obj)
+    source = ItemSource()
+    source.end()
+    return source
+
+
+class DemandSource(ItemSource):
+    """
+    The base of both: it calls a function for each item, and never again before the last call is
+    through. A subclass says what the function's result means.
+
+    L{stop} cancels the Deferred of a call that is not through.
+    """
+
+    def __init__(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> None:
+        super().__init__()
+        self._callTuple = function, args, kw
+        self._isAsking = False
+        self._asked: Deferred[Any] | None = None
+
+    def want(self) -> None:
+        if self._isAsking or self.isOver:
+            return
+        self._isAsking = True
+        function, args, kw = self._callTuple
+        asked = self._asked = maybeDeferred(function, *args, **kw)
+        if self.isOver:
+            # The function itself has called stop().
+            asked.cancel()
+        asked.addCallback(self._got).addErrback(self._failed)
+
+    def stopped(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+
+    def _got(self, result: Any) -> None:
+        raise NotImplementedError
+
+    def _failed(self, failure: Failure) -> None:
+        self.fail(failure)
+
+    def _addFirst(self, item: Any) -> None:
+        # The next want() may come from within add().
+        self._isAsking = False
+        self.add((item,))
+
+
+class CallSource(DemandSource):
+    """
+    Gets its items from a function that returns, perhaps as a Deferred, 3-tuples: the next item,
+    whether that is valid (it is not if there was no item at all), and whether more are left.
+
+    The source fails with the function's error, or with C{TypeError} if the function returns
+    anything else.
+    """
+
+    def _got(self, result: Any) -> None:
+        if not isinstance(result, tuple | list) or len(result) != 3:
+            raise TypeError(
+                f"{self._callTuple[0]!r} is to return an item, whether it is valid and whether "
+                f"more are left, but it returned {result!r}"
+            )
+        item, isValid, moreLeft = result
+        if isValid and moreLeft:
+            self.promisesMore = True
+            self._addFirst(item)
+            return
+        self.promisesMore = False
+        if isValid:
+            # Nothing will be asked for from within this, as the call counts as not through.
+            self.add((item,))
+        self.end()
+
+
+class IteratorSource(DemandSource):
+    """
+    Gets its items from an iterator. It blocks the reactor for as long as the iterator takes to come
+    up with the next one. An item that is a Deferred or a coroutine is waited for.
+
+    The source fails with the iterator's error. L{stop} closes a generator, and whatever its
+    C{finally} clauses raise comes out of L{stop}.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        super().__init__(iterator.__next__)
+        self._iterator = iterator
+
+    def stopped(self) -> None:
+        super().stopped()
+        iterator = self._iterator
+        if (
+            inspect.isgenerator(iterator)
+            and inspect.getgeneratorstate(iterator) != inspect.GEN_RUNNING
+        ):
+            iterator.close()
+
+    def _got(self, result: Any) -> None:
+        self._addFirst(result)
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, StopIteration):
+            self.end()
+        else:
+            self.fail(failure)

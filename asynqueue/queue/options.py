@@ -1,0 +1,79 @@
+"""
+The typed way to call: scheduling options first, then a call from which no keyword is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+
+from asynqueue.iteration.deferator import Deferator
+from asynqueue.queue.queued import QueuedTask
+from asynqueue.tasks.options import TaskOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Queue(Protocol):
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> QueuedTask: ...
+
+    def _map(
+        self,
+        function: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        window: int | None,
+        chunksize: int | None,
+        options: TaskOptions,
+    ) -> Deferator: ...
+
+
+class CallOptions:
+    """
+    A queue together with the options of the calls that are to be made through it::
+
+        urgent = queue.options(niceness=-10, timeout=5.0)
+        d = urgent.call(fetch, url, timeout=30)  # fetch's own timeout
+
+    @ivar options: the L{TaskOptions<asynqueue.tasks.TaskOptions>}.
+    """
+
+    def __init__(self, queue: _Queue, options: TaskOptions) -> None:
+        self._queue = queue
+        self.options = options
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Put a call into the queue. All keywords are the function's.
+
+        @return: a Deferred, as C{TaskQueue.call} returns it.
+        """
+        return cast("Deferred[T]", self._queue._submit(function, args, kwargs, self.options).d)
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
+        """
+        Put a call into the queue. All keywords are the function's.
+
+        @return: the task.
+        """
+        return self._queue._submit(function, args, kwargs, self.options)
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+    ) -> Deferator:
+        """
+        Call a function for each item, as C{TaskQueue.map} does, with these options.
+        """
+        return self._queue._map(function, iterable, window, chunksize, self.options)

@@ -1,0 +1,180 @@
+"""
+Framing: messages to bytes and back, without I/O.
+
+A frame is some messages. Its header is the number of its segments (4 bytes) and the length of each
+(8 bytes each, all little-endian); the segments follow. The first segment is a pickle of the list of
+messages, the others are large buffers that the pickle refers to.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pickle import PickleBuffer, dumps, loads
+from typing import Any, Final
+
+from asynqueue.errors import PayloadTooLarge, ProtocolError
+from asynqueue.universe.messages import Message
+
+Segments = Sequence[bytes | bytearray | memoryview]
+
+_COUNT: Final = struct.Struct("<I")
+_ONE: Final = struct.Struct("<IQ")
+
+SCRATCH: Final = 1 << 18
+"""Bytes that are read at once where frames are small."""
+
+LARGEST: Final = 1 << 40
+"""Bytes that one frame may have in all, unless another limit is set."""
+
+MANY: Final = 1 << 13
+"""Segments that one frame may have."""
+
+
+def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | memoryview]:
+    """
+    @param messages: what to send.
+    @param largest: how many bytes they may come to.
+    @return: the frame's bytes, in pieces to be written in order. A large buffer among them is the
+        sender's own memory, not a copy.
+    @raise PayloadTooLarge: if the frame would be larger than C{largest}.
+    """
+    buffers: list[PickleBuffer] = []
+    body = dumps(messages, 5, buffer_callback=buffers.append)
+    if not buffers:
+        if len(body) > largest:
+            raise _tooLarge(len(body), largest)
+        head = _ONE.pack(1, len(body))
+        return [head + body] if len(body) < SCRATCH else [head, body]
+    pieces: list[bytes | memoryview] = [body, *(buffer.raw() for buffer in buffers)]
+    sizes = [len(piece) for piece in pieces]
+    if sum(sizes) > largest or len(pieces) > MANY:
+        raise _tooLarge(sum(sizes), largest)
+    return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), *pieces]
+
+
+def decode(segments: Segments) -> list[Message]:
+    """
+    @param segments: one frame's, from L{FrameDecoder}.
+    @return: its messages.
+    @raise ProtocolError: if they are no messages.
+    """
+    try:
+        messages = loads(segments[0], buffers=segments[1:])
+    except Exception as error:
+        raise ProtocolError(f"a frame could not be read: {error!r}") from error
+    if not isinstance(messages, list):
+        raise ProtocolError(f"a frame holds {type(messages).__name__}, not a list of messages")
+    return messages
+
+
+def _tooLarge(size: int, largest: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"a message of {size} bytes is over the limit of {largest} bytes")
+
+
+class FrameDecoder:
+    """
+    Puts frames together from bytes as they come, in whatever pieces.
+
+    Read into L{space}, then say how much came with L{filled}. A segment that does not fit the
+    scratch space gets memory of its own, aligned and writable, and is read into that directly.
+
+    @param largest: how many bytes a frame may have before the peer is given up.
+    """
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._scratch = bytearray(SCRATCH)
+        self._view = memoryview(self._scratch)
+        self._end = 0
+        # The frame that is being read, where it did not come whole.
+        self._sizes: tuple[int, ...] = ()
+        self._segments: list[Any] = []
+        self._segment: bytearray | None = None
+        self._got = 0
+
+    @property
+    def isBetween(self) -> bool:
+        """
+        C{True} if nothing of an unfinished frame is held.
+        """
+        return not self._end and not self._sizes
+
+    def space(self) -> memoryview:
+        """
+        @return: where the next bytes belong; at least one.
+        """
+        if self._segment is not None:
+            return memoryview(self._segment)[self._got :]
+        return self._view[self._end :]
+
+    def filled(self, count: int) -> list[Segments]:
+        """
+        @param count: how many bytes were read into L{space}.
+        @return: the frames that are now complete.
+        @raise ProtocolError: if these are no frames, or one is too large.
+        """
+        frames: list[Segments] = []
+        if self._segment is not None:
+            self._got += count
+            if self._got == len(self._segment):
+                self._keep(self._segment, frames)
+                self._segment = None
+                self._parse(frames)
+            return frames
+        self._end += count
+        self._parse(frames)
+        return frames
+
+    def _parse(self, frames: list[Segments]) -> None:
+        view, start, end = self._view, 0, self._end
+        while True:
+            if not self._sizes:
+                after = self._header(start, end)
+                if after is None:
+                    break
+                start = after
+            size = self._sizes[len(self._segments)]
+            if end - start >= size:
+                piece = view[start : start + size]
+                self._keep(bytearray(piece) if self._segments else bytes(piece), frames)
+                start += size
+            elif size > SCRATCH // 2:
+                self._segment = bytearray(size)
+                self._got = end - start
+                self._segment[: self._got] = view[start:end]
+                start = end
+                break
+            else:
+                break
+        if start:
+            left = end - start
+            if left:
+                self._scratch[:left] = self._scratch[start:end]
+            self._end = left
+
+    def _header(self, start: int, end: int) -> int | None:
+        """
+        Read a header, if there is a whole one; where it ends.
+        """
+        if end - start < 4:
+            return None
+        count: int = _COUNT.unpack_from(self._scratch, start)[0]
+        if not 1 <= count <= MANY:
+            raise ProtocolError(f"a frame claims to have {count} segments")
+        length = 4 + 8 * count
+        if end - start < length:
+            return None
+        self._sizes = struct.unpack_from(f"<{count}Q", self._scratch, start + 4)
+        if sum(self._sizes) > self._largest:
+            raise ProtocolError(
+                f"a frame of {sum(self._sizes)} bytes is over the limit of {self._largest} bytes"
+            )
+        return start + length
+
+    def _keep(self, segment: bytes | bytearray, frames: list[Segments]) -> None:
+        self._segments.append(segment)
+        if len(self._segments) == len(self._sizes):
+            frames.append(self._segments)
+            self._segments = []
+            self._sizes = ()

@@ -1,0 +1,98 @@
+"""
+Tasks to CALL messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pickle import dumps
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from asynqueue.errors import CallNotPicklable
+from asynqueue.tasks.task import Task, functionName
+from asynqueue.universe.messages import CALL, Message
+from asynqueue.universe.packing import PLAIN, pack
+
+FUNCTIONS = 4096
+"""How many functions one universe is taught; calls of others carry their function's pickle each
+time."""
+
+
+class CallWriter:
+    """
+    Writes the calls for one universe, and knows which functions it has been taught.
+
+    A plain function, which is pickled by its name, is sent once and numbered. Anything else that
+    can be called (a bound method, a C{partial}) may change between calls and is pickled each time.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+
+    def write(self, id: int, task: Task) -> Message:
+        """
+        @param id: the call's ID on its channel.
+        @param task: what to call.
+        @return: its message.
+        @raise CallNotPicklable: naming the function or the argument that is at fault.
+        """
+        number: Any = self._numbers.get(task.function)
+        if number is None:
+            number = self._teach(task)
+        args = task.args
+        arguments: Any
+        if not task.kwargs and all([type(value) in PLAIN for value in args]):
+            arguments = args
+        else:
+            try:
+                arguments = pack((args, dict(task.kwargs)))
+            except Exception as error:
+                raise self._blame(task, error) from error
+        return (CALL, id, number, arguments, task.options.raw)
+
+    def _teach(self, task: Task) -> Any:
+        function = task.function
+        try:
+            data: Any = pack(function)
+        except Exception as error:
+            raise self._blame(task, error) from error
+        if not _isNamed(function) or len(self._numbers) >= FUNCTIONS:
+            return data
+        number = self._numbers[function] = len(self._numbers)
+        return number, data
+
+    def _blame(self, task: Task, error: Exception) -> CallNotPicklable:
+        """
+        Find what of a call cannot be pickled.
+        """
+        name = functionName(task.function)
+        parts: list[tuple[str, Any]] = [(f"the function {name}", task.function)]
+        parts += [
+            (f"argument {place} of {name}, {_shortly(value)},", value)
+            for place, value in enumerate(task.args, 1)
+        ]
+        parts += [
+            (f"argument {key!r} of {name}, {_shortly(value)},", value)
+            for key, value in task.kwargs.items()
+        ]
+        for what, value in parts:
+            try:
+                dumps(value, 5)
+            except Exception as own:
+                return CallNotPicklable(f"{what} cannot be pickled: {own}")
+        return CallNotPicklable(f"the call of {name} cannot be pickled: {error}")
+
+
+def _isNamed(function: Callable[..., Any]) -> bool:
+    kind = type(function)
+    return kind is FunctionType or (kind is BuiltinFunctionType and _ofModule(function))
+
+
+def _ofModule(function: Any) -> bool:
+    return type(function.__self__).__name__ == "module"
+
+
+def _shortly(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,278 @@
+"""
+A worker's conversation with one universe: what was sent, and what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue.errors import (
+    CallNotPicklable,
+    PayloadTooLarge,
+    ProtocolError,
+)
+from asynqueue.interfaces import IChannel
+from asynqueue.universe.exceptions import Described, rebuild
+from asynqueue.universe.messages import (
+    CANCEL,
+    ENDED,
+    HELLO,
+    ITEMS,
+    RAISED,
+    RECALL,
+    RETURNED,
+    STREAMING,
+    UNBEGUN,
+    VERSION,
+    Message,
+)
+from asynqueue.universe.packing import PLAIN, Packed, unpack
+from asynqueue.workers.channel.calls import CallWriter
+from asynqueue.workers.channel.stream import NearStream, notRebuilt
+
+
+class Listener(Protocol):
+    """
+    Whoever has a conversation: a worker.
+    """
+
+    def greeted(self) -> None:
+        """The universe said hello."""
+
+    def released(self, task: Any, seconds: float | None) -> None:
+        """The universe no longer has this task, whose run took so many seconds, if it came to its
+        end."""
+
+    def givenBack(self, tasks: list[Any]) -> None:
+        """The universe did not begin these tasks, and will not."""
+
+    def stalled(self) -> None:
+        """A task takes far longer than those that were measured."""
+
+    def yielded(self, task: Any, stream: NearStream) -> None:
+        """A task returned an iterator, and its stream begins."""
+
+
+class Conversation:
+    """
+    Sends tasks to one universe and hears their ends.
+
+    Calls have numbers here, in the order of sending, which is the order in which they run. So if
+    the universe is lost, those up to the last one that had begun were begun, and the rest were not.
+
+    @ivar underway: the tasks that were sent and not answered, by number. Some may be done, if they
+        were cancelled.
+    @ivar streams: the streams that are open, by number.
+    """
+
+    stallSeconds = 0.05
+    """When tasks that were sent ahead have waited for so long, in seconds, behind one task, they
+    are recalled."""
+
+    def __init__(self, channel: IChannel, listener: Listener, reactor: IReactorTime) -> None:
+        self.underway: dict[int, Any] = {}
+        self.streams: dict[int, NearStream] = {}
+        self._channel = channel
+        self._listener = listener
+        self._reactor = reactor
+        self._numbers = count(1)
+        self._writer = CallWriter()
+        self._stall: IDelayedCall | None = None
+        self._handlers: dict[int, Callable[..., None]] = {
+            HELLO: self._hello,
+            RETURNED: self._returned,
+            RAISED: self._raised,
+            STREAMING: self._streaming,
+            ITEMS: self._items,
+            ENDED: self._ended,
+            UNBEGUN: self._unbegun,
+        }
+
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether nothing is underway and no stream is open.
+        """
+        return not self.underway and not self.streams
+
+    # Near to far
+    # -----------------------------------------------------------------------------------------
+
+    def send(self, messages: list[Message]) -> None:
+        """
+        Send messages that are known to be small.
+        """
+        self._channel.send(messages)
+
+    def run(self, tasks: list[Any]) -> None:
+        """
+        Send calls. A task that cannot be sent fails.
+        """
+        messages: list[Message] = []
+        for task in tasks:
+            number = next(self._numbers)
+            try:
+                messages.append(self._writer.write(number, task))
+            except CallNotPicklable as error:
+                self._refuse(task, error)
+            else:
+                self.underway[number] = task
+        if messages:
+            self._sendCalls(messages)
+        if len(self.underway) > 1 and self._stall is None:
+            self._watch(next(iter(self.underway)))
+
+    def _sendCalls(self, messages: list[Message]) -> None:
+        try:
+            self._channel.send(messages)
+        except PayloadTooLarge as error:
+            if len(messages) > 1:
+                for message in messages:
+                    self._sendCalls([message])
+            else:
+                self._refuse(self.underway.pop(messages[0][1]), error)
+
+    def _refuse(self, task: Any, error: Exception) -> None:
+        self._listener.released(task, None)
+        task.errback(Failure(error))
+
+    def cancel(self, number: int) -> None:
+        """
+        Ask the universe to give up a call or a stream, even if it is running.
+        """
+        self._channel.send([(CANCEL, number)])
+        self._channel.nudge()
+
+    def has(self, number: int) -> bool:
+        """
+        Whether a call or a stream is not over yet.
+        """
+        return number in self.underway or number in self.streams
+
+    def isFirst(self, number: int) -> bool:
+        """
+        Whether a call is the one that runs now, or is a stream.
+        """
+        return number in self.streams or next(iter(self.underway), None) == number
+
+    # Sent ahead, and recalled
+    # ----------------------------------------------------------------------------
+
+    def _watch(self, head: int) -> None:
+        self._stall = self._reactor.callLater(self.stallSeconds, self._look, head)
+
+    def _look(self, head: int) -> None:
+        """
+        See whether the calls that were sent ahead get on.
+        """
+        self._stall = None
+        if len(self.underway) < 2:
+            return
+        now = next(iter(self.underway))
+        if now != head:
+            self._watch(now)
+            return
+        self._listener.stalled()
+        self._channel.send([(RECALL,)])
+        self._channel.nudge()
+
+    # Far to near
+    # -----------------------------------------------------------------------------------------
+
+    def received(self, messages: list[Message]) -> None:
+        """
+        Take in what the universe says.
+
+        @raise ProtocolError: if it makes no sense.
+        """
+        handlers = self._handlers
+        for message in messages:
+            try:
+                handler = handlers[message[0]]
+            except (KeyError, TypeError, IndexError) as error:
+                raise ProtocolError(f"an unknown message came: {message!r:.200}") from error
+            handler(*message)
+
+    def _hello(self, _: int, pid: int, version: int, python: str) -> None:
+        if version != VERSION:
+            raise ProtocolError(
+                f"the universe speaks version {version} of the protocol (on Python {python}), "
+                f"this side speaks version {VERSION}"
+            )
+        self._listener.greeted()
+
+    def _returned(self, _: int, number: int, seconds: float, packed: Packed) -> None:
+        task = self.underway.pop(number)
+        self._listener.released(task, seconds)
+        if type(packed) in PLAIN:
+            task.callback(packed)
+            return
+        try:
+            value = unpack(packed)
+        except BaseException as error:
+            task.errback(Failure(notRebuilt(f"the result of {task}", error)))
+        else:
+            task.callback(value)
+
+    def _raised(self, _: int, number: int, seconds: float, described: Described) -> None:
+        failure = Failure(rebuild(described))
+        stream = self.streams.pop(number, None)
+        if stream is not None:
+            stream.fail(failure)
+            return
+        task = self.underway.pop(number)
+        self._listener.released(task, seconds)
+        task.errback(failure)
+
+    def _streaming(self, _: int, number: int, seconds: float) -> None:
+        task = self.underway.pop(number)
+        stream = self.streams[number] = NearStream(number, task, self)
+        self._listener.released(task, seconds)
+        if task.isDone:
+            stream.stop()
+        else:
+            self._listener.yielded(task, stream)
+
+    def _items(self, _: int, number: int, batch: list[Packed], size: int) -> None:
+        self.streams[number].arrived(batch, size)
+
+    def _ended(self, _: int, number: int) -> None:
+        self.streams.pop(number).end()
+
+    def _unbegun(self, _: int, numbers: list[int]) -> None:
+        tasks = [self.underway.pop(number) for number in numbers]
+        for task in tasks:
+            self._listener.released(task, None)
+        self._listener.givenBack([task for task in tasks if not task.isDone])
+
+    # The end
+    # ---------------------------------------------------------------------------------------------
+
+    def over(self) -> None:
+        """
+        The conversation is over, or not to be listened to any more.
+        """
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self._handlers = {}
+
+    def split(self) -> tuple[list[Any], list[Any]]:
+        """
+        The universe is gone: tell what it had begun from what it had not.
+
+        @return: the tasks whose calls had begun, and those whose calls had not.
+        """
+        last = self._channel.lastBegun
+        if last is None:
+            # The channel cannot tell: suppose that the first one had begun.
+            last = next(iter(self.underway), 0)
+        begun = [task for number, task in self.underway.items() if number <= last]
+        unbegun = [task for number, task in self.underway.items() if number > last]
+        self.underway.clear()
+        return begun, unbegun

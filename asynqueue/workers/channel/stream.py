@@ -1,0 +1,88 @@
+"""
+The near end of a stream of items from a universe.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.python.failure import Failure
+
+from asynqueue.errors import ResultNotRebuilt
+from asynqueue.iteration.source import ItemSource
+from asynqueue.universe.messages import GRANT, Message
+from asynqueue.universe.packing import PLAIN, Packed, unpack
+
+
+class FarEnd(Protocol):
+    """
+    What a stream says to its far end.
+    """
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages."""
+
+    def cancel(self, number: int) -> None:
+        """Ask for the end of a call or a stream."""
+
+
+class NearStream(ItemSource):
+    """
+    Buffers the items that came, and grants credit for more as they are taken.
+
+    @ivar number: the number of the call that yields it.
+    @ivar task: that task.
+    """
+
+    def __init__(self, number: int, task: Any, farEnd: FarEnd) -> None:
+        super().__init__()
+        self.number = number
+        self.task = task
+        self._farEnd = farEnd
+
+    def arrived(self, batch: list[Packed], size: int) -> None:
+        """
+        A batch of items came, which used so many bytes of credit.
+        """
+        try:
+            self.add([item if type(item) in PLAIN else unpack(item) for item in batch], size)
+        except BaseException:
+            self._addUntilBroken(batch, size)
+
+    def _addUntilBroken(self, batch: list[Packed], size: int) -> None:
+        """
+        An item cannot be rebuilt: those before it still arrive, then the stream fails.
+        """
+        items: list[Any] = []
+        for item in batch:
+            try:
+                items.append(unpack(item))
+            except BaseException as error:
+                failure = Failure(notRebuilt("an item", error))
+                break
+        self.add(items, size)
+        self.fail(failure)
+        self._farEnd.cancel(self.number)
+
+    def consumed(self, count: int, cost: int) -> None:
+        """
+        Grant again what was taken.
+        """
+        if not self.isOver:
+            self._farEnd.send([(GRANT, self.number, count, cost)])
+
+    def stopped(self) -> None:
+        """
+        Nobody wants the rest.
+        """
+        self._farEnd.cancel(self.number)
+
+
+def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
+    """
+    @param what: what came, for people.
+    @param error: why it could not be rebuilt.
+    """
+    explained = ResultNotRebuilt(f"could not rebuild {what}: {type(error).__name__}: {error}")
+    explained.__cause__ = error
+    return explained

@@ -1,0 +1,383 @@
+"""
+One worker, many channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue.deferreds.clock import defaultReactor
+from asynqueue.errors import IterationStopped, StateError, WorkerDied, WorkerStartError
+from asynqueue.interfaces import IChannel, IUniverseWorker
+from asynqueue.tasks.scheduler import Capacity
+from asynqueue.tasks.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
+from asynqueue.universe.messages import QUIT, Message
+from asynqueue.workers.channel.conversation import Conversation
+from asynqueue.workers.channel.delivery import deliver
+from asynqueue.workers.channel.healing import Healing
+from asynqueue.workers.channel.ladder import Ladder
+from asynqueue.workers.channel.selfemployed import SelfEmployed
+from asynqueue.workers.channel.stream import NearStream
+
+
+@implementer(IUniverseWorker)
+class ChannelWorker:
+    """
+    A worker whose calls run in a universe beyond a channel::
+
+                   +-------- restart --------+
+                   v                         |
+        ---> STARTING --hello--> READY --lose--> LOST
+                 |                 |              |
+                 +---drain---+     | drain        | drain
+                             v     v              |
+                            DRAINING              |
+                                |                 |
+                                +--stopped--> STOPPED
+
+    From every state but STOPPED, C{crash} leads to STOPPED; from STARTING and DRAINING, C{lose}
+    leads to LOST.
+
+    The universe runs one call at a time, in the order in which they were given. When it dies, the
+    task whose call had begun fails with C{WorkerDied}, those whose calls had not are given back,
+    and another universe is started.
+
+    A backend derives from this class and says with L{makeChannel} how a universe is reached.
+
+    @cvar cQualified: the series that all workers of the class are qualified for.
+    @ivar iQualified: the series that this one is qualified for besides.
+    @ivar capacity: what the scheduler may give it.
+    @ivar state: one of the words in the picture.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = []
+
+    log = Logger()
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        callStats: bool = False,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        Start the first universe.
+
+        @param series: the series that this worker is qualified for, besides C{None} and its
+            class's.
+        @param callStats: whether to keep the times that L{stats} returns: two numbers a call, for
+            ever.
+        @param reactor: what gives the time and, where it can, watches the channel. Default: the
+            global reactor.
+        @raise WorkerStartError: if the first universe cannot be started.
+        """
+        self.iQualified = list(series)
+        self.capacity = Capacity(slots=1, aheadSeconds=0.025, aheadTasks=64)
+        self.state: str = STARTING
+        self._reactor: Any = defaultReactor() if reactor is None else reactor
+        self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
+        self._employer: Any = SelfEmployed()
+        self._resign: Callable[[], Any] | None = None
+        self._healing = Healing()
+        self._isGone = False
+        self._restart: IDelayedCall | None = None
+        self._runWaiters: dict[Any, Deferred[None]] = {}
+        self._stopWaiters: list[Deferred[None]] = []
+        self._openChannel()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._channel.pid}: {self.state}>"
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new universe, to be opened by the caller.
+        """
+        raise NotImplementedError
+
+    # What it is asked
+    # ------------------------------------------------------------------------------------
+
+    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+        """
+        See L{IWorker<asynqueue.interfaces.IWorker>}.
+        """
+        self._resign = callableObject
+
+    def employ(self, employer: Any) -> None:
+        """
+        See L{IUniverseWorker<asynqueue.interfaces.IUniverseWorker>}. If the universe is ready, the
+        employer hears of it at once.
+        """
+        self._employer = employer
+        if self.state == READY:
+            employer.ready(self)
+
+    def run(self, task: Any) -> Deferred[None]:
+        """
+        Run one task.
+
+        @return: a Deferred that fires when the worker no longer has the task: it returned, raised,
+            yields a stream, or was given back.
+        @raise StateError: if the worker is stopping or has stopped.
+        """
+        done: Deferred[None] = Deferred()
+        self._runWaiters[task] = done
+        self.runMany([task])
+        return done
+
+    def runMany(self, tasks: list[Any]) -> None:
+        """
+        Run some tasks, in this order. Those that come while there is no universe wait for the next
+        one.
+
+        @raise StateError: if the worker is stopping or has stopped.
+        """
+        if self.state not in (STARTING, READY, LOST):
+            raise StateError(self, self.state, "run")
+        if self.state == LOST:
+            self._giveBack(tasks)
+        else:
+            self._conversation.run(tasks)
+
+    def cancel(self, task: Any) -> None:
+        """
+        See L{IUniverseWorker<asynqueue.interfaces.IUniverseWorker>}: the universe is asked to give
+        the task up, then gets SIGTERM, then SIGKILL.
+        """
+        for number, underway in self._conversation.underway.items():
+            if underway is task:
+                self._ladder.climb(number)
+                return
+        for stream in self._conversation.streams.values():
+            if stream.task is task:
+                stream.stop()
+                return
+
+    def stats(self) -> Deferred[list[tuple[float, float]]]:
+        """
+        @return: a Deferred that fires with the times, in seconds, of each call that came to its
+            end: from when it was given to this worker until its result was here, and for how long
+            it ran in the universe. Empty unless the worker was made with C{callStats=True}.
+        """
+        return succeed(list(self._callTimes or ()))
+
+    # Stopping
+    # --------------------------------------------------------------------------------------------
+
+    def stop(self) -> Deferred[None]:
+        """
+        Finish the calls that were given, end the streams with C{IterationStopped}, and end the
+        universe.
+
+        @return: a Deferred that fires when the universe is gone; so does that of a second call, or
+            of one after L{crash}.
+        """
+        if self._isGone:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopWaiters.append(stopped)
+        if self.state == LOST:
+            self._move("drain")
+            self._stopped()
+        elif self.state in (STARTING, READY):
+            self._move("drain")
+            self._endStreams(IterationStopped(f"{self} stopped in mid-iteration"))
+            self._quitIfIdle()
+        return stopped
+
+    def crash(self) -> list[Any]:
+        """
+        Kill the universe. Streams fail with C{IterationStopped}.
+
+        @return: the tasks that were given and not ended.
+        """
+        if self.state == STOPPED:
+            return []
+        conversation = self._conversation
+        unfinished = [task for task in conversation.underway.values() if not task.isDone]
+        if isinstance(self._employer, SelfEmployed):
+            unfinished += self._employer.kept
+        conversation.over()
+        self._ladder.over()
+        wasGone = self.state == LOST
+        self._move("crash")
+        self._channel.kill()
+        for stream in list(conversation.streams.values()):
+            stream.fail(Failure(IterationStopped(f"{self} was crashed in mid-iteration")))
+        if wasGone:
+            self._stopped()
+        return unfinished
+
+    def _endStreams(self, reason: Exception) -> None:
+        for number, stream in list(self._conversation.streams.items()):
+            stream.fail(Failure(reason))
+            self._ladder.climb(number)
+
+    def _quitIfIdle(self) -> None:
+        if self.state == DRAINING and self._conversation.isIdle:
+            self._conversation.send([(QUIT,)])
+            self._ladder.expectEnd()
+
+    def _stopped(self) -> None:
+        self._isGone = True
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
+        waiters, self._stopWaiters = self._stopWaiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    # The life of its universes
+    # ---------------------------------------------------------------------------
+
+    def _move(self, event: str) -> None:
+        self.state = nextState(WORKER, self.state, event, self)
+
+    def _openChannel(self) -> None:
+        self._channel = self.makeChannel()
+        self._conversation = Conversation(self._channel, self, self._reactor)
+        self._ladder = Ladder(self._conversation, self._channel, self._reactor)
+        self._channel.open(self)
+
+    def _reopen(self) -> None:
+        self._restart = None
+        self._move("restart")
+        try:
+            self._openChannel()
+        except WorkerStartError as error:
+            self.lost(error)
+
+    def received(self, messages: list[Message]) -> None:
+        """
+        The channel has messages from the universe.
+        """
+        if self.state in (LOST, STOPPED):
+            return
+        self._employer.begin()
+        try:
+            self._conversation.received(messages)
+        except Exception:
+            self.log.failure(
+                "{worker} cannot make sense of its universe and gives it up", worker=self
+            )
+            self._channel.kill()
+        finally:
+            self._employer.end()
+        self._quitIfIdle()
+
+    def lost(self, reason: Exception) -> None:
+        """
+        The channel has closed: the universe ended, or died, or never came to be.
+        """
+        if self.state == STOPPED:
+            self._stopped()
+            return
+        conversation = self._conversation
+        conversation.over()
+        self._ladder.over()
+        if self.state == DRAINING and conversation.isIdle:
+            self._move("stopped")
+            self._stopped()
+            return
+        wasDraining = self.state == DRAINING
+        self._move("lose")
+        self._employer.begin()
+        try:
+            self._settle(conversation, reason)
+            self._employer.lost(self, reason)
+        finally:
+            self._employer.end()
+        if wasDraining:
+            self._move("drain")
+            self._failKept(reason)
+            self._stopped()
+        elif self.state == LOST:
+            self._heal(reason)
+
+    def _settle(self, conversation: Conversation, reason: Exception) -> None:
+        """
+        Tell everybody who had something underway in a universe that is gone.
+        """
+        begun, unbegun = conversation.split()
+        for task in begun:
+            self.released(task, None)
+            task.errback(Failure(reason))
+        self._giveBack(unbegun)
+        for stream in list(conversation.streams.values()):
+            stream.fail(Failure(reason))
+        conversation.streams.clear()
+
+    def _giveBack(self, tasks: list[Any]) -> None:
+        for task in tasks:
+            self.released(task, None)
+        self.givenBack([task for task in tasks if not task.isDone])
+
+    def _failKept(self, reason: Exception) -> None:
+        if isinstance(self._employer, SelfEmployed):
+            for task in self._employer.kept:
+                task.errback(Failure(reason))
+
+    def _heal(self, reason: Exception) -> None:
+        delay = self._healing.delayAfterLoss(hadStarted=isinstance(reason, WorkerDied))
+        if delay is not None:
+            self._restart = self._reactor.callLater(delay, self._reopen)
+            return
+        self.log.error("{worker} gives up: {reason}", worker=self, reason=reason)
+        if self._resign is None:
+            self.crash()
+        else:
+            self._resign()
+
+    # What the conversation tells
+    # -------------------------------------------------------------------------
+
+    def greeted(self) -> None:
+        """
+        The universe is ready.
+        """
+        if self.state == STARTING:
+            self._move("hello")
+            self._employer.ready(self)
+
+    def released(self, task: Any, seconds: float | None) -> None:
+        """
+        The universe no longer has this task.
+        """
+        if seconds is not None:
+            self._healing.works()
+            if self._callTimes is not None and task.startTime is not None:
+                self._callTimes.append((self._reactor.seconds() - task.startTime, seconds))
+        self._employer.released(self, task, seconds)
+        if self._runWaiters:
+            waiter = self._runWaiters.pop(task, None)
+            if waiter is not None:
+                waiter.callback(None)
+
+    def givenBack(self, tasks: list[Any]) -> None:
+        """
+        The universe did not begin these tasks.
+        """
+        self._employer.givenBack(self, tasks)
+
+    def stalled(self) -> None:
+        """
+        A task takes far longer than was expected of it.
+        """
+        self._employer.stalled(self)
+
+    def yielded(self, task: Any, stream: NearStream) -> None:
+        """
+        A task returned an iterator.
+        """
+        if self.state == DRAINING:
+            reason = IterationStopped(f"{self} is stopping: {task} cannot begin an iteration")
+            stream.fail(Failure(reason))
+            self._ladder.climb(stream.number)
+        deliver(task, stream, self._reactor)

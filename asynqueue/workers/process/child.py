@@ -1,0 +1,147 @@
+"""
+What runs in a worker's child process.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from asynqueue.universe.framing import FrameDecoder, decode, encode
+from asynqueue.universe.messages import Message
+from asynqueue.universe.universe import Universe
+from asynqueue.workers.process.begun import SharedNumber
+
+NUDGE: Final = getattr(signal, "SIGURG", None)
+"""The signal that has a busy child look at its messages. Its default is to be ignored, so that it
+does no harm to a process that does not expect it."""
+
+LOOK_SECONDS: Final = 0.002
+"""How long a child with calls in hand goes on before it looks for more messages."""
+
+
+class FarPipe:
+    """
+    The far end of the pipe, which blocks.
+
+    @ivar isClosed: C{True} once the near end is gone.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.isClosed = False
+        self._fd = fd
+        self._decoder = FrameDecoder()
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def post(self, message: Message) -> None:
+        """
+        Write one message, to the last byte.
+        """
+        pieces = encode([message])
+        if len(pieces) == 1:
+            piece = pieces[0]
+            written = os.write(self._fd, piece)
+            if written == len(piece):
+                return
+            pieces = [memoryview(piece)[written:]]
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._fd, left) :]
+
+    def hasInput(self) -> bool:
+        """
+        Whether L{read} would not wait.
+        """
+        return bool(self._poll.poll(0))
+
+    def read(self) -> list[Message]:
+        """
+        Wait for something to come, and read it.
+
+        @return: the messages that are now complete; maybe none.
+        """
+        count = os.readv(self._fd, [self._decoder.space()])
+        if not count:
+            self.isClosed = True
+            return []
+        messages: list[Message] = []
+        for segments in self._decoder.filled(count):
+            messages += decode(segments)
+        return messages
+
+
+def main(connection: Connection, begun: SharedNumber, raw: bool) -> None:
+    """
+    Run the calls that come over a pipe, until told to quit or the near end is gone.
+
+    @param connection: the pipe's far end.
+    @param begun: where to note the call that begins.
+    @param raw: whether iterators are brought back as they are, where a call does not say.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dieWithParent()
+    if sys.stderr is not None:
+        faulthandler.enable()
+    pipe = FarPipe(connection.fileno())
+    universe = Universe(pipe.post, begin=begun.set, raw=raw)
+    _heedSignals(pipe, universe)
+    try:
+        universe.hello()
+        _serve(pipe, universe)
+    except (BrokenPipeError, ConnectionResetError):
+        # The near end is gone, and with it everybody who could want a result.
+        return
+
+
+def _serve(pipe: FarPipe, universe: Universe) -> None:
+    clock = time.perf_counter
+    looked = clock()
+    while not universe.ended and not pipe.isClosed:
+        if not universe.hasWork:
+            universe.receive(pipe.read())
+            looked = clock()
+        elif clock() - looked >= LOOK_SECONDS:
+            if pipe.hasInput():
+                universe.receive(pipe.read())
+            looked = clock()
+        universe.step()
+    universe.close()
+
+
+def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
+    def nudged(number: int, frame: Any) -> None:
+        # Between tasks the loop reads for itself, and must not be disturbed while it does.
+        if universe.running is None:
+            return
+        while pipe.hasInput() and not pipe.isClosed:
+            universe.receive(pipe.read())
+        universe.interrupt()
+
+    def terminated(number: int, frame: Any) -> None:
+        universe.terminate()
+
+    signal.signal(signal.SIGTERM, terminated)
+    if NUDGE is not None:
+        signal.signal(NUDGE, nudged)
+        # Where a task is in a system call of a library, let that go on rather than fail.
+        signal.siginterrupt(NUDGE, False)
+
+
+def dieWithParent() -> None:
+    """
+    On Linux, have the kernel kill this process when its parent dies, even if it is busy.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    setDeathSignal = 1
+    ctypes.CDLL(None).prctl(setDeathSignal, signal.SIGKILL)

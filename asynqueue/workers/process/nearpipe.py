@@ -1,0 +1,111 @@
+"""
+The near end of a pipe, which never blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import Final
+
+from asynqueue.universe.framing import FrameDecoder, Segments
+
+READS: Final = 16
+"""How often a readable pipe is read before the reactor gets its turn."""
+
+PIECES: Final = 64
+"""How many pieces are written at once."""
+
+
+class NearPipe:
+    """
+    Reads frames from a pipe, and writes frames to it as far as it takes them.
+
+    @ivar isClosed: C{True} once the far end is gone, or this one was closed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """
+        @param fd: the file descriptor of a pipe or socket that goes both ways. It is made
+            non-blocking.
+        """
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.isClosed = False
+        self._decoder = FrameDecoder()
+        self._outgoing: deque[memoryview] = deque()
+
+    @property
+    def hasOutgoing(self) -> bool:
+        """
+        Whether something waits until the pipe takes more.
+        """
+        return bool(self._outgoing)
+
+    def put(self, pieces: list[bytes | memoryview]) -> None:
+        """
+        Queue a frame's pieces. They leave with L{write}.
+        """
+        for piece in pieces:
+            if len(piece):
+                self._outgoing.append(memoryview(piece))
+
+    def write(self, limit: int = 1 << 22) -> None:
+        """
+        Write what the pipe takes now, but not much more than C{limit} bytes.
+        """
+        outgoing = self._outgoing
+        while outgoing and limit > 0:
+            pieces = [outgoing[k] for k in range(min(PIECES, len(outgoing)))]
+            try:
+                written = os.writev(self.fd, pieces)
+            except BlockingIOError:
+                return
+            except OSError:
+                # The reader is gone. What it said before is still to be read; that ends with the
+                # end of file.
+                outgoing.clear()
+                return
+            limit -= written
+            self._sent(written)
+
+    def _sent(self, count: int) -> None:
+        outgoing = self._outgoing
+        while count:
+            first = outgoing[0]
+            if count < len(first):
+                outgoing[0] = first[count:]
+                return
+            count -= len(first)
+            outgoing.popleft()
+
+    def read(self) -> list[Segments]:
+        """
+        Read what is there now, but not for too long.
+
+        @return: the frames that are complete.
+        @raise ProtocolError: if these are no frames.
+        """
+        frames: list[Segments] = []
+        for _ in range(READS):
+            space = self._decoder.space()
+            try:
+                count = os.readv(self.fd, [space])
+            except BlockingIOError:
+                break
+            except OSError:
+                count = 0
+            if not count:
+                self.isClosed = True
+                break
+            frames += self._decoder.filled(count)
+            if count < len(space):
+                break
+        return frames
+
+    def close(self) -> None:
+        """
+        Forget what was not written. The file descriptor is its owner's to close.
+        """
+        self.isClosed = True
+        self._outgoing.clear()

@@ -1,0 +1,113 @@
+"""
+A worker in a child process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable
+from multiprocessing.context import BaseContext
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import IReactorTime
+
+from asynqueue.deferreds.delay import Delay
+from asynqueue.interfaces import IChannel
+from asynqueue.workers.channel.worker import ChannelWorker
+from asynqueue.workers.process.channel import PipeChannel
+
+
+class ProcessWorker(ChannelWorker):
+    """
+    Runs tasks in a child process, one at a time.
+
+    A call's function, arguments and result are pickled to cross the pipe, so the function must be
+    one that the child can import by its name. An object with large buffers, such as a NumPy array,
+    is sent without being copied; it must not change until the call's Deferred has fired.
+
+    A process that dies takes at most the task that it was running with it, which fails with
+    C{WorkerDied}. The worker starts another one and goes on.
+
+    @cvar interval: how long the pipe's first polling interval is, in seconds.
+    @cvar backoff: by which factor each further interval is longer, 1.0-1.3. Where the reactor
+        watches file descriptors, the two hardly matter.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["process", "local"]
+
+    interval = 0.001
+    backoff = 1.10
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        useReactor: bool = False,
+        reactor: IReactorTime | None = None,
+        context: BaseContext | None = None,
+    ) -> None:
+        """
+        Start the first process.
+
+        @param series: the series that this worker is qualified for, besides C{None}, C{'process'}
+            and C{'local'}.
+        @param raw: whether an iterator that a task returns is brought back as it is (it must then
+            be picklable), rather than streamed, where the call does not say.
+        @param callStats: whether to keep the times that C{stats} returns.
+        @param useReactor: must be C{False}: children do not run a reactor yet.
+        @param reactor: what gives the time and watches the pipe. Default: the global reactor.
+        @param context: the C{multiprocessing} context to start processes with. Default: the
+            C{forkserver} method, or C{spawn} where there is none.
+        @raise WorkerStartError: if the process cannot be started.
+        """
+        if useReactor:
+            raise NotImplementedError("a reactor in the worker process is not there yet")
+        self._raw = raw
+        self._context = context
+        super().__init__(series, callStats, reactor)
+        self._trigger: Any = None
+        if hasattr(self._reactor, "addSystemEventTrigger"):
+            self._trigger = self._reactor.addSystemEventTrigger(
+                "during", "shutdown", self._reactorStops
+            )
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new process.
+        """
+        delay = Delay(self.interval, self.backoff, reactor=self._reactor)
+        return PipeChannel(self._reactor, delay, self._raw, self._context)
+
+    @staticmethod
+    def cores() -> int:
+        """
+        @return: how many processor cores this program may use.
+        """
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    @property
+    def process(self) -> Any:
+        """
+        The C{multiprocessing} process of this moment; its C{pid} tells which.
+        """
+        assert isinstance(self._channel, PipeChannel)
+        return self._channel.process
+
+    def memUsage(self) -> int | None:
+        """
+        @return: the process's resident memory in kilobytes, or C{None} if it is not running.
+        """
+        return self._channel.residentKilobytes()
+
+    def _reactorStops(self) -> None:
+        self._trigger = None
+        self.crash()
+
+    def _stopped(self) -> None:
+        super()._stopped()
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None

@@ -1,0 +1,210 @@
+"""
+How many iterations of C{z*z + c} it takes each point of a picture to escape.
+
+Points are iterated side by side, one in each of L{LANES} lanes, so that the compiler turns a step
+of all lanes into a few vector instructions. Every L{STEPS} steps the kernel looks whether there is
+news of any lane. A point that was found to have escaped goes back over its last L{STEPS} steps
+alone, for the exact count, and the next point takes its lane.
+
+All arithmetic is that of IEEE 754 in the order that is written here, so that each count is the same
+on every machine, in every lane, and in plain Python. Contracting products and sums into one
+instruction was measured to gain 3 to 13 %, which is not worth that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcmandelbrot.view import Grid
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Points that are iterated side by side. Two vectors of 512 bits or four of 256: fewer do not hide
+#: the latency of the arithmetic, and LLVM then does not use vectors at all (measured: 8 lanes run
+#: at 0.3 to 0.65 of the speed of 16 with AVX2 or AVX-512, and as fast with SSE2).
+LANES = 16
+
+#: Steps between two looks at the lanes.
+STEPS = 8
+
+#: The square of the radius beyond which a point has escaped. The orbit of every point that leaves
+#: radius 2 comes past it. The farther out, the smoother the colours: see L{smoothed}.
+BAILOUT = 2.0**16
+
+#: In place of a count, for a point that did not escape.
+INSIDE = -1.0
+
+_LOG_BAILOUT = math.log(BAILOUT)
+
+# An age that no lane reaches.
+_NEVER = 1 << 62
+
+
+def compiled(function: F) -> F:
+    """
+    Have a function compiled when it is first called, and the result kept on disk.
+
+    Numba keeps it in C{__pycache__} next to this file or, where that cannot be written, in the
+    user's cache folder. C{NUMBA_CACHE_DIR} names another.
+    """
+    # Imported this way, numba is untyped alike for its releases with types and without.
+    return cast("F", import_module("numba").njit(cache=True, nogil=True)(function))
+
+
+@compiled
+def isSurelyInside(a: float, b: float) -> bool:
+    """
+    Tell whether a point lies in the main cardioid or in the disc of period 2, which have formulas.
+    """
+    p = a - 0.25
+    bb = b * b
+    q = p * p + bb
+    return q * (q + p) <= 0.25 * bb or (a + 1.0) * (a + 1.0) + bb <= 0.0625
+
+
+@compiled
+def smoothed(age: int, norm: float) -> float:
+    """
+    Make a count that has no steps: whole numbers where the orbit only just escapes, less beyond.
+
+    The formula is C{age + 1 - log2(log|z| / log(bailout radius))}. It follows from C{|z|} squaring
+    with each further iteration, so that its error shrinks with the square of the bailout radius.
+
+    @param age: the first iteration after which the point is outside.
+    @param norm: the square of C{|z|} then.
+    """
+    return max(0.0, age + 1.0 - math.log2(math.log(norm) / _LOG_BAILOUT))
+
+
+@compiled
+def follow(x: float, y: float, a: float, b: float, age: int, iterations: int) -> float:
+    """
+    Iterate one point until it escapes or has reached its last iteration.
+
+    @param x: the real part of the orbit after C{age} iterations.
+    @param y: the imaginary part.
+    @return: the smoothed count, or L{INSIDE}.
+    """
+    norm = x * x + y * y
+    while norm <= BAILOUT:
+        if age >= iterations:
+            return INSIDE
+        x, y = x * x - y * y + a, (x + x) * y + b
+        norm = x * x + y * y
+        age += 1
+    return smoothed(age, norm)
+
+
+@compiled
+def locate(row: int, column: int, firstRow: int, grid: Grid) -> tuple[float, float]:
+    """
+    Compute where the middle of a pixel lies.
+    """
+    left, top, columnStep, rowStep = grid
+    return left + (column + 0.5) * columnStep, top - (firstRow + row + 0.5) * rowStep
+
+
+@compiled
+def findOpen(
+    row: int, column: int, firstRow: int, grid: Grid, counts: NDArray[np.float32]
+) -> tuple[int, int]:
+    """
+    Find the first pixel, from the given one onwards, that has to be iterated, and mark those before
+    it as inside. There is none if the row returned is beyond the last one.
+    """
+    rows, columns = counts.shape
+    while row < rows:
+        while column < columns:
+            a, b = locate(row, column, firstRow, grid)
+            if not isSurelyInside(a, b):
+                return row, column
+            counts[row, column] = INSIDE
+            column += 1
+        column = 0
+        row += 1
+    return row, column
+
+
+# One loop over arrays that nothing else holds: handed to functions of their own, parts of it run at
+# a third of the speed, because each call counts references and hides from LLVM what overlaps.
+@compiled
+def countIterations(
+    grid: Grid, firstRow: int, iterations: int, counts: NDArray[np.float32]
+) -> None:
+    """
+    Fill in the smoothed iteration counts of consecutive rows of a picture.
+
+    A lane's orbit is known to be periodic, and its point to be inside, once it comes back to exactly
+    where it was at an earlier look. From there it can only repeat itself, so that no point is taken
+    to be inside that would escape. That place moves on each time the orbit's age doubles.
+
+    @param grid: where the picture's pixels lie.
+    @param firstRow: the picture's row that C{counts} begins with.
+    @param iterations: a point that has not escaped after so many is inside.
+    @param counts: a row for each row, to be filled with counts or L{INSIDE}.
+    """
+    rows, columns = counts.shape
+    # Each lane begins as an orbit that has escaped and belongs to no pixel.
+    x, y = np.full(LANES, np.inf), np.zeros(LANES)
+    a, b = np.zeros(LANES), np.zeros(LANES)
+    xBefore, yBefore = np.zeros(LANES), np.zeros(LANES)
+    xPlace, yPlace = np.zeros(LANES), np.zeros(LANES)
+    age, due = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    rowOf, columnOf = np.full(LANES, -1), np.zeros(LANES, np.int64)
+    row, column = findOpen(0, 0, firstRow, grid, counts)
+    busy = LANES
+    while busy > 0:
+        news = False
+        for k in range(LANES):
+            u, v, p, q = x[k], y[k], a[k], b[k]
+            xBefore[k], yBefore[k] = u, v
+            for _ in range(STEPS):
+                u, v = u * u - v * v + p, (u + u) * v + q
+            x[k], y[k] = u, v
+            age[k] += STEPS
+            # Far outside, an orbit becomes infinite and then not a number, which is outside too.
+            news |= (
+                (not (u * u + v * v <= BAILOUT))
+                | ((u == xPlace[k]) & (v == yPlace[k]))
+                | (age[k] >= due[k])
+            )
+        if not news:
+            continue
+        for k in range(LANES):
+            escaped = not (x[k] * x[k] + y[k] * y[k] <= BAILOUT)
+            settled = escaped or (x[k] == xPlace[k] and y[k] == yPlace[k])
+            if not settled and age[k] < due[k]:
+                continue
+            if not settled and age[k] < iterations:
+                xPlace[k], yPlace[k] = x[k], y[k]
+                due[k] = min(iterations, 2 * age[k])
+                continue
+            if rowOf[k] >= 0:
+                counts[rowOf[k], columnOf[k]] = (
+                    follow(xBefore[k], yBefore[k], a[k], b[k], age[k] - STEPS, iterations)
+                    if escaped
+                    else INSIDE
+                )
+            if row < rows:
+                a[k], b[k] = locate(row, column, firstRow, grid)
+                x[k], y[k] = xPlace[k], yPlace[k] = a[k], b[k]
+                age[k], due[k], rowOf[k], columnOf[k] = 1, STEPS, row, column
+                row, column = findOpen(row, column + 1, firstRow, grid, counts)
+            else:
+                # Nothing is left for this lane: it stays at 0, without ever any news.
+                x[k], y[k], a[k], b[k], xPlace[k] = 0.0, 0.0, 0.0, 0.0, np.inf
+                age[k], due[k] = -_NEVER, _NEVER
+                busy -= 1
+
+
+def compileKernel() -> None:
+    """
+    Compile the kernel, or load it if that was done before, by whichever process.
+    """
+    countIterations(Grid(-1.0, 1.0, 1.0, 1.0), 0, 1, np.empty((2, 2), np.float32))

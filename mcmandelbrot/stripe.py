@@ -1,0 +1,80 @@
+"""
+One stripe of a picture: what a worker process is asked for, and what it answers.
+
+The main process imports this module too. So numba and numpy are imported where they are used, which
+is in the workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from mcmandelbrot.png import PackedRows, packRows
+from mcmandelbrot.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Stripe:
+    """
+    Consecutive rows of a picture.
+
+    @ivar view: what the picture shows.
+    @ivar firstRow: the uppermost row, counted from 0.
+    @ivar rows: how many rows.
+    """
+
+    view: View
+    firstRow: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedStripe:
+    """
+    A stripe that is ready for the file.
+
+    @ivar packed: its rows.
+    @ivar seconds: how long the work on it took.
+    """
+
+    packed: PackedRows
+    seconds: float
+
+
+def drawStripe(stripe: Stripe) -> bytes:
+    """
+    Draw a stripe.
+
+    @return: a byte each for red, green and blue of each pixel, row by row.
+    """
+    import numpy as np
+
+    from mcmandelbrot.kernel import countIterations
+    from mcmandelbrot.palette import colorize
+
+    view = stripe.view
+    counts = np.empty((stripe.rows, view.width), np.float32)
+    countIterations(view.grid, stripe.firstRow, view.iterations, counts)
+    return colorize(counts, view.iterations).tobytes()
+
+
+def prepareWorker(view: View) -> None:
+    """
+    Load all that L{renderStripe} needs for a picture, so that its first stripe takes no longer than
+    the others.
+    """
+    from mcmandelbrot.kernel import compileKernel
+    from mcmandelbrot.palette import makeTable
+
+    compileKernel()
+    makeTable(view.iterations)
+
+
+def renderStripe(stripe: Stripe) -> RenderedStripe:
+    """
+    Draw and compress a stripe. This is the task that the queue's workers run.
+    """
+    started = perf_counter()
+    packed = packRows(drawStripe(stripe), stripe.rows)
+    return RenderedStripe(packed, perf_counter() - started)

@@ -1,0 +1,3 @@
+"""
+The tests of asynqueue and of its demo, one folder a room.
+"""

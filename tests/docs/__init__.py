@@ -1,0 +1,3 @@
+"""
+The promises that the documentation makes by showing code.
+"""
