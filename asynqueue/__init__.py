@@ -20,6 +20,7 @@ from asynqueue._version import __version__
 
 if TYPE_CHECKING:
     from asynqueue.deferreds import DeferredLock, DeferredTracker, Delay
+    from asynqueue.interfaces import IWorker
     from asynqueue.iteration import (
         Deferator,
         IterationProducer,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         isIterator,
         iteratorToProducer,
     )
-    from asynqueue.interfaces import IWorker
     from asynqueue.queue.processqueue import ProcessQueue
     from asynqueue.queue.queued import QueuedTask
     from asynqueue.queue.taskqueue import TaskQueue

@@ -228,8 +228,8 @@ class _Wait:
 
         @return: whether this has ended the wait.
         """
-        # An earlier wait's callbacks may have ended this one, or its own checker may be what rings.
-        if self._deferred is None or self._isLooking:
+        # An earlier wait's callbacks may have ended this one.
+        if self._deferred is None:
             return False
         if self._look():
             return True
@@ -254,13 +254,16 @@ class _Wait:
         if self._look():
             return
         now = self._delay._reactor.seconds()
-        if max(now, self._due) >= self._deadline:
+        if now >= self._deadline:
             self._end(False)
         else:
             self._schedule(self._length * self._delay.backoff or self._delay.interval, now)
 
     def _look(self) -> bool:
         """
+        Check, and end the wait if there is reason to. A checker that causes another check of its
+        own wait is not called again: the answer that it is about to give will do.
+
         @return: whether the wait is over.
         """
         if not self._isLooking:

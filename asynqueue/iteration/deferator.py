@@ -21,30 +21,33 @@ class ItemDeferred(Deferred[Any]):
     """
     A Deferred of a L{Deferator}'s next item.
 
-    A callback of it may ask for the item after it, whose callback asks for the next, and so on: for
-    that, the methods that may run callbacks are done under L{Deferator._unroll}.
+    A callback of it may ask for the item after it, whose callback asks for the next, and so on. For
+    that, the methods that may run callbacks do it under L{Deferator._unroll}.
 
     Cancelling it loses nothing: the item that it would have fired with is the next one's.
-
-    @ivar stop: the Deferator's L{stop<Deferator.stop>}.
     """
 
     def __init__(self, deferator: Deferator) -> None:
         super().__init__(deferator._waitNoMore)
-        self.stop = deferator.stop
-        self._unroll = deferator._unroll
+        self._deferator = deferator
+
+    def stop(self) -> None:
+        """
+        Stop the L{Deferator}.
+        """
+        self._deferator.stop()
 
     def addCallbacks(self, *args: Any, **kw: Any) -> Any:
-        return self._unroll(super().addCallbacks, *args, **kw)
+        return self._deferator._unroll(super().addCallbacks, *args, **kw)
 
     def addCallback(self, *args: Any, **kw: Any) -> Any:
-        return self._unroll(super().addCallback, *args, **kw)
+        return self._deferator._unroll(super().addCallback, *args, **kw)
 
     def addErrback(self, *args: Any, **kw: Any) -> Any:
-        return self._unroll(super().addErrback, *args, **kw)
+        return self._deferator._unroll(super().addErrback, *args, **kw)
 
     def addBoth(self, *args: Any, **kw: Any) -> Any:
-        return self._unroll(super().addBoth, *args, **kw)
+        return self._deferator._unroll(super().addBoth, *args, **kw)
 
 
 class Deferator:
@@ -178,12 +181,17 @@ class Deferator:
         @raise NotReadyError: if the last Deferred has not fired.
         """
         self._checkNotWaiting()
-        if self._isDecided() and not self.source.items and not self._hasFailureToTell():
+        source = self.source
+        isDecided = self._isDecided()
+        if isDecided and not source.items and not self._hasFailureToTell():
             self.finish()
             raise StopIteration
         d = ItemDeferred(self)
-        self._wait(d, self._settle)
-        self._settle()
+        if isDecided and source.items and source.listener is None and not self._isUnrolling:
+            d.callback(source.take())
+        else:
+            self._wait(d, self._settle)
+            self._settle()
         return d
 
     def _settle(self) -> None:
@@ -205,7 +213,7 @@ class Deferator:
         self._isUnrolling = True
         try:
             result = function(*args, **kw)
-            while isinstance(self._waiting, ItemDeferred) and self._isDecided():
+            while type(self._waiting) is ItemDeferred and self._isDecided():
                 self._fire(self._waiting)
         finally:
             self._isUnrolling = False

@@ -47,6 +47,7 @@ class ItemSource:
         without L{take} reports them with L{taken}.
     @ivar state: how far it has come.
     @ivar failure: why it ended, if it did not end by itself. It comes after the items.
+    @ivar listener: who L{listen}s, or C{None}.
     @ivar promisesMore: whether it is known, while it is open, that another item follows those in
         the buffer. Where that is not known, C{for d in deferator} looks one item ahead.
     """
@@ -61,7 +62,7 @@ class ItemSource:
         self._batches: deque[tuple[int, int] | None] = deque()
         # How many items of the first of these were not taken yet: 0 only if there is none.
         self._remaining = 0
-        self._listener: Callable[[], object] | None = None
+        self.listener: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.state.value}, {len(self.items)} items waiting>"
@@ -171,9 +172,9 @@ class ItemSource:
         @param listener: called without arguments; C{None} for nobody.
         @raise NotReadyError: if somebody else is listening.
         """
-        if listener is not None and self._listener not in (None, listener):
+        if listener is not None and self.listener not in (None, listener):
             raise NotReadyError(f"{self!r} has a taker already, who waits for its next item")
-        self._listener = listener
+        self.listener = listener
 
     def stop(self) -> None:
         """
@@ -229,5 +230,5 @@ class ItemSource:
         stop()
 
     def _notify(self) -> None:
-        if self._listener is not None:
-            self._listener()
+        if self.listener is not None:
+            self.listener()

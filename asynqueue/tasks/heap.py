@@ -79,7 +79,8 @@ class PriorityHeap(Generic[Item]):
         entries = self._entries
         while entries:
             entry: Place = entries[0]
-            if entry[2].place is entry:
+            item: Item = entry[2]
+            if item.place is entry:
                 return entry
             heappop(entries)
             self._dead -= 1

@@ -68,6 +68,9 @@ def sizeOf(packed: Packed) -> int:
     if kind in PLAIN:
         return 16
     if kind is tuple:
-        return sizeOf(packed[0]) + sum(buffer.raw().nbytes for buffer in packed[1])
-    size: int = packed.raw().nbytes
-    return size
+        return sizeOf(packed[0]) + sum(_bytesOf(buffer) for buffer in packed[1])
+    return _bytesOf(packed)
+
+
+def _bytesOf(buffer: PickleBuffer) -> int:
+    return buffer.raw().nbytes

@@ -108,6 +108,15 @@ class GeneratorTests(SynchronousTestCase):
                     pass
                 assert not self.lock.acquireAndRelease().called
 
+    def test_turnOfAnEarlierEntryCountsNoMore(self) -> None:
+        context = self.lock.context()
+        with context:
+            pass
+        self.lock.acquire()
+        with context:
+            pass
+        assert not self.lock.acquire().called
+
     def test_stopWaitsForTheBlock(self) -> None:
         self.hold("first", self.work)
         stopping = self.lock.stop()

@@ -124,6 +124,22 @@ class StopTests(SynchronousTestCase):
         self.successResultOf(stopping)
         assert self.order == ["turn", "next", "stopper"]
 
+    def test_whoAsksBetweenTwoTurnsIsALatecomer(self) -> None:
+        late: list[Deferred[DeferredLock]] = []
+
+        def turn(lock: DeferredLock) -> None:
+            lock.release()
+            late.append(lock.acquire())
+
+        self.lock.acquire()
+        self.lock.acquire().addCallback(turn)
+        self.lock.acquireAndRelease().addCallback(noting(self.order, "next"))
+        stopping = self.lock.stop()
+        self.lock.release()
+        assert late[0].called
+        assert self.order == ["next"]
+        self.successResultOf(stopping)
+
     def test_cancellingDoesNotEndTheStopping(self) -> None:
         self.lock.addStopper(self.order.append, 1)
         self.lock.acquire()

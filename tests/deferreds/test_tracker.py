@@ -348,6 +348,7 @@ class ReentrancyTests(SynchronousTestCase):
             fire()
             self.successResultOf(first)
             assert outcomes(second) == [CancelledError]
+        assert self.successResultOf(self.tracked[0]) is None
 
     def test_callbackMayQuitWaiting(self) -> None:
         self.put()

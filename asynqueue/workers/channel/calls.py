@@ -42,7 +42,7 @@ class CallWriter:
             number = self._teach(task)
         args = task.args
         arguments: Any
-        if not task.kwargs and all([type(value) in PLAIN for value in args]):
+        if not task.kwargs and PLAIN.issuperset(map(type, args)):
             arguments = args
         else:
             try:
