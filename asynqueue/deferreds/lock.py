@@ -101,7 +101,8 @@ class DeferredLock:
         Ask for the lock.
 
         Turns are given in the order of asking, but to all VIPs before any regular. Who asks after
-        L{stop} while others still have their turns waits until those are over.
+        L{stop} while others still have their turns waits until those are over, and is then let in
+        together with everyone else, just before the stoppers run.
 
         @param vip: whether to wait among the VIPs.
         @return: a Deferred that fires with me when I am held by the caller, at once if I am free

@@ -113,9 +113,9 @@ class GeneratorTests(SynchronousTestCase):
         with context:
             pass
         self.lock.acquire()
-        with context:
-            pass
-        assert not self.lock.acquire().called
+        with context as d:
+            fired = outcomes(d)
+        assert fired == [CancelledError]
 
     def test_stopWaitsForTheBlock(self) -> None:
         self.hold("first", self.work)
