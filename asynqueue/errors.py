@@ -242,5 +242,6 @@ def withTraceback(exception: BaseException, text: Any) -> BaseException:
     @return: the same exception, its C{__cause__} a L{RemoteTraceback} if there is a text.
     """
     if text:
-        exception.__cause__ = RemoteTraceback(text)
+        # Around the type's own ways of setting attributes, which may refuse.
+        object.__setattr__(exception, "__cause__", RemoteTraceback(text))
     return exception

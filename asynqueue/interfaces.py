@@ -102,10 +102,10 @@ class IEmployer(Interface):
         The worker has a universe, its first or a new one, that is ready for tasks.
         """
 
-    def released(worker: Any, task: Any, seconds: float | None) -> None:
+    def released(worker: Any, ended: list[tuple[Any, float | None]]) -> None:
         """
-        The worker no longer has this task, whose run took so many seconds; C{None} if it did not
-        come to its end.
+        The worker no longer has these tasks. Beside each stands how many seconds its run took, or
+        C{None} if it did not come to its end.
         """
 
     def givenBack(worker: Any, tasks: list[Any]) -> None:

@@ -22,7 +22,8 @@ class ItemDeferred(Deferred[Any]):
     A Deferred of a L{Deferator}'s next item.
 
     A callback of it may ask for the item after it, whose callback asks for the next, and so on. For
-    that, the methods that may run callbacks do it under L{Deferator._unroll}.
+    that, the methods that may run callbacks do it under L{Deferator._unroll}. (After a failure
+    there is no next, so an errback has no need of it.)
 
     Cancelling it loses nothing: the item that it would have fired with is the next one's.
     """
@@ -42,9 +43,6 @@ class ItemDeferred(Deferred[Any]):
 
     def addCallback(self, *args: Any, **kw: Any) -> Any:
         return self._deferator._unroll(super().addCallback, *args, **kw)
-
-    def addErrback(self, *args: Any, **kw: Any) -> Any:
-        return self._deferator._unroll(super().addErrback, *args, **kw)
 
     def addBoth(self, *args: Any, **kw: Any) -> Any:
         return self._deferator._unroll(super().addBoth, *args, **kw)
@@ -225,13 +223,13 @@ class Deferator:
         so, ask the source for more.
         """
         source = self.source
-        if not _knowsWhatFollows(source):
+        if not source.knowsWhatFollows:
             source.want()
-            if not _knowsWhatFollows(source):
+            if not source.knowsWhatFollows:
                 # The one item that may be there stays until another comes. If it has used up the
                 # producer's credit, no other would come.
                 source.acknowledge()
-        return _knowsWhatFollows(source)
+        return source.knowsWhatFollows
 
     def _fire(self, d: ItemDeferred) -> None:
         self._waitNoMore(d)
@@ -310,11 +308,6 @@ class Deferator:
         if self._waiting is d:
             self._waiting = None
             self.source.listen(None)
-
-
-def _knowsWhatFollows(source: ItemSource) -> bool:
-    count = len(source.items)
-    return count > 1 or source.isOver or (count == 1 and source.promisesMore)
 
 
 def _represent(objOrRep: object) -> str:

@@ -246,4 +246,6 @@ class IterationProducer:
             failure = failure or Failure()
         while self._waiters:
             self._waiters.pop(0).callback(self.consumer)
-        self._run.callback(failure or self.consumer)
+        # It is called already if it was cancelled from within a write.
+        if not self._run.called:
+            self._run.callback(failure or self.consumer)

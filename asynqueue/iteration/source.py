@@ -74,6 +74,15 @@ class ItemSource:
         """
         return self.state is not SourceState.OPEN
 
+    @property
+    def knowsWhatFollows(self) -> bool:
+        """
+        Whether it is known what follows the first item in C{items}; or, if there is none, whether
+        it is known that there will be none.
+        """
+        count = len(self.items)
+        return count > 1 or self.isOver or (count == 1 and self.promisesMore)
+
     # The feeding side -----------------------------------------------------------------------------
 
     def add(self, items: Iterable[Any], cost: int = 0) -> None:

@@ -223,7 +223,7 @@ class Roster:
                 )
             if task in employment.held:
                 employment.held.discard(task)
-                self._scheduler.release(employment.worker, task)
+                self._scheduler.release(employment.worker, [(task, None)])
             self._desk.wake()
 
         maybeDeferred(employment.worker.run, task).addBoth(ready)
@@ -249,13 +249,12 @@ class Roster:
         """
         self._replay(self._byWorker[worker])
 
-    def released(self, worker: Any, task: QueuedTask, seconds: float | None) -> None:
+    def released(self, worker: Any, ended: list[tuple[QueuedTask, float | None]]) -> None:
         """
-        The worker no longer has this task.
+        The worker no longer has these tasks.
         """
-        if task.expected is not None:
-            self._scheduler.release(worker, task, seconds)
-            self._desk.wake()
+        self._scheduler.release(worker, ended)
+        self._desk.wake()
 
     def givenBack(self, worker: Any, tasks: list[QueuedTask]) -> None:
         """

@@ -98,6 +98,8 @@ class PriorityHeap(Generic[Item]):
         heappop(self._entries)
         item: Item = entry[2]
         item.place = None
+        if self._dead:
+            self._sweep()
         return item
 
     def cancel(self, item: Item) -> bool:
@@ -109,7 +111,8 @@ class PriorityHeap(Generic[Item]):
         if item.place is None:
             return False
         item.place = None
-        self._oneMoreDead()
+        self._dead += 1
+        self._sweep()
         return True
 
     def reprioritise(self, item: Item, priority: float) -> None:
@@ -123,7 +126,8 @@ class PriorityHeap(Generic[Item]):
             raise ValueError(f"{item!r} is in no heap")
         item.place = entry = (priority, place[1], item)
         heappush(self._entries, entry)
-        self._oneMoreDead()
+        self._dead += 1
+        self._sweep()
 
     def clear(self) -> list[Item]:
         """
@@ -138,8 +142,7 @@ class PriorityHeap(Generic[Item]):
         self._dead = 0
         return items
 
-    def _oneMoreDead(self) -> None:
-        self._dead += 1
+    def _sweep(self) -> None:
         entries = self._entries
         if self._dead * 2 > len(entries) and len(entries) > self.SMALL:
             # In place, for a caller may hold the list.

@@ -247,25 +247,31 @@ class Scheduler(Generic[TaskType]):
         What a worker is running takes far longer than was expected: it is sent nothing ahead until
         all is over.
         """
-        self._posts[worker].expected += UNKNOWN
+        post = self._posts[worker]
+        if post.held:
+            post.expected += UNKNOWN
 
-    def release(self, worker: Hashable, task: TaskType, seconds: float | None = None) -> None:
+    def release(self, worker: Hashable, ended: Iterable[tuple[TaskType, float | None]]) -> None:
         """
-        A worker no longer holds a task.
+        A worker no longer holds some tasks. Those that were never assigned here are passed over.
 
-        @param seconds: how long the run took; C{None} if it did not run to its end.
+        @param ended: the tasks, each with how many seconds its run took, or C{None} if it did not
+            run to its end.
         """
-        if seconds is not None:
-            self.runTimes.note(task.function, seconds)
         post = self._posts.get(worker)
+        wasFree = post is not None and post.isFree
+        note = self.runTimes.note
+        for task, seconds in ended:
+            if seconds is not None:
+                note(task.function, seconds)
+            if post is not None and task.expected is not None:
+                post.held -= 1
+                post.expected -= task.expected
         if post is None:
             return
-        wasFree = post.isFree
-        post.held -= 1
         if post.held == 0:
+            # What rounding left, and what a stall added, is forgotten.
             post.expected = 0.0
-        elif task.expected is not None:
-            post.expected -= task.expected
         if post.open and post.isFree and not wasFree:
             self._freed(post)
 
@@ -307,28 +313,46 @@ class Scheduler(Generic[TaskType]):
         """
         Give a worker about a quantum's worth of tasks; C{False} if it can get no more for now.
         """
-        expect = self.runTimes.expect
         granted = 0.0
         while granted < QUANTUM:
             heap = self._firstHeap(post.qualified)
             if heap is None:
                 return False
-            head = heap.head()
-            assert head is not None
-            task: TaskType = head[2]
-            seconds = UNKNOWN if task.options.timeout is not None else expect(task.function)
-            seconds = max(seconds, OVERHEAD)
-            if not post.accepts(seconds):
-                return False
-            heap.take()
-            task.expected = seconds
-            post.held += 1
-            if post.held == post.capacity.slots:
-                self._free -= 1
-            post.expected += seconds
-            post.given.append(task)
-            granted += seconds
+            # As long as no other series can come between, the one heap is enough to look at.
+            until = QUANTUM if len(self._heaps) == 1 else granted
+            while True:
+                seconds = self._offer(post, heap)
+                if seconds is None:
+                    return False
+                granted += seconds
+                if granted >= until or not heap:
+                    break
         return True
+
+    def _offer(self, post: _Post[TaskType], heap: PriorityHeap[TaskType]) -> float | None:
+        """
+        Give a worker the first task of a heap, if it can take it: how many seconds that should take.
+        """
+        place = heap.head()
+        assert place is not None
+        task: TaskType = place[2]
+        seconds = OVERHEAD
+        if task.options.timeout is not None:
+            seconds = UNKNOWN
+        else:
+            expected = self.runTimes.expect(task.function)
+            if expected > seconds:
+                seconds = expected
+        if not post.accepts(seconds):
+            return None
+        heap.take()
+        task.expected = seconds
+        post.held += 1
+        if post.held == post.capacity.slots:
+            self._free -= 1
+        post.expected += seconds
+        post.given.append(task)
+        return seconds
 
     def _firstHeap(self, qualified: set[Hashable]) -> PriorityHeap[TaskType] | None:
         """

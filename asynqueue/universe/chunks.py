@@ -28,6 +28,6 @@ def runChunk(function: Callable[[Any], Any], items: Sequence[Any]) -> ChunkResul
     try:
         for item in items:
             results.append(function(item))
-    except Exception as error:
+    except BaseException as error:
         failure = describe(error)
     return results, time.perf_counter() - started, failure

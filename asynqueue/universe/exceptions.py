@@ -22,8 +22,7 @@ def describe(error: BaseException) -> Described:
     @return: what L{rebuild} makes an exception of. That works for every exception, in one way or
         another.
     """
-    within = error.__traceback__.tb_next if error.__traceback__ else None
-    text = "".join(traceback.format_exception(type(error), error, within))
+    text = _tracebackOf(error)
     packed: Packed = None
     try:
         packed = pack(error)
@@ -79,6 +78,19 @@ def textOf(error: BaseException) -> str:
     @return: what C{str} makes of an exception, even of one that resists.
     """
     try:
-        return str(error)
+        # A plain string, even where __str__ returns one of another type.
+        return str.__str__(str(error))
     except BaseException as unprintable:
         return f"<no text: {type(unprintable).__name__}>"
+
+
+def _tracebackOf(error: BaseException) -> str:
+    within = error.__traceback__.tb_next if error.__traceback__ else None
+    try:
+        return "".join(traceback.format_exception(type(error), error, within))
+    except BaseException as unprintable:
+        where = "".join(traceback.format_tb(within))
+        return (
+            f"Traceback (most recent call last):\n{where}{typeName(type(error))}: {textOf(error)}\n"
+            f"(The rest cannot be shown: {typeName(type(unprintable))})\n"
+        )

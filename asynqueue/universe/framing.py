@@ -48,7 +48,11 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
         return [head + body] if len(body) < SCRATCH else [head, body]
     pieces: list[bytes | memoryview] = [body, *(buffer.raw() for buffer in buffers)]
     sizes = [len(piece) for piece in pieces]
-    if sum(sizes) > largest or len(pieces) > MANY:
+    if len(pieces) > MANY:
+        raise PayloadTooLarge(
+            f"a message with {len(buffers)} large buffers is over the limit of {MANY - 1} buffers"
+        )
+    if sum(sizes) > largest:
         raise _tooLarge(sum(sizes), largest)
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), *pieces]
 
@@ -130,10 +134,18 @@ class FrameDecoder:
         view, start, end = self._view, 0, self._end
         while True:
             if not self._sizes:
-                after = self._header(start, end)
-                if after is None:
+                # Nearly every frame is a small one of one segment.
+                while end - start >= _ONE.size:
+                    count, size = _ONE.unpack_from(view, start)
+                    after = start + _ONE.size + size
+                    if count != 1 or after > end or size > self._largest:
+                        break
+                    frames.append((bytes(view[start + _ONE.size : after]),))
+                    start = after
+                body = self._header(start, end)
+                if body is None:
                     break
-                start = after
+                start = body
             size = self._sizes[len(self._segments)]
             if end - start >= size:
                 piece = view[start : start + size]

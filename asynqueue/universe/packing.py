@@ -21,6 +21,9 @@ PLAIN: Final = frozenset({type(None), bool, int, float, str})
 LARGE: Final = 1 << 16
 """From how many bytes on a buffer is sent beside the pickle instead of within it."""
 
+MOST: Final = 1 << 10
+"""How many buffers of one value are sent beside its pickle; a frame has room for only so many."""
+
 
 def pack(value: Any) -> Packed:
     """
@@ -33,7 +36,7 @@ def pack(value: Any) -> Packed:
     buffers: list[PickleBuffer] = []
 
     def keepInside(buffer: PickleBuffer) -> bool:
-        if buffer.raw().nbytes < LARGE:
+        if buffer.raw().nbytes < LARGE or len(buffers) == MOST:
             return True
         buffers.append(buffer)
         return False
@@ -65,6 +68,8 @@ def sizeOf(packed: Packed) -> int:
     kind = type(packed)
     if kind is bytes or kind is str:
         return len(packed) + 8
+    if kind is int:
+        return (packed.bit_length() >> 3) + 16
     if kind in PLAIN:
         return 16
     if kind is tuple:

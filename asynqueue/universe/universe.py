@@ -35,7 +35,7 @@ from asynqueue.universe.messages import (
     VERSION,
     Message,
 )
-from asynqueue.universe.packing import PLAIN, Packed, pack, unpack
+from asynqueue.universe.packing import PLAIN, Packed, pack, sizeOf, unpack
 from asynqueue.universe.streams import FarStream, ItemNotPicklable
 
 
@@ -185,8 +185,9 @@ class Universe:
 
     def close(self) -> None:
         """
-        Close the streams. To be called when L{ended}.
+        Give back the calls that did not begin, and close the streams. To be called when L{ended}.
         """
+        self._giveBack(list(self._calls))
         for stream in list(self._streams.values()):
             self._close(stream)
 
@@ -224,7 +225,7 @@ class Universe:
         """
         Note a definition, even of a call that is not run, since later calls may name its number.
         """
-        if type(function) is tuple:
+        if type(function) is tuple and type(function[0]) is int:
             number, data = function
             self._functions.setdefault(number, data)
             return number
@@ -269,12 +270,17 @@ class Universe:
         except ItemNotPicklable as error:
             what = f"pickle an item, of type {typeName(type(error.args[0]))}"
             failure = explained(ResultNotPicklable, what, error.__cause__ or error)
+        except TaskInterrupted as error:
+            # If the near side asked for it, the stream is closed and ends like any other.
+            failure = None if stream.closing else error
         except BaseException as error:
             failure = error
         finally:
             self.running = None
             self._unwanted.discard(stream.id)
         if batch:
+            # Where something was raised, nobody counted.
+            used = used or sum(map(sizeOf, batch))
             self._post((ITEMS, stream.id, batch, used))
         if failure is not None:
             del self._streams[stream.id]

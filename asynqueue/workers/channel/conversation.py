@@ -35,6 +35,9 @@ from asynqueue.universe.packing import PLAIN, Packed, unpack
 from asynqueue.workers.channel.calls import CallWriter
 from asynqueue.workers.channel.stream import NearStream, notRebuilt
 
+Ended = tuple[Any, float | None]
+"""A task that a universe no longer has, and how many seconds its run took if it came to its end."""
+
 
 class Listener(Protocol):
     """
@@ -44,9 +47,8 @@ class Listener(Protocol):
     def greeted(self) -> None:
         """The universe said hello."""
 
-    def released(self, task: Any, seconds: float | None) -> None:
-        """The universe no longer has this task, whose run took so many seconds, if it came to its
-        end."""
+    def released(self, ended: list[Ended]) -> None:
+        """The universe no longer has these tasks."""
 
     def givenBack(self, tasks: list[Any]) -> None:
         """The universe did not begin these tasks, and will not."""
@@ -83,6 +85,8 @@ class Conversation:
         self._numbers = count(1)
         self._writer = CallWriter()
         self._stall: IDelayedCall | None = None
+        self._released: list[Ended] = []
+        self._isOver = False
         self._handlers: dict[int, Callable[..., None]] = {
             HELLO: self._hello,
             RETURNED: self._returned,
@@ -126,6 +130,7 @@ class Conversation:
             self._sendCalls(messages)
         if len(self.underway) > 1 and self._stall is None:
             self._watch(next(iter(self.underway)))
+        self._tellEnded()
 
     def _sendCalls(self, messages: list[Message]) -> None:
         try:
@@ -138,7 +143,7 @@ class Conversation:
                 self._refuse(self.underway.pop(messages[0][1]), error)
 
     def _refuse(self, task: Any, error: Exception) -> None:
-        self._listener.released(task, None)
+        self._released.append((task, None))
         task.errback(Failure(error))
 
     def cancel(self, number: int) -> None:
@@ -191,12 +196,21 @@ class Conversation:
         @raise ProtocolError: if it makes no sense.
         """
         handlers = self._handlers
-        for message in messages:
-            try:
-                handler = handlers[message[0]]
-            except (KeyError, TypeError, IndexError) as error:
-                raise ProtocolError(f"an unknown message came: {message!r:.200}") from error
-            handler(*message)
+        try:
+            for message in messages:
+                handler = handlers.get(message[0])
+                if handler is None:
+                    raise ProtocolError(f"an unknown message came: {message!r:.200}")
+                handler(*message)
+                if self._isOver:
+                    break
+        finally:
+            self._tellEnded()
+
+    def _tellEnded(self) -> None:
+        if self._released:
+            ended, self._released = self._released, []
+            self._listener.released(ended)
 
     def _hello(self, _: int, pid: int, version: int, python: str) -> None:
         if version != VERSION:
@@ -208,7 +222,7 @@ class Conversation:
 
     def _returned(self, _: int, number: int, seconds: float, packed: Packed) -> None:
         task = self.underway.pop(number)
-        self._listener.released(task, seconds)
+        self._released.append((task, seconds))
         if type(packed) in PLAIN:
             task.callback(packed)
             return
@@ -226,13 +240,13 @@ class Conversation:
             stream.fail(failure)
             return
         task = self.underway.pop(number)
-        self._listener.released(task, seconds)
+        self._released.append((task, seconds))
         task.errback(failure)
 
     def _streaming(self, _: int, number: int, seconds: float) -> None:
         task = self.underway.pop(number)
         stream = self.streams[number] = NearStream(number, task, self)
-        self._listener.released(task, seconds)
+        self._released.append((task, seconds))
         if task.isDone:
             stream.stop()
         else:
@@ -246,8 +260,8 @@ class Conversation:
 
     def _unbegun(self, _: int, numbers: list[int]) -> None:
         tasks = [self.underway.pop(number) for number in numbers]
-        for task in tasks:
-            self._listener.released(task, None)
+        self._released += [(task, None) for task in tasks]
+        self._tellEnded()
         self._listener.givenBack([task for task in tasks if not task.isDone])
 
     # The end
@@ -260,7 +274,7 @@ class Conversation:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        self._handlers = {}
+        self._isOver = True
 
     def split(self) -> tuple[list[Any], list[Any]]:
         """

@@ -40,7 +40,7 @@ class SelfEmployed:
         if tasks:
             worker.runMany(tasks)
 
-    def released(self, worker: Any, task: Any, seconds: float | None) -> None:
+    def released(self, worker: Any, ended: list[tuple[Any, float | None]]) -> None:
         """
         Nothing is counted here.
         """

@@ -19,7 +19,7 @@ from asynqueue.interfaces import IChannel, IUniverseWorker
 from asynqueue.tasks.scheduler import Capacity
 from asynqueue.tasks.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
 from asynqueue.universe.messages import QUIT, Message
-from asynqueue.workers.channel.conversation import Conversation
+from asynqueue.workers.channel.conversation import Conversation, Ended
 from asynqueue.workers.channel.delivery import deliver
 from asynqueue.workers.channel.healing import Healing
 from asynqueue.workers.channel.ladder import Ladder
@@ -306,8 +306,8 @@ class ChannelWorker:
         Tell everybody who had something underway in a universe that is gone.
         """
         begun, unbegun = conversation.split()
+        self.released([(task, None) for task in begun])
         for task in begun:
-            self.released(task, None)
             task.errback(Failure(reason))
         self._giveBack(unbegun)
         for stream in list(conversation.streams.values()):
@@ -315,8 +315,7 @@ class ChannelWorker:
         conversation.streams.clear()
 
     def _giveBack(self, tasks: list[Any]) -> None:
-        for task in tasks:
-            self.released(task, None)
+        self.released([(task, None) for task in tasks])
         self.givenBack([task for task in tasks if not task.isDone])
 
     def _failKept(self, reason: Exception) -> None:
@@ -346,19 +345,23 @@ class ChannelWorker:
             self._move("hello")
             self._employer.ready(self)
 
-    def released(self, task: Any, seconds: float | None) -> None:
+    def released(self, ended: list[Ended]) -> None:
         """
-        The universe no longer has this task.
+        The universe no longer has these tasks.
         """
-        if seconds is not None:
+        if self._callTimes is not None:
+            now = self._reactor.seconds()
+            self._callTimes += [
+                (now - task.startTime, seconds) for task, seconds in ended if seconds is not None
+            ]
+        if any(seconds is not None for _, seconds in ended):
             self._healing.works()
-            if self._callTimes is not None and task.startTime is not None:
-                self._callTimes.append((self._reactor.seconds() - task.startTime, seconds))
-        self._employer.released(self, task, seconds)
+        self._employer.released(self, ended)
         if self._runWaiters:
-            waiter = self._runWaiters.pop(task, None)
-            if waiter is not None:
-                waiter.callback(None)
+            for task, _ in ended:
+                waiter = self._runWaiters.pop(task, None)
+                if waiter is not None:
+                    waiter.callback(None)
 
     def givenBack(self, tasks: list[Any]) -> None:
         """

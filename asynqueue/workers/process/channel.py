@@ -156,9 +156,7 @@ class PipeChannel:
         self._pipe = NearPipe(self._near.fileno())
         self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
         self._watch()
-        self._delay.untilEvent(self._look).addErrback(
-            lambda failure: self.log.failure("the channel to {pid} broke", failure, pid=self.pid)
-        )
+        self._delay.untilEvent(self._look).addErrback(self._broke)
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -243,6 +241,20 @@ class PipeChannel:
             pass
         self._over()
         return True
+
+    def _broke(self, failure: Failure) -> None:
+        """
+        What came cannot be dealt with: there is no memory for it, say. Give the child up.
+        """
+        self.log.failure("the channel to worker process {pid} broke", failure, pid=self.pid)
+        if not self._isOver:
+            self._giveUp()
+            self._delay.untilEvent(self._look).addErrback(self._broke)
+
+    def _giveUp(self) -> None:
+        self._pipe.close()
+        self._hangUp()
+        self.kill()
 
     def _read(self) -> bool:
         """
