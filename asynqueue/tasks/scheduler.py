@@ -331,7 +331,8 @@ class Scheduler(Generic[TaskType]):
 
     def _offer(self, post: _Post[TaskType], heap: PriorityHeap[TaskType]) -> float | None:
         """
-        Give a worker the first task of a heap, if it can take it: how many seconds that should take.
+        Give a worker the first task of a heap, if it can take it: how many seconds that should
+        take.
         """
         place = heap.head()
         assert place is not None
@@ -340,9 +341,7 @@ class Scheduler(Generic[TaskType]):
         if task.options.timeout is not None:
             seconds = UNKNOWN
         else:
-            expected = self.runTimes.expect(task.function)
-            if expected > seconds:
-                seconds = expected
+            seconds = max(seconds, self.runTimes.expect(task.function))
         if not post.accepts(seconds):
             return None
         heap.take()

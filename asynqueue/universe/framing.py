@@ -8,6 +8,7 @@ messages, the others are large buffers that the pickle refers to.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from pickle import PickleBuffer, dumps, loads
@@ -16,7 +17,7 @@ from typing import Any, Final
 from asynqueue.errors import PayloadTooLarge, ProtocolError
 from asynqueue.universe.messages import Message
 
-Segments = Sequence[bytes | bytearray | memoryview]
+Segments = Sequence[bytes | bytearray | memoryview | mmap.mmap]
 
 _COUNT: Final = struct.Struct("<I")
 _ONE: Final = struct.Struct("<IQ")
@@ -26,6 +27,9 @@ SCRATCH: Final = 1 << 18
 
 LARGEST: Final = 1 << 40
 """Bytes that one frame may have in all, unless another limit is set."""
+
+LARGE_PAGES: Final = 1 << 22
+"""From how many bytes on a segment gets pages of its own."""
 
 MANY: Final = 1 << 13
 """Segments that one frame may have."""
@@ -76,6 +80,18 @@ def _tooLarge(size: int, largest: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"a message of {size} bytes is over the limit of {largest} bytes")
 
 
+def _memory(size: int) -> bytearray | mmap.mmap:
+    """
+    Writable memory for a segment. A large one comes straight from the system, in large pages where
+    it has them: filling those for the first time takes a third of the time.
+    """
+    if size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return bytearray(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 class FrameDecoder:
     """
     Puts frames together from bytes as they come, in whatever pieces.
@@ -94,7 +110,7 @@ class FrameDecoder:
         # The frame that is being read, where it did not come whole.
         self._sizes: tuple[int, ...] = ()
         self._segments: list[Any] = []
-        self._segment: bytearray | None = None
+        self._segment: bytearray | mmap.mmap | None = None
         self._got = 0
 
     @property
@@ -152,7 +168,7 @@ class FrameDecoder:
                 self._keep(bytearray(piece) if self._segments else bytes(piece), frames)
                 start += size
             elif size > SCRATCH // 2:
-                self._segment = bytearray(size)
+                self._segment = _memory(size)
                 self._got = end - start
                 self._segment[: self._got] = view[start:end]
                 start = end
@@ -184,7 +200,7 @@ class FrameDecoder:
             )
         return start + length
 
-    def _keep(self, segment: bytes | bytearray, frames: list[Segments]) -> None:
+    def _keep(self, segment: bytes | bytearray | mmap.mmap, frames: list[Segments]) -> None:
         self._segments.append(segment)
         if len(self._segments) == len(self._sizes):
             frames.append(self._segments)

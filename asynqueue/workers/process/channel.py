@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any, Final
@@ -56,21 +57,25 @@ def startContext(method: str | None = None) -> BaseContext:
 @implementer(IReadWriteDescriptor)
 class _Bell:
     """
-    Rings a channel's doorbell when a file descriptor is ready.
+    Tells a channel when a file descriptor is ready.
     """
 
-    def __init__(self, fd: int, ring: Any) -> None:
+    def __init__(
+        self, fd: int, readable: Callable[[], None], writable: Callable[[], None] | None = None
+    ) -> None:
         self._fd = fd
-        self._ring = ring
+        self._readable = readable
+        self._writable = writable
 
     def fileno(self) -> int:
         return self._fd
 
     def doRead(self) -> None:
-        self._ring()
+        self._readable()
 
     def doWrite(self) -> None:
-        self._ring()
+        assert self._writable is not None
+        self._writable()
 
     def connectionLost(self, reason: Any) -> None:
         """The reactor stops. The process is ended by the worker's own trigger."""
@@ -213,7 +218,7 @@ class PipeChannel:
         """
         Where the reactor can, have it ring when the pipe has something or the child has ended.
         """
-        self._pipeBell = _Bell(self._pipe.fd, self._delay.ring)
+        self._pipeBell = _Bell(self._pipe.fd, self._delay.ring, self._write)
         self._endBell = _Bell(self.process.sentinel, self._childEnded)
         self._mayHaveEnded = self._watcher is None
         if self._watcher is not None:

@@ -5,6 +5,7 @@ The near end of a pipe, which never blocks.
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from typing import Final
 
@@ -12,6 +13,9 @@ from asynqueue.universe.framing import FrameDecoder, Segments
 
 READS: Final = 16
 """How often a readable pipe is read before the reactor gets its turn."""
+
+BUFFER: Final = 1 << 20
+"""Bytes that the system is asked to hold for each direction."""
 
 PIECES: Final = 64
 """How many pieces are written at once."""
@@ -30,6 +34,7 @@ class NearPipe:
             non-blocking.
         """
         os.set_blocking(fd, False)
+        _widen(fd)
         self.fd = fd
         self.isClosed = False
         self._decoder = FrameDecoder()
@@ -109,3 +114,12 @@ class NearPipe:
         """
         self.isClosed = True
         self._outgoing.clear()
+
+
+def _widen(fd: int) -> None:
+    """
+    Ask for large buffers, where the pipe is a socket: the system gives what it allows.
+    """
+    with socket.socket(fileno=os.dup(fd)) as pipe:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            pipe.setsockopt(socket.SOL_SOCKET, option, BUFFER)
