@@ -44,7 +44,7 @@ check: $(READY) ## lint, formats, types, imports between rooms, README examples,
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest --quiet tests/docs/test_readme.py
+	$(BIN)/python -m pytest --quiet tests/docs/test_examples.py
 	$(BIN)/towncrier build --draft >/dev/null
 
 storm: $(READY) ## run the tests that take long or load the machine

@@ -1,5 +1,5 @@
 """
-Every Python example in the README runs as it stands, and prints what the README says it prints.
+Every Python example in the README and the pages runs as it stands, and prints what they say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from docutils.core import publish_doctree
 from docutils.utils import Reporter
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.rst"
+PAGES = (ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst")))
 
 #: Seconds for one example: fewer than for one test, so that an example that hangs is named.
 PATIENCE = 50
@@ -30,39 +29,48 @@ class Example:
     One block of Python, and the output that the block after it shows, if that is marked as text.
     """
 
+    page: Path
+    number: int
     script: str
     output: str | None
 
+    def __str__(self) -> str:
+        return f"{self.page.stem}-{self.number}"
 
-def findExamples(text: str) -> Iterator[Example]:
+
+def findExamples(page: Path) -> Iterator[Example]:
     """
     Find each C{code-block:: python}, with the C{code-block:: text} that stands right after it.
 
-    @raise docutils.utils.SystemMessage: The text is no valid reStructuredText.
+    @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
     """
     strictly = {
         "halt_level": Reporter.WARNING_LEVEL,
         "syntax_highlight": "none",
         "file_insertion_enabled": False,
     }
-    document = publish_doctree(text, source_path=str(README), settings_overrides=strictly)
+    text = page.read_text(encoding="utf-8")
+    document = publish_doctree(text, source_path=str(page), settings_overrides=strictly)
+    number = 0
     for block in document.findall(nodes.literal_block):
         if "python" in block["classes"]:
             output = None
             following = block.next_node(descend=False, siblings=True)
             if isinstance(following, nodes.literal_block) and "text" in following["classes"]:
                 output = following.astext()
-            yield Example(block.astext(), output)
+            number += 1
+            yield Example(page, number, block.astext(), output)
 
 
-EXAMPLES = list(findExamples(README.read_text(encoding="utf-8")))
+EXAMPLES = [example for page in PAGES for example in findExamples(page)]
 
 
-def test_readmeShowsAnExample() -> None:
-    assert EXAMPLES, "README.rst has no block that is marked `.. code-block:: python`"
+@pytest.mark.parametrize("name", ["README", "guide"])
+def test_pageShowsAnExample(name: str) -> None:
+    assert any(example.page.stem == name for example in EXAMPLES)
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=count(1))
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_exampleRunsAndPrintsWhatItShows(example: Example, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(example.script, encoding="utf-8")
