@@ -33,8 +33,7 @@ class StateError(AsynQueueError):
         return f"{self.subject} is {self.state}: '{self.event}' is not allowed now"
 
 
-# The queue
-# -----------------------------------------------------------------------------------------------
+# The queue ----------------------------------------------------------------------------------------
 
 
 class QueueStopped(AsynQueueError):
@@ -144,8 +143,7 @@ class RemoteError(TaskError):
         return f"{self.typeName}: {self.text}" if self.text else self.typeName
 
 
-# Workers
-# -------------------------------------------------------------------------------------------------
+# Workers ------------------------------------------------------------------------------------------
 
 
 class WorkerError(AsynQueueError):
@@ -216,8 +214,7 @@ class ProtocolError(WorkerError):
     """
 
 
-# Iteration
-# -----------------------------------------------------------------------------------------------
+# Iteration ----------------------------------------------------------------------------------------
 
 
 class IterationStopped(AsynQueueError):

@@ -5,11 +5,12 @@ reactor or a C{twisted.internet.task.Clock}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
-__all__ = ["IReactorTime", "checkSeconds", "defaultReactor"]
+__all__ = ["IReactorTime", "callFromAnyThread", "checkSeconds", "defaultReactor"]
 
 
 def defaultReactor() -> IReactorTime:
@@ -24,6 +25,20 @@ def defaultReactor() -> IReactorTime:
     from twisted.internet import reactor
 
     return cast(IReactorTime, reactor)
+
+
+def callFromAnyThread(reactor: object, function: Callable[[], object]) -> None:
+    """
+    Have a function called in the reactor's thread soon, from whichever thread and in the middle of
+    whatever: from where the garbage collector works, for one.
+
+    @param reactor: a reactor. A clock without threads has the function called at once.
+    @param function: what to call, without arguments.
+    """
+    if IReactorFromThreads.providedBy(reactor):
+        reactor.callFromThread(function)
+    else:
+        function()
 
 
 def checkSeconds(name: str, seconds: float) -> float:

@@ -70,7 +70,7 @@ class ListConsumer:
         """
         return item
 
-    # IConsumer ----------------------------------------------------------------------------------
+    # IConsumer ------------------------------------------------------------------------------------
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
@@ -119,7 +119,7 @@ class ListConsumer:
         elif isinstance(result, Failure):
             self._fail(result)
 
-    # Processing ---------------------------------------------------------------------------------
+    # Processing -----------------------------------------------------------------------------------
 
     def _store(self, result: Any, index: int) -> None:
         self._results[index] = result

@@ -167,7 +167,7 @@ class Deferator:
             source = self.source
             self.d.callback(source.state is SourceState.ENDED and not source.items)
 
-    # As an iterator of Deferreds ----------------------------------------------------------------
+    # As an iterator of Deferreds ------------------------------------------------------------------
 
     def __iter__(self) -> Deferator:
         return self
@@ -244,7 +244,7 @@ class Deferator:
         else:
             d.callback(None)
 
-    # As an asynchronous iterator ----------------------------------------------------------------
+    # As an asynchronous iterator ------------------------------------------------------------------
 
     def __aiter__(self) -> Deferator:
         return self
@@ -290,7 +290,7 @@ class Deferator:
         self._wait(d, changed)
         return d
 
-    # For both -----------------------------------------------------------------------------------
+    # For both -------------------------------------------------------------------------------------
 
     def _checkNotWaiting(self) -> None:
         if self._waiting is not None:

@@ -138,7 +138,7 @@ class IterationProducer:
         self._waiters.append(d)
         return d
 
-    # IPushProducer ------------------------------------------------------------------------------
+    # IPushProducer --------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
         """
@@ -160,7 +160,7 @@ class IterationProducer:
         self._stopSource()
         self._advance()
 
-    # Writing ------------------------------------------------------------------------------------
+    # Writing --------------------------------------------------------------------------------------
 
     def _move(self, event: str) -> None:
         self._state = nextState(PRODUCER, self._state, event, self)
@@ -219,7 +219,7 @@ class IterationProducer:
         self._nextTurn = None
         self._advance()
 
-    # The end ------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
     def _cancelled(self, d: Deferred[Any]) -> None:
         self._failure = Failure(CancelledError())

@@ -40,6 +40,8 @@ class Caller(Protocol):
         options: TaskOptions,
     ) -> Any: ...
 
+    def soon(self, function: Callable[[], None]) -> None: ...
+
     def __len__(self) -> int: ...
 
 
@@ -84,8 +86,7 @@ class Mapping(ItemSource):
         self._isFilling = False
         self._fill()
 
-    # ItemSource
-    # ------------------------------------------------------------------------------------------
+    # ItemSource -----------------------------------------------------------------------------------
 
     def consumed(self, count: int, cost: int) -> None:
         """
@@ -102,8 +103,13 @@ class Mapping(ItemSource):
         self._hasMore = False
         self._close()
 
-    # Chunks
-    # ----------------------------------------------------------------------------------------------
+    def abandoned(self, stop: Callable[[], None]) -> None:
+        """
+        Whoever took the results is garbage.
+        """
+        self._caller.soon(stop)
+
+    # Chunks ---------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """

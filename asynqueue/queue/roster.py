@@ -118,8 +118,7 @@ class Roster:
         employment = self._employments.get(ID)
         return None if employment is None else employment.worker
 
-    # Hiring
-    # ----------------------------------------------------------------------------------------------
+    # Hiring ---------------------------------------------------------------------------------------
 
     def hire(self, worker: Any) -> Deferred[int]:
         """
@@ -190,8 +189,7 @@ class Roster:
             employment.hired.callback(employment.ID)
         self._desk.wake()
 
-    # Handing out
-    # -----------------------------------------------------------------------------------------
+    # Handing out ----------------------------------------------------------------------------------
 
     def hand(self, worker: Any, tasks: list[QueuedTask]) -> None:
         """
@@ -228,8 +226,7 @@ class Roster:
 
         maybeDeferred(employment.worker.run, task).addBoth(ready)
 
-    # IEmployer
-    # -------------------------------------------------------------------------------------------
+    # IEmployer ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """
@@ -285,8 +282,7 @@ class Roster:
             employment.isOpen = False
             self._scheduler.close(worker)
 
-    # Leaving
-    # ---------------------------------------------------------------------------------------------
+    # Leaving --------------------------------------------------------------------------------------
 
     def _resigned(self, employment: Employment) -> None:
         if employment.ID not in self._employments:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from asynqueue.deferreds.clock import defaultReactor
+from asynqueue.deferreds.clock import callFromAnyThread, defaultReactor
 from asynqueue.errors import ImplementationError, QueueStopped, TaskTimeout, WorkerError
 from asynqueue.interfaces import IUniverseWorker
 from asynqueue.iteration.deferator import Deferator
@@ -205,8 +205,7 @@ class TaskQueue:
         sequential = kw.pop("sequential", False)
         return self._roster.update(Update(function, args, kw, ephemeral), sequential)
 
-    # Workers
-    # ---------------------------------------------------------------------------------------------
+    # Workers --------------------------------------------------------------------------------------
 
     def attachWorker(self, worker: Any) -> Deferred[int]:
         """
@@ -253,8 +252,7 @@ class TaskQueue:
         """
         return self._roster.workers if ID is None else self._roster.get(ID)
 
-    # Shutting down
-    # ---------------------------------------------------------------------------------------
+    # Shutting down --------------------------------------------------------------------------------
 
     def shutdown(self) -> Deferred[None]:
         """
@@ -294,8 +292,7 @@ class TaskQueue:
         self._scheduler.cancel(task)
         task.errback(Failure(QueueStopped(f"{task} was not run: the queue shut down, and {why}")))
 
-    # Tasks, from submission to the end
-    # -------------------------------------------------------------------
+    # Tasks, from submission to the end ------------------------------------------------------------
 
     def _submit(
         self,
@@ -334,6 +331,12 @@ class TaskQueue:
         """
         return QueuedTask(next(self._ids), self, update.function, update.args, update.kwargs)
 
+    def soon(self, function: Callable[[], None]) -> None:
+        """
+        Have something called in the reactor's thread. (For mappings to call, from any thread.)
+        """
+        callFromAnyThread(self._reactor, function)
+
     def settled(self, task: QueuedTask) -> None:
         """
         A task is done. (For tasks to call.)
@@ -364,8 +367,7 @@ class TaskQueue:
         if IUniverseWorker.providedBy(task.worker):
             task.worker.cancel(task)
 
-    # Deciding, and what the roster tells
-    # -----------------------------------------------------------------
+    # Deciding, and what the roster tells ----------------------------------------------------------
 
     def begin(self) -> None:
         """
@@ -388,19 +390,26 @@ class TaskQueue:
         self._mayDecide = True
         if self._isDeciding or self._batches:
             return
+        isOver = False
         self._isDeciding = True
         try:
             while self._mayDecide:
                 self._mayDecide = False
                 self._decide()
+                if self._shutdown is not None:
+                    isOver = self._shutdown.check()
         finally:
             self._isDeciding = False
-        if self._shutdown is not None and self._state != STOPPED and self._shutdown.check():
-            self._state = nextState(QUEUE, self._state, "stopped", self)
-            if self._wakeUp is not None:
-                self._wakeUp.cancel()
-                self._wakeUp = None
-            self._shutdown.finish()
+        if isOver and self._state != STOPPED:
+            self._stop()
+
+    def _stop(self) -> None:
+        assert self._shutdown is not None
+        self._state = nextState(QUEUE, self._state, "stopped", self)
+        if self._wakeUp is not None:
+            self._wakeUp.cancel()
+            self._wakeUp = None
+        self._shutdown.finish()
 
     def _woken(self) -> None:
         self._wakeUp = None

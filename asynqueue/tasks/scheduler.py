@@ -180,8 +180,7 @@ class Scheduler(Generic[TaskType]):
         assert task.priority is not None
         heap.put(task, task.priority, task.id)
 
-    # Workers
-    # ---------------------------------------------------------------------------------------------
+    # Workers --------------------------------------------------------------------------------------
 
     @property
     def hasFreeWorker(self) -> bool:
@@ -280,8 +279,7 @@ class Scheduler(Generic[TaskType]):
         self._turn += 1
         post.freeSince = self._turn
 
-    # Decisions
-    # -------------------------------------------------------------------------------------------
+    # Decisions ------------------------------------------------------------------------------------
 
     def decide(self) -> list[tuple[Hashable, list[TaskType]]]:
         """

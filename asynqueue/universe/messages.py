@@ -14,8 +14,7 @@ Message = tuple[Any, ...]
 VERSION: Final = 1
 """The number of this vocabulary. The two ends of a channel must agree on it."""
 
-# Near to far
-# ---------------------------------------------------------------------------------------------
+# Near to far --------------------------------------------------------------------------------------
 
 CALL: Final = 1
 """C{(CALL, id, function, arguments, raw)}. The function is a number that was defined before, or
@@ -36,8 +35,7 @@ RECALL: Final = 4
 QUIT: Final = 5
 """C{(QUIT,)}. Close the streams and end."""
 
-# Far to near
-# ---------------------------------------------------------------------------------------------
+# Far to near --------------------------------------------------------------------------------------
 
 HELLO: Final = 11
 """C{(HELLO, pid, VERSION, pythonVersion)}. The universe is ready for calls."""
@@ -63,8 +61,7 @@ ENDED: Final = 16
 UNBEGUN: Final = 17
 """C{(UNBEGUN, ids)}. These calls were given up before they began."""
 
-# Credit
-# --------------------------------------------------------------------------------------------------
+# Credit -------------------------------------------------------------------------------------------
 
 CREDIT_ITEMS: Final = 16384
 CREDIT_BYTES: Final = 4 << 20

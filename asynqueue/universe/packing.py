@@ -78,4 +78,5 @@ def sizeOf(packed: Packed) -> int:
 
 
 def _bytesOf(buffer: PickleBuffer) -> int:
-    return buffer.raw().nbytes
+    size: int = buffer.raw().nbytes
+    return size

@@ -105,8 +105,7 @@ class Universe:
         """
         return bool(self._streams)
 
-    # What comes
-    # ------------------------------------------------------------------------------------------
+    # What comes -----------------------------------------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
         """
@@ -167,8 +166,7 @@ class Universe:
             self._keepFunction(call[2])
         self._post((UNBEGUN, [call[1] for call in calls]))
 
-    # What is done
-    # ----------------------------------------------------------------------------------------
+    # What is done ---------------------------------------------------------------------------------
 
     def step(self) -> None:
         """
@@ -256,8 +254,7 @@ class Universe:
     def _raised(self, id: int, seconds: float, error: BaseException) -> None:
         self._post((RAISED, id, seconds, describe(error)))
 
-    # Streams
-    # ---------------------------------------------------------------------------------------------
+    # Streams --------------------------------------------------------------------------------------
 
     def _produce(self, stream: FarStream) -> None:
         batch: list[Packed] = []

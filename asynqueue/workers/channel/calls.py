@@ -5,6 +5,7 @@ Tasks to CALL messages.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pickle import dumps
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -29,6 +30,7 @@ class CallWriter:
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
+        self._unused = count()
 
     def write(self, id: int, task: Task) -> Message:
         """
@@ -37,9 +39,6 @@ class CallWriter:
         @return: its message.
         @raise CallNotPicklable: naming the function or the argument that is at fault.
         """
-        number: Any = self._numbers.get(task.function)
-        if number is None:
-            number = self._teach(task)
         args = task.args
         arguments: Any
         if not task.kwargs and PLAIN.issuperset(map(type, args)):
@@ -49,7 +48,27 @@ class CallWriter:
                 arguments = pack((args, dict(task.kwargs)))
             except Exception as error:
                 raise self._blame(task, error) from error
-        return (CALL, id, number, arguments, task.options.raw)
+        # Only now, since a call that is not written teaches nothing.
+        return (CALL, id, self._numberOf(task), arguments, task.options.raw)
+
+    def unteach(self, task: Task, message: Message) -> None:
+        """
+        A message that was written has not been sent.
+        """
+        function = message[2]
+        if type(function) is tuple and type(function[0]) is int:
+            del self._numbers[task.function]
+
+    def _numberOf(self, task: Task) -> Any:
+        """
+        A function as it is sent: by its number, with its number, or without one.
+        """
+        try:
+            number = self._numbers.get(task.function)
+        except Exception:
+            # It cannot be hashed, and so was never taught.
+            number = None
+        return self._teach(task) if number is None else number
 
     def _teach(self, task: Task) -> Any:
         function = task.function
@@ -59,7 +78,7 @@ class CallWriter:
             raise self._blame(task, error) from error
         if not _isNamed(function) or len(self._numbers) >= FUNCTIONS:
             return data
-        number = self._numbers[function] = len(self._numbers)
+        number = self._numbers[function] = next(self._unused)
         return number, data
 
     def _blame(self, task: Task, error: Exception) -> CallNotPicklable:

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.clock import callFromAnyThread
 from asynqueue.errors import (
     CallNotPicklable,
     PayloadTooLarge,
     ProtocolError,
+    WorkerStartError,
 )
 from asynqueue.interfaces import IChannel
 from asynqueue.universe.exceptions import Described, rebuild
@@ -38,6 +40,9 @@ from asynqueue.workers.channel.stream import NearStream, notRebuilt
 Ended = tuple[Any, float | None]
 """A task that a universe no longer has, and how many seconds its run took if it came to its end."""
 
+_Refused = tuple[Any, Failure]
+"""A task that could not be sent, and why."""
+
 
 class Listener(Protocol):
     """
@@ -53,11 +58,15 @@ class Listener(Protocol):
     def givenBack(self, tasks: list[Any]) -> None:
         """The universe did not begin these tasks, and will not."""
 
-    def stalled(self) -> None:
-        """A task takes far longer than those that were measured."""
+    def stalled(self) -> bool:
+        """A task takes far longer than those that were measured. C{True} if those that were sent
+        ahead are wanted back."""
 
     def yielded(self, task: Any, stream: NearStream) -> None:
         """A task returned an iterator, and its stream begins."""
+
+    def unwanted(self, number: int) -> None:
+        """A stream is to be ended."""
 
 
 class Conversation:
@@ -104,8 +113,7 @@ class Conversation:
         """
         return not self.underway and not self.streams
 
-    # Near to far
-    # -----------------------------------------------------------------------------------------
+    # Near to far ----------------------------------------------------------------------------------
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -118,33 +126,39 @@ class Conversation:
         Send calls. A task that cannot be sent fails.
         """
         messages: list[Message] = []
+        refused: list[_Refused] = []
         for task in tasks:
             number = next(self._numbers)
             try:
                 messages.append(self._writer.write(number, task))
             except CallNotPicklable as error:
-                self._refuse(task, error)
+                refused.append((task, Failure(error)))
             else:
                 self.underway[number] = task
         if messages:
-            self._sendCalls(messages)
+            refused += self._sendCalls(messages)
         if len(self.underway) > 1 and self._stall is None:
             self._watch(next(iter(self.underway)))
+        # Not before: on hearing of it, somebody may crash the worker.
+        for task, failure in refused:
+            self._released.append((task, None))
+            task.errback(failure)
         self._tellEnded()
 
-    def _sendCalls(self, messages: list[Message]) -> None:
+    def _sendCalls(self, messages: list[Message]) -> list[_Refused]:
         try:
             self._channel.send(messages)
+            return []
         except PayloadTooLarge as error:
-            if len(messages) > 1:
-                for message in messages:
-                    self._sendCalls([message])
-            else:
-                self._refuse(self.underway.pop(messages[0][1]), error)
-
-    def _refuse(self, task: Any, error: Exception) -> None:
-        self._released.append((task, None))
-        task.errback(Failure(error))
+            tasks = {message[1]: self.underway[message[1]] for message in messages}
+            for message in messages:
+                self._writer.unteach(tasks[message[1]], message)
+            if len(messages) == 1:
+                return [(self.underway.pop(messages[0][1]), Failure(error))]
+        refused: list[_Refused] = []
+        for number, task in tasks.items():
+            refused += self._sendCalls([self._writer.write(number, task)])
+        return refused
 
     def cancel(self, number: int) -> None:
         """
@@ -153,20 +167,35 @@ class Conversation:
         self._channel.send([(CANCEL, number)])
         self._channel.nudge()
 
+    def unwanted(self, number: int) -> None:
+        """
+        Nobody wants the rest of a stream.
+        """
+        self._listener.unwanted(number)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """
+        Have something called in the reactor's thread, from whichever thread.
+        """
+        callFromAnyThread(self._reactor, function)
+
     def has(self, number: int) -> bool:
         """
         Whether a call or a stream is not over yet.
         """
         return number in self.underway or number in self.streams
 
-    def isFirst(self, number: int) -> bool:
+    def mayRun(self, number: int) -> bool:
         """
-        Whether a call is the one that runs now, or is a stream.
+        Whether a call or a stream may be running now, and no other call is.
         """
-        return number in self.streams or next(iter(self.underway), None) == number
+        first = next(iter(self.underway), None)
+        if first is None or number == first:
+            return True
+        begun = self._channel.lastBegun
+        return number in self.streams and begun is not None and begun < first
 
-    # Sent ahead, and recalled
-    # ----------------------------------------------------------------------------
+    # Sent ahead, and recalled ---------------------------------------------------------------------
 
     def _watch(self, head: int) -> None:
         self._stall = self._reactor.callLater(self.stallSeconds, self._look, head)
@@ -182,12 +211,11 @@ class Conversation:
         if now != head:
             self._watch(now)
             return
-        self._listener.stalled()
-        self._channel.send([(RECALL,)])
-        self._channel.nudge()
+        if self._listener.stalled():
+            self._channel.send([(RECALL,)])
+            self._channel.nudge()
 
-    # Far to near
-    # -----------------------------------------------------------------------------------------
+    # Far to near ----------------------------------------------------------------------------------
 
     def received(self, messages: list[Message]) -> None:
         """
@@ -264,8 +292,7 @@ class Conversation:
         self._tellEnded()
         self._listener.givenBack([task for task in tasks if not task.isDone])
 
-    # The end
-    # ---------------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
     def over(self) -> None:
         """
@@ -276,16 +303,18 @@ class Conversation:
             self._stall = None
         self._isOver = True
 
-    def split(self) -> tuple[list[Any], list[Any]]:
+    def split(self, reason: Exception) -> tuple[list[Any], list[Any]]:
         """
         The universe is gone: tell what it had begun from what it had not.
 
+        @param reason: why it is gone.
         @return: the tasks whose calls had begun, and those whose calls had not.
         """
         last = self._channel.lastBegun
         if last is None:
-            # The channel cannot tell: suppose that the first one had begun.
-            last = next(iter(self.underway), 0)
+            # The channel cannot tell: suppose that the first one had begun, if any could.
+            hasStarted = not isinstance(reason, WorkerStartError)
+            last = next(iter(self.underway), 0) if hasStarted else 0
         begun = [task for number, task in self.underway.items() if number <= last]
         unbegun = [task for number, task in self.underway.items() if number > last]
         self.underway.clear()

@@ -32,6 +32,7 @@ class Ladder:
         self._channel = channel
         self._reactor = reactor
         self._rungs: set[IDelayedCall] = set()
+        self._isOver = False
 
     def climb(self, number: int) -> None:
         """
@@ -39,6 +40,8 @@ class Ladder:
 
         @param number: the call or stream.
         """
+        if self._isOver:
+            return
         self._conversation.cancel(number)
         self._later(self.askSeconds, lambda: self._terminate(number))
 
@@ -52,6 +55,7 @@ class Ladder:
         """
         The universe is gone.
         """
+        self._isOver = True
         for rung in self._rungs:
             rung.cancel()
         self._rungs.clear()
@@ -59,7 +63,7 @@ class Ladder:
     def _terminate(self, number: int) -> None:
         if not self._conversation.has(number):
             return
-        if not self._conversation.isFirst(number):
+        if not self._conversation.mayRun(number):
             # Another task is running; its run is not to be ended for this one's sake.
             self._later(self.askSeconds, lambda: self._terminate(number))
             return

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.interfaces import IEmployer
@@ -15,12 +16,26 @@ from asynqueue.interfaces import IEmployer
 class SelfEmployed:
     """
     Keeps the tasks that a universe did not begin, for the next one.
-
-    @ivar kept: those tasks.
     """
 
     def __init__(self) -> None:
-        self.kept: list[Any] = []
+        self._kept: list[Any] = []
+        self._reason: Exception | None = None
+
+    def take(self) -> list[Any]:
+        """
+        @return: what was kept and is still wanted. It is not kept any longer.
+        """
+        kept, self._kept = self._kept, []
+        return [task for task in kept if not task.isDone]
+
+    def fail(self) -> None:
+        """
+        There will be no next universe: what was kept fails for the reason why the last one was
+        lost.
+        """
+        for task in self.take():
+            task.errback(Failure(self._reason))
 
     def begin(self) -> None:
         """
@@ -36,7 +51,7 @@ class SelfEmployed:
         """
         Run what was kept.
         """
-        tasks, self.kept = self.kept, []
+        tasks = self.take()
         if tasks:
             worker.runMany(tasks)
 
@@ -49,14 +64,15 @@ class SelfEmployed:
         """
         Keep them.
         """
-        self.kept += tasks
+        self._kept += tasks
 
     def stalled(self, worker: Any) -> None:
         """
-        Nothing is sent ahead here.
+        Nobody else could run what waits.
         """
 
     def lost(self, worker: Any, reason: Exception) -> None:
         """
         The worker heals by itself.
         """
+        self._reason = reason

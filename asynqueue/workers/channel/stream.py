@@ -4,6 +4,7 @@ The near end of a stream of items from a universe.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.python.failure import Failure
@@ -22,8 +23,11 @@ class FarEnd(Protocol):
     def send(self, messages: list[Message]) -> None:
         """Send messages."""
 
-    def cancel(self, number: int) -> None:
-        """Ask for the end of a call or a stream."""
+    def unwanted(self, number: int) -> None:
+        """See to it that a stream ends."""
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Have something called in the reactor's thread."""
 
 
 class NearStream(ItemSource):
@@ -60,9 +64,13 @@ class NearStream(ItemSource):
             except BaseException as error:
                 failure = Failure(notRebuilt("an item", error))
                 break
+        else:
+            # It could be rebuilt this time.
+            self.add(items, size)
+            return
         self.add(items, size)
         self.fail(failure)
-        self._farEnd.cancel(self.number)
+        self._farEnd.unwanted(self.number)
 
     def consumed(self, count: int, cost: int) -> None:
         """
@@ -75,7 +83,13 @@ class NearStream(ItemSource):
         """
         Nobody wants the rest.
         """
-        self._farEnd.cancel(self.number)
+        self._farEnd.unwanted(self.number)
+
+    def abandoned(self, stop: Callable[[], None]) -> None:
+        """
+        Whoever took the items is garbage.
+        """
+        self._farEnd.soon(stop)
 
 
 def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:

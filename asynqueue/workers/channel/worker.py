@@ -101,8 +101,7 @@ class ChannelWorker:
         """
         raise NotImplementedError
 
-    # What it is asked
-    # ------------------------------------------------------------------------------------
+    # What it is asked -----------------------------------------------------------------------------
 
     def setResignator(self, callableObject: Callable[[], Any]) -> None:
         """
@@ -127,6 +126,7 @@ class ChannelWorker:
             yields a stream, or was given back.
         @raise StateError: if the worker is stopping or has stopped.
         """
+        self._checkTakes()
         done: Deferred[None] = Deferred()
         self._runWaiters[task] = done
         self.runMany([task])
@@ -139,12 +139,15 @@ class ChannelWorker:
 
         @raise StateError: if the worker is stopping or has stopped.
         """
-        if self.state not in (STARTING, READY, LOST):
-            raise StateError(self, self.state, "run")
+        self._checkTakes()
         if self.state == LOST:
             self._giveBack(tasks)
         else:
             self._conversation.run(tasks)
+
+    def _checkTakes(self) -> None:
+        if self.state not in (STARTING, READY, LOST):
+            raise StateError(self, self.state, "run")
 
     def cancel(self, task: Any) -> None:
         """
@@ -168,8 +171,7 @@ class ChannelWorker:
         """
         return succeed(list(self._callTimes or ()))
 
-    # Stopping
-    # --------------------------------------------------------------------------------------------
+    # Stopping -------------------------------------------------------------------------------------
 
     def stop(self) -> Deferred[None]:
         """
@@ -188,6 +190,8 @@ class ChannelWorker:
             self._stopped()
         elif self.state in (STARTING, READY):
             self._move("drain")
+            if isinstance(self._employer, SelfEmployed):
+                self._conversation.run(self._employer.take())
             self._endStreams(IterationStopped(f"{self} stopped in mid-iteration"))
             self._quitIfIdle()
         return stopped
@@ -201,9 +205,10 @@ class ChannelWorker:
         if self.state == STOPPED:
             return []
         conversation = self._conversation
-        unfinished = [task for task in conversation.underway.values() if not task.isDone]
+        left = list(conversation.underway.values())
         if isinstance(self._employer, SelfEmployed):
-            unfinished += self._employer.kept
+            left += self._employer.take()
+        conversation.underway.clear()
         conversation.over()
         self._ladder.over()
         wasGone = self.state == LOST
@@ -211,9 +216,10 @@ class ChannelWorker:
         self._channel.kill()
         for stream in list(conversation.streams.values()):
             stream.fail(Failure(IterationStopped(f"{self} was crashed in mid-iteration")))
+        self._ranOut(left)
         if wasGone:
             self._stopped()
-        return unfinished
+        return [task for task in left if not task.isDone]
 
     def _endStreams(self, reason: Exception) -> None:
         for number, stream in list(self._conversation.streams.items()):
@@ -230,12 +236,12 @@ class ChannelWorker:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
+        self._failKept()
         waiters, self._stopWaiters = self._stopWaiters, []
         for waiter in waiters:
             waiter.callback(None)
 
-    # The life of its universes
-    # ---------------------------------------------------------------------------
+    # The life of its universes --------------------------------------------------------------------
 
     def _move(self, event: str) -> None:
         self.state = nextState(WORKER, self.state, event, self)
@@ -294,18 +300,20 @@ class ChannelWorker:
             self._employer.lost(self, reason)
         finally:
             self._employer.end()
-        if wasDraining:
+        if self.state != LOST:
+            # On hearing of it, somebody has stopped or crashed this worker.
+            self._failKept()
+        elif wasDraining:
             self._move("drain")
-            self._failKept(reason)
             self._stopped()
-        elif self.state == LOST:
+        else:
             self._heal(reason)
 
     def _settle(self, conversation: Conversation, reason: Exception) -> None:
         """
         Tell everybody who had something underway in a universe that is gone.
         """
-        begun, unbegun = conversation.split()
+        begun, unbegun = conversation.split(reason)
         self.released([(task, None) for task in begun])
         for task in begun:
             task.errback(Failure(reason))
@@ -318,10 +326,9 @@ class ChannelWorker:
         self.released([(task, None) for task in tasks])
         self.givenBack([task for task in tasks if not task.isDone])
 
-    def _failKept(self, reason: Exception) -> None:
+    def _failKept(self) -> None:
         if isinstance(self._employer, SelfEmployed):
-            for task in self._employer.kept:
-                task.errback(Failure(reason))
+            self._employer.fail()
 
     def _heal(self, reason: Exception) -> None:
         delay = self._healing.delayAfterLoss(hadStarted=isinstance(reason, WorkerDied))
@@ -330,12 +337,12 @@ class ChannelWorker:
             return
         self.log.error("{worker} gives up: {reason}", worker=self, reason=reason)
         if self._resign is None:
-            self.crash()
+            for task in self.crash():
+                task.errback(Failure(reason))
         else:
             self._resign()
 
-    # What the conversation tells
-    # -------------------------------------------------------------------------
+    # What the conversation tells ------------------------------------------------------------------
 
     def greeted(self) -> None:
         """
@@ -352,16 +359,21 @@ class ChannelWorker:
         if self._callTimes is not None:
             now = self._reactor.seconds()
             self._callTimes += [
-                (now - task.startTime, seconds) for task, seconds in ended if seconds is not None
+                (now - task.startTime, seconds)
+                for task, seconds in ended
+                if seconds is not None and task.startTime is not None
             ]
         if any(seconds is not None for _, seconds in ended):
             self._healing.works()
         self._employer.released(self, ended)
         if self._runWaiters:
-            for task, _ in ended:
-                waiter = self._runWaiters.pop(task, None)
-                if waiter is not None:
-                    waiter.callback(None)
+            self._ranOut([task for task, _ in ended])
+
+    def _ranOut(self, tasks: list[Any]) -> None:
+        for task in tasks:
+            waiter = self._runWaiters.pop(task, None)
+            if waiter is not None:
+                waiter.callback(None)
 
     def givenBack(self, tasks: list[Any]) -> None:
         """
@@ -369,11 +381,18 @@ class ChannelWorker:
         """
         self._employer.givenBack(self, tasks)
 
-    def stalled(self) -> None:
+    def stalled(self) -> bool:
         """
         A task takes far longer than was expected of it.
         """
         self._employer.stalled(self)
+        return not isinstance(self._employer, SelfEmployed)
+
+    def unwanted(self, number: int) -> None:
+        """
+        A stream is to be ended.
+        """
+        self._ladder.climb(number)
 
     def yielded(self, task: Any, stream: NearStream) -> None:
         """

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any, Final
@@ -20,10 +21,11 @@ from twisted.internet.interfaces import (
     IReadWriteDescriptor,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.deferreds.delay import Delay
-from asynqueue.errors import ProtocolError, WorkerDied, WorkerStartError
+from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
 from asynqueue.universe.framing import decode, encode
 from asynqueue.universe.messages import Message
@@ -36,6 +38,10 @@ HANG_UP_SECONDS: Final = 1.0
 
 SAMPLE_SECONDS: Final = 1.0
 """How often, at the most, the child's memory is looked at."""
+
+CHECK_SECONDS: Final = 1.0
+"""How often, at the most, the polling asks whether the child has ended although nothing has said
+so. What a task has forked may hold open all that would say it."""
 
 
 def startContext(method: str | None = None) -> BaseContext:
@@ -78,10 +84,29 @@ class _Bell:
         self._writable()
 
     def connectionLost(self, reason: Any) -> None:
-        """The reactor stops. The process is ended by the worker's own trigger."""
+        # A pipe whose writers are gone, with nothing in it to read, ends up here. So does every
+        # descriptor when the reactor stops.
+        self._readable()
 
     def logPrefix(self) -> str:
         return "asynqueue"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """
+    What is left of a child that has ended: the C{multiprocessing} process without the file
+    descriptors that it would hold on to.
+    """
+
+    pid: int
+    exitcode: int
+
+    def is_alive(self) -> bool:
+        """
+        @return: C{False}.
+        """
+        return False
 
 
 @implementer(IChannel)
@@ -93,7 +118,8 @@ class PipeChannel:
     reactor watches file descriptors, one that is ready rings the doorbell, and the polling only
     stands by.
 
-    @ivar process: the C{multiprocessing} process, once L{open} was called.
+    @ivar process: the C{multiprocessing} process, once L{open} was called; an L{EndedProcess} when
+        it is over.
     """
 
     log = Logger()
@@ -120,11 +146,10 @@ class PipeChannel:
         self._isOver = False
         self._lastOrders: IDelayedCall | None = None
         self._resident: int | None = None
-        self._sampled = float("-inf")
+        self._sampled = self._checked = float("-inf")
         self.process: Any = None
 
-    # IChannel
-    # --------------------------------------------------------------------------------------------
+    # IChannel -------------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int | None:
@@ -148,20 +173,24 @@ class PipeChannel:
         try:
             self._begun = SharedNumber()
             self._near, far = self._context.Pipe()
-            with far:
-                self.process = self._context.Process(
-                    target=child.main, args=(far, self._begun, self._raw), name="asynqueue worker"
+            farLife, self._life = self._context.Pipe(duplex=False)
+            with far, farLife:
+                process = self._context.Process(
+                    target=child.main,
+                    args=(far, farLife, self._begun, self._raw),
+                    name="asynqueue worker",
                 )
-                self.process.start()
+                process.start()
         except (OSError, EOFError) as error:
             raise WorkerStartError(f"a worker process could not be started: {error}") from error
         finally:
             if hasattr(self, "_begun"):
                 self._begun.sent()
+        self.process = process
         self._pipe = NearPipe(self._near.fileno())
         self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
         self._watch()
-        self._delay.untilEvent(self._look).addErrback(self._broke)
+        self._wait()
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -197,13 +226,15 @@ class PipeChannel:
         """
         The child's resident memory.
         """
+        if self.process is None or self._isOver:
+            return None
         try:
             return int(psutil.Process(self.pid).memory_info().rss // 1024)
         except psutil.Error:
             return None
 
     def _signal(self, number: int) -> None:
-        if self._isOver or self.process.exitcode is not None:
+        if self.process is None or self._isOver or self.process.exitcode is not None:
             return
         try:
             os.kill(self.process.pid, number)
@@ -211,8 +242,7 @@ class PipeChannel:
             # It ended since; the sentinel is about to say so.
             return
 
-    # Waiting for the pipe and the child
-    # ------------------------------------------------------------------
+    # Waiting for the pipe and the child -----------------------------------------------------------
 
     def _watch(self) -> None:
         """
@@ -236,30 +266,46 @@ class PipeChannel:
         """
         # In this order: what the child wrote before it ended is in the pipe by the time that it has
         # ended.
-        hasEnded = self._mayHaveEnded and self.process.exitcode is not None
+        hasEnded = self._shouldCheck() and self.process.exitcode is not None
+        before = self._pipe.transferred
         self._read()
         if self._pipe.hasOutgoing:
             self._write()
         if not hasEnded:
+            if self._watcher is None and self._pipe.transferred != before:
+                # Where something moved, more may follow: the back-off starts over.
+                self._delay.ring()
             return False
         while self._read():
             pass
         self._over()
         return True
 
+    def _shouldCheck(self) -> bool:
+        """
+        Whether to ask if the child has ended, which costs something.
+        """
+        if not self._mayHaveEnded:
+            now = self._reactor.seconds()
+            if now - self._checked < CHECK_SECONDS:
+                return False
+            self._checked = now
+        return True
+
+    def _wait(self) -> None:
+        self._delay.untilEvent(self._look).addErrback(self._broke)
+
     def _broke(self, failure: Failure) -> None:
         """
-        What came cannot be dealt with: there is no memory for it, say. Give the child up.
+        What came cannot be dealt with: it makes no sense, or there is no memory for it. Give the
+        child up, and wait for its end.
         """
-        self.log.failure("the channel to worker process {pid} broke", failure, pid=self.pid)
+        self.log.failure("{pid} is killed, for the channel to it broke", failure, pid=self.pid)
         if not self._isOver:
-            self._giveUp()
-            self._delay.untilEvent(self._look).addErrback(self._broke)
-
-    def _giveUp(self) -> None:
-        self._pipe.close()
-        self._hangUp()
-        self.kill()
+            self._pipe.close()
+            self._hangUp()
+            self.kill()
+            self._wait()
 
     def _read(self) -> bool:
         """
@@ -267,13 +313,7 @@ class PipeChannel:
         """
         if self._pipe.isClosed:
             return False
-        try:
-            messages = [message for frame in self._pipe.read() for message in decode(frame)]
-        except ProtocolError:
-            self.log.failure("worker process {pid} is killed, for it babbles", pid=self.pid)
-            self._pipe.close()
-            self.kill()
-            messages = []
+        messages = [message for frame in self._pipe.read() for message in decode(frame)]
         if self._pipe.isClosed:
             self._hangUp()
         if not messages:
@@ -298,7 +338,8 @@ class PipeChannel:
         if self._watcher is not None:
             self._watcher.removeReader(self._pipeBell)
             self._watcher.removeWriter(self._pipeBell)
-        self._lastOrders = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
+        if self._lastOrders is None:
+            self._lastOrders = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
 
     def _sampleMemory(self) -> None:
         now = self._reactor.seconds()
@@ -319,9 +360,11 @@ class PipeChannel:
             self._lastOrders.cancel()
         self._pipe.close()
         self._near.close()
+        self._life.close()
         pid, status = self.process.pid, self.process.exitcode
         self._finalizer.cancel()
         self.process.join()
+        self.process = EndedProcess(pid, status)
         died = WorkerDied(
             pid,
             exitCode=status if status >= 0 else None,

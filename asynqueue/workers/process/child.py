@@ -78,16 +78,17 @@ class FarPipe:
         return messages
 
 
-def main(connection: Connection, begun: SharedNumber, raw: bool) -> None:
+def main(connection: Connection, life: Connection, begun: SharedNumber, raw: bool) -> None:
     """
     Run the calls that come over a pipe, until told to quit or the near end is gone.
 
     @param connection: the pipe's far end.
+    @param life: the far end of another pipe, on which nothing is ever sent.
     @param begun: where to note the call that begins.
     @param raw: whether iterators are brought back as they are, where a call does not say.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    dieWithParent()
+    dieWith(life)
     if sys.stderr is not None:
         faulthandler.enable()
     pipe = FarPipe(connection.fileno())
@@ -117,12 +118,22 @@ def _serve(pipe: FarPipe, universe: Universe) -> None:
 
 
 def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
+    isReading = mustRead = False
+
     def nudged(number: int, frame: Any) -> None:
-        # Between tasks the loop reads for itself, and must not be disturbed while it does.
-        if universe.running is None:
+        nonlocal isReading, mustRead
+        # Between tasks the loop reads for itself, and must not be disturbed while it does. Nor must
+        # this handler be by the signals that come meanwhile: it reads again for them.
+        mustRead = True
+        if universe.running is None or isReading:
             return
-        while pipe.hasInput() and not pipe.isClosed:
-            universe.receive(pipe.read())
+        while mustRead:
+            isReading, mustRead = True, False
+            try:
+                while pipe.hasInput() and not pipe.isClosed:
+                    universe.receive(pipe.read())
+            finally:
+                isReading = False
         universe.interrupt()
 
     def terminated(number: int, frame: Any) -> None:
@@ -135,13 +146,22 @@ def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
         signal.siginterrupt(NUDGE, False)
 
 
-def dieWithParent() -> None:
+def dieWith(life: Connection) -> None:
     """
-    On Linux, have the kernel kill this process when its parent dies, even if it is busy.
+    On Linux, have the kernel kill this process as soon as the near end of a pipe is closed, even if
+    it is busy then. That happens when the near process ends, in whatever way, whether or not it is
+    this one's parent: with C{forkserver} it is not.
+
+    @param life: the pipe's far end.
     """
     if sys.platform != "linux":
         return
-    import ctypes
+    import fcntl
 
-    setDeathSignal = 1
-    ctypes.CDLL(None).prctl(setDeathSignal, signal.SIGKILL)
+    fd = life.fileno()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    if life.poll():
+        # It was closed before.
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -26,6 +26,7 @@ class NearPipe:
     Reads frames from a pipe, and writes frames to it as far as it takes them.
 
     @ivar isClosed: C{True} once the far end is gone, or this one was closed.
+    @ivar transferred: how many bytes were read and written so far.
     """
 
     def __init__(self, fd: int) -> None:
@@ -37,6 +38,7 @@ class NearPipe:
         _widen(fd)
         self.fd = fd
         self.isClosed = False
+        self.transferred = 0
         self._decoder = FrameDecoder()
         self._outgoing: deque[memoryview] = deque()
 
@@ -72,6 +74,7 @@ class NearPipe:
                 outgoing.clear()
                 return
             limit -= written
+            self.transferred += written
             self._sent(written)
 
     def _sent(self, count: int) -> None:
@@ -103,6 +106,7 @@ class NearPipe:
             if not count:
                 self.isClosed = True
                 break
+            self.transferred += count
             frames += self._decoder.filled(count)
             if count < len(space):
                 break

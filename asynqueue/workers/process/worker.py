@@ -10,8 +10,10 @@ from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from asynqueue.deferreds.delay import Delay
+from asynqueue.errors import WorkerError
 from asynqueue.interfaces import IChannel
 from asynqueue.workers.channel.worker import ChannelWorker
 from asynqueue.workers.process.channel import PipeChannel
@@ -104,7 +106,12 @@ class ProcessWorker(ChannelWorker):
 
     def _reactorStops(self) -> None:
         self._trigger = None
-        self.crash()
+        reason = WorkerError(f"{self} is killed, for the reactor stops")
+        if self._resign is not None:
+            self._employer.lost(self, reason)
+            self._resign()
+        for task in self.crash():
+            task.errback(Failure(reason))
 
     def _stopped(self) -> None:
         super()._stopped()
