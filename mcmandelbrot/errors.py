@@ -23,6 +23,12 @@ class BadRequest(MandelbrotError):
     exitStatus = 2
 
 
+class RenderingFailed(MandelbrotError):
+    """
+    A worker process could not do its part.
+    """
+
+
 class OutputFailed(MandelbrotError):
     """
     The picture could not be written to its end.

@@ -65,7 +65,8 @@ def isSurelyInside(a: float, b: float) -> bool:
     p = a - 0.25
     bb = b * b
     q = p * p + bb
-    return q * (q + p) <= 0.25 * bb or (a + 1.0) * (a + 1.0) + bb <= 0.0625
+    # Not <=, as far outside both are infinite.
+    return q * (q + p) < 0.25 * bb or (a + 1.0) * (a + 1.0) + bb <= 0.0625
 
 
 @compiled
@@ -140,16 +141,16 @@ def countIterations(
     """
     Fill in the smoothed iteration counts of consecutive rows of a picture.
 
-    A lane's orbit is known to be periodic, and its point to be inside, once it comes back to exactly
-    where it was at an earlier look. From there it can only repeat itself, so that no point is taken
-    to be inside that would escape. That place moves on each time the orbit's age doubles.
+    A lane's orbit is known to be periodic, and its point to be inside, once it comes back to
+    exactly where it was at an earlier look. From there it can only repeat itself, so that no point
+    is taken to be inside that would escape. That place moves on each time the orbit's age doubles.
 
     @param grid: where the picture's pixels lie.
     @param firstRow: the picture's row that C{counts} begins with.
     @param iterations: a point that has not escaped after so many is inside.
     @param counts: a row for each row, to be filled with counts or L{INSIDE}.
     """
-    rows, columns = counts.shape
+    rows = len(counts)
     # Each lane begins as an orbit that has escaped and belongs to no pixel.
     x, y = np.full(LANES, np.inf), np.zeros(LANES)
     a, b = np.zeros(LANES), np.zeros(LANES)

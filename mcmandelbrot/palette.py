@@ -28,8 +28,8 @@ _BLUR = 321
 # logarithm would leave deep views flat and a square root makes them noisy. The first round begins
 # just below the lowest count in sight of the set.
 _EXPONENT = 0.4
-_SPEED = 0.2
-_START = -0.27
+_SPEED = 0.23
+_START = -0.36
 
 # Entries of the lookup table for each doubling of a count.
 _BITS = 11
@@ -80,8 +80,8 @@ def findPlaces(counts: NDArray[np.float32]) -> NDArray[np.int32]:
     """
     bits = (counts + np.float32(1.0)).view(np.int32) >> (_MANTISSA_BITS - _BITS)
     # A point inside has the count -1, thus 0 here, which is below all places.
-    bits -= (_EXPONENT_OF_ONE << _BITS) - 1
-    return np.maximum(bits, 0, out=bits)
+    places: NDArray[np.int32] = np.maximum(bits - ((_EXPONENT_OF_ONE << _BITS) - 1), 0)
+    return places
 
 
 def colorize(counts: NDArray[np.float32], iterations: int) -> NDArray[np.uint8]:

@@ -87,7 +87,9 @@ def packRows(pixels: bytes, rows: int) -> PackedRows:
     """
     size = len(pixels) // rows
     scanlines = b"".join(
-        part for start in range(0, len(pixels), size) for part in (_NO_FILTER, pixels[start : start + size])
+        part
+        for start in range(0, len(pixels), size)
+        for part in (_NO_FILTER, pixels[start : start + size])
     )
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     # The flush ends on a whole byte, where the next rows can follow.

@@ -8,8 +8,10 @@ is in the workers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
+from importlib import import_module
+from time import thread_time
 
+from mcmandelbrot.errors import BadRequest
 from mcmandelbrot.png import PackedRows, packRows
 from mcmandelbrot.view import View
 
@@ -35,7 +37,7 @@ class RenderedStripe:
     A stripe that is ready for the file.
 
     @ivar packed: its rows.
-    @ivar seconds: how long the work on it took.
+    @ivar seconds: how long the work on it took the processor, which no other program makes longer.
     """
 
     packed: PackedRows
@@ -59,10 +61,29 @@ def drawStripe(stripe: Stripe) -> bytes:
     return colorize(counts, view.iterations).tobytes()
 
 
+def loadKernel() -> None:
+    """
+    Import what takes longest.
+
+    @raise BadRequest: if numba finds no place to keep compiled code in.
+    """
+    try:
+        import_module("mcmandelbrot.kernel")
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        raise BadRequest(
+            "numba can write neither to its user's cache folder nor next to the demo: "
+            "name a folder for compiled code in NUMBA_CACHE_DIR"
+        ) from error
+
+
 def prepareWorker(view: View) -> None:
     """
     Load all that L{renderStripe} needs for a picture, so that its first stripe takes no longer than
     the others.
+
+    @param view: what the picture shows.
     """
     from mcmandelbrot.kernel import compileKernel
     from mcmandelbrot.palette import makeTable
@@ -75,6 +96,6 @@ def renderStripe(stripe: Stripe) -> RenderedStripe:
     """
     Draw and compress a stripe. This is the task that the queue's workers run.
     """
-    started = perf_counter()
+    started = thread_time()
     packed = packRows(drawStripe(stripe), stripe.rows)
-    return RenderedStripe(packed, perf_counter() - started)
+    return RenderedStripe(packed, thread_time() - started)

@@ -17,8 +17,8 @@ LONGEST_SIDE = 1_000_000
 #: How often a point may be iterated at most.
 MOST_ITERATIONS = 1_000_000_000
 
-#: Half a side of the smallest rectangle. Neighbouring float64 numbers near the set lie up to 2.2e-16
-#: apart, so that a thousand pixels of a smaller one would show blocks.
+#: Half a side of the smallest rectangle. Neighbouring float64 numbers near the set lie up to
+#: 2.2e-16 apart, so that a thousand pixels of a smaller one would show blocks.
 SMALLEST_RADIUS = 1e-13
 
 

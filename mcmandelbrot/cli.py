@@ -1,0 +1,182 @@
+"""
+The console command C{mcm}.
+
+Worker processes may import this module, as it is the program's, so it imports what is heavy only
+where it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import NoReturn
+
+from mcmandelbrot import __version__
+from mcmandelbrot.errors import BadRequest, Interrupted, MandelbrotError, OutputClosed
+from mcmandelbrot.progress import Progress, say
+from mcmandelbrot.signals import ReactorRun, handlingSignals, raiseInterrupted
+from mcmandelbrot.view import View
+
+_ITERATIONS = 2000
+_MOST_PROCESSES = 1024
+
+_EXAMPLE = """\
+example:
+  mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png     the whole set
+  mcm 1000 -0.7453 0.1127 6.5e-3 -o valley.png   its sea horses
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run C{mcm}.
+
+    @param arguments: its arguments. Default: those of this process.
+    @return: the exit status: 0 if the picture was written, 2 if it cannot be made as it was asked
+        for, 1 if something went wrong on the way, and 128 and a signal's number if that came.
+    @raise SystemExit: after C{--help} and C{--version}, with the exit status 0.
+    """
+    try:
+        with handlingSignals(raiseInterrupted):
+            render(parseArguments(sys.argv[1:] if arguments is None else arguments))
+    except (Interrupted, OutputClosed) as reason:
+        return reason.exitStatus
+    except MandelbrotError as reason:
+        say(f"mcm: error: {reason}", sys.stderr)
+        return reason.exitStatus
+    return 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    What the user wants.
+
+    @ivar view: what the picture shows.
+    @ivar output: the name of its file, or C{None} for the standard output.
+    @ivar processes: how many worker processes to use, or C{None} for one a core.
+    """
+
+    view: View
+    output: str | None
+    processes: int | None
+
+
+def render(request: Request) -> None:
+    """
+    Make the picture.
+
+    @raise MandelbrotError: if there is none.
+    """
+    # Looked for, but not imported: only the workers need it.
+    if find_spec("numba") is None or find_spec("numpy") is None:
+        raise BadRequest(
+            "numba is not installed, which computes the pictures: pip install asynqueue[mcm]"
+        )
+    from asynqueue import ProcessQueue
+    from mcmandelbrot.output import openOutput
+    from mcmandelbrot.render import renderPicture
+
+    view = request.view
+    stream = None if request.output is None else sys.stderr
+    progress = Progress(view.width, view.height, stream)
+    processes = request.processes or ProcessQueue.cores()
+    with openOutput(request.output) as output:
+        try:
+            ReactorRun(lambda: renderPicture(view, processes, output, progress)).run()
+        finally:
+            progress.erase()
+    progress.close()
+
+
+def parseArguments(arguments: Sequence[str]) -> Request:
+    """
+    Find out what the user wants.
+
+    @raise BadRequest: if that makes no sense.
+    @raise SystemExit: for C{--help} and C{--version}, which have been answered by then.
+    """
+    # Which negative numbers argparse takes for options depends on the release of Python. None does
+    # so with one that begins with a space.
+    spaced = [f" {text}" if _isNegative(text) else text for text in arguments]
+    found = _makeParser().parse_intermixed_args(spaced)
+    view = View(
+        width=found.Nx,
+        real=found.cr,
+        imaginary=found.ci,
+        realRadius=found.crPM,
+        imaginaryRadius=found.crPM if found.ciPM is None else found.ciPM,
+        iterations=found.N,
+    )
+    if found.j is not None and not 1 <= found.j <= _MOST_PROCESSES:
+        raise BadRequest(f"-j must be from 1 to {_MOST_PROCESSES:,} processes, not {found.j:,}")
+    return Request(view, found.o, found.j)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """
+        Say what is wrong in one line, without the usage.
+        """
+        raise BadRequest(message)
+
+
+def _makeParser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mcm",
+        description="Render the Mandelbrot set around the point cr + ci i, as a PNG file.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("Nx", type=_wholeNumber, help="how many pixels wide; the height follows from the radii")
+    add("cr", type=_number, help="real part of the point in the middle")
+    add("ci", type=_number, help="imaginary part of the point in the middle")
+    add("crPM", type=_number, help="how far to go to the left and right of it")
+    add("ciPM", type=_number, nargs="?", help="how far to go up and down; as crPM without it")
+    add(
+        "-N",
+        type=_wholeNumber,
+        default=_ITERATIONS,
+        metavar="iterations",
+        help="how often to iterate a point before it counts as inside (%(default)s)",
+    )
+    add("-o", type=_fileName, metavar="file", help="where to write; standard output without it")
+    add(
+        "-j",
+        type=_wholeNumber,
+        metavar="processes",
+        help="how many processes to use; one for each core without it",
+    )
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _isNegative(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.startswith("-")
+
+
+def _fileName(text: str) -> str:
+    return text[1:] if text.startswith(" ") and _isNegative(text[1:]) else text
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a number") from None
+
+
+def _wholeNumber(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a whole number") from None

@@ -1,0 +1,83 @@
+"""
+A picture, rendered by the processes of a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asynqueue import ProcessQueue
+from mcmandelbrot.errors import MandelbrotError, RenderingFailed
+from mcmandelbrot.output import Output
+from mcmandelbrot.plan import StripePlan
+from mcmandelbrot.png import PNGAssembler
+from mcmandelbrot.progress import Progress
+from mcmandelbrot.stripe import loadKernel, prepareWorker, renderStripe
+from mcmandelbrot.view import View
+
+# How long the processes may take to stop, in seconds. At the end they are idle, and stop at once;
+# on an interrupt they may be in the midst of something long that nobody waits for any more.
+_PATIENCE = 1.0
+
+
+async def renderPicture(view: View, processes: int, output: Output, progress: Progress) -> None:
+    """
+    Render a picture and write it, as a PNG file, to an output.
+
+    @param view: what it shows.
+    @param processes: how many worker processes to use.
+    @param output: where it goes. It is finished at the end.
+    @param progress: is told how far the work has come.
+    @raise MandelbrotError: if it cannot be written, or a worker process fails.
+    """
+    plan = StripePlan(view, processes)
+    async with ProcessQueue(plan.processes, timeout=_PATIENCE) as queue:
+        try:
+            await prepareWorkers(queue, view)
+            progress.begin()
+            await writePicture(queue, view, plan, output.write, progress.advance)
+        except MandelbrotError:
+            raise
+        except Exception as error:
+            raise RenderingFailed(f"{type(error).__name__}: {error}") from error
+        output.finish()
+
+
+async def prepareWorkers(queue: ProcessQueue, view: View) -> None:
+    """
+    Have all workers load what they need, and the kernel compiled by one of them if that was not
+    done before, so that the others find it compiled.
+
+    @param queue: whose workers.
+    @param view: what they will be rendering.
+    """
+    await queue.update(loadKernel)
+    await queue.call(prepareWorker, view)
+    await queue.update(prepareWorker, view)
+
+
+async def writePicture(
+    queue: Any,
+    view: View,
+    plan: StripePlan,
+    write: Callable[[bytes], Awaitable[None]],
+    advance: Callable[[int], object],
+) -> None:
+    """
+    Render a picture's stripes and write them as a PNG file, in order, as they come.
+
+    @param queue: runs the work: any C{TaskQueue}.
+    @param view: what the picture shows.
+    @param plan: cuts the picture into stripes.
+    @param write: writes some bytes of the file, and makes us wait if it cannot keep up.
+    @param advance: is called after each stripe, with the number of its rows.
+    """
+    assembler = PNGAssembler(view.width, view.height)
+    await write(assembler.start())
+    async with queue.map(renderStripe, plan, chunksize=1) as stripes:
+        async for stripe in stripes:
+            plan.learn(stripe.packed.rows, stripe.seconds)
+            await write(assembler.add(stripe.packed))
+            advance(stripe.packed.rows)
+    await write(assembler.finish())
