@@ -192,9 +192,9 @@ class Mapping(ItemSource):
                 return
             results, _, described = outcome
             if described is not None:
-                self.add(results)
-                self._break(Failure(rebuild(described)))
-                return
+                # It comes next, even if whoever hears of the results asks for more at once.
+                self._hasMore = False
+                chunks.appendleft(_Chunk(0, Failure(rebuild(described))))
             self.add(results)
         if not chunks and not self._hasMore and not self._isFilling:
             self.end()

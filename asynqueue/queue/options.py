@@ -50,7 +50,7 @@ class CallOptions:
         self._queue = queue
         self.options = options
 
-    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """
         Put a call into the queue. All keywords are the function's.
 
@@ -58,7 +58,7 @@ class CallOptions:
         """
         return cast("Deferred[T]", self._queue._submit(function, args, kwargs, self.options).d)
 
-    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
         """
         Put a call into the queue. All keywords are the function's.
 

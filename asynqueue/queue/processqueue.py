@@ -40,12 +40,12 @@ class ProcessQueue(TaskQueue):
         @param reactor: the reactor to use. Default: the global reactor.
         @param workerOptions: L{ProcessWorker}'s other keywords, for every worker.
         @raise ValueError: if N is not a positive integer.
-        @raise WorkerStartError: if a process cannot be started.
         """
         _checkNumber(N)
         super().__init__(timeout=timeout, reactor=reactor)
         self._workerOptions = {**workerOptions, "callStats": callStats, "reactor": reactor}
-        self.resize(N)
+        # Whoever waits for the processes waits for a call, or an update.
+        self.resize(N).addErrback(lambda _: None)
 
     @staticmethod
     def cores() -> int:
@@ -65,7 +65,7 @@ class ProcessQueue(TaskQueue):
         """
         _checkNumber(N)
         self.checkRunning("resize")
-        workers = [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
+        workers = self._processes()
         changes: list[Deferred[Any]] = [self.detachWorker(worker) for worker in workers[N:]]
         for _ in range(N - len(workers)):
             changes.append(self.attachWorker(ProcessWorker(**self._workerOptions)))
@@ -76,10 +76,16 @@ class ProcessQueue(TaskQueue):
         @return: a Deferred that fires with the C{stats} of all my processes in one list. Empty
             unless I was made with C{callStats=True}.
         """
-        gathered = DeferredList([worker.stats() for worker in self.workers()])
+        gathered = DeferredList([worker.stats() for worker in self._processes()])
         return gathered.addCallback(
             lambda outcomes: [times for _, stats in outcomes for times in stats]
         )
+
+    def _processes(self) -> list[ProcessWorker]:
+        """
+        My workers, but for those of other kinds that somebody has attached.
+        """
+        return [worker for worker in self.workers() if isinstance(worker, ProcessWorker)]
 
 
 def _checkNumber(N: int) -> None:

@@ -114,6 +114,7 @@ class QueuedTask(Task):
 
         if self.isDone:
             done(None)
+            self.d.addErrback(lambda _: None)
         else:
             self.d.addBoth(done)
         return waiter

@@ -4,6 +4,7 @@ The roster: the workers of a queue, from hiring to leaving.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,8 +23,9 @@ from asynqueue.errors import (
 )
 from asynqueue.interfaces import IEmployer, IUniverseWorker, IWorker
 from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.updates import Update, Updates
+from asynqueue.queue.updates import Update, Updates, notRun
 from asynqueue.tasks.scheduler import Scheduler
+from asynqueue.tasks.states import PENDING
 
 
 class Desk(Protocol):
@@ -46,6 +48,12 @@ class Desk(Protocol):
     def updateTask(self, update: Update) -> QueuedTask:
         """Make a task of an update, outside of the schedule."""
 
+    def startTimer(self, task: QueuedTask) -> None:
+        """A task with a timeout is given to a worker."""
+
+    def stopTimer(self, task: QueuedTask) -> None:
+        """A task is not with a worker any more."""
+
 
 @dataclass(slots=True, eq=False)
 class Employment:
@@ -56,7 +64,9 @@ class Employment:
     @ivar hired: the Deferred to fire with the ID when the worker is first ready.
     @ivar isOpen: whether the worker may get tasks.
     @ivar reason: why it last lost its universe.
-    @ivar held: the scheduled tasks that a worker of six members has.
+    @ivar held: what a worker of six members has.
+    @ivar updates: the updates that it is to be given before it may get other tasks.
+    @ivar isGiving: whether it is being given updates at this moment.
     @ivar left: the Deferred to fire when it is gone, once it was let go.
     @ivar reassign: whether what it then leaves unfinished goes back into the queue.
     @ivar unfinished: what it left.
@@ -70,6 +80,8 @@ class Employment:
     isOpen: bool = False
     reason: Exception | None = None
     held: set[QueuedTask] = field(default_factory=set)
+    updates: deque[QueuedTask] = field(default_factory=deque)
+    isGiving: bool = False
     left: Deferred[list[QueuedTask]] | None = None
     reassign: bool = False
     unfinished: list[QueuedTask] = field(default_factory=list)
@@ -168,11 +180,28 @@ class Roster:
         Give a worker a task that the scheduler does not know of.
         """
         worker = employment.worker
-        task.start(worker, self._reactor.seconds())
         if employment.isFarSide:
+            task.start(worker, self._reactor.seconds())
             worker.runMany([task])
         else:
+            self._scheduler.close(worker)
+            employment.updates.append(task)
+            self._giveUpdates(employment)
+
+    def _giveUpdates(self, employment: Employment) -> None:
+        """
+        Give a worker of six members its updates, one whenever it is free, and then open it.
+        """
+        if employment.isGiving:
+            return
+        employment.isGiving = True
+        while employment.updates and not employment.held:
+            task = employment.updates.popleft()
+            task.start(employment.worker, self._reactor.seconds())
             self._runOne(employment, task)
+        employment.isGiving = False
+        if employment.isOpen and not employment.updates and not employment.held:
+            self._scheduler.open(employment.worker)
 
     def _replay(self, employment: Employment) -> None:
         """
@@ -184,7 +213,7 @@ class Roster:
         if employment.ID not in self._employments:
             return
         employment.isOpen = True
-        self._scheduler.open(employment.worker)
+        self._giveUpdates(employment)
         if not employment.hired.called:
             employment.hired.callback(employment.ID)
         self._desk.wake()
@@ -193,18 +222,38 @@ class Roster:
 
     def hand(self, worker: Any, tasks: list[QueuedTask]) -> None:
         """
-        Give a worker the tasks that were decided on for it.
+        Give a worker the tasks that were decided on for it, unless somebody has cancelled them or
+        let the worker go since: when tasks are handed out, callbacks may run.
         """
-        employment = self._byWorker[worker]
+        employment = self._byWorker.get(worker)
+        if employment is None or not employment.isOpen:
+            self._takeBack(worker, tasks)
+            return
         now = self._reactor.seconds()
+        started = []
         for task in tasks:
-            task.start(worker, now)
+            if task.state is PENDING:
+                task.start(worker, now)
+                started.append(task)
+                if task.options.timeout is not None:
+                    self._desk.startTimer(task)
+            else:
+                self._scheduler.release(worker, [(task, None)])
         if employment.isFarSide:
-            worker.runMany(tasks)
+            worker.runMany(started)
         else:
-            for task in tasks:
-                employment.held.add(task)
+            for task in started:
                 self._runOne(employment, task)
+
+    def _takeBack(self, worker: Any, tasks: list[QueuedTask]) -> None:
+        """
+        What was decided on for a worker is not for it after all.
+        """
+        self._scheduler.release(worker, [(task, None) for task in tasks])
+        for task in tasks:
+            if task.state is PENDING:
+                self._scheduler.putBack(task)
+        self._desk.wake()
 
     def _runOne(self, employment: Employment, task: QueuedTask) -> None:
         """
@@ -222,8 +271,10 @@ class Roster:
             if task in employment.held:
                 employment.held.discard(task)
                 self._scheduler.release(employment.worker, [(task, None)])
+            self._giveUpdates(employment)
             self._desk.wake()
 
+        employment.held.add(task)
         maybeDeferred(employment.worker.run, task).addBoth(ready)
 
     # IEmployer ------------------------------------------------------------------------------------
@@ -259,11 +310,15 @@ class Roster:
         """
         for task in tasks:
             if task.expected is not None:
-                task.giveBack()
-                self._scheduler.putBack(task)
+                self._putBack(task)
             else:
                 self._updates.givenBack(task)
         self._desk.wake()
+
+    def _putBack(self, task: QueuedTask) -> None:
+        task.giveBack()
+        self._desk.stopTimer(task)
+        self._scheduler.putBack(task)
 
     def stalled(self, worker: Any) -> None:
         """
@@ -290,10 +345,12 @@ class Roster:
         reason = employment.reason
         if not isinstance(reason, WorkerError):
             reason = WorkerError(f"{employment.worker!r} resigned")
-        self.detach(employment.ID, reassign=True, crash=True)
-        if not employment.hired.called:
-            employment.hired.errback(Failure(reason))
-        self._desk.workerGaveUp(employment.worker, reason)
+        self._desk.begin()
+        try:
+            self.detach(employment.ID, reassign=True, crash=True, reason=reason)
+            self._desk.workerGaveUp(employment.worker, reason)
+        finally:
+            self._desk.end()
 
     def find(self, workerOrID: Any) -> int | None:
         """
@@ -305,23 +362,29 @@ class Roster:
         return None if employment is None else employment.ID
 
     def detach(
-        self, ID: int, reassign: bool = False, crash: bool = False, timeout: float | None = None
+        self,
+        ID: int,
+        reassign: bool = False,
+        crash: bool = False,
+        timeout: float | None = None,
+        reason: WorkerError | None = None,
     ) -> Deferred[list[QueuedTask]]:
         """
         Let a worker go.
 
         @param timeout: after how many seconds it is crashed if it has not stopped; C{None} for
             never.
+        @param reason: why, if it did not wait to be let go.
         @return: a Deferred that fires when it is gone, with the tasks that it left unfinished and
             that were not reassigned.
         """
         employment = self._employments.pop(ID)
         employment.isOpen = False
         self._scheduler.close(employment.worker)
-        self._updates.forget(employment)
         left: Deferred[list[QueuedTask]] = Deferred()
         employment.left = left
         employment.reassign = reassign
+        self._forget(employment, reason)
         if crash:
             self._crash(employment)
         elif timeout is not None:
@@ -329,6 +392,17 @@ class Roster:
         if employment.worker in self._byWorker:
             maybeDeferred(employment.worker.stop).addBoth(self._gone, employment)
         return left
+
+    def _forget(self, employment: Employment, reason: WorkerError | None) -> None:
+        """
+        Tell those who wait for what a worker that is let go will not do any more.
+        """
+        gone = WorkerDetached(f"{employment.worker!r} was detached before it was ready")
+        if not employment.hired.called:
+            employment.hired.errback(Failure(reason or gone))
+        while employment.updates:
+            employment.updates.popleft().errback(Failure(notRun(employment)))
+        self._updates.forget(employment)
 
     def stopAll(self) -> None:
         """
@@ -364,6 +438,7 @@ class Roster:
         if employment.timer is not None and employment.timer.active():
             employment.timer.cancel()
         self._scheduler.dismiss(worker)
+        self._updates.forget(employment)
         self._desk.wake()
         if employment.left is not None:
             employment.left.callback(employment.unfinished)
@@ -377,8 +452,7 @@ class Roster:
             if task.isDone:
                 continue
             if reassign and task.expected is not None:
-                task.giveBack()
-                self._scheduler.putBack(task)
+                self._putBack(task)
             else:
                 failed.append(task)
                 task.errback(Failure(WorkerDetached(f"{worker} was crashed with {task}")))

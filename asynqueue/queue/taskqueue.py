@@ -109,7 +109,7 @@ class TaskQueue:
     # Calls ----------------------------------------------------------------------------------------
     # -------
 
-    def call(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+    def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """
         Put a call into the queue.
 
@@ -142,7 +142,7 @@ class TaskQueue:
             return self._submit(function, args, NO_KEYWORDS, USUAL).d
         return self._submit(function, args, kw, _takeOptions(kw)).d
 
-    def submit(self, function: Callable[..., Any], *args: Any, **kw: Any) -> QueuedTask:
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> QueuedTask:
         """
         Put a call into the queue, as L{call} does, and get the task itself: its C{id}, C{state},
         times and worker, C{cancel()}, its Deferred C{d}; it can be awaited.
@@ -157,7 +157,7 @@ class TaskQueue:
         @return: an object with C{call}, C{submit} and C{map}.
         @raise TypeError: if one of them is no option.
         """
-        return CallOptions(self, USUAL.changed(**options))
+        return CallOptions(self, _makeOptions(options))
 
     def map(
         self,
@@ -184,9 +184,9 @@ class TaskQueue:
         @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
             items.
         """
-        return self._map(function, iterable, window, chunksize, USUAL.changed(**options))
+        return self._map(function, iterable, window, chunksize, _makeOptions(options))
 
-    def update(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[list[Any]]:
+    def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """
         Have every worker run a call: those attached now, those attached later, and each new process
         that takes a dead one's place, before it gets any task.
@@ -212,11 +212,15 @@ class TaskQueue:
         Hire a worker.
 
         @param worker: a provider of C{IWorker}.
-        @return: a Deferred that fires with the worker's ID when it is ready for tasks.
+        @return: a Deferred that fires with the worker's ID when it is ready for tasks. It fails
+            with C{WorkerDetached} if the worker is let go before that, or with the reason why it
+            could not start.
         @raise ImplementationError: if it does not provide C{IWorker}, C{InvariantError} if its
             lists of series are no lists.
         @raise ValueError: if it is attached already.
+        @raise QueueStopped: after L{shutdown}. The worker is then the caller's to stop.
         """
+        self.checkRunning(f"a place for {worker!r}")
         return self._roster.hire(worker)
 
     def detachWorker(
@@ -289,8 +293,9 @@ class TaskQueue:
         await self.shutdown()
 
     def _refuse(self, task: QueuedTask, why: str) -> None:
-        self._scheduler.cancel(task)
-        task.errback(Failure(QueueStopped(f"{task} was not run: the queue shut down, and {why}")))
+        if self._scheduler.cancel(task):
+            stopped = f"{task} was not run: the queue shut down, and {why}"
+            task.errback(Failure(QueueStopped(stopped)))
 
     # Tasks, from submission to the end ------------------------------------------------------------
 
@@ -323,6 +328,8 @@ class TaskQueue:
         options: TaskOptions,
     ) -> Deferator:
         self.checkRunning(functionName(function))
+        if options.consumer is not None:
+            raise ValueError("map takes no consumer: its results are those of many calls")
         return Deferator(Mapping(self, function, iterable, window, chunksize, options))
 
     def updateTask(self, update: Update) -> QueuedTask:
@@ -343,10 +350,7 @@ class TaskQueue:
         """
         if task.priority is not None:
             self._scheduler.done(task)
-        if task.options.timeout is not None:
-            timer = self._timers.pop(task, None)
-            if timer is not None and timer.active():
-                timer.cancel()
+        self.stopTimer(task)
 
     def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
         """
@@ -357,6 +361,22 @@ class TaskQueue:
         else:
             self._scheduler.cancel(task)
             self.wake()
+
+    def startTimer(self, task: QueuedTask) -> None:
+        """
+        A task with a timeout is given to a worker. (For the roster to call.)
+        """
+        assert task.options.timeout is not None
+        self._timers[task] = self._reactor.callLater(task.options.timeout, self._timedOut, task)
+
+    def stopTimer(self, task: QueuedTask) -> None:
+        """
+        A task is done, or not with a worker any more. (For the roster to call.)
+        """
+        if task.options.timeout is not None:
+            timer = self._timers.pop(task, None)
+            if timer is not None and timer.active():
+                timer.cancel()
 
     def _timedOut(self, task: QueuedTask) -> None:
         seconds = task.options.timeout
@@ -417,21 +437,21 @@ class TaskQueue:
 
     def _decide(self) -> None:
         for worker, tasks in self._scheduler.decide():
-            for task in tasks:
-                if task.options.timeout is not None:
-                    self._timers[task] = self._reactor.callLater(
-                        task.options.timeout, self._timedOut, task
-                    )
             self._roster.hand(worker, tasks)
 
     def workerGaveUp(self, worker: Any, reason: WorkerError) -> None:
         """
-        A worker has left. What only it could have run fails for the same reason. (For the roster to
-        call.)
+        A worker has left. What only it could have run fails for the same reason, and if it was the
+        last one, all that waits. (For the roster to call.)
         """
+        isLast = not len(self)
+        qualified = {None, *worker.cQualified, *worker.iQualified}
         for task in self._scheduler.unrunnable():
-            self._scheduler.cancel(task)
-            task.errback(Failure(reason))
+            isLost = isLast or task.series in qualified
+            # Somebody may have attached another worker on hearing of a failure before.
+            isServed = self._scheduler.serves(task.series)
+            if isLost and not isServed and self._scheduler.cancel(task):
+                task.errback(Failure(reason))
         self.wake()
 
 
@@ -442,7 +462,11 @@ def _takeOptions(kw: dict[str, Any]) -> TaskOptions:
     own = OPTION_NAMES & kw.keys()
     if not own:
         return USUAL
-    options = TaskOptions(**{name: kw.pop(name) for name in own})
+    return _makeOptions({name: kw.pop(name) for name in own})
+
+
+def _makeOptions(keywords: dict[str, Any]) -> TaskOptions:
+    options = TaskOptions(**keywords)
     consumer = options.consumer
     if consumer is not None and not IConsumer.providedBy(consumer):
         raise ImplementationError(f"{consumer!r} does not provide IConsumer")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,6 +38,7 @@ class Employed(Protocol):
     worker: Any
     isFarSide: bool
     isOpen: bool
+    left: Deferred[list[QueuedTask]] | None
 
 
 Waiter = Deferred[Any] | None
@@ -105,37 +106,43 @@ class Updates:
         """
         for _, waiter in self._owed.pop(employment, []):
             if waiter is not None:
-                gone = f"{employment.worker} was detached before it could run an update"
-                waiter.errback(Failure(WorkerDetached(gone)))
+                waiter.errback(Failure(notRun(employment)))
 
     @inlineCallbacks
     def _oneByOne(
         self, update: Update, employments: list[Any]
     ) -> Generator[Deferred[Any], Any, list[Any]]:
-        results = []
+        outcomes: list[tuple[bool, Any]] = []
         for employment in employments:
-            result = yield self._assign(update, employment)
-            results.append(result)
+            outcomes += yield DeferredList([self._assign(update, employment)], consumeErrors=True)
+        results: list[Any] = _resultsOf(outcomes)
         return results
 
     @inlineCallbacks
     def _runAll(
         self, employment: Employed, due: list[tuple[Update, Waiter]]
     ) -> Generator[Deferred[Any], Any, None]:
-        for update, waiter in due:
-            done = self._run(employment, update, waiter)
-            if not employment.isFarSide:
-                yield done
+        while due:
+            for update, waiter in due:
+                done = self._run(employment, update, waiter)
+                if not employment.isFarSide:
+                    yield done
+            # What came meanwhile.
+            due = self._owed.pop(employment, [])
 
     def _assign(self, update: Update, employment: Employed) -> Deferred[Any]:
         waiter: Deferred[Any] = Deferred()
-        if employment.isOpen:
+        if employment.isOpen or employment.left is not None:
             self._run(employment, update, waiter)
         else:
             self._owed.setdefault(employment, []).append((update, waiter))
         return waiter
 
     def _run(self, employment: Employed, update: Update, waiter: Waiter) -> Deferred[Any]:
+        if employment.left is not None:
+            if waiter is not None:
+                waiter.errback(Failure(notRun(employment)))
+            return succeed(None)
         task = self._makeTask(update)
         self._running[task] = (employment, update, waiter)
 
@@ -149,6 +156,13 @@ class Updates:
         task.d.addBoth(done)
         self._give(employment, task)
         return task.d
+
+
+def notRun(employment: Employed) -> WorkerDetached:
+    """
+    @return: the error of an update that a worker which was let go has not run.
+    """
+    return WorkerDetached(f"{employment.worker!r} was detached before it could run an update")
 
 
 def _resultsOf(outcomes: list[tuple[bool, Any]]) -> Any:

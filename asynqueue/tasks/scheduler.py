@@ -80,11 +80,11 @@ class Scheduler(Generic[TaskType]):
     Holds the tasks that wait and knows what each worker has.
 
     A task waits in its series' heap. A worker with a free slot gets the first task, by priority, of
-    all the series that it is qualified for; of several free workers the one that has been free for
-    longest. A worker without a free slot is sent a task ahead only if all that it holds, and that
-    task too, were measured to be short; a task that was not is never passed over for one behind it.
-    A task with a timeout is never sent ahead, nor one behind it, so that its time counts from the
-    start of its run.
+    all the series that it is qualified for; of several free workers the one with the least to do,
+    and of those the one that has been free for longest. A worker without a free slot is sent a task
+    ahead only if all that it holds, and that task too, were measured to be short; a task that was
+    not is never passed over for one behind it. A task with a timeout is never sent ahead, nor one
+    behind it, so that its time counts from the start of its run.
     """
 
     def __init__(self, runTimes: RunTimes | None = None) -> None:
@@ -205,7 +205,10 @@ class Scheduler(Generic[TaskType]):
         @param worker: whatever names it.
         @param qualified: the series that it may run, besides C{None}.
         @param capacity: what it can take; one task at a time by default.
+        @raise ValueError: if it is here already.
         """
+        if worker in self._posts:
+            raise ValueError(f"{worker!r} was hired already")
         self._posts[worker] = _Post(worker, {None, *qualified}, capacity or Capacity())
 
     def dismiss(self, worker: Hashable) -> None:
@@ -221,6 +224,12 @@ class Scheduler(Generic[TaskType]):
         A worker may run one more series from now on.
         """
         self._posts[worker].qualified.add(series)
+
+    def serves(self, series: Hashable) -> bool:
+        """
+        @return: whether a worker is qualified for a series.
+        """
+        return any(series in post.qualified for post in self._posts.values())
 
     def open(self, worker: Hashable) -> None:
         """

@@ -27,7 +27,8 @@ def describe(error: BaseException) -> Described:
     try:
         packed = pack(error)
     except BaseException as unpicklable:
-        text += f"\n(The exception itself cannot be pickled: {unpicklable!r})\n"
+        why = f"{typeName(type(unpicklable))}: {textOf(unpicklable)}"
+        text += f"\n(The exception itself cannot be pickled: {why})\n"
     return packed, typeName(type(error)), textOf(error), text
 
 

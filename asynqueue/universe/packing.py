@@ -69,7 +69,8 @@ def sizeOf(packed: Packed) -> int:
     if kind is bytes or kind is str:
         return len(packed) + 8
     if kind is int:
-        return (packed.bit_length() >> 3) + 16
+        bits: int = packed.bit_length()
+        return (bits >> 3) + 16
     if kind in PLAIN:
         return 16
     if kind is tuple:

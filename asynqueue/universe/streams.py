@@ -80,7 +80,8 @@ class FarStream:
             if type(item) not in PLAIN:
                 try:
                     item = pack(item)
-                except Exception as error:
+                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                    # But an interruption of the task passes.
                     raise ItemNotPicklable(item) from error
             batch.append(item)
             used += sizeOf(item)

@@ -13,7 +13,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pickle import loads
 from typing import Any
 
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
@@ -79,6 +78,8 @@ class Universe:
         self._raw = raw
         self._clock = clock
         self._calls: deque[Message] = deque()
+        # Each function that was defined: packed, and rebuilt once it was called.
+        self._definitions: dict[int, Packed] = {}
         self._functions: dict[int, Any] = {}
         self._streams: dict[int, FarStream] = {}
         self._unwanted: set[int] = set()
@@ -225,15 +226,15 @@ class Universe:
         """
         if type(function) is tuple and type(function[0]) is int:
             number, data = function
-            self._functions.setdefault(number, data)
+            self._definitions.setdefault(number, data)
             return number
         return function
 
     def _rebuild(self, function: Any, arguments: Any) -> tuple[Any, Any, dict[str, Any]]:
         if type(function) is int:
-            number, function = function, self._functions[function]
-            if type(function) is bytes:
-                function = self._functions[number] = loads(function)
+            number, function = function, self._functions.get(function)
+            if function is None:
+                function = self._functions[number] = unpack(self._definitions[number])
         else:
             function = unpack(function)
         # A packed tuple ends with its list of buffers, which is no plain value.

@@ -10,10 +10,14 @@ from pickle import dumps
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from twisted.python.reflect import safe_repr
+
 from asynqueue.errors import CallNotPicklable
 from asynqueue.tasks.task import Task, functionName
+from asynqueue.universe.exceptions import textOf
 from asynqueue.universe.messages import CALL, Message
-from asynqueue.universe.packing import PLAIN, pack
+from asynqueue.universe.packing import PLAIN, Packed, pack
+from asynqueue.workers.channel.stream import withoutFrames
 
 FUNCTIONS = 4096
 """How many functions one universe is taught; calls of others carry their function's pickle each
@@ -44,10 +48,7 @@ class CallWriter:
         if not task.kwargs and PLAIN.issuperset(map(type, args)):
             arguments = args
         else:
-            try:
-                arguments = pack((args, dict(task.kwargs)))
-            except Exception as error:
-                raise self._blame(task, error) from error
+            arguments = self._pack((args, dict(task.kwargs)), task)
         # Only now, since a call that is not written teaches nothing.
         return (CALL, id, self._numberOf(task), arguments, task.options.raw)
 
@@ -72,16 +73,22 @@ class CallWriter:
 
     def _teach(self, task: Task) -> Any:
         function = task.function
-        try:
-            data: Any = pack(function)
-        except Exception as error:
-            raise self._blame(task, error) from error
+        data = self._pack(function, task)
         if not _isNamed(function) or len(self._numbers) >= FUNCTIONS:
             return data
         number = self._numbers[function] = next(self._unused)
         return number, data
 
-    def _blame(self, task: Task, error: Exception) -> CallNotPicklable:
+    def _pack(self, value: Any, task: Task) -> Packed:
+        try:
+            return pack(value)
+        except BaseException as error:
+            refusal = self._blame(task, error)
+            refusal.__cause__ = withoutFrames(error)
+        # Raised here, so that the error itself is no context of it.
+        raise refusal
+
+    def _blame(self, task: Task, error: BaseException) -> CallNotPicklable:
         """
         Find what of a call cannot be pickled.
         """
@@ -98,9 +105,9 @@ class CallWriter:
         for what, value in parts:
             try:
                 dumps(value, 5)
-            except Exception as own:
-                return CallNotPicklable(f"{what} cannot be pickled: {own}")
-        return CallNotPicklable(f"the call of {name} cannot be pickled: {error}")
+            except BaseException as own:
+                return CallNotPicklable(f"{what} cannot be pickled: {textOf(own)}")
+        return CallNotPicklable(f"the call of {name} cannot be pickled: {textOf(error)}")
 
 
 def _isNamed(function: Callable[..., Any]) -> bool:
@@ -113,5 +120,5 @@ def _ofModule(function: Any) -> bool:
 
 
 def _shortly(value: Any) -> str:
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 
 from asynqueue.deferreds.clock import callFromAnyThread
 from asynqueue.errors import (
-    CallNotPicklable,
     PayloadTooLarge,
     ProtocolError,
     WorkerStartError,
@@ -131,8 +130,8 @@ class Conversation:
             number = next(self._numbers)
             try:
                 messages.append(self._writer.write(number, task))
-            except CallNotPicklable as error:
-                refused.append((task, Failure(error)))
+            except Exception as error:
+                refused.append((task, Failure(error.with_traceback(None))))
             else:
                 self.underway[number] = task
         if messages:
@@ -154,7 +153,8 @@ class Conversation:
             for message in messages:
                 self._writer.unteach(tasks[message[1]], message)
             if len(messages) == 1:
-                return [(self.underway.pop(messages[0][1]), Failure(error))]
+                task = self.underway.pop(messages[0][1])
+                return [(task, Failure(error.with_traceback(None)))]
         refused: list[_Refused] = []
         for number, task in tasks.items():
             refused += self._sendCalls([self._writer.write(number, task)])

@@ -37,6 +37,8 @@ def _deliverDeferator(task: Any, stream: NearStream) -> None:
         if not stream.items and not stream.isOver:
             return
         stream.listen(None)
+        # Else the task, its result and the stream would refer to each other in a circle.
+        stream.task = None
         if stream.failure is not None and not stream.items:
             task.errback(stream.failure)
         else:

@@ -9,7 +9,7 @@ from typing import Final
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 FREE_LOSSES: Final = 3
-START_TRIES: Final = 5
+START_TRIES: Final = 8
 
 
 class Healing:
@@ -17,9 +17,10 @@ class Healing:
     Counts the universes that were lost in a row without a call that came to its end, and says how
     long to wait for the next one.
 
-    The first C{FREE_LOSSES} are healed at once. Each further one waits twice as long as the one
-    before, from C{FIRST_DELAY} to C{LONGEST_DELAY} seconds. When C{START_TRIES} in a row did not
-    even start, it is given up.
+    Waiting begins with C{FIRST_DELAY} seconds and doubles each time, up to C{LONGEST_DELAY}. The
+    first C{FREE_LOSSES} universes that were there and died are replaced at once. One that could not
+    even be started is waited for at once; when C{START_TRIES} in a row could not, which takes about
+    three and a half seconds, it is given up.
     """
 
     def __init__(self) -> None:
@@ -38,9 +39,12 @@ class Healing:
         @return: how many seconds to wait before starting the next one, or C{None} to give up.
         """
         self._losses += 1
-        self._falseStarts = 0 if hadStarted else self._falseStarts + 1
-        if self._falseStarts >= START_TRIES:
-            return None
-        if self._losses <= FREE_LOSSES:
-            return 0.0
-        return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._losses - FREE_LOSSES - 1, 16))
+        if hadStarted:
+            self._falseStarts = 0
+            return _delay(self._losses - FREE_LOSSES)
+        self._falseStarts += 1
+        return None if self._falseStarts >= START_TRIES else _delay(self._falseStarts)
+
+
+def _delay(step: int) -> float:
+    return 0.0 if step < 1 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(step - 1, 16))

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.errors import ResultNotRebuilt
 from asynqueue.iteration.source import ItemSource
+from asynqueue.universe.exceptions import describe, rebuild
 from asynqueue.universe.messages import GRANT, Message
 from asynqueue.universe.packing import PLAIN, Packed, unpack
 
@@ -35,7 +36,7 @@ class NearStream(ItemSource):
     Buffers the items that came, and grants credit for more as they are taken.
 
     @ivar number: the number of the call that yields it.
-    @ivar task: that task.
+    @ivar task: that task, until it is done.
     """
 
     def __init__(self, number: int, task: Any, farEnd: FarEnd) -> None:
@@ -98,5 +99,16 @@ def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
     @param error: why it could not be rebuilt.
     """
     explained = ResultNotRebuilt(f"could not rebuild {what}: {type(error).__name__}: {error}")
-    explained.__cause__ = error
+    explained.__cause__ = withoutFrames(error)
     return explained
+
+
+def withoutFrames(error: BaseException) -> BaseException:
+    """
+    Make of an exception what it would be if it came from afar, with a traceback that is a text. The
+    frames of a real one hold the task that fails; as the task holds its failure, both would last
+    until garbage is collected.
+
+    @param error: as caught by the caller, or by the caller's caller.
+    """
+    return rebuild(describe(error))

@@ -68,7 +68,7 @@ class ChannelWorker:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        Start the first universe.
+        Start the first universe. If that fails, it is tried again, as it is for later ones.
 
         @param series: the series that this worker is qualified for, besides C{None} and its
             class's.
@@ -76,10 +76,9 @@ class ChannelWorker:
             ever.
         @param reactor: what gives the time and, where it can, watches the channel. Default: the
             global reactor.
-        @raise WorkerStartError: if the first universe cannot be started.
         """
         self.iQualified = list(series)
-        self.capacity = Capacity(slots=1, aheadSeconds=0.025, aheadTasks=64)
+        self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=64)
         self.state: str = STARTING
         self._reactor: Any = defaultReactor() if reactor is None else reactor
         self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
@@ -90,7 +89,7 @@ class ChannelWorker:
         self._restart: IDelayedCall | None = None
         self._runWaiters: dict[Any, Deferred[None]] = {}
         self._stopWaiters: list[Deferred[None]] = []
-        self._openChannel()
+        self._start()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._channel.pid}: {self.state}>"
@@ -252,13 +251,21 @@ class ChannelWorker:
         self._ladder = Ladder(self._conversation, self._channel, self._reactor)
         self._channel.open(self)
 
-    def _reopen(self) -> None:
-        self._restart = None
-        self._move("restart")
+    def _start(self) -> None:
         try:
             self._openChannel()
         except WorkerStartError as error:
-            self.lost(error)
+            # Not from within: whoever made this worker is to have it first.
+            self._restart = self._reactor.callLater(0, self._couldNotStart, error)
+
+    def _couldNotStart(self, error: WorkerStartError) -> None:
+        self._restart = None
+        self.lost(error)
+
+    def _reopen(self) -> None:
+        self._restart = None
+        self._move("restart")
+        self._start()
 
     def received(self, messages: list[Message]) -> None:
         """

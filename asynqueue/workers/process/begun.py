@@ -55,6 +55,13 @@ class SharedNumber:
             os.close(self._fd)
             self._fd = None
 
+    def close(self) -> None:
+        """
+        Nobody asks for the number any more.
+        """
+        self.sent()
+        self._map.close()
+
     def set(self, number: int) -> None:
         """
         Write the number.

@@ -7,7 +7,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
@@ -35,6 +36,9 @@ from asynqueue.workers.process.nearpipe import NearPipe
 
 HANG_UP_SECONDS: Final = 1.0
 """How long a child may live on after it closed its end of the pipe."""
+
+ENDING_SECONDS: Final = 0.001
+"""How long to wait before asking again how a child ended that seems to have."""
 
 SAMPLE_SECONDS: Final = 1.0
 """How often, at the most, the child's memory is looked at."""
@@ -143,8 +147,10 @@ class PipeChannel:
         self._context: Any = startContext() if context is None else context
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
         self._hasSpoken = False
-        self._isOver = False
+        self._isOver = self._isSending = False
+        self._lastBegun = 0
         self._lastOrders: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
         self._resident: int | None = None
         self._sampled = self._checked = float("-inf")
         self.process: Any = None
@@ -163,34 +169,47 @@ class PipeChannel:
         """
         The number of the last call that the child began.
         """
-        return self._begun.get()
+        return self._lastBegun if self._isOver or self.process is None else self._begun.get()
 
     def open(self, receiver: Any) -> None:
         """
         Start the child.
         """
         self._receiver = receiver
-        try:
-            self._begun = SharedNumber()
-            self._near, far = self._context.Pipe()
-            farLife, self._life = self._context.Pipe(duplex=False)
-            with far, farLife:
-                process = self._context.Process(
-                    target=child.main,
-                    args=(far, farLife, self._begun, self._raw),
-                    name="asynqueue worker",
-                )
-                process.start()
-        except (OSError, EOFError) as error:
-            raise WorkerStartError(f"a worker process could not be started: {error}") from error
-        finally:
-            if hasattr(self, "_begun"):
-                self._begun.sent()
+        with ExitStack() as opened:
+            try:
+                process = self._start(opened)
+            except (OSError, EOFError) as error:
+                self._isOver = True
+                raise WorkerStartError(f"a worker process could not be started: {error}") from error
+            self._opened = opened.pop_all()
         self.process = process
-        self._pipe = NearPipe(self._near.fileno())
-        self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
+        self._finalizer = Finalize(self, _killQuietly, args=(process,), exitpriority=10)
         self._watch()
         self._wait()
+
+    def _start(self, opened: ExitStack) -> Any:
+        """
+        @param opened: gets what is to be closed when the child is gone, or does not come to be.
+        """
+        self._begun = SharedNumber()
+        opened.callback(self._begun.close)
+        near, far = self._context.Pipe()
+        with far:
+            opened.enter_context(near)
+            life, nearLife = self._context.Pipe(duplex=False)
+            with life:
+                opened.enter_context(nearLife)
+                self._pipe = NearPipe(near.fileno())
+                process = self._context.Process(
+                    target=child.main,
+                    args=(far, life, self._begun, self._raw),
+                    name="asynqueue worker",
+                )
+                with _interruptsHeld():
+                    process.start()
+        self._begun.sent()
+        return process
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -201,7 +220,10 @@ class PipeChannel:
         self._pipe.put(encode(messages))
         self._write()
         if self._watcher is None:
+            # The back-off starts over; but nothing is to be heard from within this call.
+            self._isSending = True
             self._delay.ring()
+            self._isSending = False
 
     def nudge(self) -> None:
         """
@@ -258,12 +280,17 @@ class PipeChannel:
     def _childEnded(self) -> None:
         self._mayHaveEnded = True
         self._delay.ring()
+        if not self._isOver and (self._again is None or not self._again.active()):
+            # All that it had open is closed, but how it ended is not known yet.
+            self._again = self._reactor.callLater(ENDING_SECONDS, self._childEnded)
 
     def _look(self) -> bool:
         """
         Move what can be moved, both ways; C{True} once the child is gone and all that it said was
         heard.
         """
+        if self._isSending:
+            return False
         # In this order: what the child wrote before it ended is in the pipe by the time that it has
         # ended.
         hasEnded = self._shouldCheck() and self.process.exitcode is not None
@@ -356,11 +383,12 @@ class PipeChannel:
             for bell in (self._pipeBell, self._endBell):
                 self._watcher.removeReader(bell)
                 self._watcher.removeWriter(bell)
-        if self._lastOrders is not None and self._lastOrders.active():
-            self._lastOrders.cancel()
+        for call in (self._lastOrders, self._again):
+            if call is not None and call.active():
+                call.cancel()
         self._pipe.close()
-        self._near.close()
-        self._life.close()
+        self._lastBegun = self._begun.get()
+        self._opened.close()
         pid, status = self.process.pid, self.process.exitcode
         self._finalizer.cancel()
         self.process.join()
@@ -375,6 +403,22 @@ class PipeChannel:
         if not self._hasSpoken:
             reason = WorkerStartError(f"{died.death()}, before it could take a call")
         self._receiver.lost(reason)
+
+
+@contextmanager
+def _interruptsHeld() -> Iterator[None]:
+    """
+    What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
+    this process hears of it a moment later.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _killQuietly(process: Any) -> None:

@@ -88,6 +88,9 @@ def main(connection: Connection, life: Connection, begun: SharedNumber, raw: boo
     @param raw: whether iterators are brought back as they are, where a call does not say.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        # It was held back until it is ignored.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     dieWith(life)
     if sys.stderr is not None:
         faulthandler.enable()

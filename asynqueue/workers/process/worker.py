@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.deferreds.delay import Delay
@@ -17,6 +17,9 @@ from asynqueue.errors import WorkerError
 from asynqueue.interfaces import IChannel
 from asynqueue.workers.channel.worker import ChannelWorker
 from asynqueue.workers.process.channel import PipeChannel
+
+STANDBY_SECONDS = 0.25
+"""The first polling interval where the reactor watches the pipe, and the polling only stands by."""
 
 
 class ProcessWorker(ChannelWorker):
@@ -30,9 +33,9 @@ class ProcessWorker(ChannelWorker):
     A process that dies takes at most the task that it was running with it, which fails with
     C{WorkerDied}. The worker starts another one and goes on.
 
-    @cvar interval: how long the pipe's first polling interval is, in seconds.
-    @cvar backoff: by which factor each further interval is longer, 1.0-1.3. Where the reactor
-        watches file descriptors, the two hardly matter.
+    @cvar interval: how long the pipe's first polling interval is, in seconds. Where the reactor
+        watches file descriptors, polling is for emergencies, and begins with longer intervals.
+    @cvar backoff: by which factor each further interval is longer, 1.0-1.3.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["process", "local"]
@@ -61,7 +64,6 @@ class ProcessWorker(ChannelWorker):
         @param reactor: what gives the time and watches the pipe. Default: the global reactor.
         @param context: the C{multiprocessing} context to start processes with. Default: the
             C{forkserver} method, or C{spawn} where there is none.
-        @raise WorkerStartError: if the process cannot be started.
         """
         if useReactor:
             raise NotImplementedError("a reactor in the worker process is not there yet")
@@ -78,7 +80,9 @@ class ProcessWorker(ChannelWorker):
         """
         Make the channel to one new process.
         """
-        delay = Delay(self.interval, self.backoff, reactor=self._reactor)
+        isWatched = IReactorFDSet.providedBy(self._reactor)
+        interval = max(self.interval, STANDBY_SECONDS) if isWatched else self.interval
+        delay = Delay(interval, self.backoff, reactor=self._reactor)
         return PipeChannel(self._reactor, delay, self._raw, self._context)
 
     @staticmethod

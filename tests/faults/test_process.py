@@ -1,0 +1,324 @@
+"""
+Faults of worker processes. A test's number is its row's in the list of faults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import Any
+
+from twisted.internet.defer import gatherResults
+
+from asynqueue import Delay, ProcessQueue
+from asynqueue.errors import (
+    CallNotPicklable,
+    RemoteError,
+    ResultNotPicklable,
+    ResultNotRebuilt,
+    TaskTimeout,
+    WorkerDied,
+    WorkerStartError,
+)
+from asynqueue.workers.process.channel import startContext
+from tests.integration import tasks
+from tests.support import far
+from tests.support.processes import (
+    PATIENCE,
+    BrokenStart,
+    ProcessTestCase,
+    areGone,
+    isGone,
+    startProgram,
+    strangers,
+)
+
+GONE_WITHIN = 2.0
+"""How many seconds worker processes may live on after their parent was killed."""
+
+
+class FaultCase(ProcessTestCase):
+    """
+    A queue with two processes: one that is hurt, and a bystander.
+    """
+
+    method = "forkserver"
+
+    async def start(self) -> ProcessQueue:
+        queue = self.makeQueue(2, context=startContext(self.method))
+        [victim, bystander] = self.workers = queue.workers()
+        queue.qualifyWorker(victim, "victim")
+        queue.qualifyWorker(bystander, "bystander")
+        self.pids = await queue.update(os.getpid, ephemeral=True)
+        return queue
+
+    async def assertDies(self, queue: ProcessQueue, *call: Any, **expected: int | None) -> None:
+        """
+        A call takes its process with it, and nothing else: neither the call that the other process
+        is running, nor those that wait behind it.
+
+        @param expected: attributes of the error.
+        """
+        folder = self.makeFolder()
+        go = folder / "go"
+        runs = folder / "runs"
+        others = queue.options(series="bystander")
+        other = others.call(tasks.touchAnd, str(runs), tasks.waitFor, str(go))
+        await self.until(runs.exists)
+        dying = queue.call(*call, series="victim")
+        waiting = [queue.call(far.echo, number, series="victim") for number in range(20)]
+        error = await self.errorOf(dying, WorkerDied)
+        self.assertEqual(error.pid, self.pids[0])
+        for name, value in expected.items():
+            self.assertEqual(getattr(error, name), value, f"{name} of {error}")
+        self.assertEqual(await gatherResults(waiting), list(range(20)))
+        self.assertFalse(other.called)
+        go.touch()
+        await other
+        await self.assertReplaced(queue)
+
+    async def assertReplaced(self, queue: ProcessQueue) -> None:
+        """
+        The victim's process is another one now, and the bystander's is the same.
+        """
+        pids = await queue.update(os.getpid, ephemeral=True)
+        self.assertNotEqual(pids[0], self.pids[0])
+        self.assertEqual(pids[1], self.pids[1])
+        self.assertTrue(isGone(self.pids[0]))
+
+    async def assertLives(self, queue: ProcessQueue) -> None:
+        """
+        Both processes are those that they were.
+        """
+        self.assertEqual(await queue.update(os.getpid, ephemeral=True), self.pids)
+
+
+class ForkServerTests(FaultCase):
+    async def test_01_killedWhileIdle(self) -> None:
+        queue = await self.start()
+        os.kill(self.pids[0], signal.SIGKILL)
+        await self.until(lambda: self.workers[0].process.pid != self.pids[0])
+        await self.assertReplaced(queue)
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+
+    async def test_02_killedWhileRunning(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, tasks.killSelf, signal=9, exitCode=None)
+
+    async def test_02_killedFromOutsideWhileRunning(self) -> None:
+        queue = await self.start()
+        path = self.makeFolder() / "runs"
+        dying = queue.call(tasks.touchAnd, str(path), tasks.sleepAwhile, series="victim")
+        await self.until(path.exists)
+        os.kill(self.pids[0], signal.SIGKILL)
+        error = await self.errorOf(dying, WorkerDied)
+        self.assertEqual((error.pid, error.signal), (self.pids[0], 9))
+        self.assertGreater(error.residentKilobytes, 1000)
+        self.assertIn("SIGKILL", str(error))
+        await self.assertReplaced(queue)
+
+    async def test_03_killedWhileSendingALargeResult(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, tasks.killedWhileSending, 32 << 20, signal=9)
+
+    async def test_04_killedWhileRebuildingArguments(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, far.echo, tasks.KillsOnRebuild(), signal=9)
+
+    async def test_05_segfault(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, tasks.segfault, signal=signal.SIGSEGV, exitCode=None)
+
+    async def test_06_endedWithoutAnError(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, tasks.endProcess, 0, signal=None, exitCode=0)
+
+    async def test_06_endedWithAnError(self) -> None:
+        queue = await self.start()
+        await self.assertDies(queue, tasks.endProcess, 7, signal=None, exitCode=7)
+
+    async def test_06_endedWithAChildLeftThatHoldsEverythingOpen(self) -> None:
+        queue = await self.start()
+        path = self.makeFolder() / "end"
+        try:
+            await self.assertDies(queue, tasks.forkAndDie, str(path), exitCode=3)
+        finally:
+            path.touch()
+        # The fork server or nobody has that child now; it is no leftover of this test.
+        await self.until(lambda: len(strangers()) == len(self.workers))
+
+    async def test_07_baseExceptionsInATask(self) -> None:
+        queue = await self.start()
+        for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException):
+            d = queue.call(tasks.raiseKind, kind, series="victim")
+            self.assertIs(type(await self.errorOf(d, kind)), kind)
+        await self.assertLives(queue)
+
+    async def test_08_memoryErrorInATask(self) -> None:
+        queue = await self.start()
+        await self.errorOf(queue.call(tasks.allocate, 1 << 60, series="victim"), MemoryError)
+        await self.assertLives(queue)
+
+    async def test_09_hangThatIgnoresSigtermUnderATimeout(self) -> None:
+        queue = await self.start()
+        path = self.makeFolder() / "hangs"
+        hanging = queue.call(tasks.hangStubbornly, str(path), series="victim", timeout=0.3)
+        waiting = queue.call(os.getpid, series="victim")
+        await self.until(path.exists)
+        await self.errorOf(hanging, TaskTimeout)
+        self.assertFalse(isGone(self.pids[0]), "the failure does not wait for the grace to end")
+        self.assertNotEqual(await waiting, self.pids[0])
+        await self.assertReplaced(queue)
+
+    async def test_10_argumentsThatCannotBePickled(self) -> None:
+        queue = await self.start()
+        await Delay()(0)
+        begun = self.workers[0]._channel.lastBegun
+        d = queue.call(far.echo, lambda: None, series="victim")
+        self.assertTrue(d.called, "it fails at once")
+        error = await self.errorOf(d, CallNotPicklable)
+        self.assertIn("argument 1 of echo", str(error))
+        self.assertEqual(self.workers[0]._channel.lastBegun, begun, "no worker is used")
+        await self.assertLives(queue)
+
+    async def test_11_resultThatCannotBePickled(self) -> None:
+        queue = await self.start()
+        error = await self.errorOf(queue.call(far.makeLambda, series="victim"), ResultNotPicklable)
+        self.assertIn("of type function", str(error))
+        await self.assertLives(queue)
+
+    async def test_12_exceptionThatCannotBePickled(self) -> None:
+        queue = await self.start()
+        error = await self.errorOf(queue.call(far.raiseUnpicklable, series="victim"), RemoteError)
+        self.assertEqual(error.typeName, "tests.support.far.Unpicklable")
+        self.assertEqual(error.text, "stays here")
+        self.assertIn("in raiseUnpicklable", error.traceback)
+        await self.assertLives(queue)
+
+    async def test_13_exceptionThatCannotBeRebuilt(self) -> None:
+        queue = await self.start()
+        error = await self.errorOf(queue.call(far.raiseUnrebuildable, series="victim"), RemoteError)
+        self.assertEqual(error.typeName, "tests.support.far.Unrebuildable")
+        self.assertEqual(error.text, "arrives as text")
+        self.assertIn("in raiseUnrebuildable", error.traceback)
+        await self.assertLives(queue)
+
+    async def test_14_resultThatRaisesOrExitsWhileBeingRebuilt(self) -> None:
+        queue = await self.start()
+        for kind in (ValueError, SystemExit, KeyboardInterrupt):
+            d = queue.call(tasks.makeRebuiltNowhere, kind, series="victim")
+            error = await self.errorOf(d, ResultNotRebuilt)
+            self.assertIn(kind.__name__, str(error))
+            self.assertIs(type(error.__cause__), kind)
+        await self.assertLives(queue)
+
+    async def test_24_crashInADestructorAfterTheResultWasSent(self) -> None:
+        queue = await self.start()
+        result = await queue.call(tasks.makeKilledOnDeletion, series="victim")
+        self.assertEqual(result, "it was sent")
+        await self.until(lambda: self.workers[0].process.pid != self.pids[0])
+        await self.assertReplaced(queue)
+
+
+class SpawnTests(ForkServerTests):
+    method = "spawn"
+
+
+class ServerTests(FaultCase):
+    """
+    Faults of what starts the processes.
+    """
+
+    async def test_02_theForkServerIsKilled(self) -> None:
+        queue = await self.start()
+        dying = queue.call(tasks.killSelfAndServer, series="victim")
+        error = await self.errorOf(dying, WorkerDied)
+        self.assertEqual(error.pid, self.pids[0])
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+
+    async def test_25_aProcessThatCannotBeStartedAgain(self) -> None:
+        context: Any = BrokenStart()
+        queue = self.makeQueue(1, context=context)
+        pid = await queue.call(os.getpid)
+        context.refusals = 100
+        os.kill(pid, signal.SIGKILL)
+        await self.until(lambda: context.refusals < 100)
+        error = await self.errorOf(queue.call(far.echo, 1), WorkerStartError)
+        self.assertIn("Resource temporarily unavailable", str(error))
+        self.assertEqual(len(queue), 0, "the worker resigns")
+        self.assertEqual(context.refusals, 95)
+
+    async def test_25_aProcessThatCanBeStartedAgainAfterAll(self) -> None:
+        context: Any = BrokenStart()
+        queue = self.makeQueue(1, context=context)
+        pid = await queue.call(os.getpid)
+        context.refusals = 3
+        os.kill(pid, signal.SIGKILL)
+        await self.until(lambda: not context.refusals)
+        self.assertEqual(await queue.call(far.echo, 1), 1)
+
+    async def test_25_aFirstProcessThatCannotBeStarted(self) -> None:
+        context: Any = BrokenStart()
+        context.refusals = 1
+        self.assertRaises(WorkerStartError, ProcessQueue, 1, context=context)
+
+
+class ProgramTests(ProcessTestCase):
+    """
+    Faults of the whole program, which runs in a session of its own.
+    """
+
+    methods = ("forkserver", "spawn")
+
+    def startProgram(self, name: str, method: str) -> tuple[subprocess.Popen[str], list[int]]:
+        """
+        Run one of the programs, as far as having worker processes.
+
+        @return: it, and their IDs.
+        """
+        program = startProgram("tests.faults.programs", name, method)
+        self.addCleanup(self.endProgram, program)
+        assert program.stdout is not None
+        line = program.stdout.readline()
+        self.assertTrue(line, "the program has ended early")
+        pids: list[int] = json.loads(line)
+        return program, pids
+
+    def endProgram(self, program: subprocess.Popen[str]) -> None:
+        program.kill()
+        program.communicate()
+
+    async def test_19_parentKilledWhileWorkersAreBusyAndIdle(self) -> None:
+        for method in self.methods:
+            program, pids = self.startProgram("stay", method)
+            self.assertEqual([pid for pid in pids if isGone(pid)], [])
+            program.kill()
+            self.assertTrue(
+                await self.happens(GONE_WITHIN, areGone, pids),
+                f"{method}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
+            )
+
+    async def test_20_interruptedFromTheTerminal(self) -> None:
+        for method in self.methods:
+            program, pids = self.startProgram("stay", method)
+            os.killpg(program.pid, signal.SIGINT)
+            _, said = program.communicate(timeout=PATIENCE)
+            self.assertEqual(said, "", "no worker has a traceback")
+            await self.until(areGone, pids)
+
+    async def test_22_interpreterEndsWithTasksPending(self) -> None:
+        for method in self.methods:
+            program, pids = self.startProgram("end", method)
+            _, said = program.communicate(timeout=PATIENCE)
+            self.assertEqual((program.returncode, said), (0, ""))
+            await self.until(areGone, pids)
+
+    async def test_23_reactorStopsWithoutAShutdown(self) -> None:
+        for method in self.methods:
+            program, pids = self.startProgram("stopReactor", method)
+            output, said = program.communicate(timeout=PATIENCE)
+            self.assertEqual((program.returncode, said), (0, ""))
+            self.assertEqual(json.loads(output), [["WorkerError"]] * 3, "every Deferred has fired")
+            await self.until(areGone, pids)

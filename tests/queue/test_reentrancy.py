@@ -1,0 +1,261 @@
+"""
+Callbacks may do with the queue whatever they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from asynqueue.errors import CallNotPicklable, QueueStopped
+from asynqueue.queue.queued import QueuedTask
+from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.tasks.states import CANCELLED, PENDING, UNDERWAY
+from tests.iteration.ledger import MANY, depth
+from tests.support import far
+from tests.support.cases import QueueCase
+from tests.support.memory import act
+from tests.support.stepworker import InlineWorker, StepWorker
+
+
+def ignore(_: object) -> None:
+    """
+    A callback for failures that are meant.
+    """
+
+
+class ChainTests(QueueCase):
+    def runChain(
+        self,
+        worker: Any,
+        call: Callable[[TaskQueue, int], Deferred[Any]],
+        count: int = MANY,
+    ) -> None:
+        """
+        Let each call's callback make the next one, and see that this does not go ever deeper.
+        """
+        queue = self.makeQueue()
+        depths: list[int] = []
+        self.calls = 0
+
+        def go(_: object = None) -> None:
+            if self.calls % 10_000 == 0:
+                depths.append(depth())
+            if self.calls < count:
+                self.calls += 1
+                call(queue, self.calls).addBoth(go)
+
+        go()
+        queue.attachWorker(worker)
+        self.settle()
+        self.assertEqual(self.calls, count)
+        self.assertLess(max(depths), min(depths) + 100)
+
+    def test_overAChannel(self) -> None:
+        self.runChain(self.makeWorker(), lambda queue, number: queue.call(far.echo, number))
+
+    def test_withAWorkerThatIsDoneAtOnce(self) -> None:
+        self.runChain(InlineWorker(), lambda queue, number: queue.call(far.echo, number))
+
+    def test_ofCallsThatCannotBePickled(self) -> None:
+        self.runChain(self.makeWorker(), lambda queue, _: queue.call(far.echo, self), 20_000)
+
+
+class CallbackTests(QueueCase):
+    def test_aCallInACallbackWaitsItsTurn(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        first = queue.call(far.echo, 1)
+        queue.call(far.echo, 2)
+        first.addCallback(lambda _: self.assertNoResult(queue.call(far.echo, 3)))
+        while worker.step():
+            pass
+        self.assertEqual([task.args[0] for task in worker.past], [1, 2, 3])
+
+    def test_shutdownInACallback(self) -> None:
+        self.checkShutdown(self.makeWorker())
+
+    def test_shutdownInACallbackOfAWorkerThatIsDoneAtOnce(self) -> None:
+        self.checkShutdown(InlineWorker())
+
+    def checkShutdown(self, worker: Any) -> None:
+        queue = self.makeQueue()
+        first = queue.call(far.echo, 1).addCallback(lambda _: queue.shutdown())
+        pending = [queue.call(far.echo, number) for number in range(3)]
+        queue.attachWorker(worker)
+        self.assertIsNone(self.resultOf(first))
+        self.assertEqual([self.resultOf(d) for d in pending], [0, 1, 2])
+
+    def test_shutdownInEveryCallback(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        ds = [
+            queue.call(far.echo, number).addCallback(lambda _: queue.shutdown())
+            for number in range(5)
+        ]
+        for d in ds:
+            self.assertIsNone(self.resultOf(d))
+
+    def test_shutdownOnHearingOfAShutdown(self) -> None:
+        queue = self.makeQueue()
+        ds = [
+            queue.call(far.echo, series=name).addErrback(lambda _: queue.shutdown())
+            for name in "abc"
+        ]
+        self.assertIsNone(self.resultOf(queue.shutdown()))
+        for d in ds:
+            self.assertIsNone(self.resultOf(d))
+
+    def test_callOnHearingOfAShutdownIsRefused(self) -> None:
+        queue = self.makeQueue()
+        d = queue.call(far.echo).addErrback(lambda _: queue.call(far.echo))
+        queue.shutdown()
+        self.errorOf(d, QueueStopped)
+
+    def test_attachOnHearingOfAShutdownIsRefused(self) -> None:
+        queue = self.makeQueue()
+        d = queue.call(far.echo).addErrback(lambda _: queue.attachWorker(StepWorker()))
+        queue.shutdown()
+        self.errorOf(d, QueueStopped)
+
+    def test_cancellingAnotherTaskInACallback(self) -> None:
+        worker = self.makeWorker()
+        queue = self.makeQueue(worker)
+        tasks: list[QueuedTask] = []
+        tasks += [queue.submit(far.echo, number) for number in range(4)]
+        tasks[0].d.addCallback(lambda _: [task.cancel() for task in tasks[1:3]])
+        self.settle()
+        for task in tasks[1:3]:
+            self.errorOf(task.d, CancelledError)
+        self.assertEqual(tasks[3].result, 3)
+
+
+class DecisionTests(QueueCase):
+    """
+    Some decisions are being carried out while what a callback does makes others of them obsolete.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.inline, self.other = InlineWorker(["inline"]), StepWorker(["other"])
+        self.queue = self.makeQueue(self.inline, self.other)
+        self.first = self.queue.submit(far.echo, series="mine")
+        self.second = self.queue.submit(far.echo, series="yours")
+
+    def decide(self) -> None:
+        """
+        Have one decision give the first task to a worker that runs it at once, and the second to
+        the other.
+        """
+        self.queue.begin()
+        self.queue.qualifyWorker(self.inline, "mine")
+        self.queue.qualifyWorker(self.other, "yours")
+        self.queue.end()
+
+    def test_theSecondIsCancelled(self) -> None:
+        self.first.d.addCallback(lambda _: self.second.cancel())
+        self.decide()
+        self.errorOf(self.second.d, CancelledError)
+        self.assertEqual(self.second.state, CANCELLED)
+        self.assertEqual(self.other.past, [])
+        # And the worker is free for others.
+        third = self.queue.submit(far.echo, series="other")
+        self.assertEqual(third.state, UNDERWAY)
+
+    def test_theSecondIsCancelledByItsDeferred(self) -> None:
+        self.first.d.addCallback(lambda _: self.second.d.cancel())
+        self.decide()
+        self.errorOf(self.second.d, CancelledError)
+        self.assertEqual(self.other.past, [])
+
+    def test_theOtherWorkerIsDetached(self) -> None:
+        self.first.d.addCallback(lambda _: self.queue.detachWorker(self.other))
+        self.decide()
+        self.assertEqual(self.second.state, PENDING)
+        self.checkThatItRunsLater()
+
+    def test_theOtherWorkerIsCrashed(self) -> None:
+        self.first.d.addCallback(lambda _: self.queue.detachWorker(self.other, crash=True))
+        self.decide()
+        self.assertEqual(self.second.state, PENDING)
+        self.checkThatItRunsLater()
+
+    def test_theOtherWorkerResigns(self) -> None:
+        self.first.d.addCallback(lambda _: self.other.resign())
+        last = StepWorker(["yours"])
+        self.queue.attachWorker(last)
+        self.decide()
+        self.checkThatItRunsLater(last)
+
+    def checkThatItRunsLater(self, worker: StepWorker | None = None) -> None:
+        if worker is None:
+            worker = StepWorker(["yours"])
+            self.queue.attachWorker(worker)
+        self.assertIs(self.second.worker, worker)
+        worker.step()
+        self.assertEqual(self.second.state, "FINISHED")
+        self.assertEqual(self.second.attempts, 1)
+
+    def test_aTimeoutOfWhatWasTakenBackDoesNotRun(self) -> None:
+        self.second.cancel()
+        self.second.d.addErrback(ignore)
+        self.second = self.queue.submit(far.echo, series="yours", timeout=5)
+        self.first.d.addCallback(lambda _: self.queue.detachWorker(self.other))
+        self.decide()
+        self.clock.advance(6)
+        self.assertEqual(self.second.state, PENDING)
+        self.checkThatItRunsLater()
+
+    def test_allIsShutDown(self) -> None:
+        self.first.d.addCallback(lambda _: self.queue.shutdown())
+        self.decide()
+        self.assertEqual(self.second.state, UNDERWAY)
+        self.other.step()
+        self.assertIsNone(self.resultOf(self.first.d))
+        self.assertEqual(self.second.state, "FINISHED")
+
+
+class RefusalTests(QueueCase):
+    """
+    A call that cannot be pickled fails while others are being handed to the same worker.
+    """
+
+    def test_theWorkerIsDetachedOnHearingOfIt(self) -> None:
+        self.checkDetaching()
+
+    def test_theWorkerIsCrashedOnHearingOfIt(self) -> None:
+        self.checkDetaching(crash=True, reassign=True)
+
+    def checkDetaching(self, **options: bool) -> None:
+        worker = self.makeWorker()
+        queue = self.makeQueue(worker)
+        self.resultOf(queue.call(far.echo))
+        results: list[Deferred[Any]] = []
+
+        def call() -> None:
+            bad = queue.call(far.echo, self)
+            results.append(bad.addErrback(lambda _: queue.detachWorker(worker, **options)))
+            results.append(queue.call(far.echo, 1))
+
+        # While this runs, the worker is not free; then it gets both together.
+        worker.actions["call"] = call
+        queue.call(act, "call")
+        self.settle()
+        queue.attachWorker(self.makeWorker())
+        self.assertEqual([self.resultOf(d) for d in results], [[], 1])
+
+    def test_theOthersAreCancelledOnHearingOfIt(self) -> None:
+        worker = self.makeWorker()
+        queue = self.makeQueue(worker)
+        bad = queue.call(far.echo, self)
+        good = queue.submit(far.echo, 1)
+
+        def cancel(failure: Failure) -> Failure:
+            good.cancel()
+            return failure
+
+        bad.addErrback(cancel)
+        self.errorOf(bad, CallNotPicklable)
+        self.errorOf(good.d, CancelledError)

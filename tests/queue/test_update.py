@@ -1,0 +1,341 @@
+"""
+Updates: what every worker is to have run, present, future and replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
+from asynqueue.queue.taskqueue import TaskQueue
+from tests.support import far
+from tests.support.cases import QueueCase
+from tests.support.memory import MemoryChannel, MemoryWorker, act
+from tests.support.stepworker import StepWorker
+
+
+class UpdateCase(QueueCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ran: list[Any] = []
+
+    def makeNoting(self, name: Any = None, **keywords: Any) -> MemoryWorker:
+        """
+        @return: a worker that notes what C{act("note", text)} is given, with its name.
+        """
+        worker = self.makeWorker(**keywords)
+        worker.actions["note"] = lambda text: self.ran.append((name, text))
+        return worker
+
+
+class FarUpdateTests(UpdateCase):
+    def test_everyPresentWorkerRunsIt(self) -> None:
+        queue = self.makeQueue(self.makeNoting(1), self.makeNoting(2))
+        self.settle()
+        self.assertEqual(self.resultOf(queue.update(act, "note", "x")), [None, None])
+        self.assertEqual(self.ran, [(1, "x"), (2, "x")])
+
+    def test_resultsComeInTheOrderOfTheWorkers(self) -> None:
+        queue = self.makeQueue(StepWorker(), self.makeWorker(), StepWorker())
+        d = queue.update(far.keywords, 1, two=3)
+        self.settle()
+        queue.workers()[2].finish("c")
+        queue.workers()[0].finish("a")
+        self.assertEqual(self.resultOf(d), ["a", ((1,), {"two": 3}), "c"])
+
+    def test_withoutWorkersItIsDoneAtOnce(self) -> None:
+        queue = self.makeQueue()
+        self.assertEqual(self.resultOf(queue.update(act, "note", "x")), [])
+        queue.attachWorker(self.makeNoting())
+        self.settle()
+        self.assertEqual(self.ran, [(None, "x")])
+
+    def test_aWorkerThatIsNotReadyRunsItAsSoonAsItIs(self) -> None:
+        worker = self.makeNoting(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        d = queue.update(act, "note", "x")
+        self.settle()
+        self.assertNoResult(d)
+        worker.stepAll()
+        self.assertEqual(self.resultOf(d), [None])
+        self.assertEqual(self.ran, [(None, "x")])
+
+    def test_aLaterWorkerRunsAllInOrderAndBeforeAnyTask(self) -> None:
+        queue = self.makeQueue()
+        task = queue.call(act, "note", "task")
+        for text in "abc":
+            queue.update(act, "note", text)
+        queue.attachWorker(self.makeNoting())
+        self.resultOf(task)
+        self.assertEqual([text for _, text in self.ran], ["a", "b", "c", "task"])
+
+    def test_aReplacedUniverseRunsAllInOrderAndBeforeAnyTask(self) -> None:
+        worker = self.makeNoting()
+        queue = self.makeQueue(worker)
+        for text in "abc":
+            self.resultOf(queue.update(act, "note", text))
+        self.ran.clear()
+        worker.die()
+        task = queue.call(act, "note", "task")
+        self.resultOf(task)
+        self.assertEqual([text for _, text in self.ran], ["a", "b", "c", "task"])
+
+    def test_whatWasUpdatedWhileItWasLostIsRunOnce(self) -> None:
+        worker = self.makeNoting(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        worker.die()
+        worker.step()
+        ds = [queue.update(act, "note", text) for text in "ab"]
+        ds.append(queue.update(act, "note", "c", ephemeral=True))
+        self.settle()
+        worker.stepAll()
+        self.assertEqual([self.resultOf(d) for d in ds], [[None]] * 3)
+        self.assertEqual(sorted(text for _, text in self.ran), ["a", "b", "c"])
+
+    def test_anUpdateThatWasNotBegunIsRunByTheNextUniverse(self) -> None:
+        worker = self.makeNoting(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        ds = [queue.update(act, "note", "a"), queue.update(act, "note", "b", ephemeral=True)]
+        worker.die()
+        worker.step()
+        self.settle()
+        worker.stepAll()
+        self.assertEqual([self.resultOf(d) for d in ds], [[None]] * 2)
+        self.assertEqual([text for _, text in self.ran], ["a", "b"])
+
+    def test_oneThatTakesItsUniverseWithItFailsOnce(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        worker.actions["die"] = worker.die
+        d = queue.update(act, "die")
+        worker.stepAll()
+        self.errorOf(d, WorkerDied)
+        worker.actions["die"] = lambda: self.ran.append("again")
+        self.settle()
+        worker.stepAll()
+        self.assertEqual(self.ran, ["again"])
+
+    def test_updatesDoNotCountAsTasks(self) -> None:
+        worker = self.makeNoting(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        queue.update(act, "note", "x")
+        task = queue.submit(far.echo)
+        self.assertEqual(task.state, "UNDERWAY")
+        worker.stepAll()
+        self.assertEqual(task.state, "FINISHED")
+
+    def test_anEphemeralOneIsForThePresentWorkersOnly(self) -> None:
+        worker = self.makeNoting(1)
+        queue = self.makeQueue(worker)
+        self.settle()
+        self.resultOf(queue.update(act, "note", "x", ephemeral=True))
+        worker.die()
+        self.settle()
+        queue.attachWorker(self.makeNoting(2))
+        self.settle()
+        self.assertEqual(self.ran, [(1, "x")])
+
+    def test_theOptionsOfACallAreTheFunctionsHere(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        d = queue.update(far.keywords, niceness=99, series=[], timeout=-1)
+        self.assertEqual(self.resultOf(d), [((), {"niceness": 99, "series": [], "timeout": -1})])
+
+    def test_aConsumerIsRefused(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        self.assertRaises(ValueError, queue.update, far.numbers, 3, consumer=None)
+
+
+class FailureTests(UpdateCase):
+    def test_theFirstFailureComesWhenAllAreDone(self) -> None:
+        workers = [StepWorker(), StepWorker(), StepWorker()]
+        queue = self.makeQueue(*workers)
+        d = queue.update(far.echo)
+        workers[2].fail(KeyError())
+        workers[1].fail(ValueError())
+        self.assertNoResult(d)
+        workers[0].finish()
+        self.errorOf(d, ValueError)
+
+    def test_laterFailuresAreLogged(self) -> None:
+        queue = self.makeQueue()
+        self.resultOf(queue.update(far.refuse, "later"))
+        queue.attachWorker(self.makeWorker())
+        self.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_oneThatCannotBePickledFails(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        self.settle()
+        self.errorOf(queue.update(far.echo, self, ephemeral=True), CallNotPicklable)
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_aWorkerThatLeavesBeforeItRanFailsIt(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        d = queue.update(far.echo)
+        queue.detachWorker(worker)
+        error = self.errorOf(d, WorkerDetached)
+        self.assertIn("before it could run an update", str(error))
+
+    def test_aWorkerThatLeavesWhileItRunsCompletesIt(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        d = queue.update(far.echo, 1)
+        queue.detachWorker(worker)
+        worker.stepAll()
+        self.assertEqual(self.resultOf(d), [1])
+
+    def test_aWorkerThatLeavesAndDiesBeforeItRanFailsIt(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        d = queue.update(far.echo, 1)
+        queue.detachWorker(worker)
+        worker.die()
+        worker.step()
+        self.errorOf(d, WorkerDetached)
+
+    def test_aCrashedWorkerFailsIt(self) -> None:
+        for worker in (self.makeWorker(stepSeconds=None), StepWorker()):
+            queue = self.makeQueue(worker)
+            worker.step()
+            d = queue.update(far.echo, 1)
+            queue.detachWorker(worker, crash=True, reassign=True)
+            self.errorOf(d, WorkerDetached)
+            worker.step()
+
+    def test_aWorkerThatGivesUpFailsIt(self) -> None:
+        def prepare(channel: MemoryChannel) -> None:
+            channel.isStillborn = True
+
+        queue = self.makeQueue(self.makeWorker(prepare=prepare))
+        d = queue.update(far.echo)
+        self.clock.pump([0.1] * 50)
+        self.errorOf(d, WorkerDetached)
+
+
+class SequentialTests(UpdateCase):
+    def makeThree(self) -> tuple[TaskQueue, list[StepWorker]]:
+        workers = [StepWorker() for _ in range(3)]
+        return self.makeQueue(*workers), workers
+
+    def test_oneWorkerRunsItAfterTheOther(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(far.echo, sequential=True)
+        for number, worker in enumerate(workers):
+            self.assertEqual(
+                [worker.task is not None for worker in workers], [n == number for n in range(3)]
+            )
+            worker.finish(number)
+        self.assertEqual(self.resultOf(d), [0, 1, 2])
+
+    def test_afterAFailureTheOthersStillRunIt(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(far.echo, sequential=True)
+        workers[0].fail(ValueError())
+        workers[1].fail(KeyError())
+        self.assertNoResult(d)
+        workers[2].finish()
+        self.errorOf(d, ValueError)
+
+    def test_aWorkerThatHasLeftMeanwhileFailsIt(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(far.echo, sequential=True)
+        self.resultOf(queue.detachWorker(workers[1]))
+        workers[0].finish()
+        workers[2].finish()
+        self.errorOf(d, WorkerDetached)
+
+    def test_aWorkerThatComesMeanwhileRunsItOnce(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(far.echo, sequential=True)
+        late = StepWorker()
+        queue.attachWorker(late)
+        late.step()
+        for worker in workers:
+            worker.step()
+        self.resultOf(d)
+        self.assertEqual(len(late.past), 1)
+
+
+class SixMemberTests(UpdateCase):
+    def test_aLaterWorkerRunsAllOneByOneAndBeforeAnyTask(self) -> None:
+        queue = self.makeQueue()
+        for text in "abc":
+            queue.update(far.echo, text)
+        queue.call(far.echo, "task")
+        worker = StepWorker()
+        ready = queue.attachWorker(worker)
+        for _ in "abc":
+            self.assertNoResult(ready)
+            worker.step()
+        self.assertEqual(self.resultOf(ready), 1)
+        worker.step()
+        self.assertEqual([task.args[0] for task in worker.past], ["a", "b", "c", "task"])
+
+    def test_anUpdateThatComesWhileItRunsOthersIsNotForgotten(self) -> None:
+        queue = self.makeQueue()
+        queue.update(far.echo, "a")
+        worker = StepWorker()
+        ready = queue.attachWorker(worker)
+        d = queue.update(far.echo, "b")
+        other = queue.update(far.echo, "c", ephemeral=True)
+        self.assertNoResult(ready)
+        while worker.step():
+            pass
+        self.assertEqual((self.resultOf(d), self.resultOf(other)), (["b"], ["c"]))
+        self.assertEqual(self.resultOf(ready), 1)
+
+    def test_aBusyWorkerIsGivenItWhenItIsFree(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        task = queue.call(far.echo, "task")
+        waiting = queue.call(far.echo, "waiting")
+        ds = [queue.update(far.echo, text) for text in "ab"]
+        while worker.step():
+            pass
+        self.assertEqual(self.resultOf(task), "task")
+        self.assertEqual([self.resultOf(d) for d in ds], [["a"], ["b"]])
+        self.assertEqual(self.resultOf(waiting), "waiting")
+
+    def test_noTaskComesWhileItRunsOne(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        d = queue.update(far.echo, "update")
+        task = queue.submit(far.echo, "task")
+        worker.step()
+        self.assertEqual(self.resultOf(d), ["update"])
+        worker.step()
+        self.assertEqual(task.result, "task")
+
+    def test_whatABusyWorkerWasNotGivenYetIsNotLostWithIt(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        task = queue.submit(far.echo, "task")
+        d = queue.update(far.echo, "update")
+        other = StepWorker()
+        queue.detachWorker(worker, crash=True, reassign=True)
+        self.errorOf(d, WorkerDetached)
+        queue.attachWorker(other)
+        while other.step():
+            pass
+        self.assertEqual(task.result, "task")
+
+    def test_aDetachedWorkerCompletesWhatItWasGiven(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        task = queue.submit(far.echo, "task")
+        d = queue.update(far.echo, "update")
+        left = queue.detachWorker(worker)
+        while worker.step():
+            pass
+        self.assertEqual(task.result, "task")
+        self.assertEqual(self.resultOf(left), [])
+        # It was not given the update before it was let go.
+        self.errorOf(d, WorkerDetached)

@@ -1,0 +1,3 @@
+"""
+What tests are made with: workers that are stepped by hand, and the contract of every worker.
+"""

@@ -1,0 +1,231 @@
+"""
+Test cases with a clock, workers in memory and what else these need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from asynqueue.interfaces import IEmployer
+from asynqueue.queue.queued import QueuedTask
+from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.tasks.options import USUAL
+from tests.support.memory import MemoryChannel, MemoryWorker
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Keeper:
+    """
+    Makes tasks that belong to no queue.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self.seconds = reactor.seconds
+        self._ids = count(1)
+
+    def make(self, function: Callable[..., Any], *args: Any, **options: Any) -> QueuedTask:
+        """
+        @param options: the task's options.
+        """
+        task = QueuedTask(next(self._ids), self, function, args, options=USUAL.changed(**options))
+        task.d.addErrback(lambda _: None)
+        return task
+
+    def settled(self, task: QueuedTask) -> None:
+        """Nothing is to be done."""
+
+    def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
+        """Whoever cancels tells the worker."""
+
+
+@implementer(IEmployer)
+class NotingEmployer:
+    """
+    Notes what it is told.
+
+    @ivar notes: the name of each event, with what it was about: a list of tasks, or a reason.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, Any]] = []
+        self.depth = 0
+
+    def of(self, name: str) -> list[Any]:
+        """
+        @return: what the events of this name were about.
+        """
+        return [what for noted, what in self.notes if noted == name]
+
+    def begin(self) -> None:
+        """Noted."""
+        self.depth += 1
+
+    def end(self) -> None:
+        """Noted."""
+        self.depth -= 1
+
+    def ready(self, worker: Any) -> None:
+        """Noted."""
+        self.notes.append(("ready", None))
+
+    def released(self, worker: Any, ended: list[tuple[Any, float | None]]) -> None:
+        """Noted, for each task apart."""
+        self.notes += [("released", task) for task, _ in ended]
+
+    def givenBack(self, worker: Any, tasks: list[Any]) -> None:
+        """Noted, if there are any."""
+        if tasks:
+            self.notes.append(("givenBack", tasks))
+
+    def stalled(self, worker: Any) -> None:
+        """Noted."""
+        self.notes.append(("stalled", None))
+
+    def lost(self, worker: Any, reason: Exception) -> None:
+        """Noted."""
+        self.notes.append(("lost", reason))
+
+
+class WorkerCase(SynchronousTestCase):
+    """
+    Tests of a L{MemoryWorker} that is stepped by hand.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.keeper = Keeper(self.clock)
+        self.employer = NotingEmployer()
+
+    def makeWorker(
+        self,
+        prepare: Callable[[MemoryChannel], object] | None = None,
+        isEmployed: bool = True,
+        isReady: bool = True,
+        **keywords: Any,
+    ) -> MemoryWorker:
+        """
+        @param prepare: sets up its channels.
+        @param isEmployed: whether C{self.employer} employs it.
+        @param isReady: whether its universe has said hello.
+        """
+        worker = MemoryWorker(reactor=self.clock, prepare=prepare, **keywords)
+        if isEmployed:
+            worker.employ(self.employer)
+        if isReady:
+            worker.stepAll()
+        return worker
+
+    def give(
+        self, worker: MemoryWorker, function: Callable[..., Any], *args: Any, **options: Any
+    ) -> QueuedTask:
+        """
+        Make a task and give it to a worker.
+        """
+        [task] = self.giveMany(worker, (function, *args), **options)
+        return task
+
+    def giveMany(
+        self, worker: MemoryWorker, *calls: tuple[Any, ...], **options: Any
+    ) -> list[QueuedTask]:
+        """
+        Make tasks, of a function and its arguments each, and give them to a worker.
+        """
+        tasks = [self.keeper.make(*call, **options) for call in calls]
+        for task in tasks:
+            task.start(worker, self.clock.seconds())
+        worker.runMany(tasks)
+        return tasks
+
+    def dropTask(self, worker: MemoryWorker, task: QueuedTask) -> None:
+        """
+        Cancel a task, as a queue does it.
+        """
+        assert task.cancel()
+        worker.cancel(task)
+
+    def assertAtRest(self) -> None:
+        """
+        Nothing is left for the clock to do.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class QueueCase(SynchronousTestCase):
+    """
+    Tests of a queue with workers in memory, whose far side moves with the clock.
+
+    After each test the queues are shut down, and the clock must have nothing left to do.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.queues: list[TaskQueue] = []
+        self.workers: list[MemoryWorker] = []
+        self.addCleanup(self._leaveNothing)
+
+    def makeWorker(
+        self, *series: Hashable, stepSeconds: float | None = 0.0, **keywords: Any
+    ) -> MemoryWorker:
+        """
+        @param series: what it is qualified for, besides.
+        @param stepSeconds: how long a far step takes; C{None} to step it by hand.
+        """
+        worker = MemoryWorker(series, reactor=self.clock, stepSeconds=stepSeconds, **keywords)
+        self.workers.append(worker)
+        return worker
+
+    def makeQueue(self, *workers: Any, timeout: float | None = None) -> TaskQueue:
+        """
+        @param workers: its workers; by default, there are none.
+        """
+        queue = TaskQueue(*workers, timeout=timeout, reactor=self.clock)
+        self.queues.append(queue)
+        return queue
+
+    def settle(self) -> None:
+        """
+        Have everything done that can be done without time passing.
+        """
+        self.clock.advance(0)
+
+    def resultOf(self, d: Deferred[Any]) -> Any:
+        """
+        @return: what the Deferred fires with, without time passing.
+        """
+        self.settle()
+        return self.successResultOf(d)
+
+    def errorOf(self, d: Deferred[Any], *kinds: type[BaseException]) -> Any:
+        """
+        @return: the exception that the Deferred fails with, without time passing.
+        """
+        self.settle()
+        return self.failureResultOf(d, *kinds).value
+
+    def stopQueue(self, queue: TaskQueue) -> None:
+        """
+        Shut a queue down, and step its workers until it is done.
+        """
+        workers = {*queue.workers(), *self.workers}
+        done = queue.shutdown()
+        for _ in range(1000):
+            if done.called:
+                break
+            for worker in workers:
+                worker.step()
+            self.clock.advance(0.1)
+        self.assertIsNone(self.successResultOf(done))
+
+    def _leaveNothing(self) -> None:
+        for queue in self.queues:
+            self.stopQueue(queue)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

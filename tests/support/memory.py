@@ -1,0 +1,426 @@
+"""
+Universes in this process, moved by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from contextvars import ContextVar
+from itertools import count
+from typing import Any, ClassVar, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.interfaces import IChannel
+from asynqueue.universe.framing import LARGEST, FrameDecoder, decode, encode
+from asynqueue.universe.messages import HELLO, Message
+from asynqueue.universe.universe import Universe
+from asynqueue.workers.channel.worker import ChannelWorker
+
+NEW: Final = "NEW"
+OPEN: Final = "OPEN"
+DEAD: Final = "DEAD"
+OVER: Final = "OVER"
+
+_stepping: ContextVar[MemoryChannel] = ContextVar("the channel whose universe is being stepped")
+
+_pids = count(1_000_001)
+"""Larger than any that a real process is likely to have."""
+
+
+class Killed(BaseException):
+    """
+    Ends the code of a universe that was killed while that code was running.
+    """
+
+
+def act(name: str, *args: Any) -> Any:
+    """
+    A call for a L{MemoryChannel}'s universe: do what the test has put into C{actions} under this
+    name, as if it took its time; then heed the nudges and signals that came meanwhile, as a child
+    process would.
+    """
+    channel = _stepping.get()
+    try:
+        return channel.actions[name](*args)
+    finally:
+        channel.heed()
+
+
+def actStubbornly(name: str, *args: Any) -> Any:
+    """
+    Like L{act}, but only a kill ends it.
+    """
+    channel = _stepping.get()
+    try:
+        return channel.actions[name](*args)
+    finally:
+        channel.heed(onlyDeath=True)
+
+
+class Wire:
+    """
+    One direction of a channel: messages become the bytes of a frame, and messages again.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder()
+
+    def carry(self, messages: list[Message], largest: int = LARGEST) -> list[Message]:
+        """
+        @raise PayloadTooLarge: if they come to more than so many bytes.
+        """
+        carried: list[Message] = []
+        for piece in encode(messages, largest):
+            left = memoryview(piece)
+            while left:
+                space = self._decoder.space()
+                size = min(len(space), len(left))
+                space[:size] = left[:size]
+                left = left[size:]
+                for segments in self._decoder.filled(size):
+                    carried += decode(segments)
+        return carried
+
+
+@implementer(IChannel)
+class MemoryChannel:
+    """
+    A channel to a real C{Universe} in this process, which does nothing until L{step} is called, by
+    hand or by a clock that is pumped::
+
+        NEW --open--> OPEN --die, or the universe ends--> DEAD --step--> OVER
+
+    The attributes of the first group are for tests to set; before L{open}, where they concern it.
+
+    @ivar actions: what L{act} can do, by name.
+    @ivar refuses: whether L{open} raises.
+    @ivar isStillborn: whether the universe dies before it says hello.
+    @ivar isMute: whether the universe says no hello before C{hello} is called.
+    @ivar tellsBegun: whether the channel can tell the last call that was begun.
+    @ivar hearsNudges: whether a busy universe can be reached.
+    @ivar largest: how many bytes L{send} takes at once.
+    @ivar resident: the resident memory to report, in kilobytes.
+
+    @ivar state: one of the words in the picture.
+    @ivar sent: all messages that were sent.
+    @ivar signals: what was done to the universe, C{'nudge'}, C{'terminate'} or C{'kill'}, each with
+        the time in seconds.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, raw: bool = False, stepSeconds: float | None = None
+    ) -> None:
+        """
+        @param reactor: what gives the time, to the universe as well: nothing takes time there
+            unless an action advances the clock.
+        @param raw: whether iterators come back as they are, where a call does not say.
+        @param stepSeconds: if given, the reactor does a step after so many seconds, for as long as
+            there is something to do. Otherwise only L{step} does.
+        """
+        self.actions: dict[str, Callable[..., Any]] = {}
+        self.refuses = False
+        self.isStillborn = False
+        self.isMute = False
+        self.tellsBegun = True
+        self.hearsNudges = True
+        self.largest = LARGEST
+        self.resident: int | None = None
+
+        self.state: str = NEW
+        self.pid: int | None = None
+        self.sent: list[Message] = []
+        self.signals: list[tuple[str, float]] = []
+        self.universe = Universe(self.post, self._begin, raw, reactor.seconds)
+        self._reactor = reactor
+        self._stepSeconds = stepSeconds
+        self._nextStep: IDelayedCall | None = None
+        self._begun = 0
+        self._toFar, self._toNear = Wire(), Wire()
+        self._outgoing: list[Message] = []
+        self._incoming: list[Message] = []
+        self._hasSpoken = False
+        self._orders: set[str] = set()
+        self._ending: tuple[int | None, int | None] = (None, None)
+
+    # IChannel
+    # --------------------------------------------------------------------------------------------
+
+    @property
+    def lastBegun(self) -> int | None:
+        """
+        See L{IChannel}.
+        """
+        return self._begun if self.tellsBegun else None
+
+    def open(self, receiver: Any) -> None:
+        """
+        See L{IChannel}.
+        """
+        if self.state != NEW:
+            raise AssertionError(f"a channel is used once, and this one is {self.state}")
+        if self.refuses:
+            self.state = OVER
+            raise WorkerStartError("this universe refuses to start")
+        self._receiver = receiver
+        self.state = OPEN
+        self.pid = next(_pids)
+        if self.isStillborn:
+            self.die(exitCode=1)
+        elif not self.isMute:
+            self.hello()
+        self._pump()
+
+    def send(self, messages: list[Message]) -> None:
+        """
+        See L{IChannel}.
+        """
+        carried = self._toFar.carry(messages, self.largest)
+        if self.state == OPEN:
+            self.sent += messages
+            self._outgoing += carried
+            self._pump()
+
+    def nudge(self) -> None:
+        """
+        See L{IChannel}.
+        """
+        self._note("nudge")
+        if self.state == OPEN and self.hearsNudges and self.universe.running is not None:
+            self._takeIn()
+            self._orders.add("nudge")
+
+    def terminate(self) -> None:
+        """
+        See L{IChannel}.
+        """
+        self._note("terminate")
+        if self.state != OPEN:
+            return
+        if self.universe.running is None:
+            self.universe.terminate()
+        else:
+            self._orders.add("terminate")
+        self._pump()
+
+    def kill(self) -> None:
+        """
+        See L{IChannel}.
+        """
+        self._note("kill")
+        self.die(signal=9)
+
+    def residentKilobytes(self) -> int | None:
+        """
+        See L{IChannel}.
+        """
+        return self.resident
+
+    def _note(self, what: str) -> None:
+        self.signals.append((what, self._reactor.seconds()))
+
+    # The far side
+    # ----------------------------------------------------------------------------------------
+
+    def hello(self) -> None:
+        """
+        Have the universe say hello.
+        """
+        self.universe.hello()
+
+    def post(self, message: Message) -> None:
+        """
+        Say something to the near side, as the universe does.
+        """
+        if self.state == OPEN:
+            self._incoming += self._toNear.carry([message])
+            self._pump()
+
+    def die(
+        self, exitCode: int | None = None, signal: int | None = None, losing: bool = False
+    ) -> None:
+        """
+        The universe dies, at once. The near side hears of it with the next step.
+
+        @param losing: whether what it said last, and was not delivered yet, is lost.
+        """
+        if self.state != OPEN:
+            return
+        self.state = DEAD
+        self._ending = exitCode, signal
+        self._outgoing.clear()
+        if losing:
+            self._incoming.clear()
+        self._pump()
+
+    def heed(self, onlyDeath: bool = False) -> None:
+        """
+        Called by code that runs in the universe: heed what came while it was running.
+
+        @raise BaseException: if the code is to end.
+        """
+        if self.state != OPEN:
+            raise Killed
+        orders, self._orders = self._orders, set()
+        if onlyDeath:
+            if "terminate" in orders:
+                self.universe.ended = True
+            return
+        if "terminate" in orders:
+            self.universe.terminate()
+        if "nudge" in orders:
+            self.universe.interrupt()
+
+    def _begin(self, number: int) -> None:
+        self._begun = number
+
+    def _takeIn(self) -> None:
+        arrived, self._outgoing = self._outgoing, []
+        self.universe.receive(arrived)
+
+    # Moving
+    # ----------------------------------------------------------------------------------------------
+
+    @property
+    def hasWork(self) -> bool:
+        """
+        Whether L{step} has something to do.
+        """
+        if self.state != OPEN:
+            return self.state == DEAD
+        universe = self.universe
+        return bool(self._incoming or self._outgoing) or universe.hasWork or universe.ended
+
+    def step(self) -> bool:
+        """
+        Let the universe take in what was sent, run one call at most, and produce one batch of each
+        stream; then deliver what it said.
+
+        @return: whether there was anything to do.
+        """
+        hadWork = self.hasWork
+        self.advance()
+        self.deliver()
+        return hadWork
+
+    def stepAll(self, limit: int = 100_000) -> None:
+        """
+        Step until there is nothing left to do.
+        """
+        for _ in range(limit):
+            if not self.step():
+                return
+        raise AssertionError(f"the universe is still busy after {limit} steps")
+
+    def advance(self) -> None:
+        """
+        The far half of a step.
+        """
+        if self.state != OPEN:
+            return
+        universe = self.universe
+        token = _stepping.set(self)
+        try:
+            self._takeIn()
+            universe.step()
+            if universe.ended:
+                universe.close()
+                self.die(exitCode=0)
+        finally:
+            _stepping.reset(token)
+            self._orders.clear()
+
+    def deliver(self) -> None:
+        """
+        The near half of a step.
+        """
+        messages, self._incoming = self._incoming, []
+        if messages:
+            self._hasSpoken = self._hasSpoken or messages[0][0] == HELLO
+            self._receiver.received(messages)
+        if self.state == DEAD:
+            self.state = OVER
+            died = WorkerDied(self.pid, *self._ending, self.resident)
+            self._receiver.lost(died if self._hasSpoken else WorkerStartError(died.death()))
+
+    def _pump(self) -> None:
+        if self._stepSeconds is not None and self._nextStep is None:
+            self._nextStep = self._reactor.callLater(self._stepSeconds, self._stepped)
+
+    def _stepped(self) -> None:
+        # Not before the step, during which much is sent and said.
+        try:
+            self.step()
+        finally:
+            self._nextStep = None
+            if self.hasWork:
+                self._pump()
+
+
+class MemoryWorker(ChannelWorker):
+    """
+    A worker whose universes are L{MemoryChannel}s.
+
+    @ivar channels: all that it has had, the present one last.
+    @ivar actions: what L{act} can do in all of them, by name.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["memory"]
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        reactor: IReactorTime | None = None,
+        prepare: Callable[[MemoryChannel], object] | None = None,
+        stepSeconds: float | None = None,
+    ) -> None:
+        """
+        @param prepare: is given each channel before it is opened, to set its attributes.
+        @param stepSeconds: see L{MemoryChannel.__init__}.
+        """
+        self.channels: list[MemoryChannel] = []
+        self.actions: dict[str, Callable[..., Any]] = {}
+        self._raw = raw
+        self._prepare = prepare
+        self._stepSeconds = stepSeconds
+        super().__init__(series, callStats, reactor)
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new universe.
+        """
+        channel = MemoryChannel(self._reactor, self._raw, self._stepSeconds)
+        channel.actions = self.actions
+        if self._prepare is not None:
+            self._prepare(channel)
+        self.channels.append(channel)
+        return channel
+
+    @property
+    def channel(self) -> MemoryChannel:
+        """
+        The present one.
+        """
+        return self.channels[-1]
+
+    def step(self) -> bool:
+        """
+        Step the present channel.
+        """
+        return self.channel.step()
+
+    def stepAll(self) -> None:
+        """
+        Step the present channel until it has nothing left to do.
+        """
+        self.channel.stepAll()
+
+    def die(self, signal: int = 9, losing: bool = False) -> None:
+        """
+        Kill the present universe from outside.
+        """
+        self.channel.die(signal=signal, losing=losing)

@@ -1,0 +1,3 @@
+"""
+The promises of the core: records, states, priorities, and who runs what.
+"""

@@ -1,0 +1,3 @@
+"""
+Tests of the worker in a child process: its parts, and the contract of all workers.
+"""

@@ -1,0 +1,45 @@
+"""
+The worker in a child process keeps the contract of all workers, however its processes are started
+and its pipe is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from asynqueue.workers.process import ProcessWorker
+from asynqueue.workers.process.channel import startContext
+from tests.support.farcontract import FarWorkerContract
+from tests.support.processes import PollingReactor, ProcessTestCase
+
+
+class ForkServerTests(FarWorkerContract, ProcessTestCase):
+    timeout = ProcessTestCase.timeout
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
+        FarWorkerContract.setUp(self)
+        return ProcessTestCase.setUp(self)
+
+    def makeWorker(self) -> ProcessWorker:
+        return ProcessWorker()
+
+    def killUniverse(self, worker: Any) -> None:
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+
+class SpawnTests(ForkServerTests):
+    def makeWorker(self) -> ProcessWorker:
+        return ProcessWorker(context=startContext("spawn"))
+
+
+class PollingTests(ForkServerTests):
+    """
+    With a reactor that watches no file descriptors.
+    """
+
+    def makeWorker(self) -> ProcessWorker:
+        return ProcessWorker(reactor=PollingReactor())

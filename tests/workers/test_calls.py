@@ -1,0 +1,130 @@
+"""
+How calls are written, and how functions are taught.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue.errors import CallNotPicklable
+from asynqueue.universe.messages import CALL
+from asynqueue.universe.packing import unpack
+from asynqueue.workers.channel import calls
+from asynqueue.workers.channel.calls import CallWriter
+from tests.support import far
+from tests.support.cases import Keeper, WorkerCase
+
+
+class WritingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.keeper = Keeper(Clock())
+        self.writer = CallWriter()
+
+    def write(self, function: Any, *args: Any, **kw: Any) -> Any:
+        """
+        @return: what the message says of the function and of the arguments.
+        """
+        task = self.keeper.make(function, *args, raw=True)
+        task.kwargs = kw
+        call, number, function, arguments, raw = self.writer.write(7, task)
+        self.assertEqual((call, number, raw), (CALL, 7, True))
+        return function, arguments
+
+    def test_aFunctionIsTaughtOnceAndNumberedFromThenOn(self) -> None:
+        (number, data), _ = self.write(far.echo)
+        self.assertEqual((number, unpack(data)), (0, far.echo))
+        self.assertEqual(self.write(far.echo)[0], 0)
+        self.assertEqual(self.write(far.square)[0][0], 1)
+        self.assertEqual([self.write(far.square)[0], self.write(far.echo)[0]], [1, 0])
+
+    def test_soIsABuiltInOne(self) -> None:
+        self.assertEqual(self.write(math.sqrt)[0][0], 0)
+        self.assertEqual(self.write(math.sqrt)[0], 0)
+
+    def test_whatMayChangeIsPickledEachTime(self) -> None:
+        things: list[Any] = [partial(far.add, 1), far.Thing, [].append, "text".upper]
+        for thing in things * 2:
+            function, _ = self.write(thing)
+            self.assertNotIsInstance(function, int)
+            self.assertEqual(type(unpack(function)), type(thing))
+
+    def test_plainArgumentsTravelAsTheyAre(self) -> None:
+        self.assertEqual(
+            self.write(far.echo, 1, "a", None, 2.5, True)[1], (1, "a", None, 2.5, True)
+        )
+        self.assertEqual(self.write(far.echo)[1], ())
+
+    def test_othersArePickledWithTheKeywords(self) -> None:
+        self.assertEqual(unpack(self.write(far.echo, [1])[1]), (([1],), {}))
+        self.assertEqual(unpack(self.write(far.echo, 1, two=2)[1]), ((1,), {"two": 2}))
+
+    def test_aCallThatCannotBeWrittenTeachesNothing(self) -> None:
+        self.assertRaises(CallNotPicklable, self.write, far.echo, self)
+        self.assertEqual(self.write(far.echo)[0][0], 0)
+
+    def test_aMessageThatWasNotSentTeachesNothing(self) -> None:
+        for function, isTaught in ((far.echo, True), (partial(far.echo), False)):
+            task = self.keeper.make(function)
+            message = self.writer.write(1, task)
+            self.writer.unteach(task, message)
+            again = self.writer.write(2, task)
+            self.assertEqual(type(again[2]) is tuple, isTaught)
+            self.assertNotEqual(again[2], 0)
+
+    def test_numbersAreNotUsedAgain(self) -> None:
+        task = self.keeper.make(far.echo)
+        self.writer.unteach(task, self.writer.write(1, task))
+        numbers = [self.write(function)[0][0] for function in (far.square, far.echo, far.add)]
+        self.assertEqual(numbers, [1, 2, 3])
+
+    def test_onlySoManyFunctionsAreTaught(self) -> None:
+        self.patch(calls, "FUNCTIONS", 2)
+        for function in (far.echo, far.square):
+            self.assertIsInstance(self.write(function)[0], tuple)
+        for _ in range(2):
+            self.assertEqual(unpack(self.write(far.add)[0]), far.add)
+        self.assertEqual(self.write(far.square)[0], 1)
+
+    def test_theErrorTellsWhatIsAtFault(self) -> None:
+        cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+            ((lambda: None,), {}, "the function WritingTests."),
+            ((far.echo, 1, self), {}, "argument 2 of echo, <tests.workers"),
+            ((far.echo, "x" * 100, self), {}, "argument 2 of echo"),
+            ((far.echo,), {"one": self}, "argument 'one' of echo"),
+        ]
+        for args, kw, text in cases:
+            error = self.assertRaises(CallNotPicklable, self.write, *args, **kw)
+            self.assertTrue(str(error).startswith(text), str(error))
+            self.assertIn("cannot be pickled: ", str(error))
+            self.assertIsNotNone(error.__cause__)
+
+    def test_aLongArgumentIsCutShort(self) -> None:
+        error = self.assertRaises(CallNotPicklable, self.write, far.echo, ["x" * 1000, self])
+        self.assertLess(len(str(error)), 300)
+
+
+class TeachingTests(WorkerCase):
+    def test_theUniverseUnderstandsNumbers(self) -> None:
+        worker = self.makeWorker()
+        tasks = self.giveMany(worker, (far.echo, 1), (far.square, 2), (far.echo, 3))
+        worker.stepAll()
+        more = self.giveMany(worker, (far.square, 4), (partial(far.add, 1), 5))
+        worker.stepAll()
+        self.assertEqual([task.result for task in [*tasks, *more]], [1, 4, 3, 16, 6])
+
+    def test_aNewUniverseIsTaughtAnew(self) -> None:
+        worker = self.makeWorker()
+        self.give(worker, far.echo)
+        worker.stepAll()
+        worker.die()
+        worker.step()
+        self.clock.advance(0)
+        worker.stepAll()
+        task = self.give(worker, far.echo, 1)
+        worker.stepAll()
+        self.assertEqual(task.result, 1)

@@ -1,0 +1,209 @@
+"""
+When a worker starts another universe, and when it gives up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.tasks.states import LOST, READY, STOPPED
+from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
+from tests.support import far
+from tests.support.cases import WorkerCase
+from tests.support.memory import MemoryChannel, MemoryWorker, act
+
+
+class HealingTests(SynchronousTestCase):
+    def test_theFirstThreeLossesCostNoTimeAndLaterOnesEverMoreUpToASecond(self) -> None:
+        healing = Healing()
+        delays = [healing.delayAfterLoss(hadStarted=True) for _ in range(10)]
+        self.assertEqual(delays, [0, 0, 0, 0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
+
+    def test_aCallThatComesToItsEndForgivesAll(self) -> None:
+        healing = Healing()
+        for _ in range(8):
+            healing.delayAfterLoss(hadStarted=True)
+        healing.works()
+        self.assertEqual(healing.delayAfterLoss(hadStarted=True), 0)
+
+    def test_itGivesUpAfterEightFalseStartsInARow(self) -> None:
+        healing = Healing()
+        delays = [healing.delayAfterLoss(hadStarted=False) for _ in range(START_TRIES)]
+        self.assertEqual(delays, [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, None])
+
+    def test_aStartBetweenFalseStartsIsHope(self) -> None:
+        healing = Healing()
+        hopeless = [False] * (START_TRIES - 1)
+        for hadStarted in (*hopeless, True, *hopeless):
+            self.assertIsNotNone(healing.delayAfterLoss(hadStarted))
+        self.assertIsNone(healing.delayAfterLoss(False))
+
+    def test_itNeverTiresOfUniversesThatStart(self) -> None:
+        healing = Healing()
+        delays = [healing.delayAfterLoss(hadStarted=True) for _ in range(3000)]
+        self.assertEqual(delays[-1], 1)
+
+
+class RestartTests(WorkerCase):
+    def loseOne(self, worker: MemoryWorker) -> float:
+        """
+        Lose the present universe.
+
+        @return: after how many seconds the next one is started.
+        """
+        worker.die()
+        worker.step()
+        [restart] = self.clock.getDelayedCalls()
+        delay = restart.getTime() - self.clock.seconds()
+        self.clock.advance(delay)
+        worker.stepAll()
+        self.assertEqual(worker.state, READY)
+        return round(delay, 9)
+
+    def test_theClockSaysWhen(self) -> None:
+        worker = self.makeWorker()
+        delays = [self.loseOne(worker) for _ in range(5)]
+        self.assertEqual(delays, [0, 0, 0, 0.05, 0.1])
+        self.assertEqual(len(self.employer.of("ready")), 6)
+
+    def test_oneGoodCallStartsOver(self) -> None:
+        worker = self.makeWorker()
+        for _ in range(5):
+            self.loseOne(worker)
+        self.give(worker, far.refuse)
+        worker.stepAll()
+        self.assertEqual(self.loseOne(worker), 0)
+
+    def test_aUniverseThatRefusesOnceIsTriedAgain(self) -> None:
+        refusing = iter([False, True, False])
+        worker = self.makeWorker(lambda channel: setattr(channel, "refuses", next(refusing)))
+        worker.die()
+        worker.step()
+        self.clock.advance(0)
+        self.clock.advance(FIRST_DELAY)
+        worker.stepAll()
+        self.assertEqual(len(worker.channels), 3)
+        self.assertEqual(worker.state, READY)
+
+
+class GivingUpTests(WorkerCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.refuses = False
+
+    def prepare(self, channel: MemoryChannel) -> None:
+        channel.refuses = self.refuses
+
+    def makeHopeless(self, **keywords: Any) -> MemoryWorker:
+        """
+        @return: a worker whose universe has died, and that gets no other.
+        """
+        worker = self.makeWorker(self.prepare, **keywords)
+        self.refuses = True
+        worker.die()
+        return worker
+
+    def exhaust(self, worker: MemoryWorker) -> None:
+        """
+        Let it try until it gives up.
+        """
+        worker.step()
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0.1)
+        self.assertEqual(len(worker.channels), 1 + START_TRIES)
+
+    def test_itResigns(self) -> None:
+        worker = self.makeHopeless()
+        states: list[str] = []
+        worker.setResignator(lambda: states.append(worker.state))
+        self.exhaust(worker)
+        self.assertEqual(states, [LOST])
+        self.assertIsInstance(self.employer.of("lost")[-1], WorkerStartError)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
+    def test_withNobodyToResignToItStops(self) -> None:
+        worker = self.makeHopeless()
+        self.exhaust(worker)
+        self.assertEqual(worker.state, STOPPED)
+        self.successResultOf(worker.stop())
+
+    def test_aSelfEmployedOneFailsWhatItKept(self) -> None:
+        worker = self.makeHopeless(isEmployed=False)
+        task = self.give(worker, far.echo)
+        self.exhaust(worker)
+        self.assertEqual(worker.state, STOPPED)
+        self.assertIsInstance(task.failure.value, WorkerStartError)
+
+
+class SelfEmployedTests(WorkerCase):
+    """
+    A worker without a queue keeps what was not begun, for its next universe.
+    """
+
+    def makeLost(self) -> MemoryWorker:
+        worker = self.makeWorker(isEmployed=False)
+        worker.die()
+        worker.step()
+        return worker
+
+    def test_whatWasNotBegunIsRunByTheNextUniverse(self) -> None:
+        worker = self.makeWorker(isEmployed=False)
+        tasks = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
+        worker.die()
+        worker.step()
+        late = self.give(worker, far.echo, 3)
+        self.clock.advance(0)
+        worker.stepAll()
+        self.assertEqual([task.result for task in (*tasks, late)], [1, 2, 3])
+
+    def test_aTaskBehindASlowOneIsRunToo(self) -> None:
+        worker = self.makeWorker(isEmployed=False)
+        worker.actions["dawdle"] = lambda: self.clock.advance(1)
+        slow, quick = self.giveMany(worker, (act, "dawdle"), (far.echo, 1))
+        worker.stepAll()
+        self.assertTrue(slow.isDone)
+        self.assertEqual(quick.result, 1)
+
+    def test_whatWasCancelledMeanwhileIsNotRun(self) -> None:
+        worker = self.makeLost()
+        task = self.give(worker, far.echo)
+        self.dropTask(worker, task)
+        self.clock.advance(0)
+        worker.stepAll()
+        self.assertEqual(worker.channel.sent, [])
+
+    def test_itDrainsWhatItKept(self) -> None:
+        worker = self.makeLost()
+        task = self.give(worker, far.echo, 1)
+        self.clock.advance(0)
+        stopped = worker.stop()
+        worker.stepAll()
+        self.assertEqual(task.result, 1)
+        self.successResultOf(stopped)
+        self.assertAtRest()
+
+    def test_stoppingWithoutAUniverseFailsWhatItKept(self) -> None:
+        worker = self.makeLost()
+        task = self.give(worker, far.echo)
+        self.successResultOf(worker.stop())
+        self.assertIsInstance(task.failure.value, WorkerDied)
+
+    def test_deathWhileItDrainsFailsWhatWasNotBegun(self) -> None:
+        worker = self.makeWorker(isEmployed=False)
+        task = self.give(worker, far.echo)
+        stopped = worker.stop()
+        worker.die()
+        worker.step()
+        self.assertIsInstance(task.failure.value, WorkerDied)
+        self.successResultOf(stopped)
+
+    def test_aCrashGivesBackWhatItKept(self) -> None:
+        worker = self.makeLost()
+        dropped = self.give(worker, far.echo)
+        task = self.give(worker, far.echo)
+        self.dropTask(worker, dropped)
+        self.assertEqual(worker.crash(), [task])
+        self.assertFalse(task.isDone)
