@@ -4,6 +4,7 @@ Faults of worker processes. A test's number is its row's in the list of faults.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,8 @@ from asynqueue.errors import (
     WorkerDied,
     WorkerStartError,
 )
+from asynqueue.universe.framing import FrameDecoder
+from asynqueue.workers.channel.healing import START_TRIES
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
 from tests.support import far
@@ -161,6 +164,24 @@ class ForkServerTests(FaultCase):
         await self.errorOf(queue.call(tasks.allocate, 1 << 60, series="victim"), MemoryError)
         await self.assertLives(queue)
 
+    async def test_08_noMemoryForWhatComesBack(self) -> None:
+        queue = await self.start()
+        readers = [0]
+
+        def space(decoder: FrameDecoder) -> memoryview:
+            readers[0] += 1
+            if readers[0] == 1:
+                raise MemoryError("no memory in the parent")
+            return realSpace(decoder)
+
+        realSpace = FrameDecoder.space
+        await Delay()(0)
+        d = queue.call(far.echo, 1, series="victim")
+        self.patch(FrameDecoder, "space", space)
+        await self.errorOf(d, WorkerDied)
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+        await self.assertReplaced(queue)
+
     async def test_09_hangThatIgnoresSigtermUnderATimeout(self) -> None:
         queue = await self.start()
         path = self.makeFolder() / "hangs"
@@ -248,7 +269,7 @@ class ServerTests(FaultCase):
         error = await self.errorOf(queue.call(far.echo, 1), WorkerStartError)
         self.assertIn("Resource temporarily unavailable", str(error))
         self.assertEqual(len(queue), 0, "the worker resigns")
-        self.assertEqual(context.refusals, 95)
+        self.assertEqual(context.refusals, 100 - START_TRIES)
 
     async def test_25_aProcessThatCanBeStartedAgainAfterAll(self) -> None:
         context: Any = BrokenStart()
@@ -261,8 +282,10 @@ class ServerTests(FaultCase):
 
     async def test_25_aFirstProcessThatCannotBeStarted(self) -> None:
         context: Any = BrokenStart()
-        context.refusals = 1
-        self.assertRaises(WorkerStartError, ProcessQueue, 1, context=context)
+        context.refusals = 2
+        queue = self.makeQueue(1, context=context)
+        self.assertEqual(await queue.call(far.echo, 1), 1)
+        self.assertEqual(context.refusals, 0)
 
 
 class ProgramTests(ProcessTestCase):
@@ -287,7 +310,8 @@ class ProgramTests(ProcessTestCase):
         return program, pids
 
     def endProgram(self, program: subprocess.Popen[str]) -> None:
-        program.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
         program.communicate()
 
     async def test_19_parentKilledWhileWorkersAreBusyAndIdle(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue.tasks.states import CANCELLED, FINISHED
+from asynqueue.workers.channel.conversation import Conversation
 from tests.integration import tasks
 from tests.support import far
 from tests.support.processes import ProcessTestCase
@@ -43,6 +44,8 @@ class LoadTests(ProcessTestCase):
         self.assertEqual(path.read_text().split(), [str(number) for number in range(2000)])
 
     async def test_eachOfSeveralProcessesKeepsTheOrder(self) -> None:
+        # What a process is slow to begin would go to another one, and run there behind others.
+        self.patch(Conversation, "stallSeconds", tasks.AWHILE)
         queue = self.makeQueue(3)
         calls = [queue.call(tasks.remember, number) for number in range(3000)]
         pids = await gatherResults(calls)

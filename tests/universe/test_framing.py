@@ -90,7 +90,7 @@ tinyMessages = messagesWith(buffers(st.integers(0, 400)))
 
 
 class RoundTripTests(SynchronousTestCase):
-    @settings(max_examples=300)
+    @settings(max_examples=200)
     @given(st.lists(tinyMessages, max_size=6), st.data())
     def test_whateverTheCutsTheMessagesComeOutEqual(
         self, batches: list[list[Message]], data: st.DataObject

@@ -208,12 +208,20 @@ class Conversation:
         if len(self.underway) < 2:
             return
         now = next(iter(self.underway))
-        if now != head:
+        if now != head or self._isWaiting(now):
             self._watch(now)
             return
         if self._listener.stalled():
             self._channel.send([(RECALL,)])
             self._channel.nudge()
+
+    def _isWaiting(self, number: int) -> bool:
+        """
+        Whether it is known that a call has not begun although nothing is before it: the universe is
+        given no time to run. To recall calls then would keep them from ever being run.
+        """
+        begun = self._channel.lastBegun
+        return begun is not None and begun < number and not self.streams
 
     # Far to near ----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.errors import ResultNotRebuilt
 from asynqueue.iteration.source import ItemSource
-from asynqueue.universe.exceptions import describe, rebuild
+from asynqueue.universe.exceptions import describe, rebuild, textOf
 from asynqueue.universe.messages import GRANT, Message
 from asynqueue.universe.packing import PLAIN, Packed, unpack
 
@@ -98,7 +98,8 @@ def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
     @param what: what came, for people.
     @param error: why it could not be rebuilt.
     """
-    explained = ResultNotRebuilt(f"could not rebuild {what}: {type(error).__name__}: {error}")
+    why = f"{type(error).__name__}: {textOf(error)}"
+    explained = ResultNotRebuilt(f"could not rebuild {what}: {why}")
     explained.__cause__ = withoutFrames(error)
     return explained
 

@@ -215,7 +215,7 @@ class PipeChannel:
         """
         Send messages.
         """
-        if self._isOver:
+        if self.process is None or self._isOver:
             return
         self._pipe.put(encode(messages))
         self._write()

@@ -1,0 +1,7 @@
+"""
+Benchmarks: each measure of the design, ours and a peer's run in turn.
+
+Run them with C{make bench}, or C{python -m benchmarks --help}. Every figure comes from a process of
+its own, a L{contender<benchmarks.contender>}, so that nothing of one run is left in the next. A
+figure that misses its target fails nothing; only a benchmark that breaks does.
+"""

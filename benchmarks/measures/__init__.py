@@ -1,0 +1,3 @@
+"""
+The measures: a file each, with its rows and what its contenders run.
+"""

@@ -1,0 +1,106 @@
+"""
+How many calls a second go through two processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from threading import Event
+from time import perf_counter
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from asynqueue import ProcessQueue
+from benchmarks import asynqueue09
+from benchmarks.counter import Counter
+from benchmarks.measure import Contender, Measure, OldContender, Row, Target
+from benchmarks.reactor import runInReactor
+from benchmarks.tasks import echo
+
+WARM_UP = 500
+PATIENCE = 300.0
+
+
+def ours(calls: int) -> float:
+    """
+    @return: calls a second through a queue: from the first one put until the last Deferred fired.
+    """
+    return runInReactor(lambda: _ours(calls))
+
+
+async def _ours(calls: int) -> float:
+    async with ProcessQueue(2) as queue:
+        await gatherResults([queue.call(echo, number) for number in range(WARM_UP)])
+        over: Deferred[None] = Deferred()
+        counter = Counter(calls, lambda: over.callback(None))
+
+        started = perf_counter()
+        for number in range(calls):
+            queue.call(echo, number).addCallbacks(counter.add, over.errback)
+        await over
+        seconds = perf_counter() - started
+
+    counter.check()
+    return calls / seconds
+
+
+def executor(calls: int) -> float:
+    """
+    @return: the same of the standard library's executor.
+    """
+    over = Event()
+    counter = Counter(calls, over.set)
+
+    def done(future: Future[int]) -> None:
+        counter.add(future.result())
+
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(echo, range(WARM_UP)))
+        started = perf_counter()
+        for number in range(calls):
+            pool.submit(echo, number).add_done_callback(done)
+        over.wait(PATIENCE)
+        seconds = perf_counter() - started
+    counter.check()
+    return calls / seconds
+
+
+def pool(calls: int) -> float:
+    """
+    @return: the same of the standard library's pool.
+    """
+    over = Event()
+    counter = Counter(calls, over.set)
+    with multiprocessing.Pool(2) as workers:
+        workers.map(echo, range(WARM_UP))
+        started = perf_counter()
+        for number in range(calls):
+            workers.apply_async(echo, (number,), callback=counter.add)
+        over.wait(PATIENCE)
+        seconds = perf_counter() - started
+    counter.check()
+    return calls / seconds
+
+
+_CALLS = {"arguments": {"calls": 20_000}, "quick": {"calls": 2_000}}
+_OURS = Contender("ours", ours, **_CALLS)
+_EXECUTOR = Contender("ProcessPoolExecutor", executor, **_CALLS)
+_POOL = Contender("Pool.apply_async", pool, **_CALLS)
+# With some hundred calls underway it exceeds the interpreter's depth of recursion, and hangs.
+_OLD = OldContender(
+    "AsynQueue 0.9.9, 16 a time",
+    asynqueue09.calls,
+    arguments={"calls": 8_000, "underway": 16},
+    quick={"calls": 800},
+)
+
+_LABEL = "no-op calls, 20,000 put at once"
+MEASURE = Measure(
+    "calls",
+    (
+        Row(_LABEL, "calls/s", _OURS, _EXECUTOR, Target(10, isLeast=True)),
+        Row(_LABEL, "calls/s", _OURS, _POOL, Target(3, isLeast=True)),
+        Row(_LABEL, "calls/s", _OURS, _OLD),
+    ),
+)

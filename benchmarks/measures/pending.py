@@ -1,0 +1,122 @@
+"""
+What a task costs that waits: memory, and time to put and to take it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from time import process_time
+
+import psutil
+from twisted.internet.task import Clock
+
+from asynqueue import TaskQueue
+from asynqueue.tasks.scheduler import Capacity, Scheduler
+from asynqueue.tasks.task import Task
+from benchmarks.measure import Contender, Measure, Row, Target
+from benchmarks.tasks import echo
+
+WARM_UP = 1_000
+
+
+def bytesEach(tasks: int) -> float:
+    """
+    @return: by how many bytes this process's resident memory grows for each call that waits in a
+        queue without workers, its argument (an integer of its own) and its Deferred included.
+    """
+    queue = TaskQueue(reactor=Clock())
+    _putCalls(queue, WARM_UP)
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    _putCalls(queue, tasks)
+    return (process.memory_info().rss - before) / tasks
+
+
+def _putCalls(queue: TaskQueue, calls: int) -> None:
+    for number in range(calls):
+        queue.call(echo, number)
+
+
+def putTime(pending: int, total: int) -> float:
+    """
+    @param pending: how many tasks are put, from none on, before they are all taken.
+    @param total: how many are put in all.
+    @return: the microseconds of processor time that it takes to make a task and put it into a
+        scheduler.
+    """
+    return _putAndTake(pending, total)[0]
+
+
+def takeTime(pending: int, total: int) -> float:
+    """
+    @return: the microseconds of processor time that it takes a scheduler to decide about a task,
+        and then to hear that it is over.
+    """
+    return _putAndTake(pending, total)[1]
+
+
+def _putAndTake(pending: int, total: int) -> tuple[float, float]:
+    scheduler: Scheduler[Task] = Scheduler()
+    scheduler.hire("worker", capacity=Capacity(slots=1, aheadSeconds=0.025))
+    _put(scheduler, WARM_UP)
+    _takeAll(scheduler, WARM_UP)
+    putting = taking = 0.0
+    for _ in range(total // pending):
+        started = process_time()
+        _put(scheduler, pending)
+        put = process_time()
+        _takeAll(scheduler, pending)
+        putting += put - started
+        taking += process_time() - put
+    return putting / total * 1e6, taking / total * 1e6
+
+
+def _put(scheduler: Scheduler[Task], tasks: int) -> None:
+    for number in range(tasks):
+        scheduler.put(Task(number, echo, (number,)))
+
+
+def _takeAll(scheduler: Scheduler[Task], tasks: int) -> None:
+    scheduler.open("worker")
+    while tasks:
+        for worker, taken in scheduler.decide():
+            for task in taken:
+                scheduler.done(task)
+            # As if each had run for a microsecond: so many are taken at a time.
+            scheduler.release(worker, [(task, 1e-6) for task in taken])
+            tasks -= len(taken)
+    scheduler.close("worker")
+
+
+def _row(label: str, function: Callable[[int, int], float]) -> Row:
+    quick = {"total": 20_000}
+    million = {"pending": 1_000_000, "total": 1_000_000}
+    thousand = {"pending": 1_000, "total": 1_000_000}
+    return Row(
+        label,
+        "µs",
+        Contender("ours", function, arguments=million, quick={"pending": 20_000, **quick}),
+        Contender("the same with a thousand", function, arguments=thousand, quick=quick),
+        Target(1, isLeast=False),
+    )
+
+
+_BYTES = Contender("ours", bytesEach, arguments={"tasks": 1_000_000}, quick={"tasks": 20_000})
+_BYTES_ROW = Row(
+    "a million pending calls: memory of each",
+    "bytes",
+    _BYTES,
+    None,
+    Target(600, isLeast=False, isRatio=False),
+)
+
+MEASURE = Measure(
+    "pending",
+    (
+        _BYTES_ROW,
+        _row("a million pending tasks: scheduler's put", putTime),
+        _row("a million pending tasks: scheduler's take", takeTime),
+    ),
+)

@@ -1,0 +1,47 @@
+"""
+What the benchmarks have done in other processes.
+
+Those import this module, so it imports nothing that it can do without.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+
+def echo(value: int) -> int:
+    """
+    Do nothing, in a way that shows whether it was done.
+    """
+    return value
+
+
+def nap(seconds: float) -> None:
+    """
+    Sleep.
+    """
+    time.sleep(seconds)
+
+
+def napOften(seconds: float, times: int) -> None:
+    """
+    Sleep some times in a row.
+    """
+    for _ in range(times):
+        time.sleep(seconds)
+
+
+def countUp(number: int) -> Iterator[int]:
+    """
+    Yield the integers below a number.
+    """
+    yield from range(number)
+
+
+def endsOf(array: Any) -> float:
+    """
+    Look at an array's first and last element.
+    """
+    return float(array[0] + array[-1])

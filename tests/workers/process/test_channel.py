@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from asynqueue.deferreds import Delay, defaultReactor
+from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.interfaces import IChannel
+from asynqueue.universe.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
+from asynqueue.universe.packing import pack
+from asynqueue.workers.process.channel import PipeChannel
+from tests.integration import tasks
+from tests.support import far
+from tests.support.processes import BrokenStart, PollingReactor, ProcessTestCase, countFds
+
+
+class Receiver:
+    """
+    Notes what a channel tells it.
+
+    @ivar over: fires with the reason when the channel is lost.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.over: Deferred[Exception] = Deferred()
+
+    def received(self, messages: list[Message]) -> None:
+        """
+        Note them.
+        """
+        self.messages += messages
+
+    def lost(self, reason: Exception) -> None:
+        """
+        The end, of which there is one.
+        """
+        self.over.callback(reason)
+
+
+class PipeChannelTests(ProcessTestCase):
+    """
+    One channel, without a worker.
+    """
+
+    def makeReactor(self) -> Any:
+        return defaultReactor()
+
+    def open(self, context: Any = None) -> PipeChannel:
+        reactor = self.makeReactor()
+        self.receiver = Receiver()
+        channel = PipeChannel(reactor, Delay(reactor=reactor), context=context)
+        channel.open(self.receiver)
+        return channel
+
+    async def test_itProvidesIChannel(self) -> None:
+        channel = self.open()
+        verifyObject(IChannel, channel)
+        channel.kill()
+        await self.receiver.over
+
+    async def test_nothingIsHeardFromWithinOpenOrSend(self) -> None:
+        channel = self.open()
+        self.assertEqual(self.receiver.messages, [])
+        await self.until(lambda: self.receiver.messages)
+        channel.send([(CALL, 1, pack(far.echo), (5,), False)])
+        # Whatever the child has answered meanwhile.
+        for _ in range(3):
+            tasks.sleepOr(0.01)
+            before = list(self.receiver.messages)
+            channel.send([(QUIT,)])
+            self.assertEqual(self.receiver.messages, before)
+        self.assertFalse(self.receiver.over.called)
+        await self.receiver.over
+
+    async def test_messagesGoBothWaysUntilTheEnd(self) -> None:
+        channel = self.open()
+        channel.send([(CALL, 1, pack(far.echo), (5,), False)])
+        await self.until(lambda: len(self.receiver.messages) == 2)
+        channel.send([(QUIT,)])
+        reason = await self.receiver.over
+        [hello, returned] = self.receiver.messages
+        self.assertEqual(hello[:3], (HELLO, channel.pid, VERSION))
+        self.assertEqual((returned[0], returned[1], returned[3]), (RETURNED, 1, 5))
+        assert isinstance(reason, WorkerDied)
+        self.assertEqual((reason.pid, reason.exitCode, reason.signal), (channel.pid, 0, None))
+
+    async def test_itTellsWhatHasBegun(self) -> None:
+        channel = self.open()
+        self.assertEqual(channel.lastBegun, 0)
+        path = self.makeFolder() / "runs"
+        arguments = (str(path), tasks.sleepAwhile)
+        channel.send(
+            [
+                (CALL, 7, pack(tasks.touchAnd), pack((arguments, {})), False),
+                (CALL, 8, pack(far.echo), (5,), False),
+            ]
+        )
+        await self.until(path.exists)
+        self.assertEqual(channel.lastBegun, 7)
+        channel.kill()
+        await self.receiver.over
+        self.assertEqual(channel.lastBegun, 7)
+
+    async def test_aChildThatSaidNothingWasNeverThere(self) -> None:
+        channel = self.open()
+        channel.kill()
+        reason = await self.receiver.over
+        if not self.receiver.messages:
+            self.assertIsInstance(reason, WorkerStartError)
+
+    async def test_afterTheEndNothingIsSentOrKilled(self) -> None:
+        channel = self.open()
+        channel.kill()
+        await self.receiver.over
+        self.patch(os, "kill", lambda *_: self.fail("somebody else may have this ID now"))
+        self.patch(os, "writev", lambda *_: self.fail("somebody else may have this descriptor"))
+        channel.send([(QUIT,)])
+        channel.nudge()
+        channel.terminate()
+        channel.kill()
+        self.assertIsNone(channel.residentKilobytes())
+        self.assertEqual(channel.process.exitcode, -signal.SIGKILL)
+
+    async def test_aChildThatCannotBeStartedLeavesNothing(self) -> None:
+        context: Any = BrokenStart()
+        context.refusals = 1
+        before = countFds()
+        channel = PipeChannel(defaultReactor(), Delay(), context=context)
+        with self.assertRaises(WorkerStartError) as caught:
+            channel.open(Receiver())
+        self.assertIn("temporarily unavailable", str(caught.exception))
+        self.assertEqual(countFds(), before)
+        self.patch(os, "kill", lambda *_: self.fail("there is nothing to kill"))
+        self.patch(os, "writev", lambda *_: self.fail("there is nothing to write to"))
+        channel.send([(QUIT,)])
+        channel.nudge()
+        channel.terminate()
+        channel.kill()
+        self.assertEqual((channel.pid, channel.lastBegun), (None, 0))
+        self.assertIsNone(channel.residentKilobytes())
+
+    async def test_withoutDescriptorsItSaysSo(self) -> None:
+        before = countFds()
+
+        def refuse(*_: Any) -> Any:
+            raise OSError(24, "Too many open files")
+
+        for name in ("memfd_create", "dup"):
+            with self.subTest(name):
+                patch = self.patch(os, name, refuse)
+                channel = PipeChannel(defaultReactor(), Delay())
+                with self.assertRaises(WorkerStartError):
+                    channel.open(Receiver())
+                patch.restore()
+                self.assertEqual(countFds(), before)
+                self.assertEqual(channel.lastBegun, 0)
+
+
+class PollingTests(PipeChannelTests):
+    """
+    With a reactor that watches no file descriptor.
+    """
+
+    def makeReactor(self) -> Any:
+        return PollingReactor()

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue.universe.framing import decode, encode
+from asynqueue.universe.messages import CANCEL, Message
+from asynqueue.universe.packing import pack, unpack
+from asynqueue.universe.universe import TaskInterrupted
+from asynqueue.workers.process.child import NUDGE, FarPipe, _heedSignals
+from asynqueue.workers.process.nearpipe import NearPipe
+
+BIG = 4 << 20
+
+
+class FarPipeTests(SynchronousTestCase):
+    """
+    The child's end of the pipe, with the parent's end at its side.
+    """
+
+    def setUp(self) -> None:
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        self.near, self.nearEnd = near, NearPipe(near.fileno())
+        self.pipe = FarPipe(far.fileno())
+
+    def test_whatIsPostedArrives(self) -> None:
+        for number in range(3):
+            self.pipe.post((1, number))
+        messages = [message for frame in self.nearEnd.read() for message in decode(frame)]
+        self.assertEqual(messages, [(1, 0), (1, 1), (1, 2)])
+
+    def test_aLargeMessageIsWrittenToItsLastByte(self) -> None:
+        data = os.urandom(1 << 10) * (BIG >> 10)
+        posting = threading.Thread(target=self.pipe.post, args=((1, pack(data)),))
+        posting.start()
+        messages: list[Message] = []
+        while not messages:
+            messages = [message for frame in self.nearEnd.read() for message in decode(frame)]
+        posting.join()
+        [(_, packed)] = messages
+        self.assertEqual(unpack(packed), data)
+
+    def test_readingWaitsForNothingWhereThereIsInput(self) -> None:
+        self.assertFalse(self.pipe.hasInput())
+        self.near.send(encode([(1,), (2,)])[0])
+        self.assertTrue(self.pipe.hasInput())
+        self.assertEqual(self.pipe.read(), [(1,), (2,)])
+        self.assertFalse(self.pipe.hasInput())
+
+    def test_halfAMessageIsNoneYet(self) -> None:
+        [frame] = encode([(1, "text")])
+        self.near.send(frame[:7])
+        self.assertEqual(self.pipe.read(), [])
+        self.near.send(frame[7:])
+        self.assertEqual(self.pipe.read(), [(1, "text")])
+
+    def test_theParentsEndIsTheEnd(self) -> None:
+        self.near.close()
+        self.assertTrue(self.pipe.hasInput())
+        self.assertEqual(self.pipe.read(), [])
+        self.assertTrue(self.pipe.isClosed)
+
+    def test_postingToNobodyRaises(self) -> None:
+        self.near.close()
+        self.assertRaises((BrokenPipeError, ConnectionResetError), self.pipe.post, (1,))
+
+
+class StandInPipe:
+    """
+    A pipe that does not stand being used while it is used.
+
+    @ivar duringRead: what is done in the midst of each reading, in turn.
+    @ivar duringLook: what is done when a look has found nothing, in turn.
+    """
+
+    def __init__(self) -> None:
+        self.isClosed = False
+        self.messages: list[Message] = []
+        self.duringRead: list[Callable[[], object]] = []
+        self.duringLook: list[Callable[[], object]] = []
+        self.reads = 0
+        self._isInUse = False
+
+    def hasInput(self) -> bool:
+        """
+        Whether there are messages.
+        """
+        assert not self._isInUse
+        self._isInUse = True
+        found = bool(self.messages)
+        if not found and self.duringLook:
+            self.duringLook.pop(0)()
+        self._isInUse = False
+        return found
+
+    def read(self) -> list[Message]:
+        """
+        Take them, do something, and return them.
+        """
+        assert not self._isInUse
+        self._isInUse = True
+        self.reads += 1
+        messages, self.messages = self.messages, []
+        if self.duringRead:
+            self.duringRead.pop(0)()
+        self._isInUse = False
+        return messages
+
+
+class StandInUniverse:
+    """
+    Notes what it receives, and interrupts what is not wanted.
+    """
+
+    def __init__(self) -> None:
+        self.running: int | None = 1
+        self.received: list[Message] = []
+        self.isTerminated = False
+
+    def receive(self, messages: list[Message]) -> None:
+        """
+        Note them.
+        """
+        self.received += messages
+
+    def interrupt(self) -> None:
+        """
+        End the task, if it was cancelled.
+        """
+        if (CANCEL, self.running) in self.received:
+            raise TaskInterrupted
+
+    def terminate(self) -> None:
+        """
+        Note it.
+        """
+        self.isTerminated = True
+
+
+class SignalTests(SynchronousTestCase):
+    """
+    What the child does when it is nudged or told to end.
+    """
+
+    def setUp(self) -> None:
+        assert NUDGE is not None
+        self.nudge = NUDGE
+        for number in (NUDGE, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        standIns: list[Any] = [StandInPipe(), StandInUniverse()]
+        self.pipe, self.universe = standIns
+        _heedSignals(*standIns)
+
+    def raiseSignal(self, *messages: Message) -> None:
+        """
+        Say something, and nudge.
+        """
+        self.pipe.messages += messages
+        signal.raise_signal(self.nudge)
+
+    def test_aRunningTaskIsInterruptedForItsMessages(self) -> None:
+        self.raiseSignal((7,))
+        self.assertEqual(self.universe.received, [(7,)])
+
+    def test_aTaskThatIsNotWantedIsEnded(self) -> None:
+        self.assertRaises(TaskInterrupted, self.raiseSignal, (CANCEL, 1))
+
+    def test_betweenTasksTheLoopReadsForItself(self) -> None:
+        self.universe.running = None
+        self.raiseSignal((7,))
+        self.assertEqual(self.pipe.reads, 0)
+
+    def test_aNudgeWhileReadingDoesNotReadInBetween(self) -> None:
+        self.pipe.duringRead = [lambda: self.raiseSignal((8,)), lambda: self.raiseSignal((9,))]
+        self.raiseSignal((7,))
+        self.assertEqual(self.universe.received, [(7,), (8,), (9,)])
+        self.assertEqual(self.pipe.reads, 3)
+
+    def test_aNudgeAfterTheLastLookIsNotLost(self) -> None:
+        self.pipe.duringLook = [lambda: self.raiseSignal((8,))]
+        self.raiseSignal((7,))
+        self.assertEqual(self.universe.received, [(7,), (8,)])
+
+    def test_whatANudgeWhileReadingCancelsIsEnded(self) -> None:
+        self.pipe.duringRead = [lambda: self.raiseSignal((CANCEL, 1))]
+        self.assertRaises(TaskInterrupted, self.raiseSignal, (7,))
+
+    def test_afterAnInterruptionTheNextNudgeIsHeeded(self) -> None:
+        self.assertRaises(TaskInterrupted, self.raiseSignal, (CANCEL, 1))
+        self.universe.running = 2
+        self.raiseSignal((7,))
+        self.assertEqual(self.universe.received[-1], (7,))
+
+    def test_aClosedPipeIsNotReadForEver(self) -> None:
+        def close() -> None:
+            self.pipe.isClosed = True
+            self.pipe.messages = [(0,)]
+
+        self.pipe.duringRead = [close]
+        self.raiseSignal((7,))
+        self.assertEqual(self.pipe.reads, 1)
+
+    def test_sigtermEndsTheUniverse(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        self.assertTrue(self.universe.isTerminated)
