@@ -312,7 +312,7 @@ class TaskQueue:
             raise TypeError(f"{function!r} cannot be called")
         task = QueuedTask(next(self._ids), self, function, args, kwargs, options)
         self._scheduler.put(task)
-        if self._scheduler.hasFreeWorker:
+        if self._batches or self._scheduler.hasFreeWorker:
             self.wake()
         elif self._wakeUp is None:
             # A worker may take it ahead; with many calls in a row, they are looked at together.

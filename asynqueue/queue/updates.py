@@ -95,10 +95,14 @@ class Updates:
 
     def givenBack(self, task: QueuedTask) -> None:
         """
-        A worker did not begin an update; it will with its next universe.
+        A worker did not begin an update. If it still has its universe, the update was recalled
+        from behind a slow one, and is run after that; if not, it is run by the next one.
         """
         employment, update, waiter = self._running.pop(task)
-        self._owed.setdefault(employment, []).append((update, waiter))
+        if employment.isOpen:
+            self._run(employment, update, waiter)
+        else:
+            self._owed.setdefault(employment, []).append((update, waiter))
 
     def forget(self, employment: Employed) -> None:
         """

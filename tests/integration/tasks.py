@@ -222,12 +222,15 @@ def endProcess(code: int) -> None:
 
 def forkAndDie(path: str) -> None:
     """
-    Leave a child that holds open whatever this process had open, until the file is there.
+    Leave a child that holds open whatever this process had open, for as long as the file is there.
+    It tells its ID in there.
     """
-    if os.fork() == 0:
-        while not os.path.exists(path):
+    child = os.fork()
+    if child == 0:
+        while os.path.exists(path):
             time.sleep(0.01)
         os._exit(0)
+    Path(path).write_text(str(child))
     os._exit(3)
 
 

@@ -5,6 +5,7 @@ Calls that are not wanted any more while they run: what they cost.
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import Any
 
@@ -100,6 +101,13 @@ class InterruptTests(ProcessTestCase):
         self.assertEqual([await queue.call(os.getpid)], self.pids)
 
     # SIGTERM, SIGKILL -----------------------------------------------------------------------------
+
+    async def test_anIdleProcessHeedsSigtermAndIsReplaced(self) -> None:
+        queue = await self.start()
+        [idle] = self.pids
+        os.kill(idle, signal.SIGTERM)
+        await self.until(isGone, idle)
+        self.assertNotEqual(await queue.call(os.getpid), idle)
 
     async def test_aHangInCCostsTheProcess(self) -> None:
         queue = await self.start(2)

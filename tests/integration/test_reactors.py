@@ -19,7 +19,7 @@ class ReactorTests(SynchronousTestCase):
         program = startProgram("tests.integration.programs", reactor, method)
         self.addCleanup(program.kill)
         output, said = program.communicate(timeout=2 * PATIENCE)
-        self.assertEqual((program.returncode, said), (0, ""))
+        self.assertEqual((program.returncode, said), (0, b""))
         self.assertEqual(
             json.loads(output),
             {

@@ -8,6 +8,7 @@ from typing import Any
 
 from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
 from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.universe.messages import RECALL
 from tests.support import far
 from tests.support.cases import QueueCase
 from tests.support.memory import MemoryChannel, MemoryWorker, act
@@ -218,6 +219,21 @@ class FailureTests(UpdateCase):
         d = queue.update(far.echo)
         self.clock.pump([0.1] * 50)
         self.errorOf(d, WorkerDetached)
+
+
+class RecallTests(UpdateCase):
+    def test_anUpdateThatWasRecalledIsRunAfterAllAndBeforeAnyTask(self) -> None:
+        worker = self.makeNoting()
+        worker.actions["dawdle"] = lambda: self.clock.pump([0.01] * 20)
+        queue = self.makeQueue(worker)
+        slow = queue.update(act, "dawdle")
+        quick = queue.update(act, "note", "update")
+        call = queue.call(act, "note", "task")
+        self.clock.pump([0.01] * 100)
+        self.assertIn((RECALL,), worker.channel.sent)
+        for d in (slow, quick, call):
+            self.resultOf(d)
+        self.assertEqual(self.ran, [(None, "update"), (None, "task")])
 
 
 class SequentialTests(UpdateCase):

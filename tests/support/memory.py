@@ -323,8 +323,9 @@ class MemoryChannel:
         universe = self.universe
         token = _stepping.set(self)
         try:
-            self._takeIn()
-            universe.step()
+            if not universe.ended:
+                self._takeIn()
+                universe.step()
             if universe.ended:
                 universe.close()
                 self.die(exitCode=0)

@@ -4,6 +4,9 @@ Tests with real child processes: what they wait with, and that they leave nothin
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -52,7 +55,9 @@ class ProcessTestCase(TestCase):
         self.addCleanup(self._leaveNothing)
 
     def _leaveNothing(self) -> None:
-        self.assertEqual([repr(process) for process in strangers()], [])
+        processes: Any = multiprocessing.process
+        self.assertEqual(processes._children, set(), "every process has been asked for its end")
+        self.assertEqual([describe(process) for process in strangers()], [])
         left = {thread for thread in threading.enumerate() if not thread.daemon} - self._threads
         self.assertEqual(left, set())
         self.assertLessEqual(countFds(), self._fds, describeFds())
@@ -109,8 +114,12 @@ class ProcessTestCase(TestCase):
 
 def startServers() -> None:
     """
-    Start the processes that C{multiprocessing} keeps for itself, which are not to be counted.
+    Start the processes that C{multiprocessing} keeps for itself, which are not to be counted. On
+    Linux, see to it that orphans of theirs become children of this process and are counted.
     """
+    if sys.platform == "linux":
+        setChildSubreaper = 36
+        ctypes.CDLL(None).prctl(setChildSubreaper, 1)
     startContext()
     forkserver.ensure_running()
     resource_tracker.ensure_running()
@@ -125,7 +134,16 @@ def strangers() -> list[psutil.Process]:
     tracker: Any = resource_tracker
     own = {server._forkserver._forkserver_pid, tracker._resource_tracker._pid}
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.pid not in own]
+    return [child for child in children if child.pid not in own and not isGone(child.pid)]
+
+
+def describe(process: psutil.Process) -> str:
+    """
+    @return: what a process is, for people.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return f"{process.pid}, {process.status()}: {' '.join(process.cmdline())}"
+    return f"{process.pid}, which is gone by now"
 
 
 def countFds() -> int:
@@ -169,12 +187,12 @@ def areGone(pids: Iterable[int]) -> bool:
     return all(isGone(pid) for pid in pids)
 
 
-def startProgram(module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def startProgram(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     """
-    Run one of the tests' programs in a session of its own.
+    Run one of the tests' programs in a session of its own. A line read from its output takes
+    nothing of what follows.
 
     @param module: its name.
-    @param options: of C{Popen}.
     """
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -183,9 +201,8 @@ def startProgram(module: str, *arguments: str, **options: Any) -> subprocess.Pop
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,
         start_new_session=True,
-        **options,
     )
 
 

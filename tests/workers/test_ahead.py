@@ -53,6 +53,32 @@ class RecallTests(WorkerCase):
         self.assertEqual([task.isDone for task in tasks], [True, True, False])
         self.assertEqual(worker.channel.signals[0][0], "nudge")
 
+    def test_aUniverseThatGetsNoTimeToRunIsLeftAlone(self) -> None:
+        worker = self.makeWorker()
+        tasks = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
+        self.dawdle(1)
+        self.assertNotIn((RECALL,), worker.channel.sent)
+        self.assertEqual(self.employer.of("stalled"), [])
+        worker.stepAll()
+        self.assertEqual([task.result for task in tasks], [1, 2])
+
+    def test_butNotWhereAStreamMayBeWhatRuns(self) -> None:
+        worker = self.makeWorker()
+        stream = self.give(worker, far.endless)
+        worker.stepAll()
+        tasks = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
+        self.dawdle(0.05)
+        self.assertIn((RECALL,), worker.channel.sent)
+        worker.stepAll()
+        self.assertEqual(self.employer.of("givenBack"), [tasks])
+        stream.result.stop()
+
+    def test_norWhereTheChannelCannotTell(self) -> None:
+        worker = self.makeWorker(lambda channel: setattr(channel, "tellsBegun", False))
+        self.giveMany(worker, (far.echo, 1), (far.echo, 2))
+        self.dawdle(0.05)
+        self.assertIn((RECALL,), worker.channel.sent)
+
     def test_aLoneCallMayTakeItsTime(self) -> None:
         worker, _ = self.runSlowly(5)
         self.assertEqual(worker.channel.signals, [])

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.tasks.states import LOST, READY, STOPPED
+from asynqueue.universe.universe import TaskInterrupted
 from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
 from tests.support import far
 from tests.support.cases import WorkerCase
@@ -199,6 +200,16 @@ class SelfEmployedTests(WorkerCase):
         worker.step()
         self.assertIsInstance(task.failure.value, WorkerDied)
         self.successResultOf(stopped)
+
+    def test_whatIsGivenUpUnbegunByAUniverseThatEndsWhileItDrainsFails(self) -> None:
+        worker = self.makeWorker(isEmployed=False)
+        worker.actions["end"] = worker.channel.terminate
+        running, unbegun = self.giveMany(worker, (act, "end"), (far.echo,))
+        stopped = worker.stop()
+        worker.stepAll()
+        self.successResultOf(stopped)
+        self.assertIsInstance(running.failure.value, TaskInterrupted)
+        self.assertIsInstance(unbegun.failure.value, WorkerDied)
 
     def test_aCrashGivesBackWhatItKept(self) -> None:
         worker = self.makeLost()

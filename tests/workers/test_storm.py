@@ -87,15 +87,15 @@ class WorkerMachine(RuleBasedStateMachine):
         if result is not None:
             result.stop()
 
-    @rule(chance=st.integers(0, 9))
-    def stop(self, chance: int) -> None:
-        if chance == 0:
-            self.stops.append(self.worker.stop())
+    @precondition(lambda self: len(self.tasks) > 10)
+    @rule()
+    def stop(self) -> None:
+        self.stops.append(self.worker.stop())
 
-    @rule(chance=st.integers(0, 9))
-    def crash(self, chance: int) -> None:
-        if chance == 0:
-            self.left += self.worker.crash()
+    @precondition(lambda self: len(self.tasks) > 10)
+    @rule()
+    def crash(self) -> None:
+        self.left += self.worker.crash()
 
     # What happens elsewhere -----------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ class SelfEmployed:
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
-        self._reason: Exception | None = None
 
     def take(self) -> list[Any]:
         """
@@ -29,13 +28,12 @@ class SelfEmployed:
         kept, self._kept = self._kept, []
         return [task for task in kept if not task.isDone]
 
-    def fail(self) -> None:
+    def fail(self, reason: Exception) -> None:
         """
-        There will be no next universe: what was kept fails for the reason why the last one was
-        lost.
+        There will be no next universe: what was kept fails.
         """
         for task in self.take():
-            task.errback(Failure(self._reason))
+            task.errback(Failure(reason))
 
     def begin(self) -> None:
         """
@@ -75,4 +73,3 @@ class SelfEmployed:
         """
         The worker heals by itself.
         """
-        self._reason = reason

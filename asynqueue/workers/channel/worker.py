@@ -86,6 +86,7 @@ class ChannelWorker:
         self._resign: Callable[[], Any] | None = None
         self._healing = Healing()
         self._isGone = False
+        self._reason: Exception = WorkerDied()
         self._restart: IDelayedCall | None = None
         self._runWaiters: dict[Any, Deferred[None]] = {}
         self._stopWaiters: list[Deferred[None]] = []
@@ -289,6 +290,7 @@ class ChannelWorker:
         """
         The channel has closed: the universe ended, or died, or never came to be.
         """
+        self._reason = reason
         if self.state == STOPPED:
             self._stopped()
             return
@@ -303,8 +305,9 @@ class ChannelWorker:
         self._move("lose")
         self._employer.begin()
         try:
-            self._settle(conversation, reason)
+            # First, so that nothing is given to this worker on account of what comes back.
             self._employer.lost(self, reason)
+            self._settle(conversation, reason)
         finally:
             self._employer.end()
         if self.state != LOST:
@@ -335,7 +338,7 @@ class ChannelWorker:
 
     def _failKept(self) -> None:
         if isinstance(self._employer, SelfEmployed):
-            self._employer.fail()
+            self._employer.fail(self._reason)
 
     def _heal(self, reason: Exception) -> None:
         delay = self._healing.delayAfterLoss(hadStarted=isinstance(reason, WorkerDied))

@@ -31,10 +31,12 @@ class FarPipe:
     The far end of the pipe, which blocks.
 
     @ivar isClosed: C{True} once the near end is gone.
+    @ivar isWaitedFor: C{True} while nothing else is done but waiting for it.
     """
 
     def __init__(self, fd: int) -> None:
         self.isClosed = False
+        self.isWaitedFor = False
         self._fd = fd
         self._decoder = FrameDecoder()
         self._poll = select.poll()
@@ -110,7 +112,7 @@ def _serve(pipe: FarPipe, universe: Universe) -> None:
     looked = clock()
     while not universe.ended and not pipe.isClosed:
         if not universe.hasWork:
-            universe.receive(pipe.read())
+            universe.receive(_waitForMessages(pipe, universe))
             looked = clock()
         elif clock() - looked >= LOOK_SECONDS:
             if pipe.hasInput():
@@ -118,6 +120,26 @@ def _serve(pipe: FarPipe, universe: Universe) -> None:
             looked = clock()
         universe.step()
     universe.close()
+
+
+def _waitForMessages(pipe: FarPipe, universe: Universe) -> list[Message]:
+    """
+    Read, in a way that SIGTERM puts an end to. What that leaves unread was not begun.
+    """
+    pipe.isWaitedFor = True
+    try:
+        # SIGTERM may have come just before.
+        return [] if universe.ended else pipe.read()
+    except _NoMoreWaiting:
+        return []
+    finally:
+        pipe.isWaitedFor = False
+
+
+class _NoMoreWaiting(BaseException):
+    """
+    Raised by SIGTERM in a child that waits for its next message.
+    """
 
 
 def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
@@ -141,6 +163,8 @@ def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
 
     def terminated(number: int, frame: Any) -> None:
         universe.terminate()
+        if pipe.isWaitedFor:
+            raise _NoMoreWaiting
 
     signal.signal(signal.SIGTERM, terminated)
     if NUDGE is not None:

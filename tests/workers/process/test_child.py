@@ -82,7 +82,7 @@ class StandInPipe:
     """
 
     def __init__(self) -> None:
-        self.isClosed = False
+        self.isClosed = self.isWaitedFor = False
         self.messages: list[Message] = []
         self.duringRead: list[Callable[[], object]] = []
         self.duringLook: list[Callable[[], object]] = []
