@@ -54,7 +54,7 @@ bench: $(BENCH_READY) ## measure against the peers, and print the ratios
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what these rules and their tools made
-	rm -rf .venv .venv-second $(PICTURE) build dist *.egg-info
+	rm -rf .venv .venv-second .venv-peer benchmarks/results $(PICTURE) build dist *.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
