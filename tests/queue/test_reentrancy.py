@@ -176,6 +176,28 @@ class DecisionTests(QueueCase):
         self.assertEqual(self.second.state, PENDING)
         self.checkThatItRunsLater()
 
+    def test_theOtherWorkerIsDetachedAndDrains(self) -> None:
+        other = self.makeWorker(stepSeconds=None)
+        self.queue.attachWorker(other)
+        other.step()
+        self.first.d.addCallback(lambda _: self.queue.detachWorker(other))
+        self.queue.begin()
+        self.queue.qualifyWorker(self.inline, "mine")
+        self.queue.qualifyWorker(other, "yours")
+        self.queue.end()
+        self.assertEqual(self.second.state, PENDING)
+        self.checkThatItRunsLater()
+
+    def test_theSecondIsCancelledAndTheOtherWorkerDetached(self) -> None:
+        def both(_: object) -> None:
+            self.second.cancel()
+            self.queue.detachWorker(self.other)
+
+        self.first.d.addCallback(both)
+        self.decide()
+        self.errorOf(self.second.d, CancelledError)
+        self.assertEqual(repr(self.queue), "<TaskQueue: RUNNING, 1 workers, 0 tasks pending>")
+
     def test_theOtherWorkerIsCrashed(self) -> None:
         self.first.d.addCallback(lambda _: self.queue.detachWorker(self.other, crash=True))
         self.decide()

@@ -12,7 +12,7 @@ from asynqueue.universe.messages import RECALL
 from tests.support import far
 from tests.support.cases import QueueCase
 from tests.support.memory import MemoryChannel, MemoryWorker, act
-from tests.support.stepworker import StepWorker
+from tests.support.stepworker import InlineWorker, StepWorker
 
 
 class UpdateCase(QueueCase):
@@ -319,6 +319,19 @@ class SixMemberTests(UpdateCase):
         self.assertEqual(self.resultOf(task), "task")
         self.assertEqual([self.resultOf(d) for d in ds], [["a"], ["b"]])
         self.assertEqual(self.resultOf(waiting), "waiting")
+
+    def test_manyThatWaitForABusyWorkerDoNotGoEverDeeper(self) -> None:
+        class Slow(InlineWorker):
+            def step(self) -> bool:
+                return self.past[-1].args != ("slow",) and super().step()
+
+        worker = Slow()
+        queue = self.makeQueue(worker)
+        queue.call(far.echo, "slow")
+        ds = [queue.update(far.echo, n, ephemeral=True) for n in range(2000)]
+        self.assertEqual(len(worker.past), 1)
+        worker.finish()
+        self.assertEqual(self.resultOf(ds[-1]), [1999])
 
     def test_noTaskComesWhileItRunsOne(self) -> None:
         worker = StepWorker()

@@ -201,6 +201,15 @@ class SelfEmployedTests(WorkerCase):
         self.assertIsInstance(task.failure.value, WorkerDied)
         self.successResultOf(stopped)
 
+    def test_stoppingOnHearingOfADeathFailsWhatWasNotBegun(self) -> None:
+        worker = self.makeWorker(isEmployed=False)
+        worker.actions["die"] = worker.die
+        begun, unbegun = self.giveMany(worker, (act, "die"), (far.echo,))
+        begun.d.addBoth(lambda _: worker.stop())
+        worker.stepAll()
+        self.assertEqual(worker.state, STOPPED)
+        self.assertIsInstance(unbegun.failure.value, WorkerDied)
+
     def test_whatIsGivenUpUnbegunByAUniverseThatEndsWhileItDrainsFails(self) -> None:
         worker = self.makeWorker(isEmployed=False)
         worker.actions["end"] = worker.channel.terminate

@@ -173,6 +173,15 @@ class CallTests(LadderCase):
         self.clock.advance(0.25)
         self.assertEqual(worker.channel.signals[-1][0], "terminate")
 
+    def test_norIsAUniverseThatGetsNoTimeToRun(self) -> None:
+        worker = self.makeWorker()
+        first, second = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
+        self.dropTask(worker, second)
+        self.clock.pump([0.1] * 100)
+        self.assertEqual({signal for signal, _ in worker.channel.signals}, {"nudge"})
+        worker.stepAll()
+        self.assertEqual(first.result, 1)
+
     def test_cancellingWhatItDoesNotHaveDoesNothing(self) -> None:
         worker = self.makeWorker()
         worker.cancel(self.keeper.make(far.echo))

@@ -170,6 +170,11 @@ class CreditTests(StreamCase):
         self.assertEqual(reader.items, list(range(40_000)))
         self.assertIs(task.result, reader)
 
+    def test_noCreditIsGrantedForAStreamThatIsOver(self) -> None:
+        worker, task = self.makeStreaming(far.numbers, 5)
+        self.assertEqual(takeAll(task.result), [0, 1, 2, 3, 4])
+        self.assertNotIn(GRANT, [message[0] for message in worker.channel.sent])
+
     def test_aStreamWithoutCreditDoesNotHoldUpCalls(self) -> None:
         worker, _ = self.makeStreaming(ticking, 10**9)
         task = self.give(worker, far.echo, 1)
@@ -380,6 +385,15 @@ class InterruptionTests(StreamCase):
         worker.stepAll()
         self.assertFalse(worker.channel.universe.hasStreams)
         self.assertEqual(self.closings, 1)
+
+    def test_itsConsumerGetsNothing(self) -> None:
+        worker = self.makeWorker()
+        reader = Reader(10)
+        task = self.give(worker, far.endless, consumer=reader)
+        worker.channel.advance()
+        self.dropTask(worker, task)
+        worker.stepAll()
+        self.assertEqual(reader.items, [])
 
 
 class Moody:
