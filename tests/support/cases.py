@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,8 +19,6 @@ from asynqueue.queue.queued import QueuedTask
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.options import USUAL
 from tests.support.memory import MemoryChannel, MemoryWorker
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Keeper:
