@@ -55,7 +55,7 @@ bench: $(BENCH_READY) ## measure against the peers, and print the ratios
 
 clean: ## remove what these rules and their tools made
 	rm -rf .venv .venv-second .venv-peer benchmarks/results $(PICTURE) build dist *.egg-info
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A name on the PATH proves nothing, since version managers leave names there that only fail: so
