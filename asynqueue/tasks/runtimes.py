@@ -5,7 +5,7 @@ How long a function's calls take, judged by those that were measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 UNKNOWN: Final = 3600.0
@@ -56,12 +56,19 @@ class RunTimes:
         return self._seconds.get(_keyOf(function), UNKNOWN)
 
 
+def isModuleBuiltin(function: Any) -> bool:
+    """
+    @return: whether a callable is a built-in function of a module, rather than a method.
+    """
+    return type(function) is BuiltinFunctionType and isinstance(function.__self__, ModuleType)
+
+
 def _keyOf(function: Any) -> Any:
     kind = type(function)
     if kind is FunctionType:
         return function.__code__
     if kind is MethodType:
         return getattr(function.__func__, "__code__", None)
-    if kind is BuiltinFunctionType and type(function.__self__).__name__ == "module":
+    if isModuleBuiltin(function):
         return function
     return None

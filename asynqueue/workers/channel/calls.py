@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from pickle import dumps
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from twisted.python.reflect import safe_repr
 
 from asynqueue.errors import CallNotPicklable
+from asynqueue.tasks.runtimes import isModuleBuiltin
 from asynqueue.tasks.task import Task, functionName
 from asynqueue.universe.exceptions import textOf
 from asynqueue.universe.messages import CALL, Message
@@ -111,12 +112,7 @@ class CallWriter:
 
 
 def _isNamed(function: Callable[..., Any]) -> bool:
-    kind = type(function)
-    return kind is FunctionType or (kind is BuiltinFunctionType and _ofModule(function))
-
-
-def _ofModule(function: Any) -> bool:
-    return type(function.__self__).__name__ == "module"
+    return type(function) is FunctionType or isModuleBuiltin(function)
 
 
 def _shortly(value: Any) -> str:
