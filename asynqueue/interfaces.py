@@ -78,7 +78,8 @@ class IUniverseWorker(IWorker):
     def cancel(task: Any) -> None:
         """
         A task that this worker has is no longer wanted, and has been ended. Stop its run if it can
-        be stopped; this may cost the universe, but no other task.
+        be stopped; this may cost the universe, but no other task. (A queue calls this on a worker
+        of six members, too, if it has it.)
         """
 
 
@@ -125,12 +126,38 @@ class IEmployer(Interface):
         """
 
 
+class IObserver(Interface):
+    """
+    Hears what happens to a queue's tasks and workers. Any callable will do, declared or not.
+    """
+
+    def __call__(event: Any) -> Any:
+        """
+        Something has happened.
+
+        The queue calls this in the reactor's thread, with the events in their order. Its own state
+        is up to date by then; a task's Deferred, or a worker's, fires after this. (Of what an
+        observer itself causes, all hear once they have heard what it was told: such a Deferred may
+        fire before.) An observer may ask anything of the queue. If it raises, that is logged, and
+        the others still hear.
+
+        @param event: an L{Event<asynqueue.queue.events.Event>}.
+        """
+
+
 class IChannel(Interface):
     """
     Carries messages between a worker and one universe. It is used once.
     """
 
     pid: int | None = Attribute("The process ID of the universe, where it has one.")
+
+    isMortal: bool = Attribute(
+        """
+        Whether L{terminate} and L{kill} end the code that runs in the universe. If they do not, a
+        call that is not wanted goes on, and nobody waits for it.
+        """
+    )
 
     lastBegun: int | None = Attribute(
         """

@@ -6,6 +6,7 @@ L{asynqueue.workers.process}.
 from __future__ import annotations
 
 from asynqueue.queue.processqueue import ProcessQueue
+from asynqueue.workers.process.base import ProcessBase
 from asynqueue.workers.process.worker import ProcessWorker
 
-__all__ = ["ProcessQueue", "ProcessWorker"]
+__all__ = ["ProcessBase", "ProcessQueue", "ProcessWorker"]

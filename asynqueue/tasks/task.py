@@ -53,12 +53,16 @@ class Task:
     @ivar stopTime: when it was done, one way or the other, or C{None}.
     @ivar result: what the call returned, once the task is FINISHED.
     @ivar failure: why it is FAILED or CANCELLED.
+    @ivar context: the context variables that its run is to find, as pairs of name and value, or
+        C{None}.
+    @ivar progress: how far its run has come, if it said so, or C{None}.
     @ivar expected: how many seconds the scheduler expects its run to take, once it was assigned.
     """
 
     __slots__ = (
         "args",
         "attempts",
+        "context",
         "expected",
         "failure",
         "function",
@@ -67,6 +71,7 @@ class Task:
         "options",
         "place",
         "priority",
+        "progress",
         "queuedTime",
         "result",
         "startTime",
@@ -100,6 +105,8 @@ class Task:
         self.result: Any = None
         self.failure: Any = None
         self.expected: float | None = None
+        self.context: tuple[tuple[str, Any], ...] | None = None
+        self.progress: Any = None
 
     @property
     def series(self) -> Any:
@@ -176,7 +183,12 @@ def functionName(function: object) -> str:
     @return: a short name of a callable, for people.
     """
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    return str(name) if name else repr(function)
+    if isinstance(name, str) and name:
+        return name
+    try:
+        return repr(function)
+    except Exception:
+        return object.__repr__(function)
 
 
 __all__ = [

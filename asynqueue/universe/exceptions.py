@@ -65,6 +65,17 @@ def explained(kind: type[Exception], what: str, error: BaseException) -> Excepti
     return ours
 
 
+def withoutFrames(error: BaseException) -> BaseException:
+    """
+    Make of an exception what it would be if it came from afar, with a traceback that is a text. The
+    frames of a real one hold the task that fails; as the task holds its failure, both would last
+    until garbage is collected.
+
+    @param error: as caught by the caller, or by the caller's caller.
+    """
+    return rebuild(describe(error))
+
+
 def typeName(kind: type) -> str:
     """
     @return: a type's qualified name, for people.

@@ -11,15 +11,16 @@ from typing import Any, Final
 
 Message = tuple[Any, ...]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The number of this vocabulary. The two ends of a channel must agree on it."""
 
 # Near to far --------------------------------------------------------------------------------------
 
 CALL: Final = 1
-"""C{(CALL, id, function, arguments, raw)}. The function is a number that was defined before, or
-C{(number, pickle)}, which defines it, or a pickle. The arguments are a tuple of plain values, or
-the packed C{(args, kwargs)}."""
+"""C{(CALL, id, function, arguments, raw, context)}. Pickled, the function is a number that was
+defined before, or C{(number, pickle)}, which defines it, or a pickle; the arguments are a tuple of
+plain values, or the packed C{(args, kwargs)}. The context is the packed pairs of a variable's name
+and its value that are to hold for this call, or C{None}."""
 
 GRANT: Final = 2
 """C{(GRANT, id, items, bytes)}. The stream may send so many more items and bytes."""
@@ -60,6 +61,14 @@ ENDED: Final = 16
 
 UNBEGUN: Final = 17
 """C{(UNBEGUN, ids)}. These calls were given up before they began."""
+
+PROGRESS: Final = 18
+"""C{(PROGRESS, id, done, total)}. The call, or its stream, has come so far; the total may be
+C{None}."""
+
+LOG: Final = 19
+"""C{(LOG, id, record)}. Something was logged while the call was running, or, with C{None}, while
+none was. The record is a dictionary of plain values, made by L{asynqueue.universe.logs}."""
 
 # Credit -------------------------------------------------------------------------------------------
 

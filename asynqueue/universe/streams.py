@@ -5,10 +5,12 @@ The far end of an iteration.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from typing import Any, Final
 
+from asynqueue.universe.codecs import PICKLED, Codec
 from asynqueue.universe.messages import CREDIT_BYTES, CREDIT_ITEMS
-from asynqueue.universe.packing import PLAIN, Packed, pack, sizeOf
+from asynqueue.universe.packing import PLAIN, Packed
 
 BATCH_ITEMS: Final = 2048
 BATCH_BYTES: Final = 1 << 18
@@ -31,11 +33,23 @@ class FarStream:
     @ivar closing: C{True} once the near side wants no more.
     """
 
-    __slots__ = ("_bytes", "_clock", "_items", "_iterator", "closing", "id")
+    __slots__ = ("_bytes", "_clock", "_codec", "_context", "_items", "_iterator", "closing", "id")
 
-    def __init__(self, id: int, iterator: Iterator[Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        id: int,
+        iterator: Iterator[Any],
+        clock: Callable[[], float],
+        codec: Codec = PICKLED,
+        context: Context | None = None,
+    ) -> None:
+        """
+        @param context: what the iterator's code runs in. Default: a copy of the present one.
+        """
         self.id = id
         self.closing = False
+        self._codec = codec
+        self._context = copy_context() if context is None else context
         self._iterator = iterator
         self._clock = clock
         self._items = CREDIT_ITEMS
@@ -64,8 +78,12 @@ class FarStream:
         @raise ItemNotPicklable: if an item cannot be packed.
         @raise BaseException: what the iterator raises.
         """
+        return self._context.run(self._produce, batch)
+
+    def _produce(self, batch: list[Packed]) -> tuple[int, bool]:
         advance = self._iterator.__next__
-        clock = self._clock
+        clock, codec = self._clock, self._codec
+        pack, sizeOf, isShared = codec.pack, codec.sizeOf, codec.isShared
         deadline = clock() + BATCH_SECONDS
         room = min(self._items, BATCH_ITEMS)
         roomBytes = min(self._bytes, BATCH_BYTES)
@@ -85,9 +103,7 @@ class FarStream:
                     raise ItemNotPicklable(item) from error
             batch.append(item)
             used += sizeOf(item)
-            # A large buffer is the iterator's own memory, and has to leave before that goes on and
-            # maybe writes to it.
-            if type(item) is tuple or clock() >= deadline:
+            if clock() >= deadline or (type(item) is tuple and isShared(item)):
                 break
         self._items -= len(batch)
         self._bytes -= used
@@ -101,4 +117,4 @@ class FarStream:
         """
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            close()
+            self._context.run(close)

@@ -2,29 +2,32 @@
 The universe: the place where a worker's calls really run.
 
 It takes messages and posts messages; how they travel is not its business. A child process drives
-one over its pipe, a test drives one by hand.
+one over its pipe, a thread over a deque, a test drives one by hand.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, Final
 
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
-from asynqueue.universe.exceptions import describe, explained, typeName
+from asynqueue.universe.codecs import PICKLED, Codec
+from asynqueue.universe.context import applyContext
+from asynqueue.universe.coroutines import CoroutineRunner, Waiter
+from asynqueue.universe.exceptions import explained, typeName
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.iterators import isIterator
 from asynqueue.universe.messages import (
     CALL,
     CANCEL,
-    ENDED,
     GRANT,
     HELLO,
-    ITEMS,
     QUIT,
     RAISED,
     RECALL,
@@ -34,15 +37,13 @@ from asynqueue.universe.messages import (
     VERSION,
     Message,
 )
-from asynqueue.universe.packing import PLAIN, Packed, pack, sizeOf, unpack
-from asynqueue.universe.streams import FarStream, ItemNotPicklable
+from asynqueue.universe.openstreams import OpenStreams
+from asynqueue.universe.packing import PLAIN
+from asynqueue.universe.progress import ProgressReports
+from asynqueue.universe.reporting import setReporter
 
-
-class TaskInterrupted(BaseException):
-    """
-    Raised within a running task that is no longer wanted, to ask it to end. It is no C{Exception},
-    so that a task's usual error handling lets it pass.
-    """
+_LATER: Final = object()
+"""What a call returns whose result is waited for."""
 
 
 class Universe:
@@ -56,6 +57,10 @@ class Universe:
 
     @ivar ended: C{True} once it was told to quit.
     @ivar running: the ID of the task whose code is running at this moment, or C{None}.
+    @ivar leave: is called when a call's function has returned or raised, while the call still
+        counts as running.
+    @ivar waiting: the call whose result is waited for, where that is done without any code running,
+        or C{None}.
     """
 
     def __init__(
@@ -64,24 +69,32 @@ class Universe:
         begin: Callable[[int], object] = lambda number: None,
         raw: bool = False,
         clock: Callable[[], float] = time.perf_counter,
+        codec: Codec = PICKLED,
+        waiter: Waiter | None = None,
     ) -> None:
         """
         @param post: takes each message for the near side and sends it off at once.
         @param begin: is told the number of each call that begins, before anything of it is done.
         @param raw: whether iterators are brought back as they are, where a call does not say.
         @param clock: gives the time in seconds.
+        @param codec: what becomes of values on their way.
+        @param waiter: waits for what functions return in place of their results. Default: a
+            L{CoroutineRunner}.
         """
         self.ended = False
         self.running: int | None = None
+        self.waiting: _Run | None = None
+        self.leave: Callable[[], object] = _doNothing
         self._post = post
         self._begin = begin
         self._raw = raw
         self._clock = clock
+        self._codec = codec
+        self._reader = codec.makeReader()
+        self._waiter = CoroutineRunner() if waiter is None else waiter
         self._calls: deque[Message] = deque()
-        # Each function that was defined: packed, and rebuilt once it was called.
-        self._definitions: dict[int, Packed] = {}
-        self._functions: dict[int, Any] = {}
-        self._streams: dict[int, FarStream] = {}
+        self._progress = ProgressReports(post, clock)
+        self._streams = OpenStreams(self, post, codec, clock, self._progress)
         self._unwanted: set[int] = set()
 
     def hello(self) -> None:
@@ -95,9 +108,10 @@ class Universe:
         """
         Whether L{step} has something to do without another message.
         """
-        return bool(self._calls) or any(
-            stream.canProduce or stream.closing for stream in self._streams.values()
-        )
+        waiting = self.waiting
+        if waiting is None:
+            return bool(self._calls) or self._streams.haveWork
+        return waiting.id in self._unwanted or self._streams.haveWork
 
     @property
     def hasStreams(self) -> bool:
@@ -105,6 +119,16 @@ class Universe:
         Whether a stream is open, for which messages may come at any time.
         """
         return bool(self._streams)
+
+    @property
+    def current(self) -> int | None:
+        """
+        The ID of the task whose code is running, or else of the one whose result is waited for.
+        """
+        if self.running is not None:
+            return self.running
+        waiting = self.waiting
+        return None if waiting is None else waiting.id
 
     # What comes -----------------------------------------------------------------------------------
 
@@ -118,9 +142,7 @@ class Universe:
             if kind == CALL:
                 self._calls.append(message)
             elif kind == GRANT:
-                stream = self._streams.get(message[1])
-                if stream is not None:
-                    stream.grant(message[2], message[3])
+                self._streams.grant(*message[1:])
             elif kind == CANCEL:
                 self._cancel(message[1])
             elif kind == RECALL:
@@ -133,30 +155,33 @@ class Universe:
         """
         Called within the running task's thread: end the task if it is not wanted any more.
 
-        @raise TaskInterrupted: if so.
+        @raise TaskInterrupted: if so, and unless it is a coroutine, which is cancelled.
         """
         if self.running in self._unwanted:
             self._unwanted.discard(self.running)
-            raise TaskInterrupted
+            self._interrupt()
 
     def terminate(self) -> None:
         """
         Called within the running task's thread: end the task, if there is one, and then everything.
 
-        @raise TaskInterrupted: if a task is running.
+        @raise TaskInterrupted: if a task is running, unless it is a coroutine, which is cancelled.
         """
         self.ended = True
         if self.running is not None:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        # If something is waited for without any code running, that is not what is running now.
+        if self.waiting is not None or not self._waiter.interrupt():
             raise TaskInterrupted
 
     def _cancel(self, id: int) -> None:
-        stream = self._streams.get(id)
-        if stream is not None:
-            stream.closing = True
+        self._streams.unwanted(id)
         waiting = [call for call in self._calls if call[1] == id]
         if waiting:
             self._giveBack(waiting)
-        elif self.running == id:
+        elif self.current == id:
             self._unwanted.add(id)
 
     def _giveBack(self, calls: list[Message]) -> None:
@@ -164,7 +189,7 @@ class Universe:
             return
         for call in calls:
             self._calls.remove(call)
-            self._keepFunction(call[2])
+            self._reader.keep(call[2])
         self._post((UNBEGUN, [call[1] for call in calls]))
 
     # What is done ---------------------------------------------------------------------------------
@@ -173,136 +198,131 @@ class Universe:
         """
         Run one call, and let each stream that has credit produce one batch.
         """
-        if self._calls:
-            self._run(self._calls.popleft())
+        if self.waiting is None:
+            if self._calls:
+                self._run(self._calls.popleft())
+        elif self.waiting.id in self._unwanted:
+            self._unwanted.discard(self.waiting.id)
+            self._waiter.interrupt()
         if self._streams:
-            for stream in list(self._streams.values()):
-                if stream.closing:
-                    self._close(stream)
-                elif stream.canProduce:
-                    self._produce(stream)
+            self._streams.step()
 
     def close(self) -> None:
         """
-        Give back the calls that did not begin, and close the streams. To be called when L{ended}.
+        Give back the calls that did not begin, give up what is waited for, and close the streams.
+        To be called when L{ended}.
         """
         self._giveBack(list(self._calls))
-        for stream in list(self._streams.values()):
-            self._close(stream)
+        if self.waiting is not None:
+            self._waiter.interrupt()
+        self._streams.close()
+        self._waiter.close()
 
     def _run(self, call: Message) -> None:
-        _, id, function, arguments, raw = call
+        _, id, function, arguments, raw, pairs = call
         self._begin(id)
         try:
-            function = self._keepFunction(function)
-            function, args, kwargs = self._rebuild(function, arguments)
+            pairs = pairs and self._codec.unpack(pairs)
+            function, args, kwargs = self._reader.read(function, arguments)
         except BaseException as error:
             self._raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", error))
             return
-        clock = self._clock
-        started = clock()
+        run = _Run(id, raw, self._clock())
         self.running = id
         try:
-            result = function(*args, **kwargs)
+            result = run.context.run(self._call, run, function, args, kwargs, pairs)
         except BaseException as error:
-            self.running = None
-            self._raised(id, clock() - started, error)
+            # The entry of this function is of no use to anybody.
+            trace = error.__traceback__
+            self._end(run, None, error.with_traceback(trace and trace.tb_next))
             return
         finally:
-            self.running = None
-            self._unwanted.discard(id)
-        seconds = clock() - started
-        if type(result) in PLAIN:
+            self.leave()
+            self.ran(id)
+        if result is not _LATER:
+            self._end(run, result, None)
+        elif not run.isOver:
+            self.waiting = run
+
+    def _call(self, run: _Run, function: Any, args: Any, kwargs: Any, pairs: Any) -> Any:
+        """
+        Within the context of a call: make it.
+        """
+        setReporter(self._report)
+        if pairs:
+            applyContext(pairs)
+        result = function(*args, **kwargs)
+        if type(result) not in PLAIN:
+            if self._waiter.accepts(result):
+                self._waiter.wait(result, partial(self._waited, run))
+                return _LATER
+            return self._waiter.iterate(result)
+        return result
+
+    def ran(self, id: int) -> None:
+        """
+        The code of a call or a stream that was running has returned. (For the streams to call.)
+        """
+        self.running = None
+        self._unwanted.discard(id)
+
+    def _waited(self, run: _Run, result: Any, error: BaseException | None) -> None:
+        run.isOver = True
+        if self.waiting is run:
+            self.waiting = None
+            self._unwanted.discard(run.id)
+        if error is None:
+            result = self._waiter.iterate(result)
+        self._end(run, result, error)
+
+    def _end(self, run: _Run, result: Any, error: BaseException | None) -> None:
+        """
+        Answer a call.
+        """
+        id, seconds = run.id, self._clock() - run.started
+        self._progress.flush(id)
+        if error is not None:
+            self._raised(id, seconds, error)
+        elif type(result) in PLAIN:
             self._post((RETURNED, id, seconds, result))
-        elif isIterator(result) and not (self._raw if raw is None else raw):
-            self._streams[id] = FarStream(id, result, clock)
+        elif isIterator(result) and not (self._raw if run.raw is None else run.raw):
+            self._streams.add(id, result, run.context)
             self._post((STREAMING, id, seconds))
         else:
             self._returned(id, seconds, result)
 
-    def _keepFunction(self, function: Any) -> Any:
-        """
-        Note a definition, even of a call that is not run, since later calls may name its number.
-        """
-        if type(function) is tuple and type(function[0]) is int:
-            number, data = function
-            self._definitions.setdefault(number, data)
-            return number
-        return function
-
-    def _rebuild(self, function: Any, arguments: Any) -> tuple[Any, Any, dict[str, Any]]:
-        if type(function) is int:
-            number, function = function, self._functions.get(function)
-            if function is None:
-                function = self._functions[number] = unpack(self._definitions[number])
-        else:
-            function = unpack(function)
-        # A packed tuple ends with its list of buffers, which is no plain value.
-        if type(arguments) is tuple and (not arguments or type(arguments[-1]) is not list):
-            return function, arguments, {}
-        args, kwargs = unpack(arguments)
-        return function, args, kwargs
-
     def _returned(self, id: int, seconds: float, result: Any) -> None:
         try:
-            packed = pack(result)
+            packed = self._codec.pack(result)
         except BaseException as error:
-            what = f"pickle the result, of type {typeName(type(result))}"
+            what = f"bring back the result, of type {typeName(type(result))}"
             self._raised(id, seconds, explained(ResultNotPicklable, what, error))
             return
         self._post((RETURNED, id, seconds, packed))
 
     def _raised(self, id: int, seconds: float, error: BaseException) -> None:
-        self._post((RAISED, id, seconds, describe(error)))
+        self._post((RAISED, id, seconds, self._codec.describe(error)))
 
-    # Streams --------------------------------------------------------------------------------------
+    def _report(self, done: float, total: float | None) -> None:
+        self._progress.report(self.current, done, total)
 
-    def _produce(self, stream: FarStream) -> None:
-        batch: list[Packed] = []
-        used = 0
-        over = False
-        failure: BaseException | None = None
-        self.running = stream.id
-        try:
-            used, over = stream.produce(batch)
-        except ItemNotPicklable as error:
-            what = f"pickle an item, of type {typeName(type(error.args[0]))}"
-            failure = explained(ResultNotPicklable, what, error.__cause__ or error)
-        except TaskInterrupted as error:
-            # If the near side asked for it, the stream is closed and ends like any other.
-            failure = None if stream.closing else error
-        except BaseException as error:
-            failure = error
-        finally:
-            self.running = None
-            self._unwanted.discard(stream.id)
-        if batch:
-            # Where something was raised, nobody counted.
-            used = used or sum(map(sizeOf, batch))
-            self._post((ITEMS, stream.id, batch, used))
-        if failure is not None:
-            del self._streams[stream.id]
-            self._raised(stream.id, 0.0, failure)
-            self._closeQuietly(stream)
-        elif over:
-            del self._streams[stream.id]
-            self._post((ENDED, stream.id))
 
-    def _close(self, stream: FarStream) -> None:
-        del self._streams[stream.id]
-        try:
-            stream.close()
-        except BaseException as error:
-            self._raised(stream.id, 0.0, error)
-        else:
-            self._post((ENDED, stream.id))
+def _doNothing() -> None:
+    """
+    Nothing is to be done.
+    """
 
-    def _closeQuietly(self, stream: FarStream) -> None:
-        """
-        After a failure that was told already, what closing adds to it goes to the interpreter's
-        hook.
-        """
-        try:
-            stream.close()
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)
+
+class _Run:
+    """
+    A call that has begun.
+    """
+
+    __slots__ = ("context", "id", "isOver", "raw", "started")
+
+    def __init__(self, id: int, raw: bool | None, started: float) -> None:
+        self.id = id
+        self.raw = raw
+        self.started = started
+        self.context: Context = copy_context()
+        self.isOver = False

@@ -1,3 +1,3 @@
 """
-What tests are made with: workers that are stepped by hand, and the contract of every worker.
+What tests are made with, beside C{asynqueue.testing}: test cases with a clock, and real processes.
 """

@@ -105,7 +105,7 @@ class Stage:
         if callable(function):
             function = pack(Handle(function))
         plain = not kw and PLAIN.issuperset(map(type, args))
-        self.send(CALL, id, function, args if plain else pack((args, kw)), raw)
+        self.send(CALL, id, function, args if plain else pack((args, kw)), raw, None)
 
     def send(self, *message: Any) -> None:
         self.universe.receive([travelled(message)])

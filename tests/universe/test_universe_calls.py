@@ -124,7 +124,7 @@ class FailingTests(StageTestCase):
         self.stage.call(2, double, 4)
         _, event, *rest = self.stage.run()
         text = self.raised(event, 1, ResultNotPicklable)
-        assert text == "could not pickle the result, of type list: TypeError: not me"
+        assert text == "could not bring back the result, of type list: TypeError: not me"
         assert rest == [("begin", 2), ("RETURNED", 2, 8)]
 
     def test_resultThatExitsWhileItIsPickledFailsThatCallOnly(self) -> None:

@@ -38,7 +38,7 @@ class FailureTests(StreamTestCase):
         *events, failure = self.stage.run()
         assert events[-1] == ("ITEMS", 1, [1, [2]])
         text = self.raised(failure, 1, ResultNotPicklable)
-        assert "could not pickle an item, of type " in text
+        assert "could not bring back an item, of type " in text
         assert text.endswith("Unpicklable: TypeError: not me")
         assert (self.universe.hasStreams, self.closed) == (False, [True])
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from asynqueue.errors import CallNotPicklable, PayloadTooLarge
 from asynqueue.queue.queued import QueuedTask
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.universe.messages import CALL, RECALL
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import MemoryChannel, MemoryWorker, act
 
 
 class RecallTests(WorkerCase):

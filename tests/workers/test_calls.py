@@ -12,12 +12,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import CallNotPicklable
+from asynqueue.testing import far
+from asynqueue.testing.keeper import Keeper
 from asynqueue.universe.messages import CALL
 from asynqueue.universe.packing import unpack
 from asynqueue.workers.channel import calls
 from asynqueue.workers.channel.calls import CallWriter
-from tests.support import far
-from tests.support.cases import Keeper, WorkerCase
+from tests.support.cases import WorkerCase
 
 
 class WritingTests(SynchronousTestCase):
@@ -31,7 +32,7 @@ class WritingTests(SynchronousTestCase):
         """
         task = self.keeper.make(function, *args, raw=True)
         task.kwargs = kw
-        call, number, function, arguments, raw = self.writer.write(7, task)
+        call, number, function, arguments, raw, _ = self.writer.write(7, task)
         self.assertEqual((call, number, raw), (CALL, 7, True))
         return function, arguments
 

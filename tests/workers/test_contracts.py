@@ -9,10 +9,10 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from tests.support.contract import WorkerContract
-from tests.support.farcontract import FarWorkerContract
-from tests.support.memory import MemoryWorker
-from tests.support.stepworker import StepWorker
+from asynqueue.testing.contract import WorkerContract
+from asynqueue.testing.farcontract import FarWorkerContract
+from asynqueue.testing.memory import MemoryWorker
+from asynqueue.testing.stepworker import StepWorker
 
 
 class MemoryWorkerTests(FarWorkerContract, TestCase):

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from asynqueue.errors import ProtocolError, WorkerDied, WorkerStartError
 from asynqueue.tasks.states import FINISHED, LOST, READY, UNDERWAY
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, act
 from asynqueue.universe.messages import ENDED, HELLO, ITEMS, RETURNED, UNBEGUN, VERSION
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import MemoryChannel, act
 
 
 def tellNothing(channel: MemoryChannel) -> None:

@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.tasks.states import LOST, READY, STOPPED
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.universe.universe import TaskInterrupted
 from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import MemoryChannel, MemoryWorker, act
 
 
 class HealingTests(SynchronousTestCase):

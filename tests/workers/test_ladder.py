@@ -11,12 +11,12 @@ from asynqueue.errors import WorkerDied
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.tasks.states import CANCELLED, READY
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 from asynqueue.universe.messages import CANCEL
 from asynqueue.universe.universe import TaskInterrupted
 from tests.deferreds.clocks import moveTo
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 
 
 def beDeaf(channel: MemoryChannel) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from asynqueue.errors import StateError, WorkerDied, WorkerStartError
 from asynqueue.tasks.states import DRAINING, LOST, PENDING, READY, STARTING, STOPPED
+from asynqueue.testing import far
+from asynqueue.testing.memory import OVER, MemoryChannel, MemoryWorker, act
 from asynqueue.universe.messages import QUIT
 from asynqueue.workers.channel.healing import FIRST_DELAY
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import OVER, MemoryChannel, MemoryWorker, act
 
 
 def beStillborn(channel: MemoryChannel) -> None:

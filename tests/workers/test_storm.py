@@ -16,9 +16,9 @@ from twisted.internet.task import Clock
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.tasks.states import DRAINING, LOST, READY, STARTING, STOPPED
-from tests.support import far
-from tests.support.cases import Keeper, NotingEmployer
-from tests.support.memory import MemoryChannel, MemoryWorker, act
+from asynqueue.testing import far
+from asynqueue.testing.keeper import Keeper, NotingEmployer
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 
 numbers = st.integers(0, 1000)
 

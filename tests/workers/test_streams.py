@@ -22,11 +22,11 @@ from asynqueue.errors import (
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.tasks.states import DRAINING, STOPPED
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.universe.messages import CANCEL, CREDIT_ITEMS, GRANT
 from tests.iteration.ledger import outcomesOf
-from tests.support import far
 from tests.support.cases import WorkerCase
-from tests.support.memory import MemoryWorker, act
 
 
 @implementer(IConsumer)

@@ -8,21 +8,50 @@ from collections.abc import Callable
 from itertools import count
 from pickle import dumps
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.python.reflect import safe_repr
 
 from asynqueue.errors import CallNotPicklable
 from asynqueue.tasks.runtimes import isModuleBuiltin
 from asynqueue.tasks.task import Task, functionName
-from asynqueue.universe.exceptions import textOf
+from asynqueue.universe.exceptions import textOf, withoutFrames
 from asynqueue.universe.messages import CALL, Message
 from asynqueue.universe.packing import PLAIN, Packed, pack
-from asynqueue.workers.channel.stream import withoutFrames
 
 FUNCTIONS = 4096
 """How many functions one universe is taught; calls of others carry their function's pickle each
 time."""
+
+
+class Writer(Protocol):
+    """
+    Writes the calls of one conversation.
+    """
+
+    def write(self, id: int, task: Task) -> Message:
+        """The message of a task's call. Raises C{CallNotPicklable}."""
+
+    def unteach(self, task: Task, message: Message) -> None:
+        """A message that was written has not been sent."""
+
+
+class DirectWriter:
+    """
+    Writes calls for a universe that shares this side's memory: function and arguments as they are.
+    """
+
+    def write(self, id: int, task: Task) -> Message:
+        """
+        The message of a task's call.
+        """
+        arguments = (task.args, task.kwargs)
+        return (CALL, id, task.function, arguments, task.options.raw, task.context)
+
+    def unteach(self, task: Task, message: Message) -> None:
+        """
+        Nothing was taught.
+        """
 
 
 class CallWriter:
@@ -50,8 +79,9 @@ class CallWriter:
             arguments = args
         else:
             arguments = self._pack((args, dict(task.kwargs)), task)
+        context = None if task.context is None else self._packContext(task)
         # Only now, since a call that is not written teaches nothing.
-        return (CALL, id, self._numberOf(task), arguments, task.options.raw)
+        return (CALL, id, self._numberOf(task), arguments, task.options.raw, context)
 
     def unteach(self, task: Task, message: Message) -> None:
         """
@@ -87,6 +117,18 @@ class CallWriter:
             refusal = self._blame(task, error)
             refusal.__cause__ = withoutFrames(error)
         # Raised here, so that the error itself is no context of it.
+        raise refusal
+
+    def _packContext(self, task: Task) -> Packed:
+        try:
+            return pack(task.context)
+        except BaseException as error:
+            names = ", ".join(name for name, _ in task.context or ())
+            refusal = CallNotPicklable(
+                f"the value of a context variable that is declared to travel with the call of "
+                f"{functionName(task.function)} (one of {names}) cannot be pickled: {textOf(error)}"
+            )
+            refusal.__cause__ = withoutFrames(error)
         raise refusal
 
     def _blame(self, task: Task, error: BaseException) -> CallNotPicklable:

@@ -18,12 +18,14 @@ from asynqueue.errors import (
     WorkerStartError,
 )
 from asynqueue.interfaces import IChannel
-from asynqueue.universe.exceptions import Described, rebuild
+from asynqueue.universe.codecs import PICKLED, Codec
 from asynqueue.universe.messages import (
     CANCEL,
     ENDED,
     HELLO,
     ITEMS,
+    LOG,
+    PROGRESS,
     RAISED,
     RECALL,
     RETURNED,
@@ -32,8 +34,8 @@ from asynqueue.universe.messages import (
     VERSION,
     Message,
 )
-from asynqueue.universe.packing import PLAIN, Packed, unpack
-from asynqueue.workers.channel.calls import CallWriter
+from asynqueue.universe.packing import PLAIN, Packed
+from asynqueue.workers.channel.calls import CallWriter, Writer
 from asynqueue.workers.channel.stream import NearStream, notRebuilt
 
 Ended = tuple[Any, float | None]
@@ -67,6 +69,9 @@ class Listener(Protocol):
     def unwanted(self, number: int) -> None:
         """A stream is to be ended."""
 
+    def logged(self, taskID: int | None, record: Any) -> None:
+        """Something was logged in the universe, maybe by a task."""
+
 
 class Conversation:
     """
@@ -84,14 +89,26 @@ class Conversation:
     """When tasks that were sent ahead have waited for so long, in seconds, behind one task, they
     are recalled."""
 
-    def __init__(self, channel: IChannel, listener: Listener, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        channel: IChannel,
+        listener: Listener,
+        reactor: IReactorTime,
+        codec: Codec = PICKLED,
+        writer: Writer | None = None,
+    ) -> None:
+        """
+        @param codec: what becomes of values on their way.
+        @param writer: writes the calls, for that codec's reader. Default: a L{CallWriter}.
+        """
         self.underway: dict[int, Any] = {}
         self.streams: dict[int, NearStream] = {}
         self._channel = channel
         self._listener = listener
         self._reactor = reactor
         self._numbers = count(1)
-        self._writer = CallWriter()
+        self._codec = codec
+        self._writer: Writer = CallWriter() if writer is None else writer
         self._stall: IDelayedCall | None = None
         self._released: list[Ended] = []
         self._isOver = False
@@ -103,6 +120,8 @@ class Conversation:
             ITEMS: self._items,
             ENDED: self._ended,
             UNBEGUN: self._unbegun,
+            PROGRESS: self._progress,
+            LOG: self._logged,
         }
 
     @property
@@ -263,14 +282,14 @@ class Conversation:
             task.callback(packed)
             return
         try:
-            value = unpack(packed)
+            value = self._codec.unpack(packed)
         except BaseException as error:
             task.errback(Failure(notRebuilt(f"the result of {task}", error)))
         else:
             task.callback(value)
 
-    def _raised(self, _: int, number: int, seconds: float, described: Described) -> None:
-        failure = Failure(rebuild(described))
+    def _raised(self, _: int, number: int, seconds: float, described: Any) -> None:
+        failure = Failure(self._codec.rebuild(described))
         stream = self.streams.pop(number, None)
         if stream is not None:
             stream.fail(failure)
@@ -281,7 +300,7 @@ class Conversation:
 
     def _streaming(self, _: int, number: int, seconds: float) -> None:
         task = self.underway.pop(number)
-        stream = self.streams[number] = NearStream(number, task, self)
+        stream = self.streams[number] = NearStream(number, task, self, self._codec.unpack)
         self._released.append((task, seconds))
         if task.isDone:
             stream.stop()
@@ -299,6 +318,18 @@ class Conversation:
         self._released += [(task, None) for task in tasks]
         self._tellEnded()
         self._listener.givenBack([task for task in tasks if not task.isDone])
+
+    def _progress(self, _: int, number: int, done: float, total: float | None) -> None:
+        stream = self.streams.get(number)
+        task = self.underway.get(number) if stream is None else stream.task
+        if task is not None:
+            task.reported(done, total)
+
+    def _logged(self, _: int, number: int | None, record: Any) -> None:
+        stream = self.streams.get(number) if number is not None else None
+        task = self.underway.get(number) if number is not None else None
+        taskID = task.id if task is not None else None if stream is None else stream.taskID
+        self._listener.logged(taskID, record)
 
     # The end --------------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ class Ladder:
         if self._isOver:
             return
         self._conversation.cancel(number)
+        if not self._channel.isMortal:
+            # What a thread is doing goes on; nobody waits for it.
+            return
         self._later(self.askSeconds, lambda: self._terminate(number))
 
     def expectEnd(self) -> None:

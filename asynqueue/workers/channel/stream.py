@@ -11,9 +11,10 @@ from twisted.python.failure import Failure
 
 from asynqueue.errors import ResultNotRebuilt
 from asynqueue.iteration.source import ItemSource
-from asynqueue.universe.exceptions import describe, rebuild, textOf
+from asynqueue.universe.codecs import PICKLED
+from asynqueue.universe.exceptions import textOf, withoutFrames
 from asynqueue.universe.messages import GRANT, Message
-from asynqueue.universe.packing import PLAIN, Packed, unpack
+from asynqueue.universe.packing import PLAIN, Packed
 
 
 class FarEnd(Protocol):
@@ -37,18 +38,28 @@ class NearStream(ItemSource):
 
     @ivar number: the number of the call that yields it.
     @ivar task: that task, until it is done.
+    @ivar taskID: its ID.
     """
 
-    def __init__(self, number: int, task: Any, farEnd: FarEnd) -> None:
+    def __init__(
+        self,
+        number: int,
+        task: Any,
+        farEnd: FarEnd,
+        unpack: Callable[[Packed], Any] = PICKLED.unpack,
+    ) -> None:
         super().__init__()
         self.number = number
         self.task = task
+        self.taskID = task.id
         self._farEnd = farEnd
+        self._unpack = unpack
 
     def arrived(self, batch: list[Packed], size: int) -> None:
         """
         A batch of items came, which used so many bytes of credit.
         """
+        unpack = self._unpack
         try:
             self.add([item if type(item) in PLAIN else unpack(item) for item in batch], size)
         except BaseException:
@@ -61,7 +72,7 @@ class NearStream(ItemSource):
         items: list[Any] = []
         for item in batch:
             try:
-                items.append(unpack(item))
+                items.append(self._unpack(item))
             except BaseException as error:
                 failure = Failure(notRebuilt("an item", error))
                 break
@@ -102,14 +113,3 @@ def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
     explained = ResultNotRebuilt(f"could not rebuild {what}: {why}")
     explained.__cause__ = withoutFrames(error)
     return explained
-
-
-def withoutFrames(error: BaseException) -> BaseException:
-    """
-    Make of an exception what it would be if it came from afar, with a traceback that is a text. The
-    frames of a real one hold the task that fails; as the task holds its failure, both would last
-    until garbage is collected.
-
-    @param error: as caught by the caller, or by the caller's caller.
-    """
-    return rebuild(describe(error))

@@ -14,15 +14,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.deferreds.clock import defaultReactor
-from asynqueue.errors import IterationStopped, StateError, WorkerDied, WorkerStartError
+from asynqueue.errors import (
+    IterationStopped,
+    StateError,
+    WorkerDied,
+    WorkerError,
+    WorkerStartError,
+)
 from asynqueue.interfaces import IChannel, IUniverseWorker
 from asynqueue.tasks.scheduler import Capacity
 from asynqueue.tasks.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
+from asynqueue.universe.codecs import PICKLED, Codec
 from asynqueue.universe.messages import QUIT, Message
+from asynqueue.workers.channel.calls import CallWriter, Writer
 from asynqueue.workers.channel.conversation import Conversation, Ended
 from asynqueue.workers.channel.delivery import deliver
 from asynqueue.workers.channel.healing import Healing
 from asynqueue.workers.channel.ladder import Ladder
+from asynqueue.workers.channel.logs import logHere
 from asynqueue.workers.channel.selfemployed import SelfEmployed
 from asynqueue.workers.channel.stream import NearStream
 
@@ -52,12 +61,16 @@ class ChannelWorker:
     A backend derives from this class and says with L{makeChannel} how a universe is reached.
 
     @cvar cQualified: the series that all workers of the class are qualified for.
+    @cvar codec: what becomes of values on their way.
+    @cvar makeWriter: makes what writes the calls of one conversation, for that codec's reader.
     @ivar iQualified: the series that this one is qualified for besides.
     @ivar capacity: what the scheduler may give it.
     @ivar state: one of the words in the picture.
     """
 
     cQualified: ClassVar[list[Hashable]] = []
+    codec: ClassVar[Codec] = PICKLED
+    makeWriter: ClassVar[Callable[[], Writer]] = CallWriter
 
     log = Logger()
 
@@ -90,6 +103,11 @@ class ChannelWorker:
         self._restart: IDelayedCall | None = None
         self._runWaiters: dict[Any, Deferred[None]] = {}
         self._stopWaiters: list[Deferred[None]] = []
+        self._trigger: Any = None
+        if hasattr(self._reactor, "addSystemEventTrigger"):
+            self._trigger = self._reactor.addSystemEventTrigger(
+                "during", "shutdown", self._reactorStops
+            )
         self._start()
 
     def __repr__(self) -> str:
@@ -231,8 +249,20 @@ class ChannelWorker:
             self._conversation.send([(QUIT,)])
             self._ladder.expectEnd()
 
+    def _reactorStops(self) -> None:
+        self._trigger = None
+        reason = WorkerError(f"{self} is crashed, for the reactor stops")
+        if self._resign is not None:
+            self._employer.lost(self, reason)
+            self._resign()
+        for task in self.crash():
+            task.errback(Failure(reason))
+
     def _stopped(self) -> None:
         self._isGone = True
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
@@ -248,7 +278,8 @@ class ChannelWorker:
 
     def _openChannel(self) -> None:
         self._channel = self.makeChannel()
-        self._conversation = Conversation(self._channel, self, self._reactor)
+        writer = type(self).makeWriter()
+        self._conversation = Conversation(self._channel, self, self._reactor, self.codec, writer)
         self._ladder = Ladder(self._conversation, self._channel, self._reactor)
         self._channel.open(self)
 
@@ -403,6 +434,12 @@ class ChannelWorker:
         A stream is to be ended.
         """
         self._ladder.climb(number)
+
+    def logged(self, taskID: int | None, record: Any) -> None:
+        """
+        Something was logged in the universe.
+        """
+        logHere(self, taskID, record)
 
     def yielded(self, task: Any, stream: NearStream) -> None:
         """

@@ -127,24 +127,26 @@ class PipeChannel:
         it is over.
     """
 
+    isMortal = True
+
     log = Logger()
 
     def __init__(
         self,
         reactor: IReactorTime,
         delay: Delay,
-        raw: bool = False,
+        options: child.ChildOptions | None = None,
         context: BaseContext | None = None,
     ) -> None:
         """
         @param reactor: what gives the time and, if it can, watches the pipe.
         @param delay: what waits for the pipe.
-        @param raw: whether the child brings iterators back as they are, where a call does not say.
+        @param options: how the child is to work.
         @param context: how to start the child. Default: L{startContext}.
         """
         self._reactor = reactor
         self._delay = delay
-        self._raw = raw
+        self._options = child.ChildOptions() if options is None else options
         self._context: Any = startContext() if context is None else context
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
         self._hasSpoken = False
@@ -204,7 +206,7 @@ class PipeChannel:
                 self._pipe = NearPipe(near.fileno())
                 process = self._context.Process(
                     target=child.main,
-                    args=(far, life, self._begun, self._raw),
+                    args=(far, life, self._begun, self._options),
                     name="asynqueue worker",
                 )
                 with _interruptsHeld():

@@ -9,12 +9,17 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from asynqueue.universe.coroutines import CoroutineRunner, Waiter
 from asynqueue.universe.framing import FrameDecoder, decode, encode
-from asynqueue.universe.messages import Message
+from asynqueue.universe.logs import LogForwarding
+from asynqueue.universe.messages import LOG, Message
 from asynqueue.universe.universe import Universe
 from asynqueue.workers.process.begun import SharedNumber
 
@@ -26,18 +31,36 @@ LOOK_SECONDS: Final = 0.002
 """How long a child with calls in hand goes on before it looks for more messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChildOptions:
+    """
+    How a child is to work.
+
+    @ivar raw: whether iterators are brought back as they are, where a call does not say.
+    @ivar useReactor: whether it runs a reactor, so that a call may return a Deferred.
+    @ivar logLevels: the levels of the loggers whose records are sent to the parent, by name;
+        C{None} to send none.
+    """
+
+    raw: bool = False
+    useReactor: bool = False
+    logLevels: Mapping[str, int] | None = None
+
+
 class FarPipe:
     """
-    The far end of the pipe, which blocks.
+    The far end of the pipe, which blocks. What a task starts in other threads may post, too.
 
     @ivar isClosed: C{True} once the near end is gone.
-    @ivar isWaitedFor: C{True} while nothing else is done but waiting for it.
     """
 
     def __init__(self, fd: int) -> None:
         self.isClosed = False
-        self.isWaitedFor = False
-        self._fd = fd
+        self._mainThread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._isPosting = False
+        self._heldBack: list[int] = []
+        self.fd = fd
         self._decoder = FrameDecoder()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
@@ -47,16 +70,40 @@ class FarPipe:
         Write one message, to the last byte.
         """
         pieces = encode([message])
+        if threading.get_ident() != self._mainThread:
+            with self._lock:
+                self._write(pieces)
+            return
+        self._isPosting = True
+        try:
+            with self._lock:
+                self._write(pieces)
+        finally:
+            self._isPosting = False
+        while self._heldBack:
+            signal.raise_signal(self._heldBack.pop())
+
+    def holdsBack(self, number: int) -> bool:
+        """
+        Called by the handler of a signal, which runs in the main thread between any two of its
+        steps: whether that is in the middle of a message. If so, the signal is raised again after
+        it.
+        """
+        if self._isPosting and number not in self._heldBack:
+            self._heldBack.append(number)
+        return self._isPosting
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
         if len(pieces) == 1:
             piece = pieces[0]
-            written = os.write(self._fd, piece)
+            written = os.write(self.fd, piece)
             if written == len(piece):
                 return
             pieces = [memoryview(piece)[written:]]
         for piece in pieces:
             left = memoryview(piece)
             while left:
-                left = left[os.write(self._fd, left) :]
+                left = left[os.write(self.fd, left) :]
 
     def hasInput(self) -> bool:
         """
@@ -70,7 +117,7 @@ class FarPipe:
 
         @return: the messages that are now complete; maybe none.
         """
-        count = os.readv(self._fd, [self._decoder.space()])
+        count = os.readv(self.fd, [self._decoder.space()])
         if not count:
             self.isClosed = True
             return []
@@ -80,14 +127,16 @@ class FarPipe:
         return messages
 
 
-def main(connection: Connection, life: Connection, begun: SharedNumber, raw: bool) -> None:
+def main(
+    connection: Connection, life: Connection, begun: SharedNumber, options: ChildOptions
+) -> None:
     """
     Run the calls that come over a pipe, until told to quit or the near end is gone.
 
     @param connection: the pipe's far end.
     @param life: the far end of another pipe, on which nothing is ever sent.
     @param begun: where to note the call that begins.
-    @param raw: whether iterators are brought back as they are, where a call does not say.
+    @param options: how to work.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -97,43 +146,98 @@ def main(connection: Connection, life: Connection, begun: SharedNumber, raw: boo
     if sys.stderr is not None:
         faulthandler.enable()
     pipe = FarPipe(connection.fileno())
-    universe = Universe(pipe.post, begin=begun.set, raw=raw)
-    _heedSignals(pipe, universe)
+    service = _makeService(pipe, options)
+    universe = _makeUniverse(pipe, begun, options, service.waiter)
+    _heedSignals(pipe, universe, service)
     try:
-        universe.hello()
-        _serve(pipe, universe)
+        service.serve(universe)
     except (BrokenPipeError, ConnectionResetError):
         # The near end is gone, and with it everybody who could want a result.
         return
 
 
-def _serve(pipe: FarPipe, universe: Universe) -> None:
-    clock = time.perf_counter
-    looked = clock()
-    while not universe.ended and not pipe.isClosed:
-        if not universe.hasWork:
-            universe.receive(_waitForMessages(pipe, universe))
-            looked = clock()
-        elif clock() - looked >= LOOK_SECONDS:
-            if pipe.hasInput():
-                universe.receive(pipe.read())
-            looked = clock()
-        universe.step()
-    universe.close()
+def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
+    if not options.useReactor:
+        return PlainService(pipe)
+    from asynqueue.workers.process.reactorchild import ReactorService
+
+    return ReactorService(pipe)
 
 
-def _waitForMessages(pipe: FarPipe, universe: Universe) -> list[Message]:
+def _makeUniverse(
+    pipe: FarPipe, begun: SharedNumber, options: ChildOptions, waiter: Waiter
+) -> Universe:
+    logs = LogForwarding(lambda record: pipe.post((LOG, universe.current, record)))
+    universe = Universe(pipe.post, begin=begun.set, raw=options.raw, waiter=waiter)
+    if options.logLevels is not None:
+        universe.leave = logs.catchTwisted
+        logs.install(options.logLevels)
+    return universe
+
+
+class Service(Protocol):
     """
-    Read, in a way that SIGTERM puts an end to. What that leaves unread was not begun.
+    Moves a universe in a child process.
     """
-    pipe.isWaitedFor = True
-    try:
-        # SIGTERM may have come just before.
-        return [] if universe.ended else pipe.read()
-    except _NoMoreWaiting:
-        return []
-    finally:
-        pipe.isWaitedFor = False
+
+    waiter: Waiter
+
+    def serve(self, universe: Universe) -> None:
+        """Greet, then do what comes, until the universe has ended or the near end is gone."""
+
+    def wake(self) -> None:
+        """Called by the handler of SIGTERM, when the universe has been told to end: notice it."""
+
+
+class PlainService:
+    """
+    Waits for messages, and for nothing else.
+
+    @ivar waiter: what waits for coroutines.
+    """
+
+    def __init__(self, pipe: FarPipe) -> None:
+        self.waiter: Waiter = CoroutineRunner()
+        self._pipe = pipe
+        self._isReading = False
+
+    def serve(self, universe: Universe) -> None:
+        """
+        See L{Service}.
+        """
+        pipe, clock = self._pipe, time.perf_counter
+        universe.hello()
+        looked = clock()
+        while not universe.ended and not pipe.isClosed:
+            if not universe.hasWork:
+                universe.receive(self._read(universe))
+                looked = clock()
+            elif clock() - looked >= LOOK_SECONDS:
+                if pipe.hasInput():
+                    universe.receive(pipe.read())
+                looked = clock()
+            universe.step()
+        universe.close()
+
+    def wake(self) -> None:
+        """
+        See L{Service}.
+        """
+        if self._isReading:
+            raise _NoMoreWaiting
+
+    def _read(self, universe: Universe) -> list[Message]:
+        """
+        Read, in a way that SIGTERM puts an end to. What that leaves unread was not begun.
+        """
+        self._isReading = True
+        try:
+            # SIGTERM may have come just before.
+            return [] if universe.ended else self._pipe.read()
+        except _NoMoreWaiting:
+            return []
+        finally:
+            self._isReading = False
 
 
 class _NoMoreWaiting(BaseException):
@@ -142,11 +246,13 @@ class _NoMoreWaiting(BaseException):
     """
 
 
-def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
+def _heedSignals(pipe: FarPipe, universe: Universe, service: Service) -> None:
     isReading = mustRead = False
 
     def nudged(number: int, frame: Any) -> None:
         nonlocal isReading, mustRead
+        if pipe.holdsBack(number):
+            return
         # Between tasks the loop reads for itself, and must not be disturbed while it does. Nor must
         # this handler be by the signals that come meanwhile: it reads again for them.
         mustRead = True
@@ -162,9 +268,9 @@ def _heedSignals(pipe: FarPipe, universe: Universe) -> None:
         universe.interrupt()
 
     def terminated(number: int, frame: Any) -> None:
-        universe.terminate()
-        if pipe.isWaitedFor:
-            raise _NoMoreWaiting
+        if not pipe.holdsBack(number):
+            universe.terminate()
+            service.wake()
 
     signal.signal(signal.SIGTERM, terminated)
     if NUDGE is not None:

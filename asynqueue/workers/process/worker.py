@@ -10,13 +10,13 @@ from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
-from twisted.python.failure import Failure
 
 from asynqueue.deferreds.delay import Delay
-from asynqueue.errors import WorkerError
 from asynqueue.interfaces import IChannel
+from asynqueue.universe.logs import levels
 from asynqueue.workers.channel.worker import ChannelWorker
 from asynqueue.workers.process.channel import PipeChannel
+from asynqueue.workers.process.child import ChildOptions
 
 STANDBY_SECONDS = 0.25
 """The first polling interval where the reactor watches the pipe, and the polling only stands by."""
@@ -51,6 +51,7 @@ class ProcessWorker(ChannelWorker):
         useReactor: bool = False,
         reactor: IReactorTime | None = None,
         context: BaseContext | None = None,
+        forwardLogs: bool = True,
     ) -> None:
         """
         Start the first process.
@@ -60,21 +61,21 @@ class ProcessWorker(ChannelWorker):
         @param raw: whether an iterator that a task returns is brought back as it is (it must then
             be picklable), rather than streamed, where the call does not say.
         @param callStats: whether to keep the times that C{stats} returns.
-        @param useReactor: must be C{False}: children do not run a reactor yet.
+        @param useReactor: whether the process runs a reactor, so that a function may return a
+            Deferred, or a coroutine that awaits Deferreds. The next call begins when it has fired.
+            Without a reactor a coroutine runs in an C{asyncio} event loop of the process.
         @param reactor: what gives the time and watches the pipe. Default: the global reactor.
         @param context: the C{multiprocessing} context to start processes with. Default: the
             C{forkserver} method, or C{spawn} where there is none.
+        @param forwardLogs: whether what the process logs, with C{logging} or Twisted's logger, is
+            logged in this one, with the worker and the task's ID. The levels that are set here when
+            the process starts decide what is sent.
         """
-        if useReactor:
-            raise NotImplementedError("a reactor in the worker process is not there yet")
         self._raw = raw
+        self._useReactor = useReactor
+        self._forwardLogs = forwardLogs
         self._context = context
         super().__init__(series, callStats, reactor)
-        self._trigger: Any = None
-        if hasattr(self._reactor, "addSystemEventTrigger"):
-            self._trigger = self._reactor.addSystemEventTrigger(
-                "during", "shutdown", self._reactorStops
-            )
 
     def makeChannel(self) -> IChannel:
         """
@@ -83,7 +84,12 @@ class ProcessWorker(ChannelWorker):
         isWatched = IReactorFDSet.providedBy(self._reactor)
         interval = max(self.interval, STANDBY_SECONDS) if isWatched else self.interval
         delay = Delay(interval, self.backoff, reactor=self._reactor)
-        return PipeChannel(self._reactor, delay, self._raw, self._context)
+        options = ChildOptions(
+            raw=self._raw,
+            useReactor=self._useReactor,
+            logLevels=levels() if self._forwardLogs else None,
+        )
+        return PipeChannel(self._reactor, delay, options, self._context)
 
     @staticmethod
     def cores() -> int:
@@ -107,18 +113,3 @@ class ProcessWorker(ChannelWorker):
         @return: the process's resident memory in kilobytes, or C{None} if it is not running.
         """
         return self._channel.residentKilobytes()
-
-    def _reactorStops(self) -> None:
-        self._trigger = None
-        reason = WorkerError(f"{self} is killed, for the reactor stops")
-        if self._resign is not None:
-            self._employer.lost(self, reason)
-            self._resign()
-        for task in self.crash():
-            task.errback(Failure(reason))
-
-    def _stopped(self) -> None:
-        super()._stopped()
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)
-            self._trigger = None

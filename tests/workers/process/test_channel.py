@@ -10,11 +10,11 @@ from zope.interface.verify import verifyObject
 from asynqueue.deferreds import Delay, defaultReactor
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
+from asynqueue.testing import far
 from asynqueue.universe.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
 from asynqueue.universe.packing import pack
 from asynqueue.workers.process.channel import PipeChannel
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import BrokenStart, PollingReactor, ProcessTestCase, countFds
 
 
@@ -67,7 +67,7 @@ class PipeChannelTests(ProcessTestCase):
         channel = self.open()
         self.assertEqual(self.receiver.messages, [])
         await self.until(lambda: self.receiver.messages)
-        channel.send([(CALL, 1, pack(far.echo), (5,), False)])
+        channel.send([(CALL, 1, pack(far.echo), (5,), False, None)])
         # Whatever the child has answered meanwhile.
         for _ in range(3):
             tasks.sleepOr(0.01)
@@ -79,7 +79,7 @@ class PipeChannelTests(ProcessTestCase):
 
     async def test_messagesGoBothWaysUntilTheEnd(self) -> None:
         channel = self.open()
-        channel.send([(CALL, 1, pack(far.echo), (5,), False)])
+        channel.send([(CALL, 1, pack(far.echo), (5,), False, None)])
         await self.until(lambda: len(self.receiver.messages) == 2)
         channel.send([(QUIT,)])
         reason = await self.receiver.over
@@ -96,8 +96,8 @@ class PipeChannelTests(ProcessTestCase):
         arguments = (str(path), tasks.sleepAwhile)
         channel.send(
             [
-                (CALL, 7, pack(tasks.touchAnd), pack((arguments, {})), False),
-                (CALL, 8, pack(far.echo), (5,), False),
+                (CALL, 7, pack(tasks.touchAnd), pack((arguments, {})), False, None),
+                (CALL, 8, pack(far.echo), (5,), False, None),
             ]
         )
         await self.until(path.exists)

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.universe.framing import decode, encode
+from asynqueue.universe.framing import FrameDecoder, decode, encode
 from asynqueue.universe.messages import CANCEL, Message
 from asynqueue.universe.packing import pack, unpack
 from asynqueue.universe.universe import TaskInterrupted
@@ -82,7 +82,8 @@ class StandInPipe:
     """
 
     def __init__(self) -> None:
-        self.isClosed = self.isWaitedFor = False
+        self.isClosed = self.isPosting = False
+        self.heldBack: list[int] = []
         self.messages: list[Message] = []
         self.duringRead: list[Callable[[], object]] = []
         self.duringLook: list[Callable[[], object]] = []
@@ -113,6 +114,30 @@ class StandInPipe:
             self.duringRead.pop(0)()
         self._isInUse = False
         return messages
+
+
+    def holdsBack(self, number: int) -> bool:
+        """
+        Note a signal that comes in the middle of a message.
+        """
+        if self.isPosting:
+            self.heldBack.append(number)
+        return self.isPosting
+
+
+class StandInService:
+    """
+    Counts how often it is woken.
+    """
+
+    def __init__(self) -> None:
+        self.wakes = 0
+
+    def wake(self) -> None:
+        """
+        Count.
+        """
+        self.wakes += 1
 
 
 class StandInUniverse:
@@ -155,8 +180,8 @@ class SignalTests(SynchronousTestCase):
         self.nudge = NUDGE
         for number in (NUDGE, signal.SIGTERM):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
-        standIns: list[Any] = [StandInPipe(), StandInUniverse()]
-        self.pipe, self.universe = standIns
+        standIns: list[Any] = [StandInPipe(), StandInUniverse(), StandInService()]
+        self.pipe, self.universe, self.service = standIns
         _heedSignals(*standIns)
 
     def raiseSignal(self, *messages: Message) -> None:
@@ -211,3 +236,79 @@ class SignalTests(SynchronousTestCase):
     def test_sigtermEndsTheUniverse(self) -> None:
         signal.raise_signal(signal.SIGTERM)
         self.assertTrue(self.universe.isTerminated)
+        self.assertEqual(self.service.wakes, 1)
+
+    def test_aSignalInTheMiddleOfAMessageIsHeldBack(self) -> None:
+        self.pipe.isPosting = True
+        self.raiseSignal((7,))
+        signal.raise_signal(signal.SIGTERM)
+        self.assertEqual(self.pipe.heldBack, [self.nudge, signal.SIGTERM])
+        self.assertEqual(self.universe.received, [])
+        self.assertFalse(self.universe.isTerminated)
+
+
+class PostingTests(SynchronousTestCase):
+    """
+    The far end of a real pipe, whose near end reads slowly.
+    """
+
+    def setUp(self) -> None:
+        assert NUDGE is not None
+        self.nudge = NUDGE
+        self.addCleanup(signal.signal, NUDGE, signal.getsignal(NUDGE))
+        near, far = socket.socketpair()
+        self.addCleanup(near.close)
+        self.addCleanup(far.close)
+        self.near, self.pipe = near, FarPipe(far.fileno())
+
+    def heard(self, count: int) -> list[Message]:
+        """
+        @return: the first messages that arrive.
+        """
+        decoder, messages = FrameDecoder(), []
+        while len(messages) < count:
+            for segments in decoder.filled(self.near.recv_into(decoder.space())):
+                messages += decode(segments)
+        return messages
+
+    def test_messagesOfSeveralThreadsDoNotMix(self) -> None:
+        count, text = 50, "x" * 30_000
+        threads = [
+            threading.Thread(
+                target=lambda name=name: [
+                    self.pipe.post((name, number, text)) for number in range(count)
+                ]
+            )
+            for name in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        messages = self.heard(3 * count)
+        for thread in threads:
+            thread.join()
+        for name in range(3):
+            own = [message for message in messages if message[0] == name]
+            self.assertEqual(own, [(name, number, text) for number in range(count)])
+
+    def test_aSignalDuringAMessageIsRaisedAgainAfterIt(self) -> None:
+        order: list[object] = []
+
+        def nudged(number: int, frame: object) -> None:
+            if self.pipe.holdsBack(number):
+                order.append("held back")
+            else:
+                order.append("heeded")
+                self.pipe.post(("within",))
+
+        signal.signal(self.nudge, nudged)
+        write = self.pipe._write
+
+        def interrupted(pieces: Any) -> None:
+            if not order:
+                signal.raise_signal(self.nudge)
+            write(pieces)
+
+        self.pipe._write = interrupted  # type: ignore[method-assign]
+        self.pipe.post(("around",))
+        self.assertEqual(order, ["held back", "heeded"])
+        self.assertEqual(self.heard(2), [("around",), ("within",)])

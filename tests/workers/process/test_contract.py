@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue.testing.farcontract import FarWorkerContract
 from asynqueue.workers.process import ProcessWorker
 from asynqueue.workers.process.channel import startContext
-from tests.support.farcontract import FarWorkerContract
 from tests.support.processes import PollingReactor, ProcessTestCase
 
 

@@ -22,8 +22,8 @@ from asynqueue.errors import (
 from asynqueue.interfaces import IUniverseWorker
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.tasks.states import CANCELLED
-from tests.support import far
-from tests.support.contract import WorkerContract
+from asynqueue.testing import far
+from asynqueue.testing.contract import WorkerContract
 
 
 class FarWorkerContract(WorkerContract):

@@ -19,8 +19,8 @@ from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.tasks.states import FAILED, FINISHED, UNDERWAY
-from tests.support import far
-from tests.support.cases import Keeper
+from asynqueue.testing import far
+from asynqueue.testing.keeper import Keeper
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase

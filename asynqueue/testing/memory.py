@@ -110,6 +110,8 @@ class MemoryChannel:
         the time in seconds.
     """
 
+    isMortal = True
+
     def __init__(
         self, reactor: IReactorTime, raw: bool = False, stepSeconds: float | None = None
     ) -> None:

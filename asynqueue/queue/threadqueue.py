@@ -1,0 +1,136 @@
+"""
+A queue with worker threads of its own, and simpler ways to have something done in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from asynqueue.deferreds.clock import defaultReactor
+from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.workers.threads import ThreadWorker
+
+
+class ThreadQueue(TaskQueue):
+    """
+    A L{TaskQueue} with L{ThreadWorker}s.
+
+    One thread, as by default, is of use in itself: no two of its calls ever run at once, so what
+    they work on needs no lock.
+    """
+
+    def __init__(
+        self,
+        N: int = 1,
+        *,
+        raw: bool = False,
+        callStats: bool = False,
+        reactor: IReactorTime | None = None,
+        **queueOptions: Any,
+    ) -> None:
+        """
+        Start the threads.
+
+        @param N: how many.
+        @param raw: whether an iterator that a function returns is brought back as it is, rather
+            than streamed, where the call does not say.
+        @param callStats: whether to keep the times that the workers' C{stats} return.
+        @param reactor: the reactor to use. Default: the global reactor.
+        @param queueOptions: L{TaskQueue}'s other keywords. Its C{timeout} says how long a busy
+            thread may hold up a shutdown, before it is left behind; by default, for ever.
+        @raise ValueError: if N is not a positive integer.
+        """
+        if type(N) is not int or N < 1:
+            raise ValueError(f"the number of threads must be a positive integer, not {N!r}")
+        super().__init__(reactor=reactor, **queueOptions)
+        for _ in range(N):
+            worker = ThreadWorker(raw=raw, callStats=callStats, reactor=reactor)
+            self.attachWorker(worker).addErrback(lambda _: None)
+
+    def deferToThread(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        """
+        Call a function in a thread, before everything that waits.
+
+        @param kw: L{TaskQueue.call}'s keywords and the function's.
+        @return: a Deferred, as C{call} returns it.
+        """
+        return self.call(f, *args, **{**kw, "doNext": True})
+
+
+class ThreadLooper:
+    """
+    A thread to call functions in, one at a time, in the order of the calls.
+
+    It is a L{ThreadQueue} of one thread, without the rest.
+    """
+
+    def __init__(self, raw: bool = False, reactor: IReactorTime | None = None) -> None:
+        """
+        Start the thread.
+
+        @param raw: whether an iterator that a function returns is brought back as it is, rather
+            than as a L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
+        @param reactor: the reactor to use. Default: the global reactor.
+        """
+        self._queue = ThreadQueue(raw=raw, reactor=reactor)
+
+    @property
+    def threadRunning(self) -> bool:
+        """
+        Whether the thread takes calls.
+        """
+        return self._queue.isRunning()
+
+    def deferToThread(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
+        """
+        Call a function in the thread.
+
+        @param kw: the function's keywords; and C{doNext=True} to go before the calls that wait,
+            C{consumer} for an C{IConsumer} of the items if the function returns an iterator, C{raw}
+            and L{TaskQueue.call}'s other ones.
+        @return: a Deferred, as L{TaskQueue.call} returns it.
+        @raise QueueStopped: after L{stop}.
+        """
+        return self._queue.call(f, *args, **kw)
+
+    call = deferToThread
+
+    def stop(self) -> Deferred[None]:
+        """
+        Run the calls that wait, end the iterations, then end the thread.
+
+        @return: a Deferred that fires with C{None} when it has ended.
+        """
+        return self._queue.shutdown()
+
+
+_loopers: WeakKeyDictionary[Any, ThreadLooper] = WeakKeyDictionary()
+"""The thread of L{deferToThread}, for each reactor that has needed one. It has to be kept
+somewhere, since the function is to be called without an object to call it on."""
+
+
+def deferToThread(f: Callable[..., Any] | None = None, *args: Any, **kw: Any) -> Deferred[Any]:
+    """
+    Call a function in a thread that all calls of this share, one at a time, in the order of the
+    calls. The first call starts the thread.
+
+    @param f: the function. Without one, the thread is ended, after the calls that wait; the next
+        call starts another.
+    @param args: its arguments.
+    @param kw: its keywords, and those of L{ThreadLooper.deferToThread}.
+    @return: a Deferred, as L{TaskQueue.call} returns it; without a function, one that fires with
+        C{None} when the thread has ended, if there is one.
+    """
+    reactor = defaultReactor()
+    if f is None:
+        looper = _loopers.pop(reactor, None)
+        return succeed(None) if looper is None else looper.stop()
+    looper = _loopers.get(reactor)
+    if looper is None:
+        looper = _loopers[reactor] = ThreadLooper()
+    return looper.deferToThread(f, *args, **kw)

@@ -1,0 +1,171 @@
+"""
+A worker's child process that runs a reactor, so that a call may return a Deferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue.universe.coroutines import Done, Waiter
+from asynqueue.universe.universe import Universe
+from asynqueue.workers.process.child import FarPipe
+
+
+class DeferredWaiter:
+    """
+    Waits for Deferreds, and for coroutines that await Deferreds, while the reactor runs.
+    """
+
+    def __init__(self, moveOn: Callable[[], object]) -> None:
+        """
+        @param moveOn: is called when what was waited for is there, and was told.
+        """
+        self._waiting: Deferred[Any] | None = None
+        self._moveOn = moveOn
+
+    def accepts(self, value: Any) -> bool:
+        """
+        Whether it is a Deferred or a coroutine.
+        """
+        return isinstance(value, Deferred | CoroutineType)
+
+    def wait(self, value: Any, done: Done) -> None:
+        """
+        Wait for it. If it has fired already, that is told within this call.
+        """
+        d: Deferred[Any] = value if isinstance(value, Deferred) else Deferred.fromCoroutine(value)
+        self._waiting = d
+
+        def fired(result: Any) -> None:
+            self._waiting = None
+            if isinstance(result, Failure):
+                done(None, _raised(result))
+            else:
+                done(result, None)
+            self._moveOn()
+
+        d.addBoth(fired)
+
+    def iterate(self, value: Any) -> Any:
+        """
+        Nothing is iterated over here that would have to be waited for.
+        """
+        return value
+
+    def interrupt(self) -> bool:
+        """
+        Cancel what is waited for.
+        """
+        if self._waiting is None:
+            return False
+        self._waiting.cancel()
+        return True
+
+    def close(self) -> None:
+        """
+        Nothing is left open.
+        """
+
+
+def _raised(failure: Failure) -> BaseException:
+    """
+    A failure's exception, with its traceback where that is still there.
+    """
+    error = failure.value
+    assert error is not None
+    if error.__traceback__ is None:
+        error.__traceback__ = failure.getTracebackObject()
+    return error
+
+
+@implementer(IReadDescriptor)
+class ReactorService:
+    """
+    Moves a universe in the turns of a reactor, which watches the pipe.
+
+    @ivar waiter: what waits for Deferreds.
+    """
+
+    def __init__(self, pipe: FarPipe) -> None:
+        from twisted.internet import reactor
+
+        self.waiter: Waiter = DeferredWaiter(self._moveSoon)
+        self._pipe = pipe
+        self._reactor: Any = reactor
+        self._isDue = False
+
+    def serve(self, universe: Universe) -> None:
+        """
+        Run the reactor until the universe has ended or the near end is gone.
+        """
+        self._universe = universe
+        self._reactor.callWhenRunning(universe.hello)
+        self._reactor.addReader(self)
+        self._reactor.run(installSignalHandlers=False)
+
+    def wake(self) -> None:
+        """
+        Have the universe moved, soon. This may be called by the handler of a signal.
+        """
+        self._reactor.callFromThread(self._moveSoon)
+
+    def _moveSoon(self) -> None:
+        if not self._isDue:
+            self._isDue = True
+            self._reactor.callLater(0, self._move)
+
+    def _move(self) -> None:
+        self._isDue = False
+        universe = self._universe
+        try:
+            if not universe.ended and not self._pipe.isClosed:
+                universe.step()
+            if universe.ended:
+                universe.close()
+        except (BrokenPipeError, ConnectionResetError):
+            # The near end is gone, and with it everybody who could want a result.
+            self._stop()
+            return
+        if universe.ended or self._pipe.isClosed:
+            self._stop()
+        elif universe.hasWork:
+            self._moveSoon()
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            self._reactor.removeReader(self)
+            self._reactor.stop()
+
+    # IReadDescriptor ------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """
+        The pipe.
+        """
+        return self._pipe.fd
+
+    def doRead(self) -> None:
+        """
+        The pipe has something: take it in, and go on.
+        """
+        self._universe.receive(self._pipe.read())
+        self._moveSoon()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor has stopped, or the pipe is closed.
+        """
+        self._moveSoon()
+
+    def logPrefix(self) -> str:
+        """
+        What the log is to call this.
+        """
+        return "asynqueue"
