@@ -65,6 +65,58 @@ class NotReadyError(AsynQueueError):
     """
 
 
+# Jobs ---------------------------------------------------------------------------------------------
+
+
+class JobError(AsynQueueError):
+    """
+    Something happened to a job.
+
+    @ivar job: the job.
+    """
+
+    def __init__(self, message: str, job: Any = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobNotDispatched(JobError, QueueStopped):
+    """
+    A job was still pending when its queue was stopped, and was not begun.
+    """
+
+
+class QueueFull(AsynQueueError):
+    """
+    A dispatch queue has as many pending jobs as it may have. Its C{whenReady} tells when there is
+    room.
+    """
+
+
+class JobNotStorable(JobError):
+    """
+    A job's argument cannot be encoded for the store.
+    """
+
+
+class StoreError(AsynQueueError):
+    """
+    A store of jobs could not be opened, read or written.
+    """
+
+
+class StoreLocked(StoreError):
+    """
+    A store of jobs is in use by somebody else. It belongs to one at a time.
+    """
+
+
+class StoreCorrupt(StoreError):
+    """
+    What a store of jobs holds makes no sense. It is not made anew.
+    """
+
+
 # Tasks --------------------------------------------------------------------------------------------
 # -------
 
@@ -193,6 +245,28 @@ class WorkerDied(WorkerError):
         if self.residentKilobytes is not None:
             text += f", last seen with {self.residentKilobytes} kB resident"
         return text
+
+
+class ExecutorDied(WorkerDied):
+    """
+    An executor broke while it had the task that fails with this error. Whether the task had begun,
+    and had any effect, is unknown.
+
+    @ivar executor: what executor that was, for people.
+    @ivar why: what it said of itself.
+    """
+
+    def __init__(self, executor: str, why: str) -> None:
+        super().__init__()
+        self.args = executor, why
+        self.executor = executor
+        self.why = why
+
+    def death(self) -> str:
+        """
+        See L{WorkerDied}.
+        """
+        return f"The {self.executor} of the worker broke ({self.why})"
 
 
 class WorkerDetached(WorkerError):

@@ -9,6 +9,7 @@ import pytest
 from asynqueue import errors
 from asynqueue.errors import (
     AsynQueueError,
+    ExecutorDied,
     QueueRunError,
     QueueStopped,
     RemoteError,
@@ -31,6 +32,7 @@ ARGUMENTS: dict[type, tuple[Any, ...]] = {
     StateError: ("the task", "PENDING", "finish"),
     RemoteError: ("far.Error", "text", "trace"),
     WorkerDied: (12, None, 9, 3456),
+    ExecutorDied: ("ProcessPoolExecutor", "a process died"),
 }
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -23,19 +21,6 @@ from asynqueue.universe.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
 from asynqueue.universe.universe import Universe
 from asynqueue.workers.channel.calls import DirectWriter, Writer
 from asynqueue.workers.channel.worker import ChannelWorker
-
-
-def _checked(value: Any) -> Any:
-    if isinstance(value, Deferred):
-        raise TypeError(
-            "a Deferred belongs to the reactor's thread: a function that returns one is for an "
-            "AsyncWorker, or for a ProcessWorker with useReactor=True"
-        )
-    return value
-
-
-UNPICKLED: Final = replace(DIRECT, pack=_checked)
-"""What becomes of values on their way between threads."""
 
 
 class Inbox:
@@ -136,10 +121,11 @@ class ThreadChannel:
         self.thread: Any = None
         self._reactor = reactor
         self._start = start
-        self._universe = Universe(self._post, self._begin, raw, codec=UNPICKLED)
+        self._universe = Universe(self._post, self._begin, raw, codec=DIRECT)
         self._inbox = Inbox()
-        self._outbox: deque[Message] = deque()
-        self._hasRung = False
+        # Two threads use these, one at a time.
+        self._outboxLock = threading.Lock()
+        self._outbox: list[Message] = []
         self._isLeft = False
         self._isOver = False
         self._lastBegun = 0
@@ -195,6 +181,13 @@ class ThreadChannel:
         if self._isOver or self._isLeft:
             return
         self._isLeft = True
+        number = self._universe.running
+        if number is not None:
+            self.log.warn(
+                "{thread} is left behind: it is still running call {number}",
+                thread=self.thread,
+                number=number,
+            )
         self.terminate()
         self._reactor.callLater(0, self._over)
 
@@ -228,19 +221,17 @@ class ThreadChannel:
         self._lastBegun = number
 
     def _post(self, message: Message) -> None:
-        self._outbox.append(message)
-        # In this order: whoever empties the outbox says so first.
-        if not self._hasRung:
-            self._hasRung = True
+        with self._outboxLock:
+            self._outbox.append(message)
+            isFirst = len(self._outbox) == 1
+        if isFirst:
             callFromAnyThread(self._reactor, self._deliver)
 
     # In the reactor's thread ----------------------------------------------------------------------
 
     def _deliver(self) -> None:
-        self._hasRung = False
-        messages: list[Message] = []
-        while self._outbox:
-            messages.append(self._outbox.popleft())
+        with self._outboxLock:
+            messages, self._outbox = self._outbox, []
         if messages and not self._isLeft:
             self._receiver.received(messages)
 
@@ -252,13 +243,6 @@ class ThreadChannel:
             return
         self._deliver()
         self._isOver = True
-        running = self._universe.running
-        if self._isLeft and running is not None:
-            self.log.warn(
-                "{thread} is left behind: it is still running call {number}",
-                thread=self.thread.name,
-                number=running,
-            )
         self._receiver.lost(WorkerDied())
 
 
@@ -277,7 +261,7 @@ class ThreadWorker(ChannelWorker):
     """
 
     cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
-    codec: ClassVar[Codec] = UNPICKLED
+    codec: ClassVar[Codec] = DIRECT
     makeWriter: ClassVar[Callable[[], Writer]] = DirectWriter
 
     def __init__(

@@ -9,13 +9,18 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from asynqueue.testing.contract import WorkerContract
-from asynqueue.testing.farcontract import FarWorkerContract
-from asynqueue.testing.memory import MemoryWorker
-from asynqueue.testing.stepworker import StepWorker
+from asynqueue.testing import (
+    Hold,
+    InlineWorker,
+    MemoryWorker,
+    MortalUniverseContract,
+    PicklingWorkerContract,
+    StepWorker,
+    WorkerContract,
+)
 
 
-class MemoryWorkerTests(FarWorkerContract, TestCase):
+class MemoryWorkerTests(MortalUniverseContract, PicklingWorkerContract, TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
@@ -25,6 +30,9 @@ class MemoryWorkerTests(FarWorkerContract, TestCase):
 
     def pump(self) -> None:
         self.clock.advance(0)
+
+    def makeHold(self) -> Hold:
+        return Hold()
 
     def killUniverse(self, worker: Any) -> None:
         worker.die()
@@ -53,10 +61,21 @@ class HandSteppedMemoryWorkerTests(MemoryWorkerTests):
 class StepWorkerTests(WorkerContract, TestCase):
     workerClass = StepWorker
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.workers: list[StepWorker] = []
+
     def makeWorker(self) -> StepWorker:
-        self.worker = self.workerClass()
-        return self.worker
+        self.workers.append(self.workerClass())
+        return self.workers[-1]
+
+    def makeHold(self) -> Hold:
+        return Hold()
 
     def pump(self) -> None:
-        while self.worker.step():
+        while any(worker.step() for worker in self.workers):
             pass
+
+
+class InlineWorkerTests(StepWorkerTests):
+    workerClass = InlineWorker

@@ -15,6 +15,7 @@ from twisted.python.reflect import safe_repr
 from asynqueue.errors import CallNotPicklable
 from asynqueue.tasks.runtimes import isModuleBuiltin
 from asynqueue.tasks.task import Task, functionName
+from asynqueue.universe.context import Pairs
 from asynqueue.universe.exceptions import textOf, withoutFrames
 from asynqueue.universe.messages import CALL, Message
 from asynqueue.universe.packing import PLAIN, Packed, pack
@@ -123,10 +124,9 @@ class CallWriter:
         try:
             return pack(task.context)
         except BaseException as error:
-            names = ", ".join(name for name, _ in task.context or ())
             refusal = CallNotPicklable(
-                f"the value of a context variable that is declared to travel with the call of "
-                f"{functionName(task.function)} (one of {names}) cannot be pickled: {textOf(error)}"
+                f"{_blamed(task.context or ())}, which is declared to travel with the call of "
+                f"{functionName(task.function)}, cannot be pickled: {textOf(error)}"
             )
             refusal.__cause__ = withoutFrames(error)
         raise refusal
@@ -151,6 +151,18 @@ class CallWriter:
             except BaseException as own:
                 return CallNotPicklable(f"{what} cannot be pickled: {textOf(own)}")
         return CallNotPicklable(f"the call of {name} cannot be pickled: {textOf(error)}")
+
+
+def _blamed(pairs: Pairs) -> str:
+    """
+    Find what of a call's context cannot be pickled.
+    """
+    for name, value in pairs:
+        try:
+            dumps(value, 5)
+        except BaseException:
+            return f"the value of the context variable {name}, {_shortly(value)}"
+    return "the values of " + ", ".join(name for name, _ in pairs)
 
 
 def _isNamed(function: Callable[..., Any]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -83,6 +84,7 @@ class Conversation:
     @ivar underway: the tasks that were sent and not answered, by number. Some may be done, if they
         were cancelled.
     @ivar streams: the streams that are open, by number.
+    @ivar untold: what ended, and the listener is about to be told.
     """
 
     stallSeconds = 0.05
@@ -110,7 +112,7 @@ class Conversation:
         self._codec = codec
         self._writer: Writer = CallWriter() if writer is None else writer
         self._stall: IDelayedCall | None = None
-        self._released: list[Ended] = []
+        self.untold: list[Ended] = []
         self._isOver = False
         self._handlers: dict[int, Callable[..., None]] = {
             HELLO: self._hello,
@@ -159,7 +161,7 @@ class Conversation:
             self._watch(next(iter(self.underway)))
         # Not before: on hearing of it, somebody may crash the worker.
         for task, failure in refused:
-            self._released.append((task, None))
+            self.untold.append((task, None))
             task.errback(failure)
         self._tellEnded()
 
@@ -263,8 +265,8 @@ class Conversation:
             self._tellEnded()
 
     def _tellEnded(self) -> None:
-        if self._released:
-            ended, self._released = self._released, []
+        if self.untold:
+            ended, self.untold = self.untold, []
             self._listener.released(ended)
 
     def _hello(self, _: int, pid: int, version: int, python: str) -> None:
@@ -277,12 +279,14 @@ class Conversation:
 
     def _returned(self, _: int, number: int, seconds: float, packed: Packed) -> None:
         task = self.underway.pop(number)
-        self._released.append((task, seconds))
+        self.untold.append((task, seconds))
         if type(packed) in PLAIN:
             task.callback(packed)
             return
         try:
             value = self._codec.unpack(packed)
+            if isinstance(value, Deferred):
+                raise TypeError("it is a Deferred, which nothing here would ever fire")
         except BaseException as error:
             task.errback(Failure(notRebuilt(f"the result of {task}", error)))
         else:
@@ -295,13 +299,13 @@ class Conversation:
             stream.fail(failure)
             return
         task = self.underway.pop(number)
-        self._released.append((task, seconds))
+        self.untold.append((task, seconds))
         task.errback(failure)
 
     def _streaming(self, _: int, number: int, seconds: float) -> None:
         task = self.underway.pop(number)
         stream = self.streams[number] = NearStream(number, task, self, self._codec.unpack)
-        self._released.append((task, seconds))
+        self.untold.append((task, seconds))
         if task.isDone:
             stream.stop()
         else:
@@ -315,7 +319,7 @@ class Conversation:
 
     def _unbegun(self, _: int, numbers: list[int]) -> None:
         tasks = [self.underway.pop(number) for number in numbers]
-        self._released += [(task, None) for task in tasks]
+        self.untold += [(task, None) for task in tasks]
         self._tellEnded()
         self._listener.givenBack([task for task in tasks if not task.isDone])
 

@@ -187,7 +187,18 @@ class ChannelWorker:
             end: from when it was given to this worker until its result was here, and for how long
             it ran in the universe. Empty unless the worker was made with C{callStats=True}.
         """
-        return succeed(list(self._callTimes or ()))
+        if self._callTimes is None:
+            return succeed([])
+        # The callback that asks may be that of a call whose end is being told.
+        return succeed([*self._callTimes, *self._timesOf(self._conversation.untold)])
+
+    def _timesOf(self, ended: list[Ended]) -> list[tuple[float, float]]:
+        now = self._reactor.seconds()
+        return [
+            (now - task.startTime, seconds)
+            for task, seconds in ended
+            if seconds is not None and task.startTime is not None
+        ]
 
     # Stopping -------------------------------------------------------------------------------------
 
@@ -398,12 +409,7 @@ class ChannelWorker:
         The universe no longer has these tasks.
         """
         if self._callTimes is not None:
-            now = self._reactor.seconds()
-            self._callTimes += [
-                (now - task.startTime, seconds)
-                for task, seconds in ended
-                if seconds is not None and task.startTime is not None
-            ]
+            self._callTimes += self._timesOf(ended)
         if any(seconds is not None for _, seconds in ended):
             self._healing.works()
         self._employer.released(self, ended)
@@ -439,7 +445,11 @@ class ChannelWorker:
         """
         Something was logged in the universe.
         """
-        logHere(self, taskID, record)
+        try:
+            logHere(self, taskID, record)
+        except Exception:
+            # A handler or a filter of the program's has failed, or the record is none.
+            self.log.failure("{worker} could not log what its universe logged", worker=self)
 
     def yielded(self, task: Any, stream: NearStream) -> None:
         """

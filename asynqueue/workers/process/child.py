@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -57,8 +58,9 @@ class FarPipe:
     def __init__(self, fd: int) -> None:
         self.isClosed = False
         self._mainThread = threading.get_ident()
-        self._lock = threading.Lock()
-        self._isPosting = False
+        self._lock = threading.RLock()
+        self._isPosting = self._isWriting = False
+        self._postponed: deque[list[bytes | memoryview]] = deque()
         self._heldBack: list[int] = []
         self.fd = fd
         self._decoder = FrameDecoder()
@@ -71,16 +73,14 @@ class FarPipe:
         """
         pieces = encode([message])
         if threading.get_ident() != self._mainThread:
-            with self._lock:
-                self._write(pieces)
+            self._writeInTurn(pieces)
             return
-        self._isPosting = True
+        wasPosting, self._isPosting = self._isPosting, True
         try:
-            with self._lock:
-                self._write(pieces)
+            self._writeInTurn(pieces)
         finally:
-            self._isPosting = False
-        while self._heldBack:
+            self._isPosting = wasPosting
+        while self._heldBack and not wasPosting:
             signal.raise_signal(self._heldBack.pop())
 
     def holdsBack(self, number: int) -> bool:
@@ -92,6 +92,23 @@ class FarPipe:
         if self._isPosting and number not in self._heldBack:
             self._heldBack.append(number)
         return self._isPosting
+
+    def _writeInTurn(self, pieces: list[bytes | memoryview]) -> None:
+        with self._lock:
+            if self._isWriting:
+                # The garbage collector works in the middle of a message, and what it runs has
+                # something to say.
+                self._postponed.append(pieces)
+                return
+            while True:
+                self._isWriting = True
+                try:
+                    self._write(pieces)
+                finally:
+                    self._isWriting = False
+                if not self._postponed:
+                    return
+                pieces = self._postponed.popleft()
 
     def _write(self, pieces: list[bytes | memoryview]) -> None:
         if len(pieces) == 1:
@@ -170,7 +187,7 @@ def _makeUniverse(
     logs = LogForwarding(lambda record: pipe.post((LOG, universe.current, record)))
     universe = Universe(pipe.post, begin=begun.set, raw=options.raw, waiter=waiter)
     if options.logLevels is not None:
-        universe.leave = logs.catchTwisted
+        universe.watch = logs.catchTwisted
         logs.install(options.logLevels)
     return universe
 

@@ -5,15 +5,20 @@ A worker's child process that runs a reactor, so that a call may return a Deferr
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import CoroutineType
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.errors import withTraceback
 from asynqueue.universe.coroutines import Done, Waiter
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.universe import Universe
 from asynqueue.workers.process.child import FarPipe
 
@@ -23,11 +28,14 @@ class DeferredWaiter:
     Waits for Deferreds, and for coroutines that await Deferreds, while the reactor runs.
     """
 
+    log = Logger()
+
     def __init__(self, moveOn: Callable[[], object]) -> None:
         """
         @param moveOn: is called when what was waited for is there, and was told.
         """
         self._waiting: Deferred[Any] | None = None
+        self._isInterrupted = False
         self._moveOn = moveOn
 
     def accepts(self, value: Any) -> bool:
@@ -42,13 +50,16 @@ class DeferredWaiter:
         """
         d: Deferred[Any] = value if isinstance(value, Deferred) else Deferred.fromCoroutine(value)
         self._waiting = d
+        self._isInterrupted = False
 
         def fired(result: Any) -> None:
             self._waiting = None
-            if isinstance(result, Failure):
-                done(None, _raised(result))
-            else:
+            if not isinstance(result, Failure):
                 done(result, None)
+            elif self._isInterrupted and result.check(CancelledError):
+                done(None, TaskInterrupted())
+            else:
+                done(None, _raised(result))
             self._moveOn()
 
         d.addBoth(fired)
@@ -65,7 +76,12 @@ class DeferredWaiter:
         """
         if self._waiting is None:
             return False
-        self._waiting.cancel()
+        self._isInterrupted = True
+        try:
+            self._waiting.cancel()
+        except Exception:
+            # It goes on.
+            self.log.failure("a Deferred that a task returned could not be cancelled")
         return True
 
     def close(self) -> None:
@@ -76,12 +92,13 @@ class DeferredWaiter:
 
 def _raised(failure: Failure) -> BaseException:
     """
-    A failure's exception, with its traceback where that is still there.
+    A failure's exception, with its traceback.
     """
     error = failure.value
     assert error is not None
-    if error.__traceback__ is None:
-        error.__traceback__ = failure.getTracebackObject()
+    if error.__traceback__ is None and error.__cause__ is None:
+        # Twisted made a text of it.
+        withTraceback(error, failure.getTraceback())
     return error
 
 
@@ -99,7 +116,7 @@ class ReactorService:
         self.waiter: Waiter = DeferredWaiter(self._moveSoon)
         self._pipe = pipe
         self._reactor: Any = reactor
-        self._isDue = False
+        self._isDue = self._isStopping = False
 
     def serve(self, universe: Universe) -> None:
         """
@@ -124,6 +141,8 @@ class ReactorService:
     def _move(self) -> None:
         self._isDue = False
         universe = self._universe
+        if self._isStopping:
+            return
         try:
             if not universe.ended and not self._pipe.isClosed:
                 universe.step()
@@ -139,9 +158,11 @@ class ReactorService:
             self._moveSoon()
 
     def _stop(self) -> None:
-        if self._reactor.running:
+        if not self._isStopping:
+            self._isStopping = True
             self._reactor.removeReader(self)
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
 
     # IReadDescriptor ------------------------------------------------------------------------------
 
@@ -155,14 +176,18 @@ class ReactorService:
         """
         The pipe has something: take it in, and go on.
         """
-        self._universe.receive(self._pipe.read())
-        self._moveSoon()
+        try:
+            self._universe.receive(self._pipe.read())
+        except (BrokenPipeError, ConnectionResetError):
+            self._stop()
+        else:
+            self._moveSoon()
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor has stopped, or the pipe is closed.
+        The reactor has stopped, or what came over the pipe was no message.
         """
-        self._moveSoon()
+        self._stop()
 
     def logPrefix(self) -> str:
         """

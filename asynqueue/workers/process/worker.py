@@ -4,7 +4,6 @@ A worker in a child process.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Iterable
 from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from asynqueue.deferreds.delay import Delay
 from asynqueue.interfaces import IChannel
 from asynqueue.universe.logs import levels
 from asynqueue.workers.channel.worker import ChannelWorker
+from asynqueue.workers.cores import cores
 from asynqueue.workers.process.channel import PipeChannel
 from asynqueue.workers.process.child import ChildOptions
 
@@ -96,9 +96,7 @@ class ProcessWorker(ChannelWorker):
         """
         @return: how many processor cores this program may use.
         """
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return cores()
 
     @property
     def process(self) -> Any:

@@ -115,7 +115,6 @@ class StandInPipe:
         self._isInUse = False
         return messages
 
-
     def holdsBack(self, number: int) -> bool:
         """
         Note a signal that comes in the middle of a message.

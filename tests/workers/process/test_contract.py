@@ -11,17 +11,17 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue.testing.farcontract import FarWorkerContract
+from asynqueue.testing import MortalUniverseContract, PicklingWorkerContract
 from asynqueue.workers.process import ProcessWorker
 from asynqueue.workers.process.channel import startContext
 from tests.support.processes import PollingReactor, ProcessTestCase
 
 
-class ForkServerTests(FarWorkerContract, ProcessTestCase):
+class ForkServerTests(MortalUniverseContract, PicklingWorkerContract, ProcessTestCase):
     timeout = ProcessTestCase.timeout
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
-        FarWorkerContract.setUp(self)
+        MortalUniverseContract.setUp(self)
         return ProcessTestCase.setUp(self)
 
     def makeWorker(self) -> ProcessWorker:
