@@ -5,20 +5,60 @@ nothing that Twisted does not bring along.
 Names are imported when they are first asked for.
 """
 
+from typing import TYPE_CHECKING
+
 from asynqueue._lazy import lazyNames
 
-__getattr__, __dir__ = lazyNames(
-    globals(),
-    {
-        "FarWorkerContract": "asynqueue.testing.farcontract",
-        "InlineWorker": "asynqueue.testing.stepworker",
-        "Keeper": "asynqueue.testing.keeper",
-        "MemoryChannel": "asynqueue.testing.memory",
-        "MemoryWorker": "asynqueue.testing.memory",
-        "NotingEmployer": "asynqueue.testing.keeper",
-        "StepWorker": "asynqueue.testing.stepworker",
-        "WorkerContract": "asynqueue.testing.contract",
-        "act": "asynqueue.testing.memory",
-        "actStubbornly": "asynqueue.testing.memory",
-    },
-)
+if TYPE_CHECKING:
+    from asynqueue.testing.contract import WorkerContract
+    from asynqueue.testing.farcontract import FarWorkerContract
+    from asynqueue.testing.hold import DeferredHold, FileHold, Hold
+    from asynqueue.testing.iterating import IteratingWorkerContract
+    from asynqueue.testing.keeper import Keeper, NotingEmployer
+    from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
+    from asynqueue.testing.mortal import MortalUniverseContract
+    from asynqueue.testing.pickling import PicklingWorkerContract
+    from asynqueue.testing.stepworker import InlineWorker, StepWorker
+    from asynqueue.testing.synchronous import SynchronousQueue
+
+_HOMES = {
+    "DeferredHold": "asynqueue.testing.hold",
+    "FarWorkerContract": "asynqueue.testing.farcontract",
+    "FileHold": "asynqueue.testing.hold",
+    "Hold": "asynqueue.testing.hold",
+    "InlineWorker": "asynqueue.testing.stepworker",
+    "IteratingWorkerContract": "asynqueue.testing.iterating",
+    "Keeper": "asynqueue.testing.keeper",
+    "MemoryChannel": "asynqueue.testing.memory",
+    "MemoryWorker": "asynqueue.testing.memory",
+    "MortalUniverseContract": "asynqueue.testing.mortal",
+    "NotingEmployer": "asynqueue.testing.keeper",
+    "PicklingWorkerContract": "asynqueue.testing.pickling",
+    "StepWorker": "asynqueue.testing.stepworker",
+    "SynchronousQueue": "asynqueue.testing.synchronous",
+    "WorkerContract": "asynqueue.testing.contract",
+    "act": "asynqueue.testing.memory",
+    "actStubbornly": "asynqueue.testing.memory",
+}
+
+__all__ = [
+    "DeferredHold",
+    "FarWorkerContract",
+    "FileHold",
+    "Hold",
+    "InlineWorker",
+    "IteratingWorkerContract",
+    "Keeper",
+    "MemoryChannel",
+    "MemoryWorker",
+    "MortalUniverseContract",
+    "NotingEmployer",
+    "PicklingWorkerContract",
+    "StepWorker",
+    "SynchronousQueue",
+    "WorkerContract",
+    "act",
+    "actStubbornly",
+]
+
+__getattr__, __dir__ = lazyNames(globals(), _HOMES)

@@ -39,6 +39,9 @@ class Keeper:
     def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
         """Whoever cancels tells the worker."""
 
+    def progressed(self, task: QueuedTask) -> None:
+        """The task knows how far it has come."""
+
 
 @implementer(IEmployer)
 class NotingEmployer:

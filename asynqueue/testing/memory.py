@@ -366,11 +366,13 @@ class MemoryWorker(ChannelWorker):
     """
     A worker whose universes are L{MemoryChannel}s.
 
+    @cvar channelClass: what its channels are.
     @ivar channels: all that it has had, the present one last.
     @ivar actions: what L{act} can do in all of them, by name.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["memory"]
+    channelClass: ClassVar[type[MemoryChannel]] = MemoryChannel
 
     def __init__(
         self,
@@ -396,7 +398,7 @@ class MemoryWorker(ChannelWorker):
         """
         Make the channel to one new universe.
         """
-        channel = MemoryChannel(self._reactor, self._raw, self._stepSeconds)
+        channel = self.channelClass(self._reactor, self._raw, self._stepSeconds)
         channel.actions = self.actions
         if self._prepare is not None:
             self._prepare(channel)

@@ -128,7 +128,8 @@ class StepWorker:
         """
         Be able to work no more.
         """
-        assert self._resign is not None
+        if self._resign is None:
+            raise StateError(self, "without a resignator", "resign")
         self._resign()
 
     def _isFree(self) -> None:

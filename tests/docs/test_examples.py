@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 from docutils import nodes
-from docutils.core import publish_doctree
-from docutils.utils import Reporter
 
-ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst")))
+from tests.docs.pages import PAGES, ROOT, readPage
 
 #: Seconds for one example: fewer than for one test, so that an example that hangs is named.
 PATIENCE = 50
@@ -44,15 +41,8 @@ def findExamples(page: Path) -> Iterator[Example]:
 
     @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
     """
-    strictly = {
-        "halt_level": Reporter.WARNING_LEVEL,
-        "syntax_highlight": "none",
-        "file_insertion_enabled": False,
-    }
-    text = page.read_text(encoding="utf-8")
-    document = publish_doctree(text, source_path=str(page), settings_overrides=strictly)
     number = 0
-    for block in document.findall(nodes.literal_block):
+    for block in readPage(page).findall(nodes.literal_block):
         if "python" in block["classes"]:
             output = None
             following = block.next_node(descend=False, siblings=True)
@@ -65,7 +55,9 @@ def findExamples(page: Path) -> Iterator[Example]:
 EXAMPLES = [example for page in PAGES for example in findExamples(page)]
 
 
-@pytest.mark.parametrize("name", ["README", "guide"])
+@pytest.mark.parametrize(
+    "name", ["README", "getting-started", "from-asynqueue-0.9", "from-concurrent-futures"]
+)
 def test_pageShowsAnExample(name: str) -> None:
     assert any(example.page.stem == name for example in EXAMPLES)
 

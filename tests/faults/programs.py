@@ -18,9 +18,9 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from asynqueue import Delay, ProcessQueue
+from asynqueue.testing import far
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
-from tests.support import far
 
 
 def tell(what: Any) -> None:

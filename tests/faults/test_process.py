@@ -23,11 +23,11 @@ from asynqueue.errors import (
     WorkerDied,
     WorkerStartError,
 )
+from asynqueue.testing import far
 from asynqueue.universe.framing import FrameDecoder
 from asynqueue.workers.channel import healing
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import (
     PATIENCE,
     BrokenStart,
@@ -213,7 +213,7 @@ class ForkServerTests(FaultCase):
     async def test_12_exceptionThatCannotBePickled(self) -> None:
         queue = await self.start()
         error = await self.errorOf(queue.call(far.raiseUnpicklable, series="victim"), RemoteError)
-        self.assertEqual(error.typeName, "tests.support.far.Unpicklable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unpicklable")
         self.assertEqual(error.text, "stays here")
         self.assertIn("in raiseUnpicklable", error.traceback)
         await self.assertLives(queue)
@@ -221,7 +221,7 @@ class ForkServerTests(FaultCase):
     async def test_13_exceptionThatCannotBeRebuilt(self) -> None:
         queue = await self.start()
         error = await self.errorOf(queue.call(far.raiseUnrebuildable, series="victim"), RemoteError)
-        self.assertEqual(error.typeName, "tests.support.far.Unrebuildable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unrebuildable")
         self.assertEqual(error.text, "arrives as text")
         self.assertIn("in raiseUnrebuildable", error.traceback)
         await self.assertLives(queue)

@@ -16,10 +16,10 @@ from zope.interface import implementer
 from asynqueue import Delay, ListConsumer, ProcessQueue
 from asynqueue.errors import IterationStopped, QueueStopped, TaskTimeout, WorkerDied
 from asynqueue.tasks.states import CANCELLED, FAILED, UNDERWAY
+from asynqueue.testing import far
 from asynqueue.universe.messages import CREDIT_BYTES
 from asynqueue.universe.streams import BATCH_BYTES
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import ProcessTestCase, isGone
 
 BLOCK = 1 << 16

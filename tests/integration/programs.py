@@ -20,9 +20,9 @@ from twisted.internet.task import react
 
 from asynqueue import Delay, ListConsumer, ProcessQueue
 from asynqueue.errors import WorkerDied
+from asynqueue.testing import far
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
-from tests.support import far
 
 
 def failed(d: Deferred[Any], kind: type[Exception]) -> Deferred[str]:

@@ -19,8 +19,8 @@ from asynqueue.errors import (
     ResultNotRebuilt,
 )
 from asynqueue.tasks.states import FAILED, FINISHED, PENDING
+from asynqueue.testing import far
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import ProcessTestCase
 
 
@@ -159,7 +159,7 @@ class ExceptionTests(BadInputCase):
     async def test_anExceptionThatCannotBePickledComesAsItsText(self) -> None:
         queue = await self.start()
         error = await self.assertFails(queue, RemoteError, far.raiseUnpicklable)
-        self.assertEqual(error.typeName, "tests.support.far.Unpicklable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unpicklable")
         self.assertEqual(error.text, "stays here")
         self.assertIn("raiseUnpicklable", error.traceback)
         self.assertIn("raiseUnpicklable", str(error.__cause__))
@@ -174,7 +174,7 @@ class ExceptionTests(BadInputCase):
     async def test_anExceptionWhoseInitBreaksUnpicklingComesAsItsText(self) -> None:
         queue = await self.start()
         error = await self.assertFails(queue, RemoteError, far.raiseUnrebuildable)
-        self.assertEqual(error.typeName, "tests.support.far.Unrebuildable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unrebuildable")
         self.assertEqual(error.text, "arrives as text")
 
     async def test_anExceptionWithoutATextComesWithItsType(self) -> None:

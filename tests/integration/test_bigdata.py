@@ -12,10 +12,10 @@ import psutil
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Deferator, ProcessQueue
+from asynqueue.testing import far
 from asynqueue.universe.packing import pack
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import PollingReactor, ProcessTestCase
 
 MB = 1 << 20

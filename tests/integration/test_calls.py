@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from asynqueue import Deferator, ListConsumer, ProcessQueue, ProcessWorker, TaskQueue
 from asynqueue.errors import QueueStopped, RemoteTraceback
 from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
+from asynqueue.testing import far
 from asynqueue.workers.process.channel import startContext
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import PollingReactor, ProcessTestCase, areGone, isGone
 
 

@@ -14,8 +14,8 @@ from twisted.internet.defer import CancelledError, gatherResults
 from asynqueue import ListConsumer, ProcessQueue
 from asynqueue.errors import TaskTimeout
 from asynqueue.tasks.states import CANCELLED, FAILED
+from asynqueue.testing import far
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import ProcessTestCase, isGone
 
 

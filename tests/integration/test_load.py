@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue.tasks.states import CANCELLED, FINISHED
+from asynqueue.testing import far
 from asynqueue.workers.channel.conversation import Conversation
 from tests.integration import tasks
-from tests.support import far
 from tests.support.processes import ProcessTestCase
 
 MANY = 20_000

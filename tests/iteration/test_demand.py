@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.iteration.demand import CallSource, IteratorSource
+from asynqueue.iteration import Deferator, isAsyncIterator
+from asynqueue.iteration.demand import AsyncIteratorSource, CallSource, IteratorSource
 from asynqueue.iteration.source import SourceState
 
 
@@ -193,3 +194,119 @@ class CallTests(SynchronousTestCase):
         source.stop()
         assert cancelled == [answer]
         assert source.failure is None
+
+
+class AsyncIteratorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.answers: list[Deferred[int]] = [Deferred(), Deferred()]
+        self.closed: list[bool] = []
+
+    async def generate(self) -> AsyncGenerator[int, None]:
+        try:
+            for answer in self.answers:
+                yield await answer
+        finally:
+            self.closed.append(True)
+
+    def test_isToldFromOthers(self) -> None:
+        assert isAsyncIterator(self.generate())
+        assert not isAsyncIterator(iter([1]))
+        assert not isAsyncIterator(type(self.generate()))
+
+    def test_eachItemIsWaitedForWhenWanted(self) -> None:
+        source = AsyncIteratorSource(self.generate())
+        source.want()
+        source.want()
+        assert list(source.items) == []
+        self.answers[0].callback(1)
+        assert list(source.items) == [1]
+        source.want()
+        self.answers[1].callback(2)
+        assert list(source.items) == [1, 2]
+        assert self.closed == []
+        source.want()
+        assert source.state is SourceState.ENDED
+        assert self.closed == [True]
+
+    def test_failsWithTheIteratorsError(self) -> None:
+        source = AsyncIteratorSource(self.generate())
+        source.want()
+        self.answers[0].errback(ZeroDivisionError())
+        assert source.failure is not None
+        assert source.failure.check(ZeroDivisionError)
+
+    def test_stopClosesAGeneratorThatWaits(self) -> None:
+        source = AsyncIteratorSource(self.generate())
+        source.want()
+        source.stop()
+        assert self.closed == [True]
+        assert self.answers[0].called
+
+    def test_stopClosesAGeneratorBetweenTwoItems(self) -> None:
+        self.answers[0].callback(1)
+        source = AsyncIteratorSource(self.generate())
+        source.want()
+        source.stop()
+        assert self.closed == [True]
+
+    def test_aGeneratorThatGoesOnWaitingIsClosedAfterThat(self) -> None:
+        release: Deferred[None] = Deferred()
+
+        async def stubborn() -> AsyncGenerator[int, None]:
+            try:
+                await Deferred()
+            except CancelledError:
+                await release
+            yield 1
+            self.fail("it was not closed")
+
+        source = AsyncIteratorSource(stubborn())
+        source.want()
+        source.stop()
+        release.callback(None)
+        assert list(source.items) == []
+
+    def test_anIteratorMayStopItsOwnSource(self) -> None:
+        async def generate() -> AsyncGenerator[int, None]:
+            try:
+                source.stop()
+                yield 1
+            finally:
+                self.closed.append(True)
+
+        source = AsyncIteratorSource(generate())
+        source.want()
+        assert self.closed == [True]
+        assert list(source.items) == []
+
+    def test_anErrorAtClosingIsLogged(self) -> None:
+        async def generate() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+            finally:
+                raise ZeroDivisionError
+
+        source = AsyncIteratorSource(generate())
+        source.want()
+        source.stop()
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    def test_anIteratorNeedNotBeClosable(self) -> None:
+        class Endless:
+            def __aiter__(self) -> Endless:
+                return self
+
+            async def __anext__(self) -> int:
+                return 1
+
+        source = AsyncIteratorSource(Endless())
+        source.want()
+        source.stop()
+        assert source.state is SourceState.STOPPED
+
+    def test_aDeferatorTakesOne(self) -> None:
+        deferator = Deferator(self.generate())
+        waits = iter(deferator)
+        self.answers[0].callback(1)
+        self.answers[1].callback(2)
+        assert [self.successResultOf(d) for d in waits] == [1, 2]

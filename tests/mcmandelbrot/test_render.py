@@ -4,7 +4,7 @@ Rendering: stripes that come from a queue become one file, in order and no faste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -21,45 +21,40 @@ from tests.mcmandelbrot.references import decodePNG
 VIEW = View(16, -0.7453, 0.1127, 6.5e-3, 6.5e-3, 2**21)
 
 
-class InlineQueue:
+class SteppedQueue:
     """
-    I run what is mapped right here, each call when its result is asked for.
+    I run each call when I am told to, or at once.
 
-    @ivar begun: how many calls were run.
-    @ivar isStopped: whether the iteration was left.
+    @ivar begun: how many calls were made.
+    @ivar waiting: the calls that were not run: what fires with their result, and what runs them.
+    @ivar cancelled: how many calls were cancelled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, isInline: bool = True) -> None:
         self.begun = 0
-        self.isStopped = False
-        self._results: Iterator[Any] = iter(())
+        self.cancelled = 0
+        self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+        self._isInline = isInline
 
-    def map(
-        self, function: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int
-    ) -> InlineQueue:
-        assert chunksize == 1
-        self._results = map(function, iterable)
-        return self
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Deferred[Any]:
+        self.begun += 1
+        d: Deferred[Any] = Deferred(self._cancel)
+        self.waiting.append((d, lambda: function(argument)))
+        if self._isInline:
+            self.step()
+        return d
 
-    async def __aenter__(self) -> InlineQueue:
-        return self
+    def step(self, index: int = -1) -> None:
+        d, run = self.waiting.pop(index)
+        d.callback(run())
 
-    async def __aexit__(self, *error: object) -> None:
-        self.isStopped = True
-
-    def __aiter__(self) -> InlineQueue:
-        return self
-
-    async def __anext__(self) -> Any:
-        for result in self._results:
-            self.begun += 1
-            return result
-        raise StopAsyncIteration
+    def _cancel(self, d: Deferred[Any]) -> None:
+        self.cancelled += 1
 
 
 class WritePictureTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.queue = InlineQueue()
+        self.queue = SteppedQueue()
         self.plan = StripePlan(VIEW, 2)
         self.file = b""
         self.done: list[int] = []
@@ -90,6 +85,27 @@ class WritePictureTests(SynchronousTestCase):
         self.successResultOf(self.start(self.keep))
         self.assertEqual(learnt, self.done)
 
+    def test_stripesAreWrittenInOrderHoweverTheyArrive(self) -> None:
+        self.queue = SteppedQueue(isInline=False)
+        d = self.start(self.keep)
+        while self.queue.waiting:
+            self.queue.step()
+        self.successResultOf(d)
+        self.assertEqual(b"".join(decodePNG(self.file).rows), drawStripe(Stripe(VIEW, 0, 16)))
+
+    def test_onlySoManyStripesAreUnderway(self) -> None:
+        self.queue = SteppedQueue(isInline=False)
+        d = self.start(self.keep)
+        self.assertEqual(self.queue.begun, 6)
+        for _ in range(5):
+            # Those below are no reason to go on while the uppermost is not there.
+            self.queue.step()
+        self.assertEqual((self.queue.begun, self.done), (6, []))
+        self.queue.step()
+        self.assertGreater(self.queue.begun, 6)
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+
     def test_slowOutputHoldsUpTheWork(self) -> None:
         waiting: list[Deferred[None]] = []
 
@@ -100,27 +116,44 @@ class WritePictureTests(SynchronousTestCase):
         d = self.start(write)
         self.assertEqual(self.queue.begun, 0)
         waiting[0].callback(None)
-        self.assertEqual(self.queue.begun, 1)
+        self.assertEqual((self.queue.begun, len(waiting)), (6, 2))
         self.assertEqual(self.done, [])
         waiting[1].callback(None)
-        self.assertEqual(self.queue.begun, 2)
+        self.assertEqual((self.queue.begun, len(waiting)), (7, 3))
         self.assertEqual(len(self.done), 1)
         self.assertNoResult(d)
         d.cancel()
         self.failureResultOf(d, CancelledError)
 
     def test_failedOutputStopsTheWork(self) -> None:
+        self.queue = SteppedQueue(isInline=False)
+
         def write(data: bytes) -> Deferred[None]:
             if self.queue.begun:
                 raise OutputClosed("nobody reads")
             return succeed(None)
 
-        self.failureResultOf(self.start(write), OutputClosed)
-        self.assertTrue(self.queue.isStopped)
-        self.assertEqual(self.queue.begun, 1)
+        d = self.start(write)
+        self.queue.step(0)
+        self.failureResultOf(d, OutputClosed)
+        self.assertEqual((self.queue.begun, self.queue.cancelled), (6, 5))
+
+    def test_failedStripeStopsTheWork(self) -> None:
+        self.queue = SteppedQueue(isInline=False)
+        d = self.start(self.keep)
+        self.queue.waiting.pop(0)[0].errback(ZeroDivisionError())
+        self.failureResultOf(d, ZeroDivisionError)
+        self.assertEqual((self.queue.begun, self.queue.cancelled), (6, 5))
 
     def test_cancellingStopsTheWork(self) -> None:
+        self.queue = SteppedQueue(isInline=False)
+        d = self.start(self.keep)
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.assertEqual((self.queue.begun, self.queue.cancelled), (6, 6))
+
+    def test_cancellingEndsAWrite(self) -> None:
         d = self.start(lambda data: Deferred() if self.queue.begun else succeed(None))
         d.cancel()
         self.failureResultOf(d, CancelledError)
-        self.assertTrue(self.queue.isStopped)
+        self.assertEqual(self.done, [])

@@ -16,9 +16,9 @@ from asynqueue.errors import (
     ResultNotRebuilt,
 )
 from asynqueue.tasks.states import PENDING
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.stepworker import StepWorker
 
 
 class Unhashable:
@@ -111,9 +111,9 @@ class BadInputTests(QueueCase):
     def test_anExceptionThatCannotTravel(self) -> None:
         queue = self.makeQueue(self.makeWorker())
         error = self.errorOf(queue.call(far.raiseUnpicklable), RemoteError)
-        self.assertEqual(error.typeName, "tests.support.far.Unpicklable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unpicklable")
         error = self.errorOf(queue.call(far.raiseUnrebuildable), RemoteError)
-        self.assertEqual(error.typeName, "tests.support.far.Unrebuildable")
+        self.assertEqual(error.typeName, "asynqueue.testing.far.Unrebuildable")
         self.goesOn(queue)
 
     def test_aResultThatCannotTravel(self) -> None:

@@ -12,9 +12,9 @@ from asynqueue.errors import QueueStopped
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.options import OPTION_NAMES
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.support.cases import QueueCase
-from tests.support.stepworker import InlineWorker, StepWorker
 
 OWN_KEYWORDS = {
     "niceness": 5,

@@ -12,10 +12,10 @@ from asynqueue.errors import TaskTimeout, WorkerDied
 from asynqueue.iteration import ListConsumer
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, act, actStubbornly
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryChannel, act, actStubbornly
-from tests.support.stepworker import StepWorker
 
 
 class TimeoutTests(QueueCase):

@@ -14,12 +14,12 @@ from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.iteration.producer import IterationProducer
 from asynqueue.queue.mapping import LARGEST_CHUNK
 from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.testing import far
+from asynqueue.testing.memory import act
+from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from asynqueue.universe.chunks import runChunk
 from tests.iteration.ledger import outcomesOf
-from tests.support import far
 from tests.support.cases import QueueCase
-from tests.support.memory import act
-from tests.support.stepworker import InlineWorker, StepWorker
 
 
 class Input:
@@ -219,9 +219,9 @@ class ChunkTests(MapCase):
         sizes: list[int] = []
         submit = queue._submit
 
-        def noting(function: Any, args: Any, kwargs: Any, options: Any) -> Any:
+        def noting(function: Any, args: Any, *others: Any) -> Any:
             sizes.append(len(args[1]))
-            return submit(function, args, kwargs, options)
+            return submit(function, args, *others)
 
         self.patch(queue, "_submit", noting)
         results, ending = self.takeAll(queue.map(timed, [seconds] * count))

@@ -14,10 +14,10 @@ from asynqueue.queue.queued import QueuedTask
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.niceness import priorityOf
 from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryWorker, act
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryWorker, act
-from tests.support.stepworker import StepWorker
 
 
 def finishAll(*workers: StepWorker) -> list[Any]:

@@ -13,10 +13,10 @@ from asynqueue.errors import QueueStopped, WorkerDetached, WorkerStartError
 from asynqueue.queue import processqueue
 from asynqueue.queue.processqueue import ProcessQueue
 from asynqueue.tasks.states import READY, STOPPED, UNDERWAY
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryChannel, MemoryWorker, act
-from tests.support.stepworker import StepWorker
 
 
 class ProcessQueueTests(QueueCase):
@@ -81,6 +81,36 @@ class ProcessQueueTests(QueueCase):
         self.assertIsNone(self.resultOf(d))
         self.assertEqual([worker.state for worker in self.workers], [READY, STOPPED, STOPPED])
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_theQueuesKeywordsReachTheQueue(self) -> None:
+        events: list[Any] = []
+        queue = self.make(1, observers=[events.append], timeout=7, warn=False, contextvars=[])
+        self.assertEqual(queue.timeout, 7)
+        self.settle()
+        self.assertEqual([event.kind for event in events], ["HIRED"])
+
+    def test_crashingTheWorkersLeavesWhatWaits(self) -> None:
+        queue = self.make(2)
+        self.settle()
+        other = StepWorker(["other"])
+        queue.attachWorker(other)
+        running = [queue.submit(act, "dawdle", 0) for _ in range(3)]
+        waiting = queue.submit(far.echo, 1)
+        gone = queue.crashWorkers()
+        self.assertEqual(queue.workers(), [other])
+        unfinished = self.resultOf(gone)
+        self.assertEqual(unfinished, running[:2])
+        for task in unfinished:
+            self.errorOf(task.d, WorkerDetached)
+        self.assertEqual([worker.state for worker in self.workers], [STOPPED] * 2)
+        self.assertIs(running[2].worker, other)
+        other.finish()
+        other.step()
+        self.assertEqual(waiting.result, 1)
+        self.assertEqual(self.resultOf(queue.crashWorkers()), [])
+        self.resultOf(queue.detachWorker(other))
+        self.resultOf(queue.resize(1))
+        self.assertEqual(self.resultOf(queue.call(far.echo, 2)), 2)
 
     def test_theSameNumberChangesNothing(self) -> None:
         queue = self.make(2)

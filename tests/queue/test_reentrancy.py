@@ -14,11 +14,11 @@ from asynqueue.errors import CallNotPicklable, QueueStopped
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.states import CANCELLED, PENDING, UNDERWAY
+from asynqueue.testing import far
+from asynqueue.testing.memory import act
+from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.iteration.ledger import MANY, depth
-from tests.support import far
 from tests.support.cases import QueueCase
-from tests.support.memory import act
-from tests.support.stepworker import InlineWorker, StepWorker
 
 
 def ignore(_: object) -> None:

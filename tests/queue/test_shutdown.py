@@ -11,11 +11,11 @@ from twisted.python.failure import Failure
 
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerDetached, WorkerDied
 from asynqueue.tasks.states import FAILED, STOPPED
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, act
+from asynqueue.testing.stepworker import StepWorker
 from tests.iteration.ledger import outcomesOf
-from tests.support import far
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryChannel, act
-from tests.support.stepworker import StepWorker
 
 
 class ShutdownTests(QueueCase):

@@ -27,8 +27,8 @@ from asynqueue.iteration import Deferator
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
-from tests.support import far
-from tests.support.memory import MemoryChannel, MemoryWorker, act, actStubbornly
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 
 SERIES = (None, "memory", "a", "b", "rare")
 

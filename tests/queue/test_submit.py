@@ -14,10 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
 from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.memory import act
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.memory import act
-from tests.support.stepworker import StepWorker
 
 
 class TaskTests(QueueCase):

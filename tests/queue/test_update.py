@@ -8,11 +8,11 @@ from typing import Any
 
 from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
 from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
+from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from asynqueue.universe.messages import RECALL
-from tests.support import far
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryChannel, MemoryWorker, act
-from tests.support.stepworker import InlineWorker, StepWorker
 
 
 class UpdateCase(QueueCase):
@@ -278,6 +278,54 @@ class SequentialTests(UpdateCase):
             worker.step()
         self.resultOf(d)
         self.assertEqual(len(late.past), 1)
+
+
+class SequentialDeathTests(UpdateCase):
+    def makeThree(self) -> tuple[TaskQueue, list[MemoryWorker]]:
+        workers = [self.makeNoting(number, stepSeconds=None) for number in range(3)]
+        queue = self.makeQueue(*workers)
+        for worker in workers:
+            worker.stepAll()
+        return queue, workers
+
+    def test_oneThatIsDeadAtItsTurnRunsItWhenItIsReplaced(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(act, "note", "x", sequential=True)
+        workers[1].die()
+        workers[1].step()
+        workers[0].stepAll()
+        workers[2].stepAll()
+        self.assertEqual(self.ran, [(0, "x")])
+        self.settle()
+        workers[1].stepAll()
+        self.assertEqual(self.ran, [(0, "x"), (1, "x")])
+        workers[2].stepAll()
+        self.assertEqual(self.resultOf(d), [None] * 3)
+        self.assertEqual(self.ran, [(0, "x"), (1, "x"), (2, "x")])
+
+    def test_oneThatIsReplacedBeforeItsTurnAwaitsIt(self) -> None:
+        queue, workers = self.makeThree()
+        d = queue.update(act, "note", "x", sequential=True)
+        workers[2].die()
+        workers[2].step()
+        self.settle()
+        workers[2].stepAll()
+        self.assertEqual(self.ran, [])
+        for worker in workers:
+            worker.stepAll()
+        self.assertEqual(self.resultOf(d), [None] * 3)
+        self.assertEqual(self.ran, [(0, "x"), (1, "x"), (2, "x")])
+
+    def test_oneThatIsReplacedAfterwardsRunsItOnceMore(self) -> None:
+        queue, workers = self.makeThree()
+        queue.update(act, "note", "x", sequential=True)
+        for worker in workers:
+            worker.stepAll()
+        workers[1].die()
+        workers[1].step()
+        self.settle()
+        workers[1].stepAll()
+        self.assertEqual(self.ran[3:], [(1, "x")])
 
 
 class SixMemberTests(UpdateCase):

@@ -6,14 +6,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from asynqueue.errors import IterationStopped, WorkerDetached, WorkerError, WorkerStartError
+from asynqueue.errors import (
+    IterationStopped,
+    TaskTimeout,
+    WorkerDetached,
+    WorkerError,
+    WorkerStartError,
+)
+from asynqueue.tasks.scheduler import Capacity
 from asynqueue.tasks.states import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY
-from tests.support import far
+from asynqueue.testing import far
+from asynqueue.testing.memory import MemoryChannel, MemoryWorker
+from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase
-from tests.support.memory import MemoryChannel, MemoryWorker
-from tests.support.stepworker import StepWorker
 
 
 class AttachTests(QueueCase):
@@ -236,6 +243,90 @@ class OddWorkerTests(QueueCase):
         task.callback(2)
         task.errback(ValueError())
         self.assertEqual(self.resultOf(d), 1)
+
+
+class WideWorker(StepWorker):
+    """
+    Runs two tasks at once, ends some before C{run} returns, and can be told to stop others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capacity = Capacity(slots=2)
+        self.cancelled: list[Any] = []
+
+    def run(self, task: Any) -> Deferred[None]:
+        """
+        See L{IWorker}.
+        """
+        self.past.append(task)
+        if task.args == ("at once",):
+            task.callback("done")
+        return succeed(None) if task.isDone else Deferred()
+
+    def cancel(self, task: Any) -> None:
+        """
+        Note it.
+        """
+        self.cancelled.append(task)
+
+    def crash(self) -> list[Any]:
+        """
+        See L{IWorker}.
+        """
+        return [task for task in self.past if not task.isDone]
+
+
+class WideWorkerTests(QueueCase):
+    """
+    Workers that have more than the six members.
+    """
+
+    def test_itIsToldWhichTasksAreNotWanted(self) -> None:
+        worker = WideWorker()
+        queue = self.makeQueue(worker)
+        tasks = [queue.submit(far.echo), queue.submit(far.echo, timeout=3)]
+        self.assertEqual(worker.past, tasks)
+        tasks[0].cancel()
+        self.errorOf(tasks[0].d, CancelledError)
+        self.assertEqual(worker.cancelled, tasks[:1])
+        self.clock.advance(4)
+        self.errorOf(tasks[1].d, TaskTimeout)
+        self.assertEqual(worker.cancelled, tasks)
+        queue.detachWorker(worker, crash=True)
+
+    def test_whatIsCancelledOnItsWayIsNotRun(self) -> None:
+        worker = WideWorker()
+        queue = self.makeQueue(worker)
+        queue.begin()
+        first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
+        first.d.addCallback(lambda _: second.cancel())
+        queue.end()
+        self.errorOf(second.d, CancelledError)
+        self.assertEqual(worker.past, [first])
+        self.assertEqual(queue._scheduler.held, 0)
+
+    def test_whatItIsCrashedBeforeWaitsAgain(self) -> None:
+        worker = WideWorker()
+        queue = self.makeQueue(worker)
+        queue.begin()
+        first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
+        first.d.addCallback(lambda _: queue.detachWorker(worker, crash=True))
+        queue.end()
+        self.assertEqual(worker.past, [first])
+        self.assertEqual(second.state, PENDING)
+        queue.attachWorker(self.makeWorker())
+        self.assertEqual(self.resultOf(second.d), "later")
+
+    def test_detachingTwiceIsOnce(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        queue.call(far.echo)
+        left = queue.detachWorker(worker)
+        self.assertEqual(self.successResultOf(queue.detachWorker(worker)), [])
+        self.assertNoResult(left)
+        worker.step()
+        self.assertEqual(self.successResultOf(left), [])
 
 
 class ResignTests(QueueCase):

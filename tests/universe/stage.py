@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.universe.exceptions import rebuild
+from asynqueue.universe.codecs import DIRECT, PICKLED, Codec
+from asynqueue.universe.coroutines import Waiter
 from asynqueue.universe.messages import (
     CALL,
     CANCEL,
     ENDED,
     GRANT,
     ITEMS,
+    PROGRESS,
     QUIT,
     RAISED,
     RECALL,
@@ -36,6 +38,7 @@ NAMES = {
     ITEMS: "ITEMS",
     ENDED: "ENDED",
     UNBEGUN: "UNBEGUN",
+    PROGRESS: "PROGRESS",
 }
 
 Event = tuple[Any, ...]
@@ -72,21 +75,28 @@ class Stage:
     @ivar messages: its messages as they came.
     """
 
-    def __init__(self, raw: bool = False) -> None:
+    def __init__(
+        self, raw: bool = False, codec: Codec = PICKLED, waiter: Waiter | None = None
+    ) -> None:
         self.now = 0.0
+        self.codec = codec
         self.events: list[Event] = []
         self.messages: list[Message] = []
-        self.universe = Universe(self._post, self._begin, raw, lambda: self.now)
+        self.universe = Universe(
+            self._post, self._begin, raw, lambda: self.now, codec=codec, waiter=waiter
+        )
 
     def _post(self, message: Message) -> None:
-        # It is read at once, as the other end would find it, so that nothing can change it later.
-        message = travelled(message)
+        if self.codec is PICKLED:
+            # It is read at once, as the other end would find it: nothing can change it later.
+            message = travelled(message)
+        unpack = self.codec.unpack
         self.messages.append(message)
         kind, *rest = message
         if kind == RETURNED:
             rest = [rest[0], unpack(rest[2])]
         elif kind == RAISED:
-            rest = [rest[0], rebuild(rest[2])]
+            rest = [rest[0], self.codec.rebuild(rest[2])]
         elif kind == STREAMING:
             rest = rest[:1]
         elif kind == ITEMS:
@@ -98,14 +108,25 @@ class Stage:
 
     # What one says to it
 
-    def call(self, id: int, function: Any, *args: Any, raw: bool | None = None, **kw: Any) -> None:
+    def call(
+        self,
+        id: int,
+        function: Any,
+        *args: Any,
+        raw: bool | None = None,
+        context: Any = None,
+        **kw: Any,
+    ) -> None:
         """
         Have it call a function, that of a test included. Bytes, numbers and pairs go as they are.
         """
+        if self.codec is DIRECT:
+            self.universe.receive([(CALL, id, function, (args, kw), raw, context)])
+            return
         if callable(function):
             function = pack(Handle(function))
         plain = not kw and PLAIN.issuperset(map(type, args))
-        self.send(CALL, id, function, args if plain else pack((args, kw)), raw, None)
+        self.send(CALL, id, function, args if plain else pack((args, kw)), raw, pack(context))
 
     def send(self, *message: Any) -> None:
         self.universe.receive([travelled(message)])
@@ -145,7 +166,7 @@ class Stage:
         All items of a stream that have come.
         """
         batches = [m for m in self.messages if m[:2] == (ITEMS, id)]
-        return [unpack(item) for _, _, batch, _ in batches for item in batch]
+        return [self.codec.unpack(item) for _, _, batch, _ in batches for item in batch]
 
 
 class StageTestCase(SynchronousTestCase):

@@ -1,0 +1,238 @@
+"""
+What workers promise that stream the items of iterators, as tests.
+"""
+
+# Trial's assertions carry no annotations.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
+
+from asynqueue.errors import IterationStopped
+from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.testing import far
+from asynqueue.testing.contract import WorkerContract
+
+MANY = 50_000
+"""More items than any worker's credit."""
+
+
+@implementer(IConsumer)
+class PausingConsumer:
+    """
+    Pauses its producer at the first item.
+
+    @ivar items: what was written.
+    @ivar producer: the producer that is registered, or C{None}.
+    """
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Take a producer.
+        """
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        """
+        There is no more to come.
+        """
+        self.producer = None
+
+    def write(self, data: Any) -> None:
+        """
+        Take an item.
+        """
+        self.items.append(data)
+        if len(self.items) == 1:
+            self.producer.pauseProducing()
+
+
+class IteratingWorkerContract(WorkerContract):
+    """
+    L{WorkerContract<asynqueue.testing.WorkerContract>}, and what a worker promises besides that
+    streams the items of an iterator which a function returns: as a
+    L{Deferator<asynqueue.iteration.Deferator>}, or into the call's consumer. Such a worker can be
+    given its next task as soon as the iteration has begun::
+
+        class MyWorkerTests(IteratingWorkerContract, TestCase):
+            def makeWorker(self):
+                return MyWorker()
+    """
+
+    async def items(self, deferator: Deferator, count: int) -> list[Any]:
+        """
+        Take some items.
+        """
+        taken: list[Any] = []
+        while len(taken) < count:
+            taken.append(await self.wait(Deferred.fromCoroutine(deferator.__anext__())))
+        return taken
+
+    async def iterate(
+        self, worker: Any, function: Callable[..., Any], *args: Any
+    ) -> tuple[Deferator, Deferred[None]]:
+        """
+        Run a task that returns an iterator.
+
+        @return: what it ends with, and what C{run} returned.
+        """
+        task, ready = self.give(worker, function, *args)
+        deferator = await self.ending(task)
+        self.assertIsInstance(deferator, Deferator, "an iterator comes back as a Deferator")
+        return deferator, ready
+
+    async def keepBusy(self, worker: Any, until: Callable[[], object]) -> None:
+        """
+        Have a worker run other tasks until something is so.
+        """
+        for _ in range(1000):
+            if until():
+                return
+            task, ready = self.give(worker, far.echo)
+            await self.ending(task)
+            await self.wait(ready)
+        self.fail("a thousand tasks later, the iteration has not got there")
+
+    # Items ----------------------------------------------------------------------------------------
+
+    async def test_anIteratorBecomesADeferator(self) -> None:
+        worker = await self.start()
+        deferator, _ = await self.iterate(worker, far.numbers, 5)
+        self.assertEqual(await self.items(deferator, 5), [0, 1, 2, 3, 4])
+        with self.assertRaises(StopAsyncIteration):
+            await self.items(deferator, 1)
+
+    async def test_moreItemsThanAnyCreditArriveInOrder(self) -> None:
+        worker = await self.start()
+        consumer = ListConsumer()
+        task, _ = self.give(worker, far.numbers, MANY, consumer=consumer)
+        self.assertIs(
+            await self.ending(task), consumer, "an iteration into a consumer ends with the consumer"
+        )
+        items = await self.wait(consumer())
+        self.assertTrue(items == list(range(MANY)), "every item arrives, in order")
+
+    async def test_anEmptyIteratorIsStillOne(self) -> None:
+        worker = await self.start()
+        deferator, _ = await self.iterate(worker, far.numbers, 0)
+        with self.assertRaises(StopAsyncIteration):
+            await self.items(deferator, 1)
+
+    async def test_anIterationsFailureComesAfterItsItems(self) -> None:
+        worker = await self.start()
+        deferator, _ = await self.iterate(worker, far.numbersUntilRefused, 3)
+        self.assertEqual(await self.items(deferator, 3), [0, 1, 2])
+        with self.assertRaises(ValueError):
+            await self.items(deferator, 1)
+
+    async def test_anIterationsFailureIsToldAfterTheConsumerHasItsItems(self) -> None:
+        worker = await self.start()
+        consumer = ListConsumer()
+        task, _ = self.give(worker, far.numbersUntilRefused, 3, consumer=consumer)
+        self.assertIsInstance(await self.ending(task), ValueError)
+        self.assertEqual(await self.wait(consumer()), [0, 1, 2])
+
+    async def test_aRawIteratorComesBackAsItIs(self) -> None:
+        worker = await self.start()
+        task, _ = self.give(worker, far.echo, iter([1, 2]), raw=True)
+        result = await self.ending(task)
+        self.assertFalse(
+            isinstance(result, Deferator), "with raw, an iterator is a result like any other"
+        )
+        self.assertEqual(list(result), [1, 2])
+
+    # Several at once ------------------------------------------------------------------------------
+
+    async def test_severalStreamsAndCallsShareAWorker(self) -> None:
+        worker = await self.start()
+        deferators = []
+        for _ in range(2):
+            deferator, ready = await self.iterate(worker, far.endless)
+            await self.wait(ready)
+            deferators.append(deferator)
+        await self.assertWorks(worker, "an iteration that has begun")
+        for deferator in deferators:
+            self.assertEqual(await self.items(deferator, 3), [0, 1, 2])
+            deferator.stop()
+
+    async def test_aPausedConsumerStopsTheGenerator(self) -> None:
+        worker = await self.start()
+        path = os.path.join(self.scratchFolder(), "tally")
+        consumer = PausingConsumer()
+        task, ready = self.give(worker, far.tallied, path, MANY, consumer=consumer)
+        await self.wait(ready)
+        await self.keepBusy(worker, lambda: consumer.items)
+        sizes = [-1]
+
+        def isStill() -> bool:
+            sizes.append(os.path.getsize(path))
+            return sizes[-1] == sizes[-2]
+
+        await self.keepBusy(worker, isStill)
+        self.assertLess(
+            sizes[-1], MANY, "while its consumer pauses, a generator runs ahead by a bounded number"
+        )
+        self.assertEqual(consumer.items, [0], "nothing is written to a consumer that pauses")
+        consumer.producer.resumeProducing()
+        await self.ending(task)
+        self.assertTrue(consumer.items == list(range(MANY)), "then every item arrives, in order")
+
+    # The end --------------------------------------------------------------------------------------
+
+    async def test_stoppingEarlyClosesTheGenerator(self) -> None:
+        worker = await self.start()
+        path = os.path.join(self.scratchFolder(), "closed")
+        deferator, _ = await self.iterate(worker, far.endlessUntilClosed, path)
+        self.assertEqual(await self.items(deferator, 1), [0])
+        deferator.stop()
+        await self.wait(worker.stop())
+        self.assertTrue(os.path.exists(path), "when the taker stops, the generator is closed")
+
+    async def test_stopEndsAnIteration(self) -> None:
+        worker = await self.start()
+        path = os.path.join(self.scratchFolder(), "closed")
+        deferator, _ = await self.iterate(worker, far.endlessUntilClosed, path)
+        stopped = worker.stop()
+        await self._assertIsStopped(deferator)
+        await self.wait(stopped)
+        self.assertTrue(os.path.exists(path), "when the worker stops, the generator is closed")
+
+    async def test_stopEndsAnIterationIntoAConsumer(self) -> None:
+        worker = await self.start()
+        consumer = PausingConsumer()
+        task, ready = self.give(worker, far.endless, consumer=consumer)
+        await self.wait(ready)
+        await self.keepBusy(worker, lambda: consumer.items)
+        stopped = worker.stop()
+        if consumer.producer is not None:
+            # Items that arrived before come first.
+            consumer.producer.resumeProducing()
+        error = await self.ending(task)
+        self.assertIsInstance(error, IterationStopped, "the call is told that it was stopped")
+        self.assertIsNone(consumer.producer, "the consumer is told that there is no more to come")
+        await self.wait(stopped)
+
+    async def test_aCrashEndsAnIteration(self) -> None:
+        worker = await self.start()
+        deferator, ready = await self.iterate(worker, far.endless)
+        await self.wait(ready)
+        self.assertEqual(worker.crash(), [], "a task that ended with a Deferator is not given back")
+        await self._assertIsStopped(deferator)
+
+    async def _assertIsStopped(self, deferator: Deferator) -> None:
+        taken: list[Any] = []
+        with self.assertRaises(IterationStopped):
+            while True:
+                taken += await self.items(deferator, 1)
+        self.assertTrue(taken == list(range(len(taken))), "what arrived before the end is in order")

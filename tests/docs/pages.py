@@ -1,0 +1,49 @@
+"""
+The pages, read by docutils alone: quickly, and without Sphinx.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docutils import nodes
+from docutils.core import publish_doctree
+from docutils.parsers.rst import Directive, directives, roles
+from docutils.utils import Reporter
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.rst", *sorted(DOCS.glob("*.rst")))
+
+
+class _Toctree(Directive):
+    """
+    Sphinx's directive. What it names is Sphinx's to check, in C{make docs}.
+    """
+
+    has_content = True
+    option_spec = {  # noqa: RUF012 - so does docutils declare it
+        "caption": directives.unchanged,
+        "glob": directives.flag,
+        "maxdepth": directives.nonnegative_int,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        return []
+
+
+def readPage(page: Path) -> nodes.document:
+    """
+    Parse a page that may hold Sphinx's C{toctree} and C{doc}.
+
+    @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
+    """
+    directives.register_directive("toctree", _Toctree)
+    roles.register_generic_role("doc", nodes.literal)
+    strictly = {
+        "halt_level": Reporter.WARNING_LEVEL,
+        "syntax_highlight": "none",
+        "file_insertion_enabled": False,
+    }
+    text = page.read_text(encoding="utf-8")
+    return publish_doctree(text, source_path=str(page), settings_overrides=strictly)

@@ -1,0 +1,408 @@
+"""
+A universe whose calls are waited for without any code of theirs running: with Deferreds, as where a
+reactor runs.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue.errors import RemoteTraceback
+from asynqueue.universe.codecs import DIRECT, PICKLED, Codec
+from asynqueue.universe.interruption import TaskInterrupted
+from asynqueue.universe.messages import CREDIT_ITEMS
+from asynqueue.workers.process.reactorchild import DeferredWaiter
+from tests.universe.stage import Stage, StageTestCase
+
+
+def nothing(_: Any = None) -> None: ...
+
+
+class WaitingCase(StageTestCase):
+    codec: Codec = DIRECT
+
+    def setUp(self) -> None:
+        self.moves = 0
+        self.waiter = DeferredWaiter(self._moved)
+        self.stage = Stage(codec=self.codec, waiter=self.waiter)
+        self.universe = self.stage.universe
+        self.d: Deferred[Any] = Deferred()
+
+    def _moved(self) -> None:
+        self.moves += 1
+
+    def wait(self, id: int = 1) -> None:
+        """
+        Begin a call that returns C{self.d}.
+        """
+        self.stage.call(id, lambda: self.d)
+        assert self.stage.run() == [("begin", id)]
+
+
+class CallTests(WaitingCase):
+    def test_theAnswerComesWhenItFires(self) -> None:
+        self.wait()
+        self.stage.now += 2.5
+        self.d.callback([7])
+        assert self.stage.run() == [("RETURNED", 1, [7])]
+        assert self.stage.messages[-1][2] == 2.5
+
+    def test_oneThatHasFiredIsAnsweredAtOnce(self) -> None:
+        self.stage.call(1, succeed, 3)
+        self.stage.call(2, fail, ValueError("no"))
+        events = self.stage.run()
+        assert events[:3] == [("begin", 1), ("RETURNED", 1, 3), ("begin", 2)]
+        self.raised(events[3], 2, ValueError)
+
+    def test_theNextCallBeginsOnlyThen(self) -> None:
+        self.wait()
+        self.stage.call(2, nothing)
+        assert self.stage.run() == []
+        self.d.callback(None)
+        assert self.moves == 1
+        assert self.stage.run() == [
+            ("RETURNED", 1, None),
+            ("begin", 2),
+            ("RETURNED", 2, None),
+        ]
+
+    def test_itsCallIsCurrentMeanwhile(self) -> None:
+        self.wait()
+        assert (self.universe.running, self.universe.current) == (None, 1)
+        self.d.callback(None)
+        assert self.universe.current is None
+
+    def test_aCoroutineAwaitsDeferreds(self) -> None:
+        async def work() -> Any:
+            first = await self.d
+            return first + await succeed(1)
+
+        self.stage.call(1, work)
+        assert self.stage.run() == [("begin", 1)]
+        self.d.callback(2)
+        assert self.stage.run() == [("RETURNED", 1, 3)]
+
+    def test_itsIteratorStreams(self) -> None:
+        self.wait()
+        self.d.callback(iter([1, 2]))
+        assert self.stage.run() == [("STREAMING", 1), ("ITEMS", 1, [1, 2]), ("ENDED", 1)]
+
+    def test_nothingOfItIsKeptWithoutCollectingGarbage(self) -> None:
+        class Marked:
+            alive = 0
+
+            def __init__(self) -> None:
+                Marked.alive += 1
+
+            def __del__(self) -> None:
+                Marked.alive -= 1
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.wait()
+        self.d.callback(Marked())
+        self.d = Deferred()
+        self.stage.run()
+        self.stage.messages.clear()
+        assert Marked.alive == 0
+
+
+class FailureTests(WaitingCase):
+    def errorOf(self, function: Any) -> BaseException:
+        self.stage.call(1, function)
+        *_, (kind, _, error) = self.stage.run()
+        assert kind == "RAISED"
+        assert isinstance(error, BaseException)
+        return error
+
+    def textOf(self, error: BaseException) -> str:
+        return "".join(traceback.format_exception(error))
+
+    def test_aFailuresTracebackComesAlong(self) -> None:
+        async def refuse() -> None:
+            await succeed(None)
+            raise ValueError("here")
+
+        assert "in refuse" in self.textOf(self.errorOf(refuse))
+
+    def test_theOnlyEntryOfATracebackIsKept(self) -> None:
+        def refuse() -> Deferred[Any]:
+            try:
+                raise ValueError("here")
+            except ValueError:
+                return fail()
+
+        error = self.errorOf(refuse)
+        assert "in refuse" in self.textOf(error)
+        assert "universe.py" not in self.textOf(error)
+        assert error.__context__ is None
+
+    def test_aFailureWithoutATracebackIsAFailure(self) -> None:
+        assert str(self.errorOf(lambda: fail(ValueError("bare")))) == "bare"
+
+    def test_aFailureWhoseTracebackTwistedMadeATextIsAFailure(self) -> None:
+        def refuse() -> None:
+            raise ValueError("long ago")
+
+        try:
+            refuse()
+        except ValueError:
+            failure = Failure()
+        failure.cleanFailure()
+        d: Deferred[Any] = fail(failure)
+        error = self.errorOf(lambda: d)
+        assert str(error) == "long ago"
+        assert isinstance(error.__cause__, RemoteTraceback)
+        assert "in refuse" in str(error.__cause__)
+
+    def test_aCauseOfItsOwnIsKept(self) -> None:
+        async def refuse() -> None:
+            raise ValueError("second") from KeyError("first")
+
+        assert type(self.errorOf(refuse).__cause__) is KeyError
+
+
+class PickledFailureTests(FailureTests):
+    """
+    As it arrives on the other side of a pipe.
+    """
+
+    codec = PICKLED
+
+    test_theOnlyEntryOfATracebackIsKept = None  # type: ignore[assignment]
+    test_aCauseOfItsOwnIsKept = None  # type: ignore[assignment]
+
+    def test_theFarTracebackIsTheCause(self) -> None:
+        async def refuse() -> None:
+            raise ValueError("second") from KeyError("first")
+
+        cause = str(self.errorOf(refuse).__cause__)
+        assert "in refuse" in cause
+        assert "KeyError: 'first'" in cause
+
+
+class CancelTests(WaitingCase):
+    def test_cancellingCallsItsCanceller(self) -> None:
+        cancelled: list[Any] = []
+        self.d = Deferred(cancelled.append)
+        self.wait()
+        self.stage.cancel(1)
+        assert self.universe.hasWork
+        [event] = self.stage.run()
+        assert type(event[2]) is TaskInterrupted
+        assert cancelled == [self.d]
+
+    def test_aCoroutineIsCancelledAndCleansUp(self) -> None:
+        events: list[str] = []
+
+        async def work() -> None:
+            try:
+                await self.d
+            finally:
+                events.append("cleaned up")
+
+        self.stage.call(1, work)
+        self.stage.run()
+        self.stage.cancel(1)
+        [event] = self.stage.run()
+        assert event[:2] == ("RAISED", 1)
+        assert events == ["cleaned up"]
+
+    def test_aCancelledErrorOfItsOwnIsItsOwn(self) -> None:
+        self.wait()
+        self.d.errback(CancelledError())
+        assert type(self.only(self.stage.run())[2]) is CancelledError
+
+    def test_oneThatWillNotEndIsAskedOnce(self) -> None:
+        asked: list[int] = []
+
+        async def resist() -> None:
+            while True:
+                try:
+                    await Deferred()
+                except CancelledError:
+                    asked.append(1)
+
+        self.stage.call(1, resist)
+        self.stage.run()
+        self.stage.cancel(1)
+        assert self.stage.run() == []
+        assert asked == [1]
+        assert not self.universe.hasWork
+
+    def test_oneWhoseCancellerFailsGoesOn(self) -> None:
+        def refuse(d: Any) -> None:
+            raise ValueError("not now")
+
+        self.d = Deferred(refuse)
+        self.wait()
+        self.stage.cancel(1)
+        assert self.stage.run() == []
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.d.callback(1)
+        assert self.stage.run() == [("RETURNED", 1, 1)]
+
+    def test_oneThatComesAfterTheAnswerChangesNothing(self) -> None:
+        self.wait()
+        self.d.callback(1)
+        self.stage.cancel(1)
+        assert self.stage.run() == [("RETURNED", 1, 1)]
+        self.d = Deferred()
+        self.wait(2)
+        assert not self.universe.hasWork
+
+    def test_aCallBehindItIsGivenBack(self) -> None:
+        self.wait()
+        self.stage.call(2, nothing)
+        self.stage.cancel(2)
+        assert self.stage.run() == [("UNBEGUN", [2])]
+
+    def test_itIsHeededWhileAStreamsCodeIsRunning(self) -> None:
+        def some() -> Iterator[Any]:
+            yield 0
+            self.stage.now += 1
+            yield 1
+            self.stage.now += 1
+            self.stage.cancel(2)
+            # As a nudge does it, which is meant for what is running.
+            self.universe.interrupt()
+            yield 2
+
+        self.stage.call(1, some)
+        self.stage.call(2, lambda: self.d)
+        events = self.stage.run()
+        assert type(next(event[2] for event in events if event[0] == "RAISED")) is TaskInterrupted
+        assert self.stage.items(1) == [0, 1, 2]
+
+    def test_aStreamIsInterruptedAndNotWhatIsWaitedFor(self) -> None:
+        def some() -> Iterator[Any]:
+            yield 0
+            self.stage.cancel(2)
+            self.universe.interrupt()
+            yield 1
+
+        self.d = Deferred()
+        go: Deferred[Any] = Deferred()
+        self.stage.call(2, lambda: go)
+        self.stage.run()
+        go.callback(some())
+        self.stage.call(3, lambda: self.d)
+        events = self.stage.run()
+        assert ("ENDED", 2) in events
+        assert self.universe.current == 3
+        self.d.callback("there")
+        assert self.stage.run() == [("RETURNED", 3, "there")]
+
+
+class EndTests(WaitingCase):
+    def test_quittingGivesUpWhatIsWaitedForAndAnswersIt(self) -> None:
+        self.wait()
+        self.stage.call(2, nothing)
+        self.stage.quit()
+        self.universe.close()
+        unbegun, event = self.stage.taken()
+        assert unbegun == ("UNBEGUN", [2])
+        assert type(event[2]) is TaskInterrupted
+        assert self.universe.waiting is None
+
+    def test_terminationWhileNothingRunsRaisesNothing(self) -> None:
+        self.wait()
+        self.universe.terminate()
+        assert self.universe.ended
+        self.universe.close()
+        assert type(self.only(self.stage.taken())[2]) is TaskInterrupted
+
+    def test_closingEndsEvenIfItWillNot(self) -> None:
+        async def resist() -> None:
+            while True:
+                try:
+                    await Deferred()
+                except CancelledError:
+                    continue
+
+        self.stage.call(1, resist)
+        self.stage.run()
+        self.stage.quit()
+        self.universe.close()
+        assert self.stage.taken() == []
+
+
+class StreamTests(WaitingCase):
+    def test_streamsGoOnWhileACallIsWaitedFor(self) -> None:
+        self.stage.call(1, lambda: iter(range(CREDIT_ITEMS + 100)))
+        self.stage.call(2, lambda: self.d)
+        self.stage.run()
+        assert len(self.stage.items(1)) == CREDIT_ITEMS
+        self.stage.grant(1, 200, 1 << 20)
+        assert ("ENDED", 1) in self.stage.run()
+        assert len(self.stage.items(1)) == CREDIT_ITEMS + 100
+        self.d.callback(3)
+        assert self.stage.run() == [("RETURNED", 2, 3)]
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("call"), st.sampled_from(["wait", "plain", "stream", "fired"])),
+        st.tuples(st.sampled_from(["cancel", "fire", "grant"]), st.integers(0, 8)),
+        st.tuples(st.just("step"), st.integers(1, 3)),
+        st.tuples(st.just("recall"), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+class PropertyTests(SynchronousTestCase):
+    @settings(max_examples=150, deadline=None)
+    @given(actions)
+    def test_everyCallIsAnsweredOnceAndThereIsNoWorkWithoutProgress(
+        self, program: list[tuple[str, Any]]
+    ) -> None:
+        stage = Stage(codec=DIRECT, waiter=DeferredWaiter(lambda: None))
+        waits: dict[int, Deferred[Any]] = {}
+        count = 0
+
+        def begin(id: int, kind: str) -> Any:
+            if kind == "wait":
+                waits[id] = Deferred()
+                return waits[id]
+            return {"plain": id, "fired": succeed(id), "stream": iter([id])}[kind]
+
+        for what, value in program:
+            if what == "call":
+                stage.call(count, begin, count, value)
+                count += 1
+            elif what == "step":
+                for _ in range(value):
+                    stage.universe.step()
+            elif what == "recall":
+                stage.recall()
+            elif what == "cancel":
+                stage.cancel(value)
+            elif what == "grant":
+                stage.grant(value, 10, 100)
+            elif value in waits:
+                if not waits[value].called:
+                    waits[value].callback(value)
+        events = []
+        for _ in range(200):
+            # This fails if there is work for ever.
+            events += stage.run()
+            pending = [d for d in waits.values() if not d.called]
+            if not pending:
+                break
+            pending[0].callback(0)
+        answers: dict[int, int] = dict.fromkeys(range(count), 0)
+        for name, who, *_ in events:
+            for id in who if name == "UNBEGUN" else [who]:
+                if name in ("RETURNED", "RAISED", "UNBEGUN", "ENDED"):
+                    answers[id] += 1
+        assert answers == dict.fromkeys(range(count), 1)
