@@ -25,7 +25,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot test check storm bench clean
+.PHONY: help mandelbrot test check docs storm bench clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -47,6 +47,9 @@ check: $(READY) ## lint, formats, types, imports between rooms, README examples,
 	$(BIN)/python -m pytest --quiet tests/docs/test_examples.py
 	$(BIN)/towncrier build --draft >/dev/null
 
+docs: $(READY) ## build the documentation into docs/_build/html, warnings being errors
+	$(BIN)/sphinx-build -b html -W --keep-going -n -q docs docs/_build/html
+
 storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 $(ARGS)
 
@@ -54,7 +57,7 @@ bench: $(BENCH_READY) ## measure against the peers, and print the ratios
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what these rules and their tools made
-	rm -rf .venv .venv-second .venv-peer benchmarks/results $(PICTURE) build dist *.egg-info
+	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build $(PICTURE) build dist *.egg-info
 	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
