@@ -9,8 +9,14 @@ __getattr__, __dir__ = lazyNames(
     globals(),
     {
         "CallOptions": "asynqueue.queue.options",
+        "Event": "asynqueue.queue.events",
+        "LoggingObserver": "asynqueue.queue.loggingobserver",
+        "NullQueue": "asynqueue.queue.nullqueue",
         "ProcessQueue": "asynqueue.queue.processqueue",
         "QueuedTask": "asynqueue.queue.queued",
         "TaskQueue": "asynqueue.queue.taskqueue",
+        "ThreadLooper": "asynqueue.queue.threadqueue",
+        "ThreadQueue": "asynqueue.queue.threadqueue",
+        "deferToThread": "asynqueue.queue.threadqueue",
     },
 )

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from asynqueue.iteration.source import ItemSource
 from asynqueue.tasks.options import TaskOptions
 from asynqueue.universe.chunks import ChunkResult, runChunk
+from asynqueue.universe.context import Pairs
 from asynqueue.universe.exceptions import rebuild
 
 CHUNK_SECONDS: Final = 0.02
@@ -38,6 +39,7 @@ class Caller(Protocol):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         options: TaskOptions,
+        context: Pairs | None,
     ) -> Any: ...
 
     def soon(self, function: Callable[[], None]) -> None: ...
@@ -62,8 +64,11 @@ class Mapping(ItemSource):
         window: int | None,
         chunksize: int | None,
         options: TaskOptions,
+        context: Pairs | None = None,
     ) -> None:
         """
+        @param context: the context variables that every call is to find. Those of a mapping's
+            beginning, not of when its results are taken.
         @raise ValueError: if C{window} or C{chunksize} is not a positive integer.
         @raise TypeError: if C{iterable} is none.
         """
@@ -77,6 +82,7 @@ class Mapping(ItemSource):
         self._window = window
         self._chunksize = chunksize
         self._options = options
+        self._context = context
         self._size = chunksize or 1
         self._hasMore = True
         self._ahead = 0
@@ -155,7 +161,9 @@ class Mapping(ItemSource):
 
     def _submitChunk(self, items: list[Any]) -> None:
         try:
-            task = self._caller._submit(runChunk, (self._function, items), {}, self._options)
+            task = self._caller._submit(
+                runChunk, (self._function, items), {}, self._options, self._context
+            )
         except Exception:
             self._hasMore = False
             self._chunks.append(_Chunk(0, Failure()))

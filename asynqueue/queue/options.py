@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
 
+from asynqueue.errors import ImplementationError
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.queued import QueuedTask
-from asynqueue.tasks.options import TaskOptions
+from asynqueue.tasks.options import OPTION_NAMES, USUAL, TaskOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,3 +79,26 @@ class CallOptions:
         Call a function for each item, as C{TaskQueue.map} does, with these options.
         """
         return self._queue._map(function, iterable, window, chunksize, self.options)
+
+
+def takeOptions(kw: dict[str, Any]) -> TaskOptions:
+    """
+    Take the queue's own keywords out of a call's.
+    """
+    own = OPTION_NAMES & kw.keys()
+    if not own:
+        return USUAL
+    return makeOptions({name: kw.pop(name) for name in own})
+
+
+def makeOptions(keywords: dict[str, Any]) -> TaskOptions:
+    """
+    @raise TypeError: if one of the keywords is no option.
+    @raise ValueError: if one has a value that it cannot have.
+    @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
+    """
+    options = TaskOptions(**keywords)
+    consumer = options.consumer
+    if consumer is not None and not IConsumer.providedBy(consumer):
+        raise ImplementationError(f"{consumer!r} does not provide IConsumer")
+    return options

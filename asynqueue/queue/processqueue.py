@@ -9,7 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 
-from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.queue.queued import QueuedTask
+from asynqueue.queue.taskqueue import KEYWORDS, TaskQueue
 from asynqueue.workers.process.worker import ProcessWorker
 
 
@@ -25,25 +26,24 @@ class ProcessQueue(TaskQueue):
         self,
         N: int,
         *,
-        timeout: float | None = None,
         callStats: bool = False,
         reactor: IReactorTime | None = None,
-        **workerOptions: Any,
+        **options: Any,
     ) -> None:
         """
         Start the processes.
 
         @param N: how many.
-        @param timeout: how long they may take to stop, in seconds, before they are killed; C{None}
-            for ever.
         @param callStats: whether to keep the times that L{stats} returns.
         @param reactor: the reactor to use. Default: the global reactor.
-        @param workerOptions: L{ProcessWorker}'s other keywords, for every worker.
+        @param options: L{TaskQueue}'s other keywords, such as C{timeout}, after how many seconds
+            processes that do not stop are killed; and L{ProcessWorker}'s, for every worker.
         @raise ValueError: if N is not a positive integer.
         """
         _checkNumber(N)
-        super().__init__(timeout=timeout, reactor=reactor)
-        self._workerOptions = {**workerOptions, "callStats": callStats, "reactor": reactor}
+        own = {name: options.pop(name) for name in KEYWORDS & options.keys()}
+        super().__init__(reactor=reactor, **own)
+        self._workerOptions = {**options, "callStats": callStats, "reactor": reactor}
         # Whoever waits for the processes waits for a call, or an update.
         self.resize(N).addErrback(lambda _: None)
 
@@ -71,15 +71,24 @@ class ProcessQueue(TaskQueue):
             changes.append(self.attachWorker(ProcessWorker(**self._workerOptions)))
         return DeferredList(changes, consumeErrors=True).addCallback(_firstFailure)
 
+    def crashWorkers(self) -> Deferred[list[QueuedTask]]:
+        """
+        Kill all my processes, busy or not, and detach their workers. Calls that wait go on waiting,
+        for workers that are attached later or for L{resize}.
+
+        @return: a Deferred that fires when they are gone, with the tasks that they left unfinished,
+            which fail with C{WorkerDetached}.
+        """
+        gone = [self.detachWorker(worker, crash=True) for worker in self._processes()]
+        return DeferredList(gone).addCallback(_allOf)
+
     def stats(self) -> Deferred[list[tuple[float, float]]]:
         """
         @return: a Deferred that fires with the C{stats} of all my processes in one list. Empty
             unless I was made with C{callStats=True}.
         """
         gathered = DeferredList([worker.stats() for worker in self._processes()])
-        return gathered.addCallback(
-            lambda outcomes: [times for _, stats in outcomes for times in stats]
-        )
+        return gathered.addCallback(_allOf)
 
     def _processes(self) -> list[ProcessWorker]:
         """
@@ -95,3 +104,10 @@ def _checkNumber(N: int) -> None:
 
 def _firstFailure(outcomes: list[tuple[bool, Any]]) -> Any:
     return next((result for succeeded, result in outcomes if not succeeded), None)
+
+
+def _allOf(outcomes: list[tuple[bool, list[Any]]]) -> list[Any]:
+    """
+    Several lists in one.
+    """
+    return [item for _, items in outcomes for item in items]

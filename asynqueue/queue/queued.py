@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.tasks.options import USUAL, TaskOptions
+from asynqueue.tasks.progress import Progress
 from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
 from asynqueue.tasks.task import NO_KEYWORDS, Task
 
@@ -28,6 +29,9 @@ class Keeper(Protocol):
 
     def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
         """A task was cancelled by whoever made the call, and is settled."""
+
+    def progressed(self, task: QueuedTask) -> None:
+        """A task's run has come further."""
 
 
 class TaskDeferred(Deferred[Any]):
@@ -86,6 +90,16 @@ class QueuedTask(Task):
         self.fail(failure, self.keeper.seconds())
         self._settle()
         self.d.errback(failure)
+
+    def reported(self, done: float, total: float | None) -> None:
+        """
+        The task's function said how far it has come. (For workers to call, in the reactor's
+        thread.) Unless the task is UNDERWAY, this came too late and is dropped.
+        """
+        if self.state is not UNDERWAY:
+            return
+        self.progress = Progress(done, total, self.keeper.seconds())
+        self.keeper.progressed(self)
 
     def cancel(self) -> bool:
         """

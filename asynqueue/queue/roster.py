@@ -4,131 +4,44 @@ The roster: the workers of a queue, from hiring to leaving.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue.errors import (
-    ImplementationError,
-    InvariantError,
-    WorkerDetached,
-    WorkerError,
-)
-from asynqueue.interfaces import IEmployer, IUniverseWorker, IWorker
+from asynqueue.interfaces import IEmployer, IUniverseWorker
+from asynqueue.queue.departures import Departures
+from asynqueue.queue.employment import Desk, Employment, checkWorker
+from asynqueue.queue.events import GIVEN_BACK, HIRED, LOST, REPLACED, STARTED
+from asynqueue.queue.news import News
 from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.updates import Update, Updates, notRun
+from asynqueue.queue.timers import Timers
+from asynqueue.queue.updates import Update, Updates
 from asynqueue.tasks.scheduler import Scheduler
-from asynqueue.tasks.states import PENDING
-
-
-class Desk(Protocol):
-    """
-    What the roster needs of its queue.
-    """
-
-    def begin(self) -> None:
-        """Facts follow."""
-
-    def end(self) -> None:
-        """That was all: decide."""
-
-    def wake(self) -> None:
-        """There may be something to decide."""
-
-    def workerGaveUp(self, worker: Any, reason: WorkerError) -> None:
-        """A worker has left the roster because it can work no more."""
-
-    def updateTask(self, update: Update) -> QueuedTask:
-        """Make a task of an update, outside of the schedule."""
-
-    def startTimer(self, task: QueuedTask) -> None:
-        """A task with a timeout is given to a worker."""
-
-    def stopTimer(self, task: QueuedTask) -> None:
-        """A task is not with a worker any more."""
-
-
-@dataclass(slots=True, eq=False)
-class Employment:
-    """
-    What the roster knows of one worker.
-
-    @ivar isFarSide: whether it is an C{IUniverseWorker}.
-    @ivar hired: the Deferred to fire with the ID when the worker is first ready.
-    @ivar isOpen: whether the worker may get tasks.
-    @ivar reason: why it last lost its universe.
-    @ivar held: what a worker of six members has.
-    @ivar updates: the updates that it is to be given before it may get other tasks.
-    @ivar isGiving: whether it is being given updates at this moment.
-    @ivar left: the Deferred to fire when it is gone, once it was let go.
-    @ivar reassign: whether what it then leaves unfinished goes back into the queue.
-    @ivar unfinished: what it left.
-    @ivar timer: the call that crashes it, if it takes too long to go.
-    """
-
-    ID: int
-    worker: Any
-    isFarSide: bool
-    hired: Deferred[int]
-    isOpen: bool = False
-    reason: Exception | None = None
-    held: set[QueuedTask] = field(default_factory=set)
-    updates: deque[QueuedTask] = field(default_factory=deque)
-    isGiving: bool = False
-    left: Deferred[list[QueuedTask]] | None = None
-    reassign: bool = False
-    unfinished: list[QueuedTask] = field(default_factory=list)
-    timer: IDelayedCall | None = None
+from asynqueue.tasks.states import PENDING, UNDERWAY
 
 
 @implementer(IEmployer)
-class Roster:
+class Roster(Departures):
     """
     Hires workers, hands them the tasks that the scheduler decided on, tells the scheduler what
     became of them, and lets workers go.
     """
 
-    log = Logger()
-
-    def __init__(self, desk: Desk, scheduler: Scheduler[QueuedTask], reactor: IReactorTime) -> None:
-        self._desk = desk
-        self._scheduler = scheduler
-        self._reactor = reactor
+    def __init__(
+        self,
+        desk: Desk,
+        scheduler: Scheduler[QueuedTask],
+        news: News,
+        timers: Timers,
+        reactor: IReactorTime,
+    ) -> None:
+        updates = Updates(desk.updateTask, self._giveUpdate)
+        super().__init__(desk, scheduler, updates, news, timers, reactor)
         self._lastID = 0
-        self._employments: dict[int, Employment] = {}
-        self._byWorker: dict[Any, Employment] = {}
-        self._updates = Updates(desk.updateTask, self._give)
-
-    def __len__(self) -> int:
-        return len(self._employments)
-
-    @property
-    def isEmpty(self) -> bool:
-        """
-        Whether all workers are gone, even those that were let go.
-        """
-        return not self._byWorker
-
-    @property
-    def workers(self) -> list[Any]:
-        """
-        The workers, in the order in which they were hired.
-        """
-        return [employment.worker for employment in self._employments.values()]
-
-    def get(self, ID: int) -> Any:
-        """
-        @return: the worker with this ID, or C{None}.
-        """
-        employment = self._employments.get(ID)
-        return None if employment is None else employment.worker
 
     # Hiring ---------------------------------------------------------------------------------------
 
@@ -137,7 +50,7 @@ class Roster:
         @return: a Deferred that fires with the worker's ID when it is ready for tasks.
         @raise ImplementationError: if it is no L{IWorker}.
         """
-        _checkWorker(worker)
+        checkWorker(worker)
         if worker in self._byWorker:
             raise ValueError(f"{worker!r} is attached to this queue already")
         self._lastID += 1
@@ -147,9 +60,9 @@ class Roster:
         self._employments[employment.ID] = self._byWorker[worker] = employment
         worker.ID = employment.ID
         qualified = [*worker.cQualified, *worker.iQualified]
-        capacity = worker.capacity if isFarSide else None
-        self._scheduler.hire(worker, qualified, capacity)
-        worker.setResignator(lambda: self._resigned(employment))
+        # Of the six members none says how much a worker takes at once; one that takes more says so.
+        self._scheduler.hire(worker, qualified, getattr(worker, "capacity", None))
+        worker.setResignator(lambda: self.resigned(employment))
         if isFarSide:
             worker.employ(self)
         else:
@@ -175,13 +88,13 @@ class Roster:
         """
         return self._updates.add(update, list(self._employments.values()), sequential)
 
-    def _give(self, employment: Employment, task: QueuedTask) -> None:
+    def _giveUpdate(self, employment: Employment, task: QueuedTask) -> None:
         """
         Give a worker a task that the scheduler does not know of.
         """
         worker = employment.worker
         if employment.isFarSide:
-            task.start(worker, self._reactor.seconds())
+            self._startUpdate(employment, task)
             worker.runMany([task])
         else:
             self._scheduler.close(worker)
@@ -197,11 +110,17 @@ class Roster:
         employment.isGiving = True
         while employment.updates and not employment.held:
             task = employment.updates.popleft()
-            task.start(employment.worker, self._reactor.seconds())
-            self._runOne(employment, task)
+            if task.state is PENDING:
+                self._startUpdate(employment, task)
+                self._runOne(employment, task)
         employment.isGiving = False
         if employment.isOpen and not employment.updates and not employment.held:
             self._scheduler.open(employment.worker)
+
+    def _startUpdate(self, employment: Employment, task: QueuedTask) -> None:
+        task.start(employment.worker, self._reactor.seconds())
+        if self._news.observers:
+            self._news.note(STARTED, task, employment.worker)
 
     def _replay(self, employment: Employment) -> None:
         """
@@ -212,8 +131,12 @@ class Roster:
     def _open(self, _: object, employment: Employment) -> None:
         if employment.ID not in self._employments:
             return
-        employment.isOpen = True
+        isFirst = not employment.hired.called
+        employment.isOpen = employment.hasUniverse = True
         self._giveUpdates(employment)
+        if employment.left is None and self._news.observers:
+            self._news.note(HIRED if isFirst else REPLACED, worker=employment.worker)
+            self._news.tell()
         if not employment.hired.called:
             employment.hired.callback(employment.ID)
         self._desk.wake()
@@ -236,14 +159,23 @@ class Roster:
                 task.start(worker, now)
                 started.append(task)
                 if task.options.timeout is not None:
-                    self._desk.startTimer(task)
+                    self._timers.start(task)
             else:
                 self._scheduler.release(worker, [(task, None)])
+        self.underway.update(started)
+        if self._news.observers:
+            for task in started:
+                self._news.note(STARTED, task, worker)
         if employment.isFarSide:
             worker.runMany(started)
         else:
             for task in started:
-                self._runOne(employment, task)
+                if task.state is UNDERWAY and employment.isOpen:
+                    self._runOne(employment, task)
+                else:
+                    # The one before was over at once, and whoever heard of it changed things.
+                    self._scheduler.release(worker, [(task, None)])
+                    self._putBack(task)
 
     def _takeBack(self, worker: Any, tasks: list[QueuedTask]) -> None:
         """
@@ -311,14 +243,11 @@ class Roster:
         for task in tasks:
             if task.expected is not None:
                 self._putBack(task)
-            else:
+            elif task.state is UNDERWAY:
+                if self._news.observers:
+                    self._news.note(GIVEN_BACK, task, worker)
                 self._updates.givenBack(task)
         self._desk.wake()
-
-    def _putBack(self, task: QueuedTask) -> None:
-        task.giveBack()
-        self._desk.stopTimer(task)
-        self._scheduler.putBack(task)
 
     def stalled(self, worker: Any) -> None:
         """
@@ -336,134 +265,6 @@ class Roster:
             employment.reason = reason
             employment.isOpen = False
             self._scheduler.close(worker)
-
-    # Leaving --------------------------------------------------------------------------------------
-
-    def _resigned(self, employment: Employment) -> None:
-        if employment.ID not in self._employments:
-            return
-        reason = employment.reason
-        if not isinstance(reason, WorkerError):
-            reason = WorkerError(f"{employment.worker!r} resigned")
-        self._desk.begin()
-        try:
-            self.detach(employment.ID, reassign=True, crash=True, reason=reason)
-            self._desk.workerGaveUp(employment.worker, reason)
-        finally:
-            self._desk.end()
-
-    def find(self, workerOrID: Any) -> int | None:
-        """
-        @return: the ID of a worker given as itself or by its ID, or C{None} if it is not attached.
-        """
-        if isinstance(workerOrID, int):
-            return workerOrID if workerOrID in self._employments else None
-        employment = self._byWorker.get(workerOrID)
-        return None if employment is None else employment.ID
-
-    def detach(
-        self,
-        ID: int,
-        reassign: bool = False,
-        crash: bool = False,
-        timeout: float | None = None,
-        reason: WorkerError | None = None,
-    ) -> Deferred[list[QueuedTask]]:
-        """
-        Let a worker go.
-
-        @param timeout: after how many seconds it is crashed if it has not stopped; C{None} for
-            never.
-        @param reason: why, if it did not wait to be let go.
-        @return: a Deferred that fires when it is gone, with the tasks that it left unfinished and
-            that were not reassigned.
-        """
-        employment = self._employments.pop(ID)
-        employment.isOpen = False
-        self._scheduler.close(employment.worker)
-        left: Deferred[list[QueuedTask]] = Deferred()
-        employment.left = left
-        employment.reassign = reassign
-        self._forget(employment, reason)
-        if crash:
-            self._crash(employment)
-        elif timeout is not None:
-            employment.timer = self._reactor.callLater(timeout, self._crash, employment)
-        if employment.worker in self._byWorker:
-            maybeDeferred(employment.worker.stop).addBoth(self._gone, employment)
-        return left
-
-    def _forget(self, employment: Employment, reason: WorkerError | None) -> None:
-        """
-        Tell those who wait for what a worker that is let go will not do any more.
-        """
-        gone = WorkerDetached(f"{employment.worker!r} was detached before it was ready")
-        if not employment.hired.called:
-            employment.hired.errback(Failure(reason or gone))
-        while employment.updates:
-            employment.updates.popleft().errback(Failure(notRun(employment)))
-        self._updates.forget(employment)
-
-    def stopAll(self) -> None:
-        """
-        Let all workers go that are not going yet.
-        """
-        for ID in list(self._employments):
-            self.detach(ID)
-
-    def crashAll(self) -> None:
-        """
-        Crash all workers, those that are going already too.
-        """
-        self.stopAll()
-        for employment in list(self._byWorker.values()):
-            self._crash(employment)
-
-    def _crash(self, employment: Employment) -> None:
-        worker = employment.worker
-        tasks = worker.crash()
-        employment.unfinished += self._abandon(tasks, worker, employment.reassign)
-        self._scheduler.dismiss(worker)
-        self._desk.wake()
-        if not employment.isFarSide:
-            # A worker of one's own may not know how to stop once it has crashed.
-            self._gone(None, employment)
-
-    def _gone(self, result: Any, employment: Employment) -> None:
-        worker = employment.worker
-        if isinstance(result, Failure):
-            self.log.failure("{worker} failed to stop", result, worker=worker)
-        if self._byWorker.pop(worker, None) is None:
-            return
-        if employment.timer is not None and employment.timer.active():
-            employment.timer.cancel()
-        self._scheduler.dismiss(worker)
-        self._updates.forget(employment)
-        self._desk.wake()
-        if employment.left is not None:
-            employment.left.callback(employment.unfinished)
-
-    def _abandon(self, tasks: list[QueuedTask], worker: Any, reassign: bool) -> list[QueuedTask]:
-        """
-        Decide what becomes of the tasks that a crashed worker leaves.
-        """
-        failed = []
-        for task in tasks:
-            if task.isDone:
-                continue
-            if reassign and task.expected is not None:
-                self._putBack(task)
-            else:
-                failed.append(task)
-                task.errback(Failure(WorkerDetached(f"{worker} was crashed with {task}")))
-        return failed
-
-
-def _checkWorker(worker: Any) -> None:
-    if not IWorker.providedBy(worker):
-        raise ImplementationError(
-            f"{worker!r} does not provide IWorker: decorate its class with @implementer(IWorker)"
-        )
-    for name in ("cQualified", "iQualified"):
-        if not isinstance(getattr(worker, name, None), list):
-            raise InvariantError(f"{worker!r}: its {name} must be a list of series")
+            if employment.hasUniverse and self._news.observers:
+                self._news.note(LOST, worker=worker, reason=reason)
+            employment.hasUniverse = False

@@ -77,6 +77,8 @@ class ThreadLooper:
             than as a L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
         @param reactor: the reactor to use. Default: the global reactor.
         """
+        self._raw = raw
+        self._reactor = reactor
         self._queue = ThreadQueue(raw=raw, reactor=reactor)
 
     @property
@@ -84,7 +86,7 @@ class ThreadLooper:
         """
         Whether the thread takes calls.
         """
-        return self._queue.isRunning()
+        return bool(self._queue)
 
     def deferToThread(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
         """
@@ -96,7 +98,12 @@ class ThreadLooper:
         @return: a Deferred, as L{TaskQueue.call} returns it.
         @raise QueueStopped: after L{stop}.
         """
-        return self._queue.call(f, *args, **kw)
+        queue = self._queue
+        if queue.isRunning() and not len(queue):
+            # The system had no thread left to give. It may have by now.
+            worker = ThreadWorker(raw=self._raw, reactor=self._reactor)
+            queue.attachWorker(worker).addErrback(lambda _: None)
+        return queue.call(f, *args, **kw)
 
     call = deferToThread
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,12 +22,14 @@ class Update:
     A call for every worker.
 
     @ivar ephemeral: whether it is for the present workers only.
+    @ivar context: the context variables that it is to find, as pairs of name and value.
     """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     ephemeral: bool = False
+    context: tuple[tuple[str, Any], ...] | None = None
 
 
 class Employed(Protocol):
@@ -39,10 +41,6 @@ class Employed(Protocol):
     isFarSide: bool
     isOpen: bool
     left: Deferred[list[QueuedTask]] | None
-
-
-Waiter = Deferred[Any] | None
-"""Who waits for an update's result on one worker: nobody, when it is replayed."""
 
 
 class Updates:
@@ -62,8 +60,11 @@ class Updates:
         self._makeTask = makeTask
         self._give = give
         self._kept: list[Update] = []
-        self._owed: dict[Any, list[tuple[Update, Waiter]]] = {}
-        self._running: dict[QueuedTask, tuple[Any, Update, Waiter]] = {}
+        # The tasks that a worker is still to get, and all that are not done.
+        self._owed: dict[Any, dict[Update, QueuedTask]] = {}
+        self._tasks: dict[QueuedTask, tuple[Any, Update]] = {}
+        # For each update that one worker after the other runs, those whose turn is to come.
+        self._turns: dict[Update, list[Any]] = {}
 
     def add(self, update: Update, employments: list[Any], sequential: bool) -> Deferred[list[Any]]:
         """
@@ -88,78 +89,96 @@ class Updates:
         @return: a Deferred that fires when the worker may get tasks: at once if it runs them after
             its updates anyway.
         """
-        owed = self._owed.pop(employment, [])
-        waiters = dict(owed)
-        due = [*self._kept, *(update for update, _ in owed if update.ephemeral)]
-        return self._runAll(employment, [(update, waiters.get(update)) for update in due])
+        owed = self._owed.pop(employment, {})
+        due = [update for update in self._kept if employment not in self._turns.get(update, ())]
+        due += [update for update in owed if update.ephemeral]
+        return self._runAll(employment, [(update, owed.get(update)) for update in due])
 
     def givenBack(self, task: QueuedTask) -> None:
         """
         A worker did not begin an update. If it still has its universe, the update was recalled
         from behind a slow one, and is run after that; if not, it is run by the next one.
         """
-        employment, update, waiter = self._running.pop(task)
-        if employment.isOpen:
-            self._run(employment, update, waiter)
+        employment, update = self._tasks[task]
+        task.giveBack()
+        if employment.isOpen or employment.left is not None:
+            self._run(employment, task)
         else:
-            self._owed.setdefault(employment, []).append((update, waiter))
+            self._owed.setdefault(employment, {})[update] = task
 
     def forget(self, employment: Employed) -> None:
         """
-        A worker is gone.
+        A worker is let go.
         """
-        for _, waiter in self._owed.pop(employment, []):
-            if waiter is not None:
-                waiter.errback(Failure(notRun(employment)))
+        for task in self._owed.pop(employment, {}).values():
+            task.errback(Failure(notRun(employment)))
 
     @inlineCallbacks
     def _oneByOne(
         self, update: Update, employments: list[Any]
     ) -> Generator[Deferred[Any], Any, list[Any]]:
         outcomes: list[tuple[bool, Any]] = []
-        for employment in employments:
+        turns = self._turns[update] = employments[::-1]
+        while turns:
+            employment = turns.pop()
             outcomes += yield DeferredList([self._assign(update, employment)], consumeErrors=True)
+        del self._turns[update]
         results: list[Any] = _resultsOf(outcomes)
         return results
 
     @inlineCallbacks
     def _runAll(
-        self, employment: Employed, due: list[tuple[Update, Waiter]]
+        self, employment: Employed, due: list[tuple[Update, QueuedTask | None]]
     ) -> Generator[Deferred[Any], Any, None]:
         while due:
-            for update, waiter in due:
-                done = self._run(employment, update, waiter)
+            for update, owed in due:
+                task = self._replayed(update, employment) if owed is None else owed
+                self._run(employment, task)
                 if not employment.isFarSide:
-                    yield done
+                    yield task.d
             # What came meanwhile.
-            due = self._owed.pop(employment, [])
+            due = [*self._owed.pop(employment, {}).items()]
 
     def _assign(self, update: Update, employment: Employed) -> Deferred[Any]:
+        task = self._make(update, employment)
         waiter: Deferred[Any] = Deferred()
+        task.d.addBoth(waiter.callback)
         if employment.isOpen or employment.left is not None:
-            self._run(employment, update, waiter)
+            self._run(employment, task)
         else:
-            self._owed.setdefault(employment, []).append((update, waiter))
+            self._owed.setdefault(employment, {})[update] = task
         return waiter
 
-    def _run(self, employment: Employed, update: Update, waiter: Waiter) -> Deferred[Any]:
-        if employment.left is not None:
-            if waiter is not None:
-                waiter.errback(Failure(notRun(employment)))
-            return succeed(None)
-        task = self._makeTask(update)
-        self._running[task] = (employment, update, waiter)
+    def _replayed(self, update: Update, employment: Employed) -> QueuedTask:
+        """
+        Make a task that nobody waits for.
+        """
 
-        def done(result: Any) -> None:
-            del self._running[task]
-            if waiter is not None:
-                waiter.callback(result)
-            elif isinstance(result, Failure):
-                self.log.failure("an update failed on {worker}", result, worker=employment.worker)
+        def failed(failure: Failure) -> None:
+            # A worker that was let go does not lack what it did not run.
+            if not failure.check(WorkerDetached):
+                self.log.failure("an update failed on {worker}", failure, worker=employment.worker)
+
+        task = self._make(update, employment)
+        task.d.addErrback(failed)
+        return task
+
+    def _make(self, update: Update, employment: Employed) -> QueuedTask:
+        task = self._makeTask(update)
+        self._tasks[task] = employment, update
+
+        def done(result: Any) -> Any:
+            del self._tasks[task]
+            return result
 
         task.d.addBoth(done)
-        self._give(employment, task)
-        return task.d
+        return task
+
+    def _run(self, employment: Employed, task: QueuedTask) -> None:
+        if employment.left is not None:
+            task.errback(Failure(notRun(employment)))
+        elif not task.isDone:
+            self._give(employment, task)
 
 
 def notRun(employment: Employed) -> WorkerDetached:

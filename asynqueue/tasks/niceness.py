@@ -81,6 +81,13 @@ class SerialNumbers:
         if self._numbers.pop(series) == self._highest:
             self._highest = None
 
+    @property
+    def users(self) -> int:
+        """
+        How many numbers were taken and not given back.
+        """
+        return sum(self._users.values())
+
     def _findHighest(self) -> int:
         if self._highest is None:
             self._highest = max(self._numbers.values(), default=0)

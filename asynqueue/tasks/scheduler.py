@@ -104,6 +104,13 @@ class Scheduler(Generic[TaskType]):
         """
         return sum(len(heap) for heap in self._heaps.values())
 
+    @property
+    def alive(self) -> int:
+        """
+        How many tasks were put and are not L{done}.
+        """
+        return self._serials.users
+
     def __iter__(self) -> Iterator[TaskType]:
         """
         The tasks that wait, each series in its order.

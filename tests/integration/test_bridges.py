@@ -127,6 +127,37 @@ class BridgesTests(TestCase):
             yield queue.shutdown()
 
     @inlineCallbacks
+    def test_aStreamThatIsStoppedEndsTheWriting(self) -> Any:
+        ends: list[threading.Thread] = []
+        errors: list[BaseException] = []
+
+        def endless() -> Filerator:
+            filerator = Filerator(window=4)
+
+            def write() -> None:
+                try:
+                    while True:
+                        filerator.write(b"x")
+                except (ValueError, BrokenPipeError) as error:
+                    errors.append(error)
+
+            ends.append(threading.Thread(target=write, daemon=True))
+            ends[0].start()
+            return filerator
+
+        queue = ThreadQueue(1)
+        try:
+            deferator = yield queue.call(endless)
+            for d in deferator:
+                self.assertEqual((yield d), b"x")
+                deferator.stop()
+                break
+            yield deferToThread(ends[0].join, 10)
+            self.assertEqual(len(errors), 1)
+        finally:
+            yield queue.shutdown()
+
+    @inlineCallbacks
     def test_aThreadGetsItemsInOrderHoweverTheyArrive(self) -> Any:
         producer = OrderedItemProducer(window=3)
         yield producer.start(list)

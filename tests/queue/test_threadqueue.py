@@ -28,6 +28,7 @@ from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, Work
 from asynqueue.tasks.states import CANCELLED
 from asynqueue.testing import far
 from asynqueue.workers import threads
+from asynqueue.workers.channel import healing
 
 PATIENCE = 20.0
 
@@ -97,7 +98,10 @@ def brokenStart(test: TestCase) -> Iterator[None]:
     def makeBroken(worker: Any) -> Any:
         return threads.ThreadChannel(worker._reactor, start=refuse)
 
-    with mock.patch.object(ThreadWorker, "makeChannel", makeBroken):
+    with (
+        mock.patch.object(ThreadWorker, "makeChannel", makeBroken),
+        mock.patch.object(healing, "START_TRIES", 2),
+    ):
         yield
     test.flushLoggedErrors()
 

@@ -211,9 +211,12 @@ class Conversation:
         Whether a call or a stream may be running now, and no other call is.
         """
         first = next(iter(self.underway), None)
-        if first is None or number == first:
+        if first is None:
             return True
         begun = self._channel.lastBegun
+        if number == first:
+            # If a later one has begun, this one was given back, which was not heard yet.
+            return begun is None or begun <= number
         return number in self.streams and begun is not None and begun < first
 
     # Sent ahead, and recalled ---------------------------------------------------------------------

@@ -1,0 +1,235 @@
+"""
+What a task queue does with its tasks, behind its face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from collections.abc import Mapping as Keywords
+from itertools import count
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue.deferreds.clock import callFromAnyThread, defaultReactor
+from asynqueue.errors import QueueStopped, WorkerError
+from asynqueue.queue.context import DeclaredContext
+from asynqueue.queue.events import CANCELLED, PROGRESSED, QUEUED
+from asynqueue.queue.news import News
+from asynqueue.queue.queued import QueuedTask
+from asynqueue.queue.roster import Roster
+from asynqueue.queue.shutdown import Shutdown
+from asynqueue.queue.timers import Timers
+from asynqueue.queue.updates import Update
+from asynqueue.tasks.options import TaskOptions
+from asynqueue.tasks.scheduler import Scheduler
+from asynqueue.tasks.states import QUEUE, RUNNING, STOPPED, nextState
+from asynqueue.tasks.task import functionName
+from asynqueue.universe.context import Pairs
+
+
+class Machinery:
+    """
+    Puts tasks into the schedule, has the scheduler decide when there is something to decide, and
+    hears what becomes of the tasks: from themselves, and from the roster of the workers.
+    """
+
+    def __init__(self, reactor: IReactorTime | None, contextvars: Iterable[str]) -> None:
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self.seconds = self._reactor.seconds
+        self._state: str = RUNNING
+        declared = DeclaredContext(contextvars)
+        self._declared = declared if declared else None
+        self._ids = count(1)
+        self._scheduler: Scheduler[QueuedTask] = Scheduler()
+        self._news = News(self.seconds)
+        self._timers = Timers(self._reactor, self._stopRun)
+        self._roster = Roster(self, self._scheduler, self._news, self._timers, self._reactor)
+        self._underway = self._roster.underway
+        # What is being handed out.
+        self._decided: list[tuple[Any, list[QueuedTask]]] = []
+        self._batches = 0
+        self._isDeciding = False
+        self._mayDecide = False
+        self._wakeUp: IDelayedCall | None = None
+        self._shutdown: Shutdown | None = None
+
+    def __len__(self) -> int:
+        """
+        How many workers I have.
+        """
+        return len(self._roster)
+
+    def checkRunning(self, what: str) -> None:
+        """
+        @param what: what somebody wants of me.
+        @raise QueueStopped: after C{shutdown}, saying so.
+        """
+        if self._state is not RUNNING:
+            raise QueueStopped(f"{self!r} is asked for {what}, but takes nothing on any more")
+
+    # Tasks, from submission to the end ------------------------------------------------------------
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Keywords[str, Any],
+        options: TaskOptions,
+        context: Pairs | None = None,
+    ) -> QueuedTask:
+        """
+        @param context: the context variables that are to travel; by default, the present ones.
+        """
+        if self._state is not RUNNING:
+            self.checkRunning(functionName(function))
+        if not callable(function):
+            raise TypeError(f"{function!r} cannot be called")
+        task = QueuedTask(next(self._ids), self, function, args, kwargs, options)
+        if self._declared is not None:
+            task.context = (self._declared.capture() if context is None else context) or None
+        self._scheduler.put(task)
+        if self._news.observers:
+            self._news.note(QUEUED, task)
+        if self._batches or self._scheduler.hasFreeWorker:
+            self.wake()
+        elif self._wakeUp is None:
+            # A worker may take it ahead; with many calls in a row, they are looked at together.
+            self._wakeUp = self._reactor.callLater(0, self._woken)
+        if self._news.observers:
+            self._news.tell()
+        return task
+
+    def updateTask(self, update: Update) -> QueuedTask:
+        """
+        Make a task of an update, outside of the schedule. (For the roster to call.)
+        """
+        task = QueuedTask(next(self._ids), self, update.function, update.args, update.kwargs)
+        task.context = update.context
+        if self._news.observers:
+            self._news.note(QUEUED, task)
+        return task
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """
+        Have something called in the reactor's thread. (For mappings to call, from any thread.)
+        """
+        callFromAnyThread(self._reactor, function)
+
+    def settled(self, task: QueuedTask) -> None:
+        """
+        A task is done. (For tasks to call.)
+        """
+        if task.priority is not None:
+            self._scheduler.done(task)
+            self._underway.discard(task)
+        if task.options.timeout is not None:
+            self._timers.stop(task)
+        if self._news.observers:
+            reason = None if task.failure is None else task.failure.value
+            self._news.note(task.state, task, task.worker, reason)
+            if task.state is not CANCELLED:
+                self._news.tell()
+
+    def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
+        """
+        A task was cancelled. (For tasks to call.)
+        """
+        if wasUnderway:
+            self._stopRun(task)
+        else:
+            self._scheduler.cancel(task)
+        if self._news.observers:
+            self._news.tell()
+        self.wake()
+
+    def progressed(self, task: QueuedTask) -> None:
+        """
+        A task's run has come further. (For tasks to call.)
+        """
+        if self._news.observers:
+            self._news.note(PROGRESSED, task, task.worker)
+            self._news.tell()
+
+    def _stopRun(self, task: QueuedTask) -> None:
+        # Not one of the six members: a worker without it lets the run go on.
+        cancel = getattr(task.worker, "cancel", None)
+        if cancel is not None:
+            cancel(task)
+
+    def _refuse(self, task: QueuedTask, why: str) -> None:
+        if self._scheduler.cancel(task):
+            stopped = f"{task} was not run: the queue shut down, and {why}"
+            task.errback(Failure(QueueStopped(stopped)))
+
+    # Deciding, and what the roster tells ----------------------------------------------------------
+
+    def begin(self) -> None:
+        """
+        Some facts follow. (For the roster to call.)
+        """
+        self._batches += 1
+
+    def end(self) -> None:
+        """
+        That was all. (For the roster to call.)
+        """
+        self._batches -= 1
+        if self._mayDecide and not self._batches:
+            self.wake()
+
+    def wake(self) -> None:
+        """
+        There may be something to decide. (For the roster to call.)
+        """
+        self._mayDecide = True
+        if self._isDeciding or self._batches:
+            return
+        isOver = False
+        self._isDeciding = True
+        try:
+            while self._mayDecide:
+                self._mayDecide = False
+                self._decide()
+                if self._shutdown is not None:
+                    isOver = self._shutdown.check()
+        finally:
+            self._isDeciding = False
+        if isOver and self._state != STOPPED:
+            self._stop()
+
+    def _stop(self) -> None:
+        assert self._shutdown is not None
+        self._state = nextState(QUEUE, self._state, "stopped", self)
+        if self._wakeUp is not None:
+            self._wakeUp.cancel()
+            self._wakeUp = None
+        self._shutdown.finish()
+
+    def _woken(self) -> None:
+        self._wakeUp = None
+        self.wake()
+
+    def _decide(self) -> None:
+        self._decided = self._scheduler.decide()
+        for worker, tasks in self._decided:
+            self._roster.hand(worker, tasks)
+        self._decided = []
+        if self._news.observers:
+            self._news.tell()
+
+    def workerGaveUp(self, worker: Any, reason: WorkerError) -> None:
+        """
+        A worker has left. What only it could have run fails for the same reason, and if it was the
+        last one, all that waits. (For the roster to call.)
+        """
+        isLast = not len(self)
+        qualified = {None, *worker.cQualified, *worker.iQualified}
+        for task in self._scheduler.unrunnable():
+            isLost = isLast or task.series in qualified
+            # Somebody may have attached another worker on hearing of a failure before.
+            isServed = self._scheduler.serves(task.series)
+            if isLost and not isServed and self._scheduler.cancel(task):
+                task.errback(Failure(reason))
+        self.wake()

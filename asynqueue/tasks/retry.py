@@ -1,0 +1,83 @@
+"""
+Which failures are tried again, how often and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+Delays = Callable[[int], float]
+"""Takes how many attempts in a row have failed, and says how many seconds to wait. What
+C{twisted.application.internet.backoffPolicy} returns is one."""
+
+
+def backoff(
+    initial: float = 1.0,
+    longest: float = 60.0,
+    factor: float = 1.5,
+    jitter: float = 0.5,
+    random: Random | None = None,
+) -> Delays:
+    """
+    Delays that grow from one failure to the next.
+
+    The wait after the C{n}th failure is C{initial * factor ** (n - 1)} seconds, at most C{longest},
+    and of that a part is left to chance, so that what failed together is not tried again together.
+
+    @param initial: the first delay, in seconds.
+    @param longest: the longest delay, in seconds.
+    @param factor: how much longer each delay is than the one before, 1.0 or more.
+    @param jitter: which part of a delay is left to chance, from 0.0 to 1.0: a delay of 10 seconds
+        with a jitter of 0.5 becomes one of 5 to 10 seconds.
+    @param random: where chance comes from. Default: a generator of its own.
+    @raise ValueError: if one of the numbers is out of its range.
+    """
+    if not 0 <= initial <= longest:
+        raise ValueError(f"initial and longest must be seconds, 0 <= {initial!r} <= {longest!r}")
+    if not factor >= 1:
+        raise ValueError(f"factor must be 1.0 or more, not {factor!r}")
+    if not 0 <= jitter <= 1:
+        raise ValueError(f"jitter must be from 0.0 to 1.0, not {jitter!r}")
+    chance = Random() if random is None else random
+
+    def delay(failures: int) -> float:
+        try:
+            wait = min(longest, initial * factor ** (max(failures, 1) - 1))
+        except OverflowError:
+            wait = longest
+        return wait * (1.0 - jitter * chance.random())
+
+    return delay
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    A policy of trying again.
+
+    @ivar attempts: how many attempts there are in all, the first one included.
+    @ivar delays: how long to wait after each failure; see L{backoff}.
+    @ivar errors: the types of exceptions that are worth another attempt.
+    @ivar isWorthwhile: takes an exception of one of these types, and says whether it really is.
+    """
+
+    attempts: int = 3
+    delays: Delays = field(default_factory=backoff)
+    errors: tuple[type[BaseException], ...] = (Exception,)
+    isWorthwhile: Callable[[BaseException], bool] = lambda error: True
+
+    def __post_init__(self) -> None:
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ValueError(f"attempts must be a positive integer, not {self.attempts!r}")
+
+    def delayAfter(self, error: BaseException, attempts: int) -> float | None:
+        """
+        @param error: why the latest attempt failed.
+        @param attempts: how many attempts there have been.
+        @return: how many seconds to wait before the next one, or C{None} if there is to be none.
+        """
+        if attempts >= self.attempts or not isinstance(error, self.errors):
+            return None
+        return self.delays(attempts) if self.isWorthwhile(error) else None

@@ -1,0 +1,238 @@
+"""
+What tests call in processes to have something said from within. It imports no Twisted before a call
+does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from asynqueue import ProcessBase, report
+from tests.integration.tasks import AWHILE, sleepOr
+
+letter: ContextVar[Any] = ContextVar("letter")
+
+_loops: list[Any] = []
+
+
+# Progress and logs
+# -------------------------------------------------------------------------------------------------
+
+
+def countUp(count: int) -> int:
+    for number in range(count + 1):
+        report(number, count)
+    return count
+
+
+def countAndYield(count: int) -> Iterator[int]:
+    for number in range(count):
+        report(number + 1, count)
+        yield number
+
+
+def reportAndWait(path: str) -> None:
+    report(1, 2)
+    while not os.path.exists(path):
+        sleepOr(0.002)
+
+
+def log(name: str, level: int, text: str, *args: Any, **extra: Any) -> None:
+    logging.getLogger(name).log(level, text, *args, extra=extra)
+
+
+def logAndYield(name: str, count: int) -> Iterator[int]:
+    for number in range(count):
+        logging.getLogger(name).warning("item %d", number)
+        yield number
+
+
+def logException(name: str) -> None:
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        logging.getLogger(name).exception("it broke")
+
+
+def logInThread(name: str) -> None:
+    thread = threading.Thread(target=log, args=(name, logging.WARNING, "from a thread"))
+    thread.start()
+    thread.join()
+
+
+def logWithTwisted(name: str, text: str) -> None:
+    from twisted.logger import Logger
+
+    Logger(name).warn(text)
+
+
+def failWithTwisted(name: str) -> None:
+    from twisted.logger import Logger
+
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        Logger(name).failure("it broke")
+
+
+class Garbage:
+    """
+    Logs when it is collected, as Twisted's Deferreds do.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.circle = self
+
+    def __del__(self) -> None:
+        logging.getLogger(self.name).warning("collected")
+
+
+def talk(name: str, seconds: float, size: int, isLittering: bool) -> int:
+    """
+    Log and report, in two threads, and maybe leave garbage that logs too. A C{TaskInterrupted} ends
+    it, but for one that is raised in a destructor, where Python ignores it.
+
+    @return: how often the main thread has.
+    """
+    go = True
+
+    def chatter() -> None:
+        while go:
+            logging.getLogger(name).warning("chatter %s", "x" * size)
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    gc.set_threshold(50)
+    count = 0
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            count += 1
+            if isLittering:
+                Garbage(name)
+            report(count)
+            logging.getLogger(name).warning("main %s", "y" * size)
+        return count
+    finally:
+        go = False
+        thread.join()
+
+
+# Context variables
+# -------------------------------------------------------------------------------------------------
+
+
+def readLetter() -> Any:
+    return letter.get("none")
+
+
+def setLetter(value: Any) -> None:
+    letter.set(value)
+
+
+# Coroutines
+# -------------------------------------------------------------------------------------------------
+
+
+async def doubleSoon(number: int) -> int:
+    await asyncio.sleep(0.001)
+    return number * 2
+
+
+async def refuseSoon() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("no")
+
+
+async def isLoopKept() -> bool:
+    """
+    Whether the event loop is that of the call before.
+    """
+    loop = asyncio.get_running_loop()
+    _loops.append(loop)
+    return loop is _loops[0]
+
+
+async def waitThenTouch(begun: str, path: str) -> None:
+    """
+    Wait for ever; a file is made on the way out.
+    """
+    try:
+        Path(begun).touch()
+        await asyncio.sleep(AWHILE)
+    finally:
+        await asyncio.sleep(0)
+        Path(path).touch()
+
+
+async def resist(begun: str) -> None:
+    """
+    Go on after every cancellation.
+    """
+    while True:
+        try:
+            Path(begun).touch()
+            await asyncio.sleep(AWHILE)
+        except asyncio.CancelledError:
+            continue
+
+
+async def countSoon(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+async def endlessSoon(path: str) -> AsyncIterator[int]:
+    number = 0
+    try:
+        while True:
+            await asyncio.sleep(0)
+            yield number
+            number += 1
+    finally:
+        await asyncio.sleep(0)
+        Path(path).touch()
+
+
+async def awaitDeferred() -> None:
+    from twisted.internet.defer import Deferred
+
+    await Deferred()
+
+
+def makeDeferred() -> Any:
+    from twisted.internet.defer import succeed
+
+    return succeed(1)
+
+
+# What stays
+# -------------------------------------------------------------------------------------------------
+
+
+class Counter(ProcessBase):
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def increase(self) -> tuple[int, int, str]:
+        self.data["count"] = self.data.get("count", 0) + 1
+        return self.pid, self.count, self.name
+
+    def ask(self) -> Any:
+        return self.nothing
+
+
+class OtherCounter(Counter):
+    pass
