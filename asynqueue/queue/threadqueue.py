@@ -5,52 +5,40 @@ A queue with worker threads of its own, and simpler ways to have something done 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from asynqueue.deferreds.clock import defaultReactor
-from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue.queue.ownworkers import OwnWorkersQueue
 from asynqueue.workers.threads import ThreadWorker
 
 
-class ThreadQueue(TaskQueue):
+class ThreadQueue(OwnWorkersQueue):
     """
     A L{TaskQueue} with L{ThreadWorker}s.
 
     One thread, as by default, is of use in itself: no two of its calls ever run at once, so what
     they work on needs no lock.
+
+    Its C{timeout} says how long a busy thread may hold up a shutdown, in seconds, before it is left
+    behind; by default, for ever.
     """
 
-    def __init__(
-        self,
-        N: int = 1,
-        *,
-        raw: bool = False,
-        callStats: bool = False,
-        reactor: IReactorTime | None = None,
-        **queueOptions: Any,
-    ) -> None:
+    workerClass: ClassVar[Any] = ThreadWorker
+
+    def __init__(self, N: int = 1, **options: Any) -> None:
         """
         Start the threads.
 
         @param N: how many.
-        @param raw: whether an iterator that a function returns is brought back as it is, rather
-            than streamed, where the call does not say.
-        @param callStats: whether to keep the times that the workers' C{stats} return.
-        @param reactor: the reactor to use. Default: the global reactor.
-        @param queueOptions: L{TaskQueue}'s other keywords. Its C{timeout} says how long a busy
-            thread may hold up a shutdown, before it is left behind; by default, for ever.
+        @param options: C{callStats}, C{reactor}, L{TaskQueue}'s other keywords and
+            L{ThreadWorker}'s, such as C{raw}.
         @raise ValueError: if N is not a positive integer.
         """
-        if type(N) is not int or N < 1:
-            raise ValueError(f"the number of threads must be a positive integer, not {N!r}")
-        super().__init__(reactor=reactor, **queueOptions)
-        for _ in range(N):
-            worker = ThreadWorker(raw=raw, callStats=callStats, reactor=reactor)
-            self.attachWorker(worker).addErrback(lambda _: None)
+        super().__init__(N, **options)
 
     def deferToThread(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
         """

@@ -10,7 +10,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from asynqueue.errors import QueueStopped, WorkerDetached, WorkerStartError
-from asynqueue.queue import processqueue
 from asynqueue.queue.processqueue import ProcessQueue
 from asynqueue.tasks.states import READY, STOPPED, UNDERWAY
 from asynqueue.testing import far
@@ -33,7 +32,7 @@ class ProcessQueueTests(QueueCase):
                 self.actions["dawdle"] = case.clock.advance
                 case.workers.append(self)
 
-        self.patch(processqueue, "ProcessWorker", InMemory)
+        self.patch(ProcessQueue, "workerClass", InMemory)
 
     def prepare(self, channel: MemoryChannel) -> None:
         channel.isStillborn = self.isStillborn
