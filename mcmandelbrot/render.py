@@ -7,18 +7,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asynqueue import ProcessQueue
+from asynqueue import DeferredTracker, OrderedItemProducer, ProcessQueue
 from mcmandelbrot.errors import MandelbrotError, RenderingFailed
 from mcmandelbrot.output import Output
 from mcmandelbrot.plan import StripePlan
 from mcmandelbrot.png import PNGAssembler
 from mcmandelbrot.progress import Progress
-from mcmandelbrot.stripe import loadKernel, prepareWorker, renderStripe
+from mcmandelbrot.stripe import RenderedStripe, Stripe, loadKernel, prepareWorker, renderStripe
 from mcmandelbrot.view import View
 
 # How long the processes may take to stop, in seconds. At the end they are idle, and stop at once;
 # on an interrupt they may be in the midst of something long that nobody waits for any more.
 _PATIENCE = 1.0
+
+# How many stripes there may be for each process between the cutting and the writing: one that is
+# being drawn, one that is sent ahead, and one that waits for another above it.
+_UNDERWAY = 3
 
 
 async def renderPicture(view: View, processes: int, output: Output, progress: Progress) -> None:
@@ -75,9 +79,24 @@ async def writePicture(
     """
     assembler = PNGAssembler(view.width, view.height)
     await write(assembler.start())
-    async with queue.map(renderStripe, plan, chunksize=1) as stripes:
-        async for stripe in stripes:
-            plan.learn(stripe.packed.rows, stripe.seconds)
-            await write(assembler.add(stripe.packed))
-            advance(stripe.packed.rows)
+
+    async def render(stripe: Stripe) -> RenderedStripe:
+        rendered: RenderedStripe = await queue.call(renderStripe, stripe)
+        plan.learn(rendered.packed.rows, rendered.seconds)
+        return rendered
+
+    async def add(rendered: RenderedStripe) -> None:
+        await write(assembler.add(rendered.packed))
+        advance(rendered.packed.rows)
+
+    producer = OrderedItemProducer(consumer=add)
+    underway = DeferredTracker()
+    try:
+        while producer.isProducing and (stripe := next(plan, None)) is not None:
+            underway.put(producer.produceItem(render, stripe))
+            await underway.deferUntilFewer(_UNDERWAY * plan.processes)
+        await producer.stop()
+    except BaseException:
+        producer.stopProducing()
+        raise
     await write(assembler.finish())

@@ -1,5 +1,5 @@
 """
-The clock that waits are measured with: anything that provides Twisted's L{IReactorTime}, such as a
+The clock that waits are measured with: anything that provides Twisted's C{IReactorTime}, such as a
 reactor or a C{twisted.internet.task.Clock}.
 """
 

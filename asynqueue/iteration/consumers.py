@@ -76,7 +76,7 @@ class ListConsumer:
         """
         Take a producer. When it has unregistered, I can take another one, whose items come after.
 
-        @param producer: an L{IPushProducer<twisted.internet.interfaces.IPushProducer>}.
+        @param producer: an C{IPushProducer}.
         @param streaming: C{True}.
         @raise RuntimeError: if I have a producer.
         @raise TypeError: if C{streaming} is false.

@@ -1,20 +1,22 @@
 """
-Sources that get each item when a taker wants it, from a function or an iterator on the near side.
+Sources that get each item when a taker wants it, from a function or an iterator on the near side,
+asynchronous or not.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.iteration.prefetcherator import Prefetcherator
 from asynqueue.iteration.source import ItemSource
-from asynqueue.universe.iterators import isIterator
+from asynqueue.universe.iterators import isAsyncIterator, isIterator
 
 _LATER: Final = (Deferred, CoroutineType, Failure)
 
@@ -36,6 +38,8 @@ def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSourc
         return CallSource(obj.getNext)
     if isIterator(obj):
         return IteratorSource(obj)
+    if isAsyncIterator(obj):
+        return AsyncIteratorSource(obj)
     source = ItemSource()
     source.end()
     return source
@@ -43,10 +47,10 @@ def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSourc
 
 class DemandSource(ItemSource):
     """
-    The base of both: it calls a function for each item, and never again before the last call is
+    The base of all: it calls a function for each item, and never again before the last call is
     through. A subclass says what the function's result means.
 
-    L{stop} cancels the Deferred of a call that is not through.
+    C{stop} cancels the Deferred of a call that is not through.
     """
 
     def __init__(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> None:
@@ -123,8 +127,8 @@ class IteratorSource(DemandSource):
     Gets its items from an iterator. It blocks the reactor for as long as the iterator takes to come
     up with the next one. An item that is a Deferred or a coroutine is waited for.
 
-    The source fails with the iterator's error. L{stop} closes a generator, and whatever its
-    C{finally} clauses raise comes out of L{stop}.
+    The source fails with the iterator's error. C{stop} closes a generator, and whatever its
+    C{finally} clauses raise comes out of C{stop}.
     """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
@@ -145,6 +149,59 @@ class IteratorSource(DemandSource):
 
     def _failed(self, failure: Failure) -> None:
         if isinstance(failure.value, StopIteration):
+            self.end()
+        else:
+            self.fail(failure)
+
+
+class AsyncIteratorSource(DemandSource):
+    """
+    Gets its items from an asynchronous iterator, such as an asynchronous generator, in the
+    reactor's thread: what it awaits are Deferreds and coroutines.
+
+    The source fails with the iterator's error. C{stop} cancels the Deferred that the iterator is
+    waiting for, then closes the iterator with its C{aclose} if it has one. If that fails, nobody is
+    left to be told, so it is logged.
+    """
+
+    log = Logger()
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        super().__init__(self._getNext)
+        self._iterator = iterator
+        self._isStepping = False
+
+    def stopped(self) -> None:
+        super().stopped()
+        if not self._isStepping:
+            Deferred.fromCoroutine(self._close())
+
+    def _getNext(self) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._step())
+
+    async def _step(self) -> Any:
+        self._isStepping = True
+        try:
+            return await self._iterator.__anext__()
+        finally:
+            self._isStepping = False
+            if self.isOver:
+                # It was stopped meanwhile, when it could not be closed.
+                await self._close()
+
+    async def _close(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception:
+                self.log.failure("an asynchronous iterator raised when it was closed")
+
+    def _got(self, result: Any) -> None:
+        self._addFirst(result)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(StopAsyncIteration):
             self.end()
         else:
             self.fail(failure)

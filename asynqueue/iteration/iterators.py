@@ -31,7 +31,7 @@ def iteratorToProducer(
 
     @param iterator: the iterator. Its items may be Deferreds, which are waited for; but not with a
         wrapper that calls it in a thread.
-    @param consumer: an L{IConsumer<twisted.internet.interfaces.IConsumer>}. Default: you register
+    @param consumer: an C{IConsumer}. Default: you register
         one with the producer, and run that, yourself.
     @param wrapper: how to call what may block, for example Twisted's C{deferToThread}. It is given
         a callable without arguments, once for each item (and one more at first), and returns what

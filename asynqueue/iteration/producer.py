@@ -59,11 +59,11 @@ class IterationProducer:
     ) -> None:
         """
         @param deferator: where the items come from.
-        @param consumer: an L{IConsumer} to register me with now.
+        @param consumer: an C{IConsumer} to register me with now.
         @param reactor: measures the time that I write for, and lets me go on after its turn.
             Default: the global reactor.
         @raise TypeError: if C{deferator} is no L{Deferator}.
-        @raise ImplementationError: if C{consumer} does not provide L{IConsumer}.
+        @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
         if not isinstance(deferator, Deferator):
             raise TypeError(f"An IterationProducer needs a Deferator, but got {deferator!r}")
@@ -87,8 +87,8 @@ class IterationProducer:
         """
         Set who gets the items, and register me there. It may be registered there already.
 
-        @param consumer: an L{IConsumer}.
-        @raise ImplementationError: if it does not provide L{IConsumer}.
+        @param consumer: an C{IConsumer}.
+        @raise ImplementationError: if it does not provide C{IConsumer}.
         @raise RuntimeError: if it refuses me because it has another producer.
         """
         if not IConsumer.providedBy(consumer):

@@ -18,3 +18,15 @@ def isIterator(value: Any) -> bool:
     """
     kind = type(value)
     return hasattr(kind, "__next__") and hasattr(kind, "__iter__")
+
+
+def isAsyncIterator(value: Any) -> bool:
+    """
+    Tell whether an object is an asynchronous iterator.
+
+    @param value: anything.
+    @return: C{True} for an object with C{__aiter__} and C{__anext__}, such as an asynchronous
+        generator.
+    """
+    kind = type(value)
+    return hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")
