@@ -8,51 +8,26 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from asynqueue.tasks.heap import Place
 from asynqueue.tasks.options import USUAL, TaskOptions
-from asynqueue.tasks.states import (
-    CANCELLED,
-    FAILED,
-    FINISHED,
-    PENDING,
-    TASK,
-    UNDERWAY,
-    nextState,
-)
+from asynqueue.tasks.record import Record
+from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 
 NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 """What tasks without keyword arguments share."""
 
 
-class Task:
+class Task(Record):
     """
-    One call to make, with its scheduling facts::
+    One call to make, with its scheduling facts.
 
-                         giveBack
-                      +-------------+
-                      v             |
-        put ---> PENDING --start--> UNDERWAY --finish--> FINISHED
-                   |  |               |  |
-                   |  +-----fail------+--|-------------> FAILED
-                   +-------cancel--------+-------------> CANCELLED
+    C{startTime} is when a worker got it; C{attempts} says how many times one did, and did not give
+    it back unbegun. C{priority} is C{None} until it was scheduled.
 
-    The record knows no reactor, queue or worker: whoever calls its methods says what time it is, in
-    seconds of that caller's clock.
-
-    @ivar id: a number that is unique within its queue, in the order of putting.
     @ivar function: the callable.
     @ivar args: its positional arguments.
     @ivar kwargs: its keyword arguments.
     @ivar options: its L{TaskOptions}.
-    @ivar priority: its place in its heap, lower first; C{None} until it was scheduled.
-    @ivar state: one of the words in the picture.
     @ivar worker: the worker that has it, or had it last.
-    @ivar attempts: how many times a worker got it and did not give it back unbegun.
-    @ivar queuedTime: when it was put.
-    @ivar startTime: when a worker got it, or C{None}.
-    @ivar stopTime: when it was done, one way or the other, or C{None}.
-    @ivar result: what the call returned, once the task is FINISHED.
-    @ivar failure: why it is FAILED or CANCELLED.
     @ivar context: the context variables that its run is to find, as pairs of name and value, or
         C{None}.
     @ivar progress: how far its run has come, if it said so, or C{None}.
@@ -61,22 +36,12 @@ class Task:
 
     __slots__ = (
         "args",
-        "attempts",
         "context",
         "expected",
-        "failure",
         "function",
-        "id",
         "kwargs",
         "options",
-        "place",
-        "priority",
         "progress",
-        "queuedTime",
-        "result",
-        "startTime",
-        "state",
-        "stopTime",
         "worker",
     )
 
@@ -89,21 +54,12 @@ class Task:
         options: TaskOptions = USUAL,
         now: float = 0.0,
     ) -> None:
-        self.id = id
+        super().__init__(id, None, now)
         self.function = function
         self.args = args
         self.kwargs = kwargs
         self.options = options
-        self.queuedTime = now
-        self.state: str = PENDING
-        self.priority: float | None = None
-        self.place: Place | None = None
         self.worker: Any = None
-        self.attempts = 0
-        self.startTime: float | None = None
-        self.stopTime: float | None = None
-        self.result: Any = None
-        self.failure: Any = None
         self.expected: float | None = None
         self.context: tuple[tuple[str, Any], ...] | None = None
         self.progress: Any = None
@@ -122,23 +78,14 @@ class Task:
         """
         return self.function, self.args, dict(self.kwargs)
 
-    @property
-    def isDone(self) -> bool:
-        """
-        C{True} once the task is FINISHED, FAILED or CANCELLED.
-        """
-        return not TASK[self.state]
-
     def start(self, worker: object, now: float) -> None:
         """
         A worker got it.
 
         @raise StateError: unless it is PENDING.
         """
-        self.state = nextState(TASK, self.state, "start", self)
+        self.begin(now)
         self.worker = worker
-        self.startTime = now
-        self.attempts += 1
 
     def giveBack(self) -> None:
         """
@@ -146,33 +93,9 @@ class Task:
 
         @raise StateError: unless it is UNDERWAY.
         """
-        self.state = nextState(TASK, self.state, "giveBack", self)
+        self.waitAgain()
         self.worker = self.startTime = None
         self.attempts -= 1
-
-    def finish(self, result: Any, now: float) -> None:
-        """
-        @raise StateError: unless it is UNDERWAY.
-        """
-        self.state = nextState(TASK, self.state, "finish", self)
-        self.stopTime = now
-        self.result = result
-
-    def fail(self, failure: Any, now: float) -> None:
-        """
-        @raise StateError: if it is done.
-        """
-        self.state = nextState(TASK, self.state, "fail", self)
-        self.stopTime = now
-        self.failure = failure
-
-    def cancelled(self, failure: Any, now: float) -> None:
-        """
-        @raise StateError: if it is done.
-        """
-        self.state = nextState(TASK, self.state, "cancel", self)
-        self.stopTime = now
-        self.failure = failure
 
     def __repr__(self) -> str:
         return f"<task {self.id} {functionName(self.function)}: {self.state}>"

@@ -5,6 +5,7 @@ Callbacks may do with the queue whatever they like.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -61,7 +62,8 @@ class ChainTests(QueueCase):
         self.runChain(InlineWorker(), lambda queue, number: queue.call(far.echo, number))
 
     def test_ofCallsThatCannotBePickled(self) -> None:
-        self.runChain(self.makeWorker(), lambda queue, _: queue.call(far.echo, self), 20_000)
+        lock = Lock()
+        self.runChain(self.makeWorker(), lambda queue, _: queue.call(far.echo, lock), 20_000)
 
 
 class CallbackTests(QueueCase):
