@@ -10,6 +10,7 @@ from benchmarks.measure import Measure
 from benchmarks.measures import (
     array,
     calls,
+    dispatch,
     efficiency,
     items,
     mandelbrot,
@@ -27,6 +28,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     items.MEASURE,
     array.MEASURE,
     pending.MEASURE,
+    dispatch.MEASURE,
     start.MEASURE,
     mandelbrot.MEASURE,
 )

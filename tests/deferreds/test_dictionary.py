@@ -138,7 +138,11 @@ class DictTests(SynchronousTestCase):
     def test_callbackThatAsksAgainForTheSameIsNotToldOfTheSameFailure(self) -> None:
         again: list[Deferred[int]] = []
         first, second = self.values.get("a"), self.values.get("a")
-        first.addErrback(lambda _: again.append(self.values.get("a")) or 0)
+
+        def askAgain(_: Failure) -> None:
+            again.append(self.values.get("a"))
+
+        first.addErrback(askAgain)
         assert self.values.fail("a", ValueError()) == 2
         self.failureResultOf(second, ValueError)
         self.assertNoResult(again[0])

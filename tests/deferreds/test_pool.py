@@ -94,7 +94,11 @@ class PoolTests(SynchronousTestCase):
         d: Deferred[int] = self.pool.add(Deferred())
         more: Deferred[int] = Deferred()
         first, second = self.pool.notifyWhenEmpty(), self.pool.notifyWhenEmpty()
-        first.addCallback(lambda _: self.pool.add(more) and None)
+
+        def addMore(_: None) -> None:
+            self.pool.add(more)
+
+        first.addCallback(addMore)
         d.callback(1)
         self.successResultOf(first)
         self.assertNoResult(second)

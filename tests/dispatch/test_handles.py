@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -131,13 +133,20 @@ class CancelTests(DispatchCase):
 
 
 class WatchTests(DispatchCase):
+    def noting(self, told: list[int], number: int) -> Callable[[Job], Job]:
+        def note(job: Job) -> Job:
+            told.append(number)
+            return job
+
+        return note
+
     def test_allWhoWatchAreToldInTheOrderOfWatching(self) -> None:
         queue = self.makeQueue(width=1)
         d = queue.put("a")
         told: list[int] = []
         watchers = [d.job.watch() for _ in range(3)]
         for number, watcher in enumerate(watchers):
-            watcher.addCallback(lambda job, number=number: told.append(number) or job)
+            watcher.addCallback(self.noting(told, number))
         self.settle()
         self.held.finish("a")
         for each in (d, *watchers):

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from asynqueue.dispatch import Job, ResizableDispatchQueue
-from asynqueue.dispatch.rdq import TURN_SECONDS
+from asynqueue.dispatch.dispatcher import TURN_SECONDS
 from asynqueue.errors import QueueStopped
 from tests.dispatch.cases import DispatchCase
 
@@ -42,7 +42,7 @@ class PutTests(DispatchCase):
         assert (job.queuedTime, job.startTime, job.stopTime) == (1, 5, 8)
 
     def test_failsWithWhatTheFunctionRaisedWhoseJobItIs(self) -> None:
-        queue = self.makeQueue(lambda text: int(text), 1)
+        queue = self.makeQueue(int, 1)
         d = queue.put("twelve")
         self.settle()
         error = self.errorOf(d, ValueError)
@@ -134,9 +134,9 @@ class OrderTests(DispatchCase):
         [job] = self.putAll(queue, "a")
         for priority in (float("nan"), "high", None):
             with pytest.raises(ValueError, match="a priority must be a number"):
-                queue.put("b", priority)  # type: ignore[arg-type]
+                queue.put("b", priority)
             with pytest.raises(ValueError, match="a priority must be a number"):
-                queue.reprioritize(job, priority)  # type: ignore[arg-type]
+                queue.reprioritize(job, priority)
         assert self.argsOf(queue.pending()) == ["a"]
 
     def test_whatComesLaterButIsMoreImportantGoesFirst(self) -> None:
@@ -219,14 +219,15 @@ class WidthTests(DispatchCase):
 
     def test_widthThatIsNoIntegerOfZeroOrMoreIsRefusedEverywhere(self) -> None:
         queue = self.makeQueue(width=3)
-        for width in (-1, 1.5, "3", None, True):
+        wrong: list[Any] = [-1, 1.5, "3", None, True]
+        for width in wrong:
             with pytest.raises(ValueError, match="the width must be an integer of 0 or more"):
-                self.makeQueue(width=width)  # type: ignore[arg-type]
+                self.makeQueue(width=width)
             with pytest.raises(ValueError, match="the width must be an integer of 0 or more"):
                 queue.width = width
             if width is not None:
                 with pytest.raises(ValueError, match="the width must be an integer"):
-                    queue.resume(width)  # type: ignore[arg-type]
+                    queue.resume(width)
         assert queue.width == 3
 
     def test_slotOfAFunctionThatDoesNotEndWhenCancelledStaysTaken(self) -> None:
@@ -317,9 +318,7 @@ class ConstructionTests(DispatchCase):
         queue = self.makeQueue()
         assert (queue.pending(), queue.underway(), queue.size()) == ([], set(), (0, 0))
         assert (queue.width, queue.paused, queue.stopped, queue.rate) == (0, False, False, None)
-        assert repr(queue) == (
-            "<ResizableDispatchQueue: RUNNING, width 0, 0 underway, 0 pending>"
-        )
+        assert repr(queue) == ("<ResizableDispatchQueue: RUNNING, width 0, 0 underway, 0 pending>")
 
     def test_sizeAndBacklogStandWhereTxRDQHasThem(self) -> None:
         queue = ResizableDispatchQueue(self.held, 2, 3, 4, reactor=self.clock)
@@ -331,7 +330,8 @@ class ConstructionTests(DispatchCase):
                 self.makeQueue(size=size)
 
     def test_wrongRateIsRefused(self) -> None:
-        for keywords in ({"rate": 0}, {"rate": 1, "per": 0}, {"rate": 1, "burst": 0}):
+        wrong: list[dict[str, Any]] = [{"rate": 0}, {"rate": 1, "per": 0}, {"rate": 1, "burst": 0}]
+        for keywords in wrong:
             with pytest.raises(ValueError, match="must be a positive"):
                 self.makeQueue(**keywords)
 

@@ -78,6 +78,7 @@ class RateTests(DispatchCase):
     def test_noMoreThanTheRateBeginInAWindow(self) -> None:
         queue = self.makeQueue(lambda _: self.clock.seconds(), 100, rate=3, per=2.0)
         jobs = self.putAll(queue, range(8))
+        self.settle()
         for _ in range(20):
             self.clock.advance(0.5)
         assert [job.result for job in jobs] == [0, 0, 0, 2, 2, 2, 4, 4]
@@ -85,6 +86,7 @@ class RateTests(DispatchCase):
     def test_burstBeginsAtOnceAndTheOthersAtTheAveragePace(self) -> None:
         queue = self.makeQueue(lambda _: self.clock.seconds(), 100, rate=4, per=1.0, burst=2)
         jobs = self.putAll(queue, range(6))
+        self.settle()
         for _ in range(20):
             self.clock.advance(0.125)
         assert [job.result for job in jobs] == [0, 0, 0.25, 0.5, 1.0, 1.0]
@@ -106,6 +108,7 @@ class RateTests(DispatchCase):
     def test_whatBecomesMoreImportantMeanwhileGoesFirst(self) -> None:
         queue = self.makeQueue(width=5, rate=1, per=10.0)
         jobs = self.putAll(queue, "abc")
+        self.settle()
         self.clock.advance(5)
         jobs[2].reprioritize(-1)
         self.clock.advance(5)
@@ -114,6 +117,7 @@ class RateTests(DispatchCase):
     def test_rateChangesAtRunTime(self) -> None:
         queue = self.makeQueue(width=100, rate=1, per=10.0)
         self.putAll(queue, range(20))
+        self.settle()
         self.clock.advance(1)
         assert len(self.held.begun) == 1
         queue.setRate(4, 2.0)
@@ -161,8 +165,9 @@ class RateTests(DispatchCase):
     def test_heldUpJobsAskForOneTurnAWindow(self) -> None:
         queue = self.makeQueue(lambda _: None, 100, rate=2, per=10.0)
         self.putAll(queue, range(10))
-        for _ in range(800):
-            self.clock.advance(0.05)
+        self.settle()
+        for _ in range(700):
+            self.clock.advance(0.0625)
         assert queue.size() == (0, 0)
         assert self.clock.asked == 5
 
@@ -293,10 +298,11 @@ class RetryTests(DispatchCase):
             assert "seconds" in str(self.errorOf(d, ValueError))
 
     def test_policyMayCancelTheJob(self) -> None:
-        queue = self.makeQueue(
-            width=1, retry=Retry(5, isWorthwhile=lambda _: bool(d.job.cancel()))
-        )
+        ds: list[JobDeferred] = []
+        retry = Retry(5, isWorthwhile=lambda _: ds[0].job.cancel())
+        queue = self.makeQueue(width=1, retry=retry)
         d = self.silenced(queue.put("a"))
+        ds.append(d)
         self.settle()
         self.failing(d, ValueError())
         self.clock.advance(10)

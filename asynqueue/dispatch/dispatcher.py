@@ -1,0 +1,301 @@
+"""
+The works of a dispatch queue: when jobs are begun, and what becomes of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from inspect import iscoroutine
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue.deferreds.clock import checkSeconds, defaultReactor
+from asynqueue.dispatch.job import Job
+from asynqueue.dispatch.line import JobLine
+from asynqueue.tasks.retry import Retry
+from asynqueue.tasks.states import (
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    UNDERWAY,
+    Table,
+    nextState,
+)
+
+PAUSED: Final = "PAUSED"
+
+DISPATCH: Final[Table] = {
+    RUNNING: {"pause": PAUSED, "resume": RUNNING, "stop": STOPPING},
+    # Jobs are taken on, and none is begun.
+    PAUSED: {"pause": PAUSED, "resume": RUNNING, "stop": STOPPING},
+    # No jobs are taken on or begun; those underway may end.
+    STOPPING: {"stop": STOPPING, "stopped": STOPPED},
+    STOPPED: {"stop": STOPPED},
+}
+
+TURN_SECONDS: Final = 0.01
+"""For how long jobs are begun before the reactor gets its turn."""
+
+NEXT_TURN: Final = -math.inf
+"""As a time to look for jobs: whatever the time is."""
+
+
+class Caller(Protocol):
+    """
+    Whatever calls functions and returns Deferreds: a C{TaskQueue}, or its C{options(…)}.
+    """
+
+    def call(self, function: Any, /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """Call a function."""
+
+
+class Dispatcher:
+    """
+    Begins the jobs of a line, so many at a time, and hears of their ends. It takes on no jobs, and
+    nobody but L{ResizableDispatchQueue<asynqueue.dispatch.rdq.ResizableDispatchQueue>} is one.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[Any], Any],
+        width: int,
+        size: int | None,
+        queue: Caller | None,
+        rateKey: Callable[[Any], Hashable] | None,
+        retry: Retry | None,
+        reactor: IReactorTime | None,
+    ) -> None:
+        """
+        See L{ResizableDispatchQueue<asynqueue.dispatch.rdq.ResizableDispatchQueue>}.
+        """
+        self._func = func
+        self._width = width
+        self._limit = size
+        self._call: Callable[[Callable[[Any], Any], Any], Any]
+        self._call = _callHere if queue is None else queue.call
+        self._retry = retry
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self._state: str = RUNNING
+        self._line = JobLine(rateKey)
+        self._underway: dict[Job, Deferred[Any] | None] = {}
+        self._turn: IDelayedCall | None = None
+        self._turnTime = NEXT_TURN
+        self._isDispatching = False
+        self._drained: list[Deferred[None]] = []
+        self._ready: OrderedDict[Deferred[None], None] = OrderedDict()
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether it is paused.
+        """
+        return self._state == PAUSED
+
+    @property
+    def stopped(self) -> bool:
+        """
+        Whether it was stopped.
+        """
+        return self._state in (STOPPING, STOPPED)
+
+    # Turns ----------------------------------------------------------------------------------------
+
+    def _dispatchSoon(self) -> None:
+        """
+        Something may be ready to begin: have a look in the reactor's next turn.
+        """
+        if (
+            not self._isDispatching
+            and self._state == RUNNING
+            and len(self._underway) < self._width
+            and self._line
+        ):
+            self._lookAt(NEXT_TURN)
+
+    def _lookAt(self, time: float) -> None:
+        """
+        Have a look at this time, or before.
+        """
+        if self._turn is not None:
+            if self._turnTime <= time:
+                return
+            self._turn.cancel()
+        self._turnTime = time
+        delay = max(0.0, time - self._reactor.seconds())
+        self._turn = self._reactor.callLater(delay, self._dispatch)
+
+    def _cancelTurn(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _dispatch(self) -> None:
+        """
+        Begin jobs, for a while: those, too, that come in the meantime.
+        """
+        self._turn = None
+        self._isDispatching = True
+        try:
+            mayFollow = self._beginMany()
+        finally:
+            self._isDispatching = False
+        self._tell()
+        if self._state != RUNNING:
+            return
+        if mayFollow:
+            self._lookAt(NEXT_TURN)
+        elif len(self._underway) < self._width:
+            time = self._line.nextTime()
+            if time is not None:
+                self._lookAt(time)
+
+    def _beginMany(self) -> bool:
+        """
+        @return: whether there may be more that could begin now.
+        """
+        seconds, underway, take = self._reactor.seconds, self._underway, self._line.take
+        started = now = seconds()
+        while self._state == RUNNING and len(underway) < self._width:
+            # A clock that was set back is no reason to go on for long.
+            if not started <= now < started + TURN_SECONDS:
+                return True
+            job = take(now)
+            if job is None:
+                return False
+            self._begin(job, now)
+            now = seconds()
+        return False
+
+    # Jobs -----------------------------------------------------------------------------------------
+
+    def _begin(self, job: Job, now: float) -> None:
+        job.begin(now)
+        self._underway[job] = None
+        try:
+            result = self._call(self._func, job.jobarg)
+        except BaseException:
+            # The function's own, as maybeDeferred has it; or a task queue refuses.
+            self._ended(Failure(), job)
+            return
+        if not isinstance(result, Deferred):
+            # Most of what costs time here would be a Deferred for it.
+            self._ended(result, job)
+            return
+        self._underway[job] = result
+        result.addBoth(self._ended, job)
+        if job.isDone:
+            # Its own function has cancelled it.
+            result.cancel()
+
+    def _ended(self, result: Any, job: Job) -> None:
+        del self._underway[job]
+        if job.state == UNDERWAY:
+            now = self._reactor.seconds()
+            if not isinstance(result, Failure):
+                job.finish(result, now)
+            elif not self._tryAgain(job, result, now):
+                job.fail(result, now)
+        self._changed()
+
+    def _tryAgain(self, job: Job, failure: Failure, now: float) -> bool:
+        """
+        @return: whether the failure is dealt with.
+        """
+        error = failure.value
+        assert error is not None
+        if self._retry is None or self.stopped or isinstance(error, CancelledError):
+            return False
+        try:
+            delay = self._retry.delayAfter(error, job.attempts)
+            due = None if delay is None else dueTime(now, delay)
+        except Exception as broken:
+            # The policy is at fault, and whoever waits for the job is to hear of both.
+            broken.__cause__ = error
+            job.fail(Failure(broken), now)
+            return True
+        if job.isDone:
+            # The policy has cancelled it.
+            return True
+        if due is None:
+            return False
+        job.retry(failure)
+        job.due = due
+        self._line.put(job, now)
+        return True
+
+    def cancelJob(self, job: Job) -> None:
+        """
+        Somebody wants a job cancelled that is not done. (For jobs to call.)
+        """
+        self._line.remove(job)
+        if not self._line:
+            self._cancelTurn()
+        call = self._underway.get(job)
+        job.cancelled(self._reactor.seconds())
+        if call is not None:
+            # Its slot is free when that has fired.
+            call.cancel()
+        self._changed()
+
+    # Those who wait -------------------------------------------------------------------------------
+
+    def _whenDrained(self) -> Deferred[None]:
+        drained: Deferred[None] = Deferred(self._drained.remove)
+        self._drained.append(drained)
+        self._checkDrained()
+        return drained
+
+    def _checkDrained(self) -> None:
+        if self._state == STOPPING and not self._underway:
+            self._state = nextState(DISPATCH, self._state, "stopped", self)
+        while self._drained and not self._underway:
+            self._drained.pop(0).callback(None)
+
+    def _room(self) -> float:
+        if self.stopped:
+            return 0
+        return math.inf if self._limit is None else self._limit - len(self._line)
+
+    def _changed(self) -> None:
+        """
+        There may be somebody to tell, and something may be ready to begin.
+        """
+        if self._ready or self._drained or self._state == STOPPING:
+            self._tell()
+        if not self._isDispatching:
+            self._dispatchSoon()
+
+    def _tell(self) -> None:
+        """
+        There may be room, and nothing may be left underway.
+        """
+        room = self._room()
+        while self._ready and room > 0:
+            self._ready.popitem(last=False)[0].callback(None)
+            room = min(room - 1, self._room())
+        self._checkDrained()
+
+
+def _callHere(func: Callable[[Any], Any], jobarg: Any) -> Any:
+    result = func(jobarg)
+    return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+
+
+def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
+    """
+    @param now: the time.
+    @param delay: how many seconds to wait from now on; or else C{at} is the time to wait for.
+    @raise ValueError: if that is no finite time, or both are given.
+    """
+    if delay is not None:
+        if at is not None:
+            raise ValueError("delay and at exclude each other")
+        at = now + checkSeconds("delay", delay)
+    if at is None or not math.isfinite(at):
+        raise ValueError(f"a job can begin at a finite number of seconds, not at {at!r}")
+    return at

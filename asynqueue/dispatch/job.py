@@ -1,0 +1,246 @@
+"""
+The job record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from asynqueue.errors import JobError
+from asynqueue.tasks.heap import Place
+from asynqueue.tasks.states import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    PENDING,
+    TASK,
+    UNDERWAY,
+    nextState,
+)
+
+
+class JobCancelled(JobError, CancelledError):
+    """
+    A job was cancelled before it had come to its end. This is Twisted's C{CancelledError}, too.
+    """
+
+
+class JobDeferred(Deferred["Job"]):
+    """
+    A Deferred that waits for a job. Cancelling it cancels the job.
+
+    @ivar job: the job.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(_cancelJob)
+        self.job = job
+
+
+class JobKeeper(Protocol):
+    """
+    Whoever a job belongs to: a dispatch queue.
+    """
+
+    def cancelJob(self, job: Job) -> None:
+        """Somebody wants a job cancelled that is PENDING or UNDERWAY."""
+
+    def reprioritize(self, job: Job, priority: float) -> None:
+        """Somebody wants a job moved."""
+
+
+class Job:
+    """
+    One argument for a dispatch queue's function, and what became of it::
+
+                         retry
+                      +----------+
+                      v          |
+        put ---> PENDING --> UNDERWAY --> FINISHED
+                   |            |  +----> FAILED
+                   +------------+-------> CANCELLED
+
+    @ivar id: a number that is unique within its queue, in the order of putting.
+    @ivar jobarg: the argument.
+    @ivar priority: lower is more important. To change it, call L{reprioritize}.
+    @ivar state: one of the words in the picture.
+    @ivar attempts: how many times it was begun.
+    @ivar queuedTime: when it was put, in seconds of the queue's clock, as all times here.
+    @ivar startTime: when it was begun, the last time, or C{None}.
+    @ivar stopTime: when it came to its end, one way or the other, or C{None}.
+    @ivar due: not before when it may be begun, or C{None}.
+    @ivar result: what the function returned, once the job is FINISHED.
+    @ivar failure: why it is FAILED or CANCELLED; while it waits for another attempt, why the last
+        one failed; else C{None}.
+    """
+
+    PENDING: ClassVar[str] = PENDING
+    UNDERWAY: ClassVar[str] = UNDERWAY
+    FINISHED: ClassVar[str] = FINISHED
+    FAILED: ClassVar[str] = FAILED
+    CANCELLED: ClassVar[str] = CANCELLED
+
+    __slots__ = (
+        "_keeper",
+        "_watchers",
+        "attempts",
+        "due",
+        "failure",
+        "home",
+        "id",
+        "jobarg",
+        "key",
+        "place",
+        "priority",
+        "queuedTime",
+        "result",
+        "startTime",
+        "state",
+        "stopTime",
+    )
+
+    def __init__(
+        self, id: int, keeper: JobKeeper, jobarg: Any, priority: float, now: float
+    ) -> None:
+        self.id = id
+        self.jobarg = jobarg
+        self.priority = priority
+        self.state: str = PENDING
+        self.attempts = 0
+        self.queuedTime = now
+        self.startTime: float | None = None
+        self.stopTime: float | None = None
+        self.due: float | None = None
+        self.result: Any = None
+        self.failure: Failure | None = None
+        self.place: Place | None = None
+        self.key: Any = None
+        self.home: Any = None
+        self._keeper = keeper
+        self._watchers: JobDeferred | list[JobDeferred] | None = None
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}: {self.state}, priority {self.priority}>"
+
+    @property
+    def isDone(self) -> bool:
+        """
+        Whether it is FINISHED, FAILED or CANCELLED.
+        """
+        return not TASK[self.state]
+
+    def cancel(self) -> bool:
+        """
+        Give it up. If it is underway, what its function waits for is cancelled, too, and its result
+        is dropped.
+
+        @return: C{False} if it was done already, which is then not changed.
+        """
+        if self.isDone:
+            return False
+        self._keeper.cancelJob(self)
+        return True
+
+    def reprioritize(self, priority: float) -> None:
+        """
+        Move it among those that wait.
+
+        @param priority: lower is more important.
+        @raise StateError: unless it is PENDING.
+        """
+        self._keeper.reprioritize(self, priority)
+
+    def watch(self) -> JobDeferred:
+        """
+        @return: a new Deferred that fires with this job when it is FINISHED, and fails when it is
+            FAILED or CANCELLED, with an exception whose C{job} this is. Cancelling it cancels the
+            job.
+        """
+        d = JobDeferred(self)
+        if self.isDone:
+            self._tell(d)
+        elif self._watchers is None:
+            # Most jobs have one, which is cheaper without a list.
+            self._watchers = d
+        elif isinstance(self._watchers, list):
+            self._watchers.append(d)
+        else:
+            self._watchers = [self._watchers, d]
+        return d
+
+    # What its queue does with it ------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """
+        @raise StateError: unless it is PENDING.
+        """
+        self.state = nextState(TASK, self.state, "start", self)
+        self.startTime = now
+        self.attempts += 1
+
+    def retry(self, failure: Failure) -> None:
+        """
+        It failed, and waits for another attempt.
+
+        @raise StateError: unless it is UNDERWAY.
+        """
+        self.state = nextState(TASK, self.state, "giveBack", self)
+        self.failure = failure
+
+    def finish(self, result: Any, now: float) -> None:
+        """
+        @raise StateError: unless it is UNDERWAY.
+        """
+        self.state = nextState(TASK, self.state, "finish", self)
+        self.result = result
+        self.failure = None
+        self._end(now)
+
+    def fail(self, failure: Failure, now: float) -> None:
+        """
+        @raise StateError: if it is done.
+        """
+        self.state = nextState(TASK, self.state, "fail", self)
+        self._refuse(failure, now)
+
+    def cancelled(self, now: float) -> None:
+        """
+        @raise StateError: if it is done.
+        """
+        self.state = nextState(TASK, self.state, "cancel", self)
+        self._refuse(Failure(JobCancelled(f"{self} was cancelled", self)), now)
+
+    def _refuse(self, failure: Failure, now: float) -> None:
+        # Whoever hears of it is to find the job, whatever the function has raised. Around the
+        # type's own ways of setting attributes, which may refuse.
+        vars(failure.value)["job"] = self
+        self.failure = failure
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        self.stopTime = now
+        watchers, self._watchers = self._watchers, None
+        if isinstance(watchers, list):
+            for d in watchers:
+                self._tell(d)
+        elif watchers is not None:
+            self._tell(watchers)
+
+    def _tell(self, d: JobDeferred) -> None:
+        # One that is being cancelled counts as called when this returns.
+        if d.called:
+            return
+        if self.state == FINISHED:
+            d.callback(self)
+        else:
+            d.errback(self.failure)
+
+
+def _cancelJob(d: Deferred[Job]) -> None:
+    assert isinstance(d, JobDeferred)
+    if not d.job.cancel():
+        # It has come to its end, and others are being told of that just now.
+        d.job._tell(d)

@@ -1,0 +1,342 @@
+"""
+The resizable dispatch queue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue.dispatch.dispatcher import DISPATCH, Caller, Dispatcher, dueTime
+from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred
+from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped, StateError
+from asynqueue.tasks.retry import Retry
+from asynqueue.tasks.states import PENDING, nextState
+
+
+class Size(NamedTuple):
+    """
+    How many jobs a dispatch queue has.
+    """
+
+    underway: int
+    pending: int
+
+
+class ResizableDispatchQueue(Dispatcher):
+    """
+    Calls one function with many arguments, a limited number of them at once::
+
+        queue = ResizableDispatchQueue(sendMessage, width=5, rate=10, per=1.0)
+        d = queue.put(phoneNumber, priority=3)
+        d.addCallback(lambda job: print(job.result))
+
+    Each argument makes a L{Job}. Jobs wait in the order of their priorities, lower first, equal
+    ones in the order of putting; as many are underway at once as the queue is wide, which may be
+    changed at any time, down to none. What waits and what is underway can be looked at, moved and
+    cancelled.
+
+    The function is called in the main loop, and never from within a method of this queue; it may
+    return a Deferred or a coroutine. With a task queue, it is called by that queue's workers
+    instead.
+
+    My methods must be called in the reactor's thread.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[Any], Any],
+        width: int = 0,
+        size: int | None = None,
+        backlog: int | None = None,
+        *,
+        queue: Caller | None = None,
+        rate: int | None = None,
+        per: float = 1.0,
+        burst: int | None = None,
+        rateKey: Callable[[Any], Hashable] | None = None,
+        retry: Retry | None = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param func: takes a job's argument.
+        @param width: how many jobs may be underway at once. With 0, jobs only wait.
+        @param size: how many jobs may be pending at once; C{None} for no limit.
+        @param backlog: accepted for txRDQ's callers, and without effect: nobody waits in line for
+            jobs here.
+        @param queue: what calls the function: a C{TaskQueue}, or what its C{options} returns.
+            Default: the main loop. It is not shut down by me.
+        @param rate: how many jobs may begin in any C{per} seconds, wherever these begin; C{None}
+            for no limit.
+        @param per: see C{rate}.
+        @param burst: how many of these may begin at once; the others follow at the average pace. By
+            default all of them may.
+        @param rateKey: takes a job's argument, and gives a hashable key: the rate then holds for
+            each key by itself, and the jobs of a key that has used it up hold up no others.
+        @param retry: which failures are tried again. By default none is.
+        @param reactor: what gives the time. Default: the global reactor.
+        @raise ValueError: if the width is not an integer or negative, the size is not a positive
+            integer, or C{rate}, C{per} and C{burst} are no rate.
+        """
+        if size is not None and (type(size) is not int or size < 1):
+            raise ValueError(f"size must be a positive integer or None, not {size!r}")
+        super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
+        self._ids = count(1)
+        self._left: list[Job] = []
+        self.setRate(rate, per, burst)
+
+    def __repr__(self) -> str:
+        underway, pending = self.size()
+        return (
+            f"<{type(self).__name__}: {self._state}, width {self._width}, "
+            f"{underway} underway, {pending} pending>"
+        )
+
+    # Jobs -----------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        jobarg: Any,
+        priority: float = 0,
+        *,
+        delay: float | None = None,
+        at: float | None = None,
+    ) -> JobDeferred:
+        """
+        Add a job.
+
+        @param jobarg: the argument for the function.
+        @param priority: lower is more important.
+        @param delay: how many seconds it is to wait at least.
+        @param at: the time before which it is not to begin, in seconds of the reactor's clock.
+        @return: a Deferred, whose C{job} is the job. It fires with the job when that is FINISHED;
+            the function's result is C{job.result}. It fails with what the function raised in the
+            last attempt, with L{JobCancelled<asynqueue.dispatch.job.JobCancelled>}, or with
+            C{JobNotDispatched} if the queue was stopped before its turn came; the exception's
+            C{job} is the job. Cancelling it cancels the job.
+        @raise QueueStopped: after L{stop}.
+        @raise QueueFull: if as many jobs as may be are pending.
+        @raise ValueError: if the priority is no number, C{delay} or C{at} is no finite one or the
+            delay is negative, or both C{delay} and C{at} are given. What C{rateKey} raises comes
+            through, and so does a C{TypeError} if its key is not hashable. In each of these cases
+            there is no job.
+        """
+        self._checkGoingOn("a place for a job")
+        if self._limit is not None and len(self._line) >= self._limit:
+            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
+        now = self._reactor.seconds()
+        job = Job(next(self._ids), self, jobarg, _checkPriority(priority), now)
+        if delay is not None or at is not None:
+            job.due = dueTime(now, delay, at)
+        self._line.put(job, now)
+        d = job.watch()
+        self._dispatchSoon()
+        return d
+
+    def pending(self) -> list[Job]:
+        """
+        @return: the jobs that wait, by priority and then in the order of putting.
+        """
+        return list(self._line)
+
+    def underway(self) -> set[Job]:
+        """
+        @return: the jobs whose calls have begun and have not ended. One that was cancelled is among
+            them until its call has taken notice.
+        """
+        return set(self._underway)
+
+    def size(self) -> Size:
+        """
+        @return: how many jobs are underway, and how many are pending.
+        """
+        return Size(len(self._underway), len(self._line))
+
+    def clearQueue(self, cancelPending: bool = True) -> list[Job]:
+        """
+        Take out all jobs that wait.
+
+        @param cancelPending: whether they are cancelled. Otherwise they are left as they are, in
+            nobody's hands: their Deferreds fire only if somebody cancels them.
+        @return: the jobs, by priority.
+        """
+        jobs = self._line.clear()
+        self._cancelTurn()
+        if cancelPending:
+            now = self._reactor.seconds()
+            for job in jobs:
+                # On hearing of one, somebody may have cancelled another.
+                if not job.isDone:
+                    job.cancelled(now)
+        self._changed()
+        return jobs
+
+    def reprioritize(self, job: Job, priority: float) -> None:
+        """
+        Move a job among those that wait.
+
+        @param priority: lower is more important.
+        @raise StateError: unless the job is PENDING.
+        @raise ValueError: if the priority is no number, or the job is not one of mine.
+        """
+        if job.state != PENDING:
+            raise StateError(job, job.state, "reprioritize")
+        self._line.reprioritise(job, _checkPriority(priority))
+
+    # Width ----------------------------------------------------------------------------------------
+
+    def getWidth(self) -> int:
+        """
+        @return: how many jobs may be underway at once, when the queue is not paused. More may be
+            underway for a while after it was made less.
+        """
+        return self._width
+
+    def setWidth(self, width: int) -> None:
+        """
+        Change how many jobs may be underway at once. Those that are underway are left alone. While
+        the queue is paused, this takes effect with L{resume}.
+
+        @raise ValueError: if it is not an integer, or negative.
+        """
+        self._width = _checkWidth(width)
+        self._dispatchSoon()
+
+    width = property(getWidth, setWidth)
+
+    def pause(self) -> Deferred[None]:
+        """
+        Begin no more jobs until L{resume}.
+
+        @return: a Deferred that fires when no job is underway any more, at once if none is. If the
+            queue is resumed before, it goes on waiting for such a moment. Cancelling it only ends
+            the waiting.
+        @raise QueueStopped: after L{stop}.
+        """
+        self._checkGoingOn("a pause")
+        self._state = nextState(DISPATCH, self._state, "pause", self)
+        self._cancelTurn()
+        return self._whenDrained()
+
+    def resume(self, width: int | None = None) -> None:
+        """
+        Go on after L{pause}.
+
+        @param width: the new width. By default it is as it was.
+        @raise QueueStopped: after L{stop}.
+        @raise ValueError: if the width is not an integer, or negative.
+        """
+        self._checkGoingOn("resuming")
+        if width is not None:
+            self._width = _checkWidth(width)
+        self._state = nextState(DISPATCH, self._state, "resume", self)
+        self._dispatchSoon()
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when there is room for another job, at once if there is. Of
+            several that wait, as many fire as there is room for, the first first. The room is not
+            kept: who puts later than in a callback may find it taken. Cancelling it ends the wait.
+        @raise QueueStopped: after L{stop}. Those that wait then fail with it.
+        """
+        self._checkGoingOn("room for a job")
+        if self._room() > len(self._ready):
+            return succeed(None)
+        ready: Deferred[None] = Deferred(self._ready.pop)
+        self._ready[ready] = None
+        return ready
+
+    # Rate -----------------------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> tuple[int, float, int | None] | None:
+        """
+        How many jobs may begin, in how many seconds, and how many of these at once; C{None} if
+        there is no limit.
+        """
+        return self._line.rate
+
+    def setRate(self, rate: int | None, per: float = 1.0, burst: int | None = None) -> None:
+        """
+        Change how many jobs may begin in a length of time. The latest starts still count, as far
+        as they are known: as many as the rate was until now.
+
+        @param rate: C{None} for no limit.
+        @raise ValueError: if these are no rate.
+        """
+        self._line.setRate(None if rate is None else (rate, per, burst))
+        self._dispatchSoon()
+
+    # Stopping -------------------------------------------------------------------------------------
+
+    def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
+        """
+        Take on no more jobs, begin none, and wait for those underway. The Deferreds of those that
+        wait fail with C{JobNotDispatched}.
+
+        @param cancelUnderway: whether the jobs that are underway are cancelled rather than waited
+            for.
+        @return: a Deferred that fires when no job is underway any more, with the jobs that did not
+            come to their ends: those that were cancelled by this, then those that waited, by
+            priority. So does that of a second call.
+        """
+        self._state = nextState(DISPATCH, self._state, "stop", self)
+        self._cancelTurn()
+        while self._ready:
+            ready, _ = self._ready.popitem(last=False)
+            ready.errback(Failure(QueueStopped(f"{self!r} was stopped, and takes no more jobs")))
+        cancelled = [job for job in self._underway if cancelUnderway and not job.isDone]
+        waiting = self._line.clear()
+        self._left = [*cancelled, *self._left, *waiting]
+        for job in cancelled:
+            job.cancel()
+        now = self._reactor.seconds()
+        for job in waiting:
+            # On hearing of one, somebody may have cancelled another.
+            if not job.isDone:
+                job.fail(_notDispatched(job), now)
+        return self._whenDrained().addCallback(self._leftBehind)
+
+    def _leftBehind(self, _: None) -> list[Job]:
+        return [job for job in self._left if _isLeftBehind(job)]
+
+    def _checkGoingOn(self, what: str) -> None:
+        if self.stopped:
+            raise QueueStopped(f"{self!r} is asked for {what}, but it was stopped")
+
+
+def _isLeftBehind(job: Job) -> bool:
+    # It may have come to its end while others were being cancelled; or this is asked in the middle
+    # of that, by a callback.
+    if job.failure is None or job.state == PENDING:
+        return job.state == PENDING
+    return job.failure.check(JobCancelled, JobNotDispatched) is not None
+
+
+def _notDispatched(job: Job) -> Failure:
+    error = JobNotDispatched(f"{job} was not begun: its queue was stopped", job)
+    if job.failure is not None:
+        # It waited for another attempt.
+        error.__cause__ = job.failure.value
+    return Failure(error)
+
+
+_NUMBER: Final = (int, float)
+
+
+def _checkWidth(width: int) -> int:
+    if type(width) is not int or width < 0:
+        raise ValueError(f"the width must be an integer of 0 or more, not {width!r}")
+    return width
+
+
+def _checkPriority(priority: float) -> float:
+    if not isinstance(priority, _NUMBER) or math.isnan(priority):
+        raise ValueError(f"a priority must be a number, not {priority!r}")
+    return priority
