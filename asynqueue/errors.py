@@ -99,6 +99,14 @@ class JobNotStorable(JobError):
     """
 
 
+class JobExists(JobError):
+    """
+    A job was put under a key of which there is to be one job only, and another stands there.
+
+    @ivar job: that other one.
+    """
+
+
 class StoreError(AsynQueueError):
     """
     A store of jobs could not be opened, read or written.

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.deferreds.clock import checkSeconds, defaultReactor
 from asynqueue.dispatch.job import Job
+from asynqueue.dispatch.keeping import NotKept
 from asynqueue.dispatch.line import JobLine
 from asynqueue.tasks.retry import Retry
 from asynqueue.tasks.states import (
@@ -82,6 +83,7 @@ class Dispatcher:
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self._state: str = RUNNING
         self._line = JobLine(rateKey)
+        self._keeping = NotKept()
         self._underway: dict[Job, Deferred[Any] | None] = {}
         self._turn: IDelayedCall | None = None
         self._turnTime = NEXT_TURN
@@ -176,6 +178,14 @@ class Dispatcher:
     def _begin(self, job: Job, now: float) -> None:
         job.begin(now)
         self._underway[job] = None
+        self._keeping.begin(job, self._run)
+
+    def _run(self, job: Job) -> None:
+        if job.state != UNDERWAY:
+            # It could not begin after all, or was cancelled before it could.
+            del self._underway[job]
+            self._changed()
+            return
         try:
             result = self._call(self._func, job.jobarg)
         except BaseException:
@@ -197,9 +207,9 @@ class Dispatcher:
         if job.state == UNDERWAY:
             now = self._reactor.seconds()
             if not isinstance(result, Failure):
-                job.finish(result, now)
+                self._keeping.finish(job, result, now)
             elif not self._tryAgain(job, result, now):
-                job.fail(result, now)
+                self._keeping.fail(job, result, now)
         self._changed()
 
     def _tryAgain(self, job: Job, failure: Failure, now: float) -> bool:
@@ -216,7 +226,7 @@ class Dispatcher:
         except Exception as broken:
             # The policy is at fault, and whoever waits for the job is to hear of both.
             broken.__cause__ = error
-            job.fail(Failure(broken), now)
+            self._keeping.fail(job, Failure(broken), now)
             return True
         if job.isDone:
             # The policy has cancelled it.
@@ -225,13 +235,18 @@ class Dispatcher:
             return False
         job.retry(failure)
         job.due = due
-        self._line.put(job, now)
+        self._line.put(job, now, isNew=False)
+        self._keeping.wait(job, f"{type(error).__name__}: {error}")
         return True
 
     def cancelJob(self, job: Job) -> None:
         """
         Somebody wants a job cancelled that is not done. (For jobs to call.)
         """
+        self._keeping.drop(job)
+        self._cancelJob(job)
+
+    def _cancelJob(self, job: Job) -> None:
         self._line.remove(job)
         if not self._line:
             self._cancelTurn()
@@ -251,9 +266,10 @@ class Dispatcher:
         return drained
 
     def _checkDrained(self) -> None:
-        if self._state == STOPPING and not self._underway:
+        settling = self._keeping.settling
+        if self._state == STOPPING and not self._underway and not settling:
             self._state = nextState(DISPATCH, self._state, "stopped", self)
-        while self._drained and not self._underway:
+        while self._drained and not self._underway and not settling:
             self._drained.pop(0).callback(None)
 
     def _room(self) -> float:

@@ -10,16 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.errors import JobError
-from asynqueue.tasks.heap import Place
-from asynqueue.tasks.states import (
-    CANCELLED,
-    FAILED,
-    FINISHED,
-    PENDING,
-    TASK,
-    UNDERWAY,
-    nextState,
-)
+from asynqueue.tasks.record import Record
+from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 
 
 class JobCancelled(JobError, CancelledError):
@@ -52,7 +44,7 @@ class JobKeeper(Protocol):
         """Somebody wants a job moved."""
 
 
-class Job:
+class Job(Record):
     """
     One argument for a dispatch queue's function, and what became of it::
 
@@ -86,37 +78,18 @@ class Job:
     __slots__ = (
         "_keeper",
         "_watchers",
-        "attempts",
         "due",
-        "failure",
         "home",
-        "id",
         "jobarg",
         "key",
-        "place",
-        "priority",
-        "queuedTime",
-        "result",
-        "startTime",
-        "state",
-        "stopTime",
     )
 
     def __init__(
         self, id: int, keeper: JobKeeper, jobarg: Any, priority: float, now: float
     ) -> None:
-        self.id = id
+        super().__init__(id, priority, now)
         self.jobarg = jobarg
-        self.priority = priority
-        self.state: str = PENDING
-        self.attempts = 0
-        self.queuedTime = now
-        self.startTime: float | None = None
-        self.stopTime: float | None = None
         self.due: float | None = None
-        self.result: Any = None
-        self.failure: Failure | None = None
-        self.place: Place | None = None
         self.key: Any = None
         self.home: Any = None
         self._keeper = keeper
@@ -124,13 +97,6 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<job {self.id}: {self.state}, priority {self.priority}>"
-
-    @property
-    def isDone(self) -> bool:
-        """
-        Whether it is FINISHED, FAILED or CANCELLED.
-        """
-        return not TASK[self.state]
 
     def cancel(self) -> bool:
         """
@@ -173,55 +139,45 @@ class Job:
 
     # What its queue does with it ------------------------------------------------------------------
 
-    def begin(self, now: float) -> None:
-        """
-        @raise StateError: unless it is PENDING.
-        """
-        self.state = nextState(TASK, self.state, "start", self)
-        self.startTime = now
-        self.attempts += 1
-
     def retry(self, failure: Failure) -> None:
         """
         It failed, and waits for another attempt.
 
         @raise StateError: unless it is UNDERWAY.
         """
-        self.state = nextState(TASK, self.state, "giveBack", self)
+        self.waitAgain()
         self.failure = failure
 
     def finish(self, result: Any, now: float) -> None:
         """
         @raise StateError: unless it is UNDERWAY.
         """
-        self.state = nextState(TASK, self.state, "finish", self)
-        self.result = result
+        super().finish(result, now)
         self.failure = None
-        self._end(now)
+        self._end()
 
     def fail(self, failure: Failure, now: float) -> None:
         """
         @raise StateError: if it is done.
         """
-        self.state = nextState(TASK, self.state, "fail", self)
-        self._refuse(failure, now)
+        super().fail(failure, now)
+        self._refuse(failure)
 
     def cancelled(self, now: float) -> None:
         """
         @raise StateError: if it is done.
         """
-        self.state = nextState(TASK, self.state, "cancel", self)
-        self._refuse(Failure(JobCancelled(f"{self} was cancelled", self)), now)
+        failure = Failure(JobCancelled(f"{self} was cancelled", self))
+        self.giveUp(failure, now)
+        self._refuse(failure)
 
-    def _refuse(self, failure: Failure, now: float) -> None:
+    def _refuse(self, failure: Failure) -> None:
         # Whoever hears of it is to find the job, whatever the function has raised. Around the
         # type's own ways of setting attributes, which may refuse.
         vars(failure.value)["job"] = self
-        self.failure = failure
-        self._end(now)
+        self._end()
 
-    def _end(self, now: float) -> None:
-        self.stopTime = now
+    def _end(self) -> None:
         watchers, self._watchers = self._watchers, None
         if isinstance(watchers, list):
             for d in watchers:

@@ -77,14 +77,15 @@ class JobLine:
 
     # Jobs -----------------------------------------------------------------------------------------
 
-    def put(self, job: Job, now: float) -> None:
+    def put(self, job: Job, now: float, isNew: bool = True) -> None:
         """
         A job came, or waits for another attempt.
 
+        @param isNew: whether it was never here before.
         @raise TypeError: if the key that counts for it is not hashable. (What the key's function
             raises comes through, too.)
         """
-        if self._key is not None and job.attempts == 0:
+        if self._key is not None and isNew:
             key = self._key(job.jobarg)
             # Not only when its time has come.
             hash(key)

@@ -13,8 +13,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from asynqueue.dispatch.dispatcher import DISPATCH, Caller, Dispatcher, dueTime
+from asynqueue.dispatch.dispatcher import DISPATCH, Caller, dueTime
+from asynqueue.dispatch.durable import JobCodec
 from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred
+from asynqueue.dispatch.stored import StoredDispatcher
 from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped, StateError
 from asynqueue.tasks.retry import Retry
 from asynqueue.tasks.states import PENDING, nextState
@@ -29,7 +31,7 @@ class Size(NamedTuple):
     pending: int
 
 
-class ResizableDispatchQueue(Dispatcher):
+class ResizableDispatchQueue(StoredDispatcher):
     """
     Calls one function with many arguments, a limited number of them at once::
 
@@ -62,6 +64,9 @@ class ResizableDispatchQueue(Dispatcher):
         burst: int | None = None,
         rateKey: Callable[[Any], Hashable] | None = None,
         retry: Retry | None = None,
+        store: Any = None,
+        codec: JobCodec | None = None,
+        storedAs: str | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         """
@@ -80,16 +85,30 @@ class ResizableDispatchQueue(Dispatcher):
         @param rateKey: takes a job's argument, and gives a hashable key: the rate then holds for
             each key by itself, and the jobs of a key that has used it up hold up no others.
         @param retry: which failures are tried again. By default none is.
+        @param store: where jobs are kept that are to survive this program: the path of a file, or
+            an L{IJobStore<asynqueue.dispatch.store.IJobStore>}. The jobs that are in it are in line
+            again when this has returned. By default jobs live as long as the queue.
+        @param codec: makes texts or bytes of the jobs' arguments for the store, and arguments of
+            these: an object with C{dumps} and C{loads}, such as the module C{pickle}. Default:
+            JSON, for what comes back from it as it was.
+        @param storedAs: by what name the function is known in the store. Default: its module and
+            qualified name. Jobs of other names are dead letters.
         @param reactor: what gives the time. Default: the global reactor.
+        @raise StoreError: if the store cannot be opened; C{StoreLocked} if another queue has it,
+            C{StoreCorrupt} if it makes no sense.
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
             integer, or C{rate}, C{per} and C{burst} are no rate.
         """
         if size is not None and (type(size) is not int or size < 1):
             raise ValueError(f"size must be a positive integer or None, not {size!r}")
         super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
-        self._ids = count(1)
         self._left: list[Job] = []
         self.setRate(rate, per, burst)
+        first = 1
+        if store is not None:
+            first = self._keepIn(store, codec, storedAs)
+        self._ids = count(first)
+        self._dispatchSoon()
 
     def __repr__(self) -> str:
         underway, pending = self.size()
@@ -107,6 +126,8 @@ class ResizableDispatchQueue(Dispatcher):
         *,
         delay: float | None = None,
         at: float | None = None,
+        unique: str | None = None,
+        mayStand: bool = True,
     ) -> JobDeferred:
         """
         Add a job.
@@ -115,6 +136,10 @@ class ResizableDispatchQueue(Dispatcher):
         @param priority: lower is more important.
         @param delay: how many seconds it is to wait at least.
         @param at: the time before which it is not to begin, in seconds of the reactor's clock.
+        @param unique: a key of which there is to be one job at a time, in line or underway. This
+            takes a store.
+        @param mayStand: whether, if there is one already, a Deferred of that one is returned.
+            Otherwise C{JobExists} is raised.
         @return: a Deferred, whose C{job} is the job. It fires with the job when that is FINISHED;
             the function's result is C{job.result}. It fails with what the function raised in the
             last attempt, with L{JobCancelled<asynqueue.dispatch.job.JobCancelled>}, or with
@@ -131,13 +156,28 @@ class ResizableDispatchQueue(Dispatcher):
         if self._limit is not None and len(self._line) >= self._limit:
             raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
         now = self._reactor.seconds()
-        job = Job(next(self._ids), self, jobarg, _checkPriority(priority), now)
-        if delay is not None or at is not None:
-            job.due = dueTime(now, delay, at)
-        self._line.put(job, now)
+        due = None if delay is None and at is None else dueTime(now, delay, at)
+        job = self._makeJob(jobarg, _checkPriority(priority), now, unique, mayStand)
+        if job.home is None:
+            job.due = due
+            self._line.put(job, now)
+            self._keeping.admit(job)
         d = job.watch()
         self._dispatchSoon()
         return d
+
+    def _makeJob(
+        self, jobarg: Any, priority: float, now: float, unique: str | None, mayStand: bool
+    ) -> Job:
+        """
+        @return: a new job; or the one that has this unique key already.
+        """
+        if self._kept is not None:
+            standing = self._kept.standing(unique, mayStand)
+            return standing or self._kept.make(next(self._ids), jobarg, priority, unique)
+        if unique is not None:
+            raise ValueError("only a queue with a store knows which keys are taken")
+        return Job(next(self._ids), self, jobarg, priority, now)
 
     def pending(self) -> list[Job]:
         """
@@ -168,6 +208,8 @@ class ResizableDispatchQueue(Dispatcher):
         """
         jobs = self._line.clear()
         self._cancelTurn()
+        for job in jobs:
+            self._keeping.drop(job)
         if cancelPending:
             now = self._reactor.seconds()
             for job in jobs:
@@ -188,6 +230,7 @@ class ResizableDispatchQueue(Dispatcher):
         if job.state != PENDING:
             raise StateError(job, job.state, "reprioritize")
         self._line.reprioritise(job, _checkPriority(priority))
+        self._keeping.move(job)
 
     # Width ----------------------------------------------------------------------------------------
 
@@ -295,13 +338,17 @@ class ResizableDispatchQueue(Dispatcher):
         waiting = self._line.clear()
         self._left = [*cancelled, *self._left, *waiting]
         for job in cancelled:
-            job.cancel()
+            # On hearing of one, somebody may have cancelled another.
+            if not job.isDone:
+                self._keeping.wait(job, "it was underway when its queue was stopped")
+                self._cancelJob(job)
         now = self._reactor.seconds()
         for job in waiting:
             # On hearing of one, somebody may have cancelled another.
             if not job.isDone:
                 job.fail(_notDispatched(job), now)
-        return self._whenDrained().addCallback(self._leftBehind)
+        stopped = self._whenDrained().addCallback(lambda _: self._keeping.close())
+        return stopped.addCallback(self._leftBehind)
 
     def _leftBehind(self, _: None) -> list[Job]:
         return [job for job in self._left if _isLeftBehind(job)]

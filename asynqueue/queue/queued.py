@@ -151,7 +151,7 @@ def _cancel(d: Deferred[Any]) -> None:
     task = d.task
     keeper = task.keeper
     wasUnderway = task.state == UNDERWAY
-    task.cancelled(Failure(CancelledError(f"{task} was cancelled")), keeper.seconds())
+    task.giveUp(Failure(CancelledError(f"{task} was cancelled")), keeper.seconds())
     del d.task
     keeper.settled(task)
     keeper.dropped(task, wasUnderway)

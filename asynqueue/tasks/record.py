@@ -105,7 +105,7 @@ class Record:
         self.stopTime = now
         self.failure = failure
 
-    def cancelled(self, failure: Any, now: float) -> None:
+    def giveUp(self, failure: Any, now: float) -> None:
         """
         @raise StateError: if it is done.
         """

@@ -22,7 +22,7 @@ MOVES: dict[str, Move] = {
     "giveBack": lambda task: task.giveBack(),
     "finish": lambda task: task.finish("late", 99.0),
     "fail": lambda task: task.fail("late", 99.0),
-    "cancel": lambda task: task.cancelled("late", 99.0),
+    "cancel": lambda task: task.giveUp("late", 99.0),
 }
 
 WAYS: dict[str, list[str]] = {
@@ -96,7 +96,7 @@ def test_finishNotesResultAndTime() -> None:
 def test_failureAndCancellationNoteReasonAndTime(state: str) -> None:
     failed, cancelled = taskIn(state), taskIn(state)
     failed.fail("why", 6.0)
-    cancelled.cancelled("why", 6.0)
+    cancelled.giveUp("why", 6.0)
     for task, expected in ((failed, FAILED), (cancelled, CANCELLED)):
         assert (task.state, task.failure, task.stopTime, task.result) == (
             expected,
