@@ -43,6 +43,31 @@ def _asItIs(value: Any) -> Any:
     return value
 
 
+def _withoutDeferred(value: Any) -> Any:
+    """
+    Refuse what is of use only to the reactor that it was made for.
+    """
+    defer = sys.modules.get("twisted.internet.defer")
+    if isinstance(value, getattr(defer, "Deferred", ())):
+        raise TypeError(
+            "a Deferred stays where its reactor is: a function that returns one is for an "
+            "AsyncWorker, or for a ProcessWorker with useReactor=True"
+        )
+    return value
+
+
+def _pack(value: Any) -> Packed:
+    return pack(_withoutDeferred(value))
+
+
+def _sizeInMemory(value: Any) -> int:
+    try:
+        return sys.getsizeof(value)
+    except Exception:
+        # Some types compute it, and may fail.
+        return object.__sizeof__(value)
+
+
 def _withoutCatcher(error: BaseException) -> BaseException:
     """
     An exception, without the entry of the function that caught it in its traceback.
@@ -52,7 +77,7 @@ def _withoutCatcher(error: BaseException) -> BaseException:
 
 
 PICKLED: Final = Codec(
-    pack=pack,
+    pack=_pack,
     unpack=unpack,
     sizeOf=sizeOf,
     isShared=lambda packed: type(packed) is tuple,
@@ -63,9 +88,9 @@ PICKLED: Final = Codec(
 """For two sides that share nothing."""
 
 DIRECT: Final = Codec(
-    pack=_asItIs,
+    pack=_withoutDeferred,
     unpack=_asItIs,
-    sizeOf=sys.getsizeof,
+    sizeOf=_sizeInMemory,
     isShared=lambda packed: False,
     describe=_withoutCatcher,
     rebuild=_asItIs,

@@ -42,6 +42,10 @@ class Waiter(Protocol):
         """Nothing more will have to be waited for."""
 
 
+Outcome = tuple[Any, BaseException | None]
+"""A coroutine's result, and what it raised instead."""
+
+
 class CoroutineRunner:
     """
     Runs coroutines to their ends, one at a time, in an C{asyncio} event loop of its own. The loop
@@ -51,6 +55,7 @@ class CoroutineRunner:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._isRunning = False
         self._isInterrupted = False
 
     def run(self, coroutine: Any) -> Any:
@@ -61,29 +66,54 @@ class CoroutineRunner:
         @raise TaskInterrupted: after L{interrupt}, if the coroutine heeds it.
         @raise BaseException: whatever it raises.
         """
+        result, error = self._outcomeOf(coroutine)
+        if error is not None:
+            raise error
+        return result
+
+    def _outcomeOf(self, coroutine: Any) -> Outcome:
+        self._isInterrupted = False
+        # From here on an interruption is the loop's to heed. Its own code is not to be broken off.
+        self._isRunning = True
+        try:
+            result, error = self._runLoop(coroutine)
+        except BaseException as broken:
+            result, error = None, broken
+            self._clearUp(coroutine)
+        finally:
+            self._isRunning = False
+            self._task = None
+        if error is None:
+            return result, None
+        return None, TaskInterrupted() if self._isInterrupted else _explained(error)
+
+    def _runLoop(self, coroutine: Any) -> Outcome:
         # It takes a child process some time, which one without coroutines is spared.
         import asyncio
 
         if self._runner is None:
             self._runner = asyncio.Runner()
 
-        async def main() -> Any:
+        async def main() -> Outcome:
             self._task = asyncio.current_task()
             try:
-                return await coroutine
-            finally:
-                self._task = None
+                if self._isInterrupted:
+                    raise TaskInterrupted
+                return await coroutine, None
+            except BaseException as error:
+                # Returned, lest an exit end the loop. What is around the coroutine is of no use.
+                trace = error.__traceback__
+                return None, error.with_traceback(trace and trace.tb_next)
 
-        try:
-            return self._runner.run(main(), context=copy_context())
-        except BaseException:
-            # If the loop never came to it, nobody else will.
-            coroutine.close()
-            if self._isInterrupted:
-                raise TaskInterrupted from None
-            raise
-        finally:
-            self._isInterrupted = False
+        return self._runner.run(main(), context=copy_context())
+
+    def _clearUp(self, coroutine: Any) -> None:
+        """
+        The loop has failed before the coroutine came to its end, because of what an earlier one has
+        left in it, say.
+        """
+        self.close()
+        coroutine.close()
 
     # Waiter ---------------------------------------------------------------------------------------
 
@@ -97,12 +127,7 @@ class CoroutineRunner:
         """
         Run a coroutine, within this call.
         """
-        try:
-            result = self.run(value)
-        except BaseException as error:
-            done(None, error)
-        else:
-            done(result, None)
+        done(*self._outcomeOf(value))
 
     def iterate(self, value: Any) -> Any:
         """
@@ -115,11 +140,12 @@ class CoroutineRunner:
         Cancel the coroutine that is running. This may be called from another thread, or by a
         signal's handler.
         """
-        task, runner = self._task, self._runner
-        if task is None or runner is None:
+        if not self._isRunning:
             return False
         self._isInterrupted = True
-        runner.get_loop().call_soon_threadsafe(task.cancel)
+        task = self._task
+        if task is not None and not task.done():
+            task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 
     def close(self) -> None:
@@ -156,3 +182,15 @@ class AsyncItems:
         close = getattr(self._iterator, "aclose", None)
         if close is not None:
             self._runner.run(close())
+
+
+def _explained(error: BaseException) -> BaseException:
+    """
+    Say what to do about a coroutine that awaited what is no business of C{asyncio}'s.
+    """
+    if type(error) is RuntimeError and "bad yield: <Deferred" in str(error):
+        error.add_note(
+            "A coroutine that awaits Deferreds needs a reactor: that of an AsyncWorker, or of a "
+            "ProcessWorker with useReactor=True."
+        )
+    return error

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from asynqueue.universe.exceptions import textOf, typeName
 from asynqueue.universe.packing import PLAIN
 
 Record = dict[str, Any]
@@ -48,7 +49,7 @@ class LogForwarding(logging.Handler):
         """
         super().__init__()
         self._forward = forward
-        self._isTwisted = False
+        self._twisted: Any = None
         self._texts = logging.Formatter()
 
     def install(self, levels: Mapping[str, int]) -> None:
@@ -60,6 +61,23 @@ class LogForwarding(logging.Handler):
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         logging.getLogger().addHandler(self)
+        self.catchTwisted()
+
+    def createLock(self) -> None:
+        """
+        Have no lock. Forwarding needs none, and something that the garbage collector runs, while
+        another thread logs, might wait for it for ever.
+        """
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """
+        Hand a record on, unless a filter of this handler stops it.
+        """
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """
@@ -71,14 +89,14 @@ class LogForwarding(logging.Handler):
             self.handleError(record)
 
     def _plain(self, record: logging.LogRecord) -> Record:
-        plain: Record = {"msg": record.getMessage()}
+        plain: Record = {"msg": _messageOf(record)}
         for name, value in record.__dict__.items():
-            if name not in _OWN:
-                plain[name] = value if type(value) in PLAIN else repr(value)
+            if type(name) is str and name not in _OWN:
+                plain[name] = value if type(value) in PLAIN else _shown(value)
         if record.exc_info:
             plain["exc_text"] = self._texts.formatException(record.exc_info)
         elif record.exc_text:
-            plain["exc_text"] = str(record.exc_text)
+            plain["exc_text"] = _exactly(record.exc_text)
         return plain
 
     # Twisted's logger -----------------------------------------------------------------------------
@@ -88,17 +106,16 @@ class LogForwarding(logging.Handler):
         Hear Twisted's logger too, from when on something has imported it. What it was told before
         was kept, and is heard now.
         """
-        if self._isTwisted or "twisted.logger" not in sys.modules:
+        if self._twisted is not None:
             return
-        self._isTwisted = True
-        from twisted.logger import globalLogBeginner
-
-        observer: Any = self._twistedEvent
-        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+        # Another thread may be importing it at this moment.
+        twisted: Any = sys.modules.get("twisted.logger")
+        beginner = getattr(twisted, "globalLogBeginner", None)
+        if beginner is not None:
+            self._twisted = twisted
+            beginner.beginLoggingTo([self._twistedEvent], redirectStandardIO=False)
 
     def _twistedEvent(self, event: dict[str, Any]) -> None:
-        from twisted.logger import formatEvent
-
         level = _LEVELS.get(getattr(event.get("log_level"), "name", "info"), logging.INFO)
         name = str(event.get("log_namespace", "twisted"))
         if level < logging.getLogger(name).getEffectiveLevel():
@@ -108,10 +125,32 @@ class LogForwarding(logging.Handler):
             "levelno": level,
             "levelname": logging.getLevelName(level),
             "created": float(event.get("log_time", 0.0)),
-            "msg": formatEvent(event),
+            "msg": self._twisted.formatEvent(event),
             "isTwisted": True,
         }
         failure = event.get("log_failure")
         if failure is not None:
             record["exc_text"] = str(failure.getTraceback())
         self._forward(record)
+
+
+def _messageOf(record: logging.LogRecord) -> str:
+    try:
+        return _exactly(record.getMessage())
+    except Exception as error:
+        why = f"{typeName(type(error))}: {textOf(error)}"
+        return f"{_shown(record.msg)} with {_shown(record.args)} (cannot be formatted: {why})"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _exactly(repr(value))
+    except Exception as error:
+        return f"<{typeName(type(value))}, not to be shown: {typeName(type(error))}>"
+
+
+def _exactly(text: str) -> str:
+    """
+    A plain string, where it is one of another type.
+    """
+    return str.__str__(text)

@@ -53,6 +53,9 @@ class OpenStreams:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def __contains__(self, id: int) -> bool:
+        return id in self._streams
+
     @property
     def haveWork(self) -> bool:
         """
@@ -132,13 +135,17 @@ class OpenStreams:
             self._post((ENDED, stream.id))
 
     def _close(self, stream: FarStream) -> None:
-        del self._streams[stream.id]
+        failure: BaseException | None = None
         try:
             stream.close()
         except BaseException as error:
-            self._raised(stream.id, error)
-        else:
+            failure = error
+        del self._streams[stream.id]
+        self._progress.flush(stream.id)
+        if failure is None:
             self._post((ENDED, stream.id))
+        else:
+            self._raised(stream.id, failure)
 
     def _raised(self, id: int, error: BaseException) -> None:
         self._post((RAISED, id, 0.0, self._codec.describe(error)))

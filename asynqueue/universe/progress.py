@@ -4,6 +4,7 @@ Reports of progress, not too many of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -22,34 +23,35 @@ class ProgressReports:
     def __init__(self, post: Callable[[Message], None], clock: Callable[[], float]) -> None:
         self._post = post
         self._clock = clock
-        self._sent: tuple[int, float] | None = None
-        self._withheld: Message | None = None
+        # By the tasks' IDs: when the last report was sent, and the one after it.
+        self._sent: dict[int, float] = {}
+        self._withheld: dict[int, Message] = {}
 
-    def report(self, id: int | None, done: float, total: float | None) -> None:
+    def report(self, id: int, done: float, total: float | None) -> None:
         """
-        @param id: the task's ID; if there is none, nobody wants to know.
+        @param id: the task's ID.
         @raise TypeError: if these are no numbers.
         """
-        if id is None:
-            return
         # As plain numbers, whatever they are made of, so that they can travel.
         message = (PROGRESS, id, _number(done), None if total is None else _number(total))
         now = self._clock()
-        if self._sent is not None and self._sent[0] == id and now - self._sent[1] < REPORT_SECONDS:
-            self._withheld = message
+        if now - self._sent.get(id, -math.inf) < REPORT_SECONDS:
+            self._withheld[id] = message
             return
-        self._withheld = None
-        self._sent = id, now
+        self._withheld.pop(id, None)
+        self._sent[id] = now
         self._post(message)
 
     def flush(self, id: int) -> None:
         """
         A task is about to end: post what was withheld of it.
         """
-        message, self._withheld = self._withheld, None
-        if message is not None and message[1] == id:
-            self._post(message)
+        if self._sent and self._sent.pop(id, None) is not None:
+            message = self._withheld.pop(id, None)
+            if message is not None:
+                self._post(message)
 
 
 def _number(value: float) -> float:
-    return value if type(value) in (int, float) else float(value)
+    # Unlike float(), this takes no texts.
+    return value if type(value) in (int, float) else math.ldexp(value, 0)

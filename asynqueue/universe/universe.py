@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
 from asynqueue.universe.codecs import PICKLED, Codec
-from asynqueue.universe.context import applyContext
+from asynqueue.universe.context import Pairs, applyContext
 from asynqueue.universe.coroutines import CoroutineRunner, Waiter
 from asynqueue.universe.exceptions import explained, typeName
 from asynqueue.universe.interruption import TaskInterrupted
@@ -42,9 +42,6 @@ from asynqueue.universe.packing import PLAIN
 from asynqueue.universe.progress import ProgressReports
 from asynqueue.universe.reporting import setReporter
 
-_LATER: Final = object()
-"""What a call returns whose result is waited for."""
-
 
 class Universe:
     """
@@ -57,8 +54,11 @@ class Universe:
 
     @ivar ended: C{True} once it was told to quit.
     @ivar running: the ID of the task whose code is running at this moment, or C{None}.
-    @ivar leave: is called when a call's function has returned or raised, while the call still
-        counts as running.
+    @ivar watch: is called when a call's function has been rebuilt, which may have imported
+        anything, and again when it has returned or raised.
+    @ivar wasNudged: to be set when somebody wants L{look} to be called within the next call, since
+        there is none to interrupt yet.
+    @ivar look: takes in the messages that are there, and calls L{interrupt}.
     @ivar waiting: the call whose result is waited for, where that is done without any code running,
         or C{None}.
     """
@@ -84,7 +84,9 @@ class Universe:
         self.ended = False
         self.running: int | None = None
         self.waiting: _Run | None = None
-        self.leave: Callable[[], object] = _doNothing
+        self.watch: Callable[[], object] = _doNothing
+        self.wasNudged = False
+        self.look: Callable[[], object] = _doNothing
         self._post = post
         self._begin = begin
         self._raw = raw
@@ -181,7 +183,7 @@ class Universe:
         waiting = [call for call in self._calls if call[1] == id]
         if waiting:
             self._giveBack(waiting)
-        elif self.current == id:
+        elif self.running == id or (self.waiting is not None and self.waiting.id == id):
             self._unwanted.add(id)
 
     def _giveBack(self, calls: list[Message]) -> None:
@@ -223,41 +225,54 @@ class Universe:
         self._begin(id)
         try:
             pairs = pairs and self._codec.unpack(pairs)
+            isKnown = type(function) is int
             function, args, kwargs = self._reader.read(function, arguments)
-        except BaseException as error:
-            self._raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", error))
+            if not isKnown:
+                self.watch()
+        except BaseException as broken:
+            self._raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", broken))
             return
         run = _Run(id, raw, self._clock())
-        self.running = id
+        error: BaseException | None = None
         try:
-            result = run.context.run(self._call, run, function, args, kwargs, pairs)
-        except BaseException as error:
+            self.running = id
+            run.context.run(self._call, run, function, args, kwargs, pairs)
+        except BaseException as raised:
             # The entry of this function is of no use to anybody.
-            trace = error.__traceback__
-            self._end(run, None, error.with_traceback(trace and trace.tb_next))
-            return
+            trace = raised.__traceback__
+            error = raised.with_traceback(trace and trace.tb_next)
         finally:
-            self.leave()
             self.ran(id)
-        if result is not _LATER:
-            self._end(run, result, None)
-        elif not run.isOver:
+        # Only now, when nothing can interrupt the call any more, so that it is answered once.
+        if error is not None:
+            self._end(run, None, error)
+        elif run.isThere:
+            self._end(run, run.result, run.error)
+        else:
             self.waiting = run
 
-    def _call(self, run: _Run, function: Any, args: Any, kwargs: Any, pairs: Any) -> Any:
+    def _call(self, run: _Run, function: Any, args: Any, kwargs: Any, pairs: Any) -> None:
         """
         Within the context of a call: make it.
         """
-        setReporter(self._report)
+        if self.wasNudged:
+            self.wasNudged = False
+            self.look()
+        # By its number: the run has the context, which is to have this.
+        setReporter(partial(self._report, run.id))
         if pairs:
-            applyContext(pairs)
-        result = function(*args, **kwargs)
-        if type(result) not in PLAIN:
-            if self._waiter.accepts(result):
-                self._waiter.wait(result, partial(self._waited, run))
-                return _LATER
-            return self._waiter.iterate(result)
-        return result
+            _applyContext(pairs)
+        try:
+            result = function(*args, **kwargs)
+            if type(result) not in PLAIN:
+                if self._waiter.accepts(result):
+                    self._waiter.wait(result, partial(self._waited, run))
+                    return
+                result = self._waiter.iterate(result)
+            run.result = result
+            run.isThere = True
+        finally:
+            self.watch()
 
     def ran(self, id: int) -> None:
         """
@@ -267,13 +282,18 @@ class Universe:
         self._unwanted.discard(id)
 
     def _waited(self, run: _Run, result: Any, error: BaseException | None) -> None:
-        run.isOver = True
+        """
+        What a call returned in place of its result has come to its end.
+        """
+        if error is None:
+            run.result = self._waiter.iterate(result)
+        else:
+            run.error = _withCatcher(error)
+        run.isThere = True
         if self.waiting is run:
             self.waiting = None
             self._unwanted.discard(run.id)
-        if error is None:
-            result = self._waiter.iterate(result)
-        self._end(run, result, error)
+            self._end(run, run.result, run.error)
 
     def _end(self, run: _Run, result: Any, error: BaseException | None) -> None:
         """
@@ -303,8 +323,19 @@ class Universe:
     def _raised(self, id: int, seconds: float, error: BaseException) -> None:
         self._post((RAISED, id, seconds, self._codec.describe(error)))
 
-    def _report(self, done: float, total: float | None) -> None:
-        self._progress.report(self.current, done, total)
+    def _report(self, id: int, done: float, total: float | None) -> None:
+        waiting = self.waiting
+        isWaiting = waiting is not None and waiting.id == id
+        # What a task has left behind, a thread with its context say, reports to nobody.
+        if self.running == id or isWaiting or id in self._streams:
+            self._progress.report(id, done, total)
+
+
+def _applyContext(pairs: Pairs) -> None:
+    try:
+        applyContext(pairs)
+    except Exception as error:
+        raise explained(CallNotRebuilt, "rebuild the call's context variables", error) from None
 
 
 def _doNothing() -> None:
@@ -318,11 +349,26 @@ class _Run:
     A call that has begun.
     """
 
-    __slots__ = ("context", "id", "isOver", "raw", "started")
+    __slots__ = ("context", "error", "id", "isThere", "raw", "result", "started")
 
     def __init__(self, id: int, raw: bool | None, started: float) -> None:
         self.id = id
         self.raw = raw
         self.started = started
         self.context: Context = copy_context()
-        self.isOver = False
+        self.isThere = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+def _withCatcher(error: BaseException) -> BaseException:
+    """
+    Raise and catch an exception that was caught elsewhere, since the entry of who caught it is left
+    out when it is described.
+    """
+    context = error.__context__
+    try:
+        raise error
+    except BaseException as caught:
+        caught.__context__ = context
+        return caught

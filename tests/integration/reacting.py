@@ -7,19 +7,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 
 from asynqueue import report
+from asynqueue.deferreds import defaultReactor
 from tests.integration.tasks import AWHILE
 
-_reactor: Any = reactor
+# The reactor of a process that has one is there before any call.
+_reactor: Any = defaultReactor()
 
 
 def later(seconds: float, value: Any = None) -> Deferred[Any]:
@@ -64,10 +65,10 @@ async def addLater(first: int, second: int) -> int:
 
 
 @inlineCallbacks
-def addInSteps(first: int, second: int) -> Iterator[Any]:
+def addInSteps(first: int, second: int) -> Generator[Deferred[Any], Any, int]:
     one = yield later(0.001, first)
     other = yield later(0.001, second)
-    return one + other
+    return int(one + other)
 
 
 async def refuseInSteps() -> None:
@@ -113,7 +114,7 @@ def where() -> tuple[int, str]:
     return os.getpid(), type(_reactor).__name__
 
 
-def runProgram() -> Deferred[bytes]:
+def runProgram() -> Any:
     """
     Have the reactor run a program, which takes its SIGCHLD.
     """

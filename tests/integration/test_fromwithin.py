@@ -14,14 +14,16 @@ from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import CancelledError, gatherResults
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
+from zope.interface import provider
 
-from asynqueue import ListConsumer
+from asynqueue import Delay, ListConsumer
 from asynqueue.errors import CallNotPicklable, ResultNotPicklable
 from asynqueue.queue.events import PROGRESSED
 from asynqueue.testing import far
+from asynqueue.workers.channel.ladder import Ladder
 from tests.integration import tasks, within
-from tests.support.processes import ProcessTestCase, startProgram
+from tests.support.processes import PATIENCE, ProcessTestCase, startProgram, strangers
 
 LETTER = f"{within.__name__}.letter"
 
@@ -160,6 +162,7 @@ class LogTests(ProcessTestCase):
     async def test_twistedsLoggerIsHeardFromTheFirstCallThatImportsIt(self) -> None:
         events: list[Any] = []
 
+        @provider(ILogObserver)
         def observe(event: Any) -> None:
             if event.get("log_namespace") == "tests.twisted":
                 events.append(event)
@@ -171,7 +174,9 @@ class LogTests(ProcessTestCase):
         await task
         await queue.call(within.logWithTwisted, "tests.twisted", "two")
         await queue.call(within.failWithTwisted, "tests.twisted")
-        self.assertEqual([event["log_level"].name for event in events], ["warn", "warn", "critical"])
+        self.assertEqual(
+            [event["log_level"].name for event in events], ["warn", "warn", "critical"]
+        )
         self.assertEqual(events[0]["taskID"], task.id)
         self.assertEqual(events[0]["worker"], repr(queue.workers(1)))
         self.assertEqual(events[1]["text"], "two")
@@ -197,6 +202,7 @@ class LogTests(ProcessTestCase):
             if kind == "forwarded":
                 self.assertEqual(err, b"")
                 self.assertIn(b"ERROR with Twisted", out)
+        await self.until(lambda: not strangers())
 
 
 class ContextTests(ProcessTestCase):
@@ -249,6 +255,7 @@ class CoroutineTests(ProcessTestCase):
         self.assertEqual(kept, [True] * 3)
 
     async def test_cancellingRunsItsFinallyAndCostsNoProcess(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
         queue = self.makeQueue()
         folder = self.makeFolder()
         pid = await queue.call(os.getpid)
@@ -346,15 +353,30 @@ class StormTests(ProcessTestCase):
         self.assertGreater(nudges, 100)
 
     async def test_cancellingATaskThatTalksCostsNoProcess(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
         with listening("tests.storm") as heard:
             queue = self.makeQueue()
             pid = await queue.call(os.getpid)
             for _ in range(15):
                 heard.records.clear()
-                d = queue.call(within.talk, "tests.storm", tasks.AWHILE, 3000, False)
-                await self.until(lambda: len(heard.records) > 3)
-                d.cancel()
-                await self.errorOf(d, CancelledError)
+                task = queue.submit(within.talk, "tests.storm", tasks.AWHILE, 3000, False)
+                await self.until(lambda id=task.id: any(r.taskID == id for r in heard.records))
+                task.cancel()
+                await self.errorOf(task.d, CancelledError)
             self.assertEqual(await queue.call(os.getpid), pid)
 
-
+    async def test_cancellingATaskAsItBeginsCostsNoProcess(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
+        queue = self.makeQueue()
+        [worker] = queue.workers()
+        pid = await queue.call(os.getpid)
+        for _ in range(40):
+            await self.until(lambda: worker._conversation.isIdle)
+            before = worker._channel.lastBegun
+            d = queue.call(tasks.sleepAwhile)
+            # As early as can be: what it calls may not even be rebuilt yet.
+            while worker._channel.lastBegun == before:
+                await Delay()(0)
+            d.cancel()
+            await self.errorOf(d, CancelledError)
+        self.assertEqual(await queue.call(os.getpid), pid)

@@ -14,8 +14,17 @@ from asynqueue import ListConsumer, ProcessQueue
 from asynqueue.errors import ResultNotPicklable, TaskTimeout, WorkerDied
 from asynqueue.testing import far
 from asynqueue.universe.interruption import TaskInterrupted
+from asynqueue.workers.channel.ladder import Ladder
 from tests.integration import reacting, tasks, within
-from tests.support.processes import PollingReactor, ProcessTestCase, isGone, startProgram
+from tests.support.processes import (
+    PATIENCE,
+    PollingReactor,
+    ProcessTestCase,
+    areGone,
+    isGone,
+    startProgram,
+    strangers,
+)
 
 GONE_WITHIN = 2.0
 
@@ -109,6 +118,7 @@ class CallTests(ReactorCase):
 
 class EndTests(ReactorCase):
     async def test_cancellingCallsTheCancellerAndCostsNoProcess(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)
@@ -122,6 +132,7 @@ class EndTests(ReactorCase):
         self.assertEqual((await queue.call(reacting.where))[0], pid)
 
     async def test_aTimeoutDoesTheSame(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)
@@ -145,6 +156,7 @@ class EndTests(ReactorCase):
         self.assertTrue(isGone(pid))
 
     async def test_blockingCodeIsInterrupted(self) -> None:
+        self.patch(Ladder, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)
@@ -212,7 +224,8 @@ class EndTests(ReactorCase):
         pids = [int(program.stdout.readline()) for _ in range(2)]
         program.kill()
         program.communicate()
-        self.assertTrue(await self.happens(GONE_WITHIN, lambda: all(map(isGone, pids))))
+        self.assertTrue(await self.happens(GONE_WITHIN, areGone, pids))
+        await self.until(lambda: not strangers())
 
 
 class ReactorsTests(ReactorCase):
@@ -225,3 +238,4 @@ class ReactorsTests(ReactorCase):
             out, err = program.communicate(timeout=30)
             self.assertEqual((program.returncode, err), (0, b""), kind)
             self.assertEqual(out.split(), [b"7", b"[0,", b"1,", b"2]", b"cancelled"], kind)
+        await self.until(lambda: not strangers())

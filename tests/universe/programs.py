@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
-from asynqueue.universe.universe import TaskInterrupted
+from asynqueue.universe.interruption import TaskInterrupted
 from tests.universe.stage import Stage, Unpicklable
 
 Action = tuple[Any, ...]

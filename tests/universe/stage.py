@@ -27,7 +27,7 @@ from asynqueue.universe.messages import (
     UNBEGUN,
     Message,
 )
-from asynqueue.universe.packing import PLAIN, pack, unpack
+from asynqueue.universe.packing import PLAIN, pack
 from asynqueue.universe.universe import Universe
 from tests.universe.travel import travelled
 

@@ -279,15 +279,22 @@ class InterruptionTests(CoroutineCase):
         self.addCleanup(runner.close)
         started: list[bool] = []
 
-        class Early(asyncio.Runner):
-            def run(inner, *args: Any, **kw: Any) -> Any:  # noqa: N805
+        class Early:
+            def __init__(self) -> None:
+                self.runner = asyncio.Runner()
+
+            def run(self, *args: Any, **kw: Any) -> Any:
                 assert runner.interrupt()
-                return super().run(*args, **kw)
+                return self.runner.run(*args, **kw)
+
+            def close(self) -> None:
+                self.runner.close()
 
         async def work() -> None:
             started.append(True)
 
-        runner._runner = Early()
+        early: Any = Early()
+        runner._runner = early
         with self.assertRaises(TaskInterrupted):
             coroutine = work()
             runner.run(coroutine)
@@ -297,7 +304,7 @@ class InterruptionTests(CoroutineCase):
         async def give() -> int:
             return 5
 
-        runner._runner.close()
+        early.close()
         runner._runner = None
         assert runner.run(give()) == 5
 
@@ -399,6 +406,6 @@ class AsyncIterationTests(CoroutineCase):
 class LightnessTests(SynchronousTestCase):
     def test_whatIsNoCoroutineIsNotWaitedFor(self) -> None:
         runner = CoroutineRunner()
-        assert not any(map(runner.accepts, (1, "a", [], Deferred(), (n for n in ()))))
+        assert not any(map(runner.accepts, (1, "a", [], Deferred(), iter(()))))
         assert runner.iterate([1]) == [1]
         runner.close()

@@ -22,6 +22,11 @@ from asynqueue.workers.process.reactorchild import DeferredWaiter
 from tests.universe.stage import Stage, StageTestCase
 
 
+def reportTwice() -> None:
+    report(1)
+    report(2)
+
+
 class ReportTests(StageTestCase):
     def reports(self) -> list[tuple[Any, ...]]:
         return [message[1:] for message in self.stage.messages if message[0] == PROGRESS]
@@ -83,7 +88,7 @@ class ReportTests(StageTestCase):
 
     def test_eachCallCountsForItself(self) -> None:
         for id in (1, 2, 3):
-            self.stage.call(id, lambda: [report(1), report(2)] and None)
+            self.stage.call(id, reportTwice)
         self.stage.run()
         assert self.reports() == [(id, n, None) for id in (1, 2, 3) for n in (1, 2)]
 
@@ -153,7 +158,7 @@ class ReportTests(StageTestCase):
 
     def test_nothingIsKeptOfWhatIsOver(self) -> None:
         for id in range(20):
-            self.stage.call(id, lambda: [report(1), report(2)] and None)
+            self.stage.call(id, reportTwice)
             self.stage.run()
         progress = self.stage.universe._progress
         assert (progress._sent, progress._withheld) == ({}, {})

@@ -8,7 +8,7 @@ from unittest import mock
 
 from asynqueue.errors import ResultNotPicklable
 from asynqueue.universe import streams
-from asynqueue.universe.universe import TaskInterrupted
+from asynqueue.universe.interruption import TaskInterrupted
 from tests.universe.stage import Unpicklable
 from tests.universe.streaming import StreamTestCase, credit
 

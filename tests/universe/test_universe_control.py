@@ -3,8 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.messages import CANCEL, RECALL
-from asynqueue.universe.universe import TaskInterrupted
 from tests.universe.stage import StageTestCase
 
 
@@ -239,3 +239,21 @@ class ReceivingTests(ControlTestCase):
             ("begin", 2),
             ("RETURNED", 2, 4),
         ]
+
+
+class NudgeTests(ControlTestCase):
+    def test_oneThatCameWhileTheCallWasRebuiltIsHeededAsItBegins(self) -> None:
+        ran: list[int] = []
+
+        def look() -> None:
+            self.stage.cancel(1)
+            self.universe.interrupt()
+
+        self.universe.look = look
+        self.universe.wasNudged = True
+        self.stage.call(1, ran.append, 1)
+        self.stage.call(2, ran.append, 2)
+        _, failure, *_ = self.stage.run()
+        self.raised(failure, 1, TaskInterrupted)
+        assert ran == [2]
+        assert not self.universe.wasNudged

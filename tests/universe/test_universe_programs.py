@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.universe import streams
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.packing import sizeOf
-from asynqueue.universe.universe import TaskInterrupted
 from tests.universe.programs import KINDS, Action, Run, programs
 from tests.universe.stage import Handle
 

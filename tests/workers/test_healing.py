@@ -12,7 +12,7 @@ from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.tasks.states import LOST, READY, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
-from asynqueue.universe.universe import TaskInterrupted
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
 from tests.support.cases import WorkerCase
 

@@ -13,8 +13,8 @@ from asynqueue.queue.queued import QueuedTask
 from asynqueue.tasks.states import CANCELLED, READY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.messages import CANCEL
-from asynqueue.universe.universe import TaskInterrupted
 from tests.deferreds.clocks import moveTo
 from tests.support.cases import WorkerCase
 

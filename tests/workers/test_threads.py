@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import provider
 from zope.interface.verify import verifyObject
 
 from asynqueue.errors import WorkerDied, WorkerStartError
@@ -233,10 +235,9 @@ class HandMovedTests(SynchronousTestCase):
         self.assertEqual(events, [])
 
     def test_beingLeftBehindInACallIsLogged(self) -> None:
-        from twisted.logger import globalLogPublisher
-
         logged: list[str] = []
 
+        @provider(ILogObserver)
         def observe(event: Any) -> None:
             if event.get("log_namespace", "").endswith("ThreadChannel"):
                 logged.append(event["log_format"].format(**event))

@@ -193,9 +193,10 @@ class ChannelWorker:
         return succeed([*self._callTimes, *self._timesOf(self._conversation.untold)])
 
     def _timesOf(self, ended: list[Ended]) -> list[tuple[float, float]]:
+        # A task that yields a stream to a consumer is not done yet.
         now = self._reactor.seconds()
         return [
-            (now - task.startTime, seconds)
+            ((task.stopTime or now) - task.startTime, seconds)
             for task, seconds in ended
             if seconds is not None and task.startTime is not None
         ]

@@ -267,13 +267,21 @@ def _heedSignals(pipe: FarPipe, universe: Universe, service: Service) -> None:
     isReading = mustRead = False
 
     def nudged(number: int, frame: Any) -> None:
-        nonlocal isReading, mustRead
+        nonlocal mustRead
         if pipe.holdsBack(number):
             return
-        # Between tasks the loop reads for itself, and must not be disturbed while it does. Nor must
-        # this handler be by the signals that come meanwhile: it reads again for them.
         mustRead = True
-        if universe.running is None or isReading:
+        if universe.running is None:
+            # Between tasks the loop reads for itself, and must not be disturbed while it does. But
+            # a task may be about to begin.
+            universe.wasNudged = True
+        else:
+            look()
+
+    def look() -> None:
+        nonlocal isReading, mustRead
+        if isReading:
+            # By a signal that came meanwhile. What is interrupted reads again for it.
             return
         while mustRead:
             isReading, mustRead = True, False
@@ -289,6 +297,7 @@ def _heedSignals(pipe: FarPipe, universe: Universe, service: Service) -> None:
             universe.terminate()
             service.wake()
 
+    universe.look = look
     signal.signal(signal.SIGTERM, terminated)
     if NUDGE is not None:
         signal.signal(NUDGE, nudged)

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.universe.framing import FrameDecoder, decode, encode
+from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.messages import CANCEL, Message
 from asynqueue.universe.packing import pack, unpack
-from asynqueue.universe.universe import TaskInterrupted
 from asynqueue.workers.process.child import NUDGE, FarPipe, _heedSignals
 from asynqueue.workers.process.nearpipe import NearPipe
 
@@ -147,7 +147,8 @@ class StandInUniverse:
     def __init__(self) -> None:
         self.running: int | None = 1
         self.received: list[Message] = []
-        self.isTerminated = False
+        self.isTerminated = self.wasNudged = False
+        self.look: Any = None
 
     def receive(self, messages: list[Message]) -> None:
         """
@@ -201,6 +202,13 @@ class SignalTests(SynchronousTestCase):
         self.universe.running = None
         self.raiseSignal((7,))
         self.assertEqual(self.pipe.reads, 0)
+
+    def test_aNudgeThatComesTooEarlyIsHeededByTheNextTask(self) -> None:
+        self.universe.running = None
+        self.raiseSignal((CANCEL, 1))
+        self.assertTrue(self.universe.wasNudged)
+        self.universe.running = 1
+        self.assertRaises(TaskInterrupted, self.universe.look)
 
     def test_aNudgeWhileReadingDoesNotReadInBetween(self) -> None:
         self.pipe.duringRead = [lambda: self.raiseSignal((8,)), lambda: self.raiseSignal((9,))]
@@ -264,7 +272,8 @@ class PostingTests(SynchronousTestCase):
         """
         @return: the first messages that arrive.
         """
-        decoder, messages = FrameDecoder(), []
+        decoder = FrameDecoder()
+        messages: list[Message] = []
         while len(messages) < count:
             for segments in decoder.filled(self.near.recv_into(decoder.space())):
                 messages += decode(segments)
@@ -272,14 +281,12 @@ class PostingTests(SynchronousTestCase):
 
     def test_messagesOfSeveralThreadsDoNotMix(self) -> None:
         count, text = 50, "x" * 30_000
-        threads = [
-            threading.Thread(
-                target=lambda name=name: [
-                    self.pipe.post((name, number, text)) for number in range(count)
-                ]
-            )
-            for name in range(3)
-        ]
+
+        def postMany(name: int) -> None:
+            for number in range(count):
+                self.pipe.post((name, number, text))
+
+        threads = [threading.Thread(target=postMany, args=(name,)) for name in range(3)]
         for thread in threads:
             thread.start()
         messages = self.heard(3 * count)
@@ -288,6 +295,61 @@ class PostingTests(SynchronousTestCase):
         for name in range(3):
             own = [message for message in messages if message[0] == name]
             self.assertEqual(own, [(name, number, text) for number in range(count)])
+
+    def test_whatTheGarbageCollectorSaysInTheMiddleOfAMessageFollowsIt(self) -> None:
+        write = self.pipe._write
+        left = 3
+
+        def collecting(pieces: Any) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                self.pipe.post(("garbage", left))
+            write(pieces)
+
+        self.pipe._write = collecting  # type: ignore[method-assign]
+        self.pipe.post(("around",))
+        self.assertEqual(
+            self.heard(4), [("around",), ("garbage", 2), ("garbage", 1), ("garbage", 0)]
+        )
+
+    def test_itDoesSoInOtherThreadsToo(self) -> None:
+        write = self.pipe._write
+        hasCollected = False
+
+        def collecting(pieces: Any) -> None:
+            nonlocal hasCollected
+            if not hasCollected:
+                hasCollected = True
+                self.pipe.post(("garbage",))
+            write(pieces)
+
+        self.pipe._write = collecting  # type: ignore[method-assign]
+        thread = threading.Thread(target=self.pipe.post, args=(("around",),), daemon=True)
+        thread.start()
+        thread.join(20)
+        self.assertEqual(self.heard(2), [("around",), ("garbage",)])
+
+    def test_aSignalIsHeldBackUntilTheOutermostMessageIsWritten(self) -> None:
+        order: list[object] = []
+
+        def nudged(number: int, frame: object) -> None:
+            order.append("held back" if self.pipe.holdsBack(number) else "heeded")
+
+        signal.signal(self.nudge, nudged)
+        write = self.pipe._write
+
+        def collecting(pieces: Any) -> None:
+            if not order:
+                signal.raise_signal(self.nudge)
+                self.pipe.post(("within",))
+                order.append("written")
+            write(pieces)
+
+        self.pipe._write = collecting  # type: ignore[method-assign]
+        self.pipe.post(("around",))
+        self.assertEqual(order, ["held back", "written", "heeded"])
+        self.assertEqual(self.heard(2), [("around",), ("within",)])
 
     def test_aSignalDuringAMessageIsRaisedAgainAfterIt(self) -> None:
         order: list[object] = []
