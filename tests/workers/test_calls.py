@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -65,7 +66,7 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(unpack(self.write(far.echo, 1, two=2)[1]), ((1,), {"two": 2}))
 
     def test_aCallThatCannotBeWrittenTeachesNothing(self) -> None:
-        self.assertRaises(CallNotPicklable, self.write, far.echo, self)
+        self.assertRaises(CallNotPicklable, self.write, far.echo, Lock())
         self.assertEqual(self.write(far.echo)[0][0], 0)
 
     def test_aMessageThatWasNotSentTeachesNothing(self) -> None:
@@ -94,9 +95,9 @@ class WritingTests(SynchronousTestCase):
     def test_theErrorTellsWhatIsAtFault(self) -> None:
         cases: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
             ((lambda: None,), {}, "the function WritingTests."),
-            ((far.echo, 1, self), {}, "argument 2 of echo, <tests.workers"),
-            ((far.echo, "x" * 100, self), {}, "argument 2 of echo"),
-            ((far.echo,), {"one": self}, "argument 'one' of echo"),
+            ((far.echo, 1, Lock()), {}, "argument 2 of echo, <unlocked"),
+            ((far.echo, "x" * 100, Lock()), {}, "argument 2 of echo"),
+            ((far.echo,), {"one": Lock()}, "argument 'one' of echo"),
         ]
         for args, kw, text in cases:
             error = self.assertRaises(CallNotPicklable, self.write, *args, **kw)
@@ -105,7 +106,7 @@ class WritingTests(SynchronousTestCase):
             self.assertIsNotNone(error.__cause__)
 
     def test_aLongArgumentIsCutShort(self) -> None:
-        error = self.assertRaises(CallNotPicklable, self.write, far.echo, ["x" * 1000, self])
+        error = self.assertRaises(CallNotPicklable, self.write, far.echo, ["x" * 1000, Lock()])
         self.assertLess(len(str(error)), 300)
 
 
