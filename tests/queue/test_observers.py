@@ -111,7 +111,7 @@ class TaskEventTests(ObserverCase):
 
     def test_aTaskThatCannotBeSentFailsAfterItsStart(self) -> None:
         queue = self.observed(self.makeWorker())
-        task = queue.submit(far.echo, self)
+        task = queue.submit(far.echo, lambda: None)
         self.settle()
         self.failureResultOf(task.d)
         self.assertEqual(self.kinds(task), [QUEUED, STARTED, FAILED])

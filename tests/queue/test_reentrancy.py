@@ -259,7 +259,7 @@ class RefusalTests(QueueCase):
         results: list[Deferred[Any]] = []
 
         def call() -> None:
-            bad = queue.call(far.echo, self)
+            bad = queue.call(far.echo, lambda: None)
             results.append(bad.addErrback(lambda _: queue.detachWorker(worker, **options)))
             results.append(queue.call(far.echo, 1))
 
@@ -273,7 +273,7 @@ class RefusalTests(QueueCase):
     def test_theOthersAreCancelledOnHearingOfIt(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
-        bad = queue.call(far.echo, self)
+        bad = queue.call(far.echo, lambda: None)
         good = queue.submit(far.echo, 1)
 
         def cancel(failure: Failure) -> Failure:

@@ -172,7 +172,7 @@ class FailureTests(UpdateCase):
     def test_oneThatCannotBePickledFails(self) -> None:
         queue = self.makeQueue(self.makeWorker())
         self.settle()
-        self.errorOf(queue.update(far.echo, self, ephemeral=True), CallNotPicklable)
+        self.errorOf(queue.update(far.echo, lambda: None, ephemeral=True), CallNotPicklable)
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
 
     def test_aWorkerThatLeavesBeforeItRanFailsIt(self) -> None:
