@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from asynqueue import Delay, ProcessQueue
 from asynqueue.testing import far
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 
 

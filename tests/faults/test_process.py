@@ -26,7 +26,7 @@ from asynqueue.errors import (
 from asynqueue.testing import far
 from asynqueue.universe.framing import FrameDecoder
 from asynqueue.workers.channel import healing
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 from tests.support.processes import (
     PATIENCE,

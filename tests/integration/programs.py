@@ -21,7 +21,7 @@ from twisted.internet.task import react
 from asynqueue import Delay, ListConsumer, ProcessQueue
 from asynqueue.errors import WorkerDied
 from asynqueue.testing import far
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import gatherResults
 from asynqueue import Deferator, ProcessQueue
 from asynqueue.testing import far
 from asynqueue.universe.packing import pack
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 from tests.support.processes import PollingReactor, ProcessTestCase
 

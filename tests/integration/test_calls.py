@@ -18,7 +18,7 @@ from asynqueue import Deferator, ListConsumer, ProcessQueue, ProcessWorker, Task
 from asynqueue.errors import QueueStopped, RemoteTraceback
 from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 from tests.support.processes import PollingReactor, ProcessTestCase, areGone, isGone
 

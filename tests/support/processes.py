@@ -26,7 +26,7 @@ from zope.interface import implementer
 from asynqueue.deferreds import Delay, defaultReactor
 from asynqueue.queue.processqueue import ProcessQueue
 from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 
 ROOT = Path(__file__).parents[2]
 

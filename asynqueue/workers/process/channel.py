@@ -4,18 +4,11 @@ The channel to a child process.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
-from multiprocessing.util import Finalize
 from typing import Any, Final
 
-import psutil
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorFDSet,
@@ -27,12 +20,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.deferreds.delay import Delay
-from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.errors import WorkerStartError
 from asynqueue.interfaces import IChannel
 from asynqueue.universe.framing import decode, encode
 from asynqueue.universe.messages import Message
 from asynqueue.workers.process import child
-from asynqueue.workers.process.begun import SharedNumber
+from asynqueue.workers.process.launch import ChildProcess, startContext
 from asynqueue.workers.process.nearpipe import NearPipe
 
 HANG_UP_SECONDS: Final = 1.0
@@ -47,22 +40,6 @@ SAMPLE_SECONDS: Final = 1.0
 CHECK_SECONDS: Final = 1.0
 """How often, at the most, the polling asks whether the child has ended although nothing has said
 so. What a task has forked may hold open all that would say it."""
-
-
-def startContext(method: str | None = None) -> BaseContext:
-    """
-    @param method: a start method of C{multiprocessing}; by default C{forkserver}, or C{spawn} where
-        there is none. Never C{fork} by default: a copy of a process with a running reactor is not a
-        sound place to work in.
-    @return: the context to start children with.
-    """
-    if method is None:
-        known = multiprocessing.get_all_start_methods()
-        method = "forkserver" if "forkserver" in known else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([child.__name__])
-    return context
 
 
 @implementer(IReadWriteDescriptor)
@@ -97,23 +74,6 @@ class _Bell:
         return "asynqueue"
 
 
-@dataclass(frozen=True, slots=True)
-class EndedProcess:
-    """
-    What is left of a child that has ended: the C{multiprocessing} process without the file
-    descriptors that it would hold on to.
-    """
-
-    pid: int
-    exitcode: int
-
-    def is_alive(self) -> bool:
-        """
-        @return: C{False}.
-        """
-        return False
-
-
 @implementer(IChannel)
 class PipeChannel:
     """
@@ -122,9 +82,6 @@ class PipeChannel:
     The pipe is waited for by polling with exponential back-off, under any reactor. Where the
     reactor watches file descriptors, one that is ready rings the doorbell, and the polling only
     stands by.
-
-    @ivar process: the C{multiprocessing} process, once L{open} was called; an L{EndedProcess} when
-        it is over.
     """
 
     isMortal = True
@@ -151,12 +108,23 @@ class PipeChannel:
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
         self._hasSpoken = False
         self._isOver = self._isSending = False
-        self._lastBegun = 0
         self._lastOrders: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._resident: int | None = None
         self._sampled = self._checked = float("-inf")
-        self.process: Any = None
+        self._child: ChildProcess | None = None
+
+    @property
+    def process(self) -> Any:
+        """
+        The C{multiprocessing} process, once L{open} was called; an L{EndedProcess} when it is over.
+        """
+        return None if self._child is None else self._child.process
+
+    @property
+    def _launched(self) -> ChildProcess:
+        assert self._child is not None
+        return self._child
 
     # IChannel -------------------------------------------------------------------------------------
 
@@ -165,60 +133,34 @@ class PipeChannel:
         """
         The child's process ID.
         """
-        return None if self.process is None else self.process.pid
+        return None if self._child is None else self._child.process.pid
 
     @property
     def lastBegun(self) -> int:
         """
         The number of the last call that the child began.
         """
-        return self._lastBegun if self._isOver or self.process is None else self._begun.get()
+        return 0 if self._child is None else self._child.lastBegun
 
     def open(self, receiver: Any) -> None:
         """
         Start the child.
         """
         self._receiver = receiver
-        with ExitStack() as opened:
-            try:
-                process = self._start(opened)
-            except (OSError, EOFError) as error:
-                self._isOver = True
-                raise WorkerStartError(f"a worker process could not be started: {error}") from error
-            self._opened = opened.pop_all()
-        self.process = process
-        self._finalizer = Finalize(self, _killQuietly, args=(process,), exitpriority=10)
+        try:
+            self._child = ChildProcess(self._context, self._options)
+        except (OSError, EOFError) as error:
+            self._isOver = True
+            raise WorkerStartError(f"a worker process could not be started: {error}") from error
+        self._pipe = NearPipe(self._child.fd)
         self._watch()
         self._wait()
-
-    def _start(self, opened: ExitStack) -> Any:
-        """
-        @param opened: gets what is to be closed when the child is gone, or does not come to be.
-        """
-        self._begun = SharedNumber()
-        opened.callback(self._begun.close)
-        near, far = self._context.Pipe()
-        with far:
-            opened.enter_context(near)
-            life, nearLife = self._context.Pipe(duplex=False)
-            with life:
-                opened.enter_context(nearLife)
-                self._pipe = NearPipe(near.fileno())
-                process = self._context.Process(
-                    target=child.main,
-                    args=(far, life, self._begun, self._options),
-                    name="asynqueue worker",
-                )
-                with _interruptsHeld():
-                    process.start()
-        self._begun.sent()
-        return process
 
     def send(self, messages: list[Message]) -> None:
         """
         Send messages.
         """
-        if self.process is None or self._isOver:
+        if self._child is None or self._isOver:
             return
         self._pipe.put(encode(messages))
         self._write()
@@ -251,21 +193,11 @@ class PipeChannel:
         """
         The child's resident memory.
         """
-        if self.process is None or self._isOver:
-            return None
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss // 1024)
-        except psutil.Error:
-            return None
+        return None if self._child is None else self._child.residentKilobytes()
 
     def _signal(self, number: int) -> None:
-        if self.process is None or self._isOver or self.process.exitcode is not None:
-            return
-        try:
-            os.kill(self.process.pid, number)
-        except ProcessLookupError:
-            # It ended since; the sentinel is about to say so.
-            return
+        if self._child is not None and not self._isOver:
+            self._child.signal(number)
 
     # Waiting for the pipe and the child -----------------------------------------------------------
 
@@ -296,7 +228,7 @@ class PipeChannel:
             return False
         # In this order: what the child wrote before it ended is in the pipe by the time that it has
         # ended.
-        hasEnded = self._shouldCheck() and self.process.exitcode is not None
+        hasEnded = self._shouldCheck() and self._launched.hasEnded
         before = self._pipe.transferred
         self._read()
         if self._pipe.hasOutgoing:
@@ -390,45 +322,8 @@ class PipeChannel:
             if call is not None and call.active():
                 call.cancel()
         self._pipe.close()
-        self._lastBegun = self._begun.get()
-        self._opened.close()
-        pid, status = self.process.pid, self.process.exitcode
-        self._finalizer.cancel()
-        self.process.join()
-        self.process = EndedProcess(pid, status)
-        died = WorkerDied(
-            pid,
-            exitCode=status if status >= 0 else None,
-            signal=-status if status < 0 else None,
-            residentKilobytes=self._resident,
-        )
+        died = self._launched.ended(self._resident)
         reason: Exception = died
         if not self._hasSpoken:
             reason = WorkerStartError(f"{died.death()}, before it could take a call")
         self._receiver.lost(reason)
-
-
-@contextmanager
-def _interruptsHeld() -> Iterator[None]:
-    """
-    What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
-    this process hears of it a moment later.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Starting this one lets interrupts through again, so it is not to be started in here.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _killQuietly(process: Any) -> None:
-    """
-    The interpreter ends, or nobody has the channel any more.
-    """
-    if process.exitcode is None:
-        process.kill()

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from asynqueue.testing import MortalUniverseContract, PicklingWorkerContract
 from asynqueue.workers.process import ProcessWorker
-from asynqueue.workers.process.channel import startContext
+from asynqueue.workers.process.launch import startContext
 from tests.support.processes import PollingReactor, ProcessTestCase
 
 

@@ -1,0 +1,180 @@
+"""
+Starting a child process, and what is left to do when it has ended.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext
+from multiprocessing.util import Finalize
+from typing import Any
+
+import psutil
+
+from asynqueue.errors import WorkerDied
+from asynqueue.workers.process import child
+from asynqueue.workers.process.begun import SharedNumber
+
+
+def startContext(method: str | None = None) -> BaseContext:
+    """
+    @param method: a start method of C{multiprocessing}; by default C{forkserver}, or C{spawn} where
+        there is none. Never C{fork} by default: a copy of a process with a running reactor is not a
+        sound place to work in.
+    @return: the context to start children with.
+    """
+    if method is None:
+        known = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in known else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([child.__name__])
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """
+    What is left of a child that has ended: the C{multiprocessing} process without the file
+    descriptors that it would hold on to.
+    """
+
+    pid: int
+    exitcode: int
+
+    def is_alive(self) -> bool:
+        """
+        @return: C{False}.
+        """
+        return False
+
+
+class ChildProcess:
+    """
+    A child process that was started, with the near end of the pipe to it, and the number of the
+    call that it has begun last. It is killed when this object is forgotten, or the interpreter
+    ends.
+
+    @ivar process: the C{multiprocessing} process; an L{EndedProcess} after L{ended}.
+    @ivar fd: the file descriptor of the pipe's near end.
+    """
+
+    def __init__(self, context: Any, options: child.ChildOptions) -> None:
+        """
+        Start it.
+
+        @param context: how.
+        @param options: how it is to work.
+        @raise OSError: if it cannot be started.
+        @raise EOFError: if the server that is to start it has gone.
+        """
+        self._begun = SharedNumber()
+        self._lastBegun = 0
+        with ExitStack() as opened:
+            opened.callback(self._begun.close)
+            near, far = context.Pipe()
+            with far:
+                opened.enter_context(near)
+                life, nearLife = context.Pipe(duplex=False)
+                with life:
+                    opened.enter_context(nearLife)
+                    self.fd: int = near.fileno()
+                    self.process: Any = context.Process(
+                        target=child.main,
+                        args=(far, life, self._begun, options),
+                        name="asynqueue worker",
+                    )
+                    with _interruptsHeld():
+                        self.process.start()
+            self._opened = opened.pop_all()
+        self._begun.sent()
+        self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
+
+    @property
+    def hasEnded(self) -> bool:
+        """
+        Whether it has ended. To ask costs something.
+        """
+        return self.process.exitcode is not None
+
+    @property
+    def lastBegun(self) -> int:
+        """
+        The number of the last call that it began.
+        """
+        return self._lastBegun if isinstance(self.process, EndedProcess) else self._begun.get()
+
+    def signal(self, number: int) -> None:
+        """
+        Send it a signal, if it is still there.
+        """
+        if self.hasEnded:
+            return
+        try:
+            os.kill(self.process.pid, number)
+        except ProcessLookupError:
+            # It ended since; the sentinel is about to say so.
+            return
+
+    def residentKilobytes(self) -> int | None:
+        """
+        @return: its resident memory, or C{None} if it is not there any more.
+        """
+        if isinstance(self.process, EndedProcess):
+            return None
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss // 1024)
+        except psutil.Error:
+            return None
+
+    def ended(self, residentKilobytes: int | None) -> WorkerDied:
+        """
+        It has ended: let go of everything.
+
+        @param residentKilobytes: its memory, when it was last seen.
+        @return: how it ended.
+        """
+        self._lastBegun = self._begun.get()
+        self._opened.close()
+        pid, status = self.process.pid, self.process.exitcode
+        self._finalizer.cancel()
+        self.process.join()
+        self.process = EndedProcess(pid, status)
+        return WorkerDied(
+            pid,
+            exitCode=status if status >= 0 else None,
+            signal=-status if status < 0 else None,
+            residentKilobytes=residentKilobytes,
+        )
+
+
+@contextmanager
+def _interruptsHeld() -> Iterator[None]:
+    """
+    What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
+    this process hears of it a moment later.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Starting this one lets interrupts through again, so it is not to be started in here.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _killQuietly(process: Any) -> None:
+    """
+    The interpreter ends, or nobody has the channel any more.
+    """
+    if process.exitcode is None:
+        process.kill()
