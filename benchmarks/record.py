@@ -23,7 +23,8 @@ from benchmarks.rounds import Rounds
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
 
-_PACKAGES = ("asynqueue", "twisted", "zope.interface", "psutil", "joblib", "numpy", "numba")
+_PEERS = ("joblib", "loky", "pebble")
+_PACKAGES = ("asynqueue", "twisted", "zope.interface", "psutil", *_PEERS, "numpy", "numba")
 
 
 def describeRun() -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """
-All measures, in the order of the table.
+All measures, in the order of the table, and all comparisons.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.comparison import Comparison
+from benchmarks.crashes import comparison as crashes
 from benchmarks.measure import Measure
 from benchmarks.measures import (
     array,
@@ -18,7 +20,9 @@ from benchmarks.measures import (
     pending,
     roundtrip,
     start,
+    weblog,
 )
+from benchmarks.storms import comparison as storms
 
 MEASURES: Final[tuple[Measure, ...]] = (
     calls.MEASURE,
@@ -31,4 +35,8 @@ MEASURES: Final[tuple[Measure, ...]] = (
     dispatch.MEASURE,
     start.MEASURE,
     mandelbrot.MEASURE,
+    weblog.MEASURE,
+    weblog.MEMORY,
 )
+
+COMPARISONS: Final[tuple[Comparison, ...]] = (crashes.COMPARISON, storms.COMPARISON)

@@ -28,11 +28,11 @@ def rowCells(row: Row, rounds: Rounds) -> Cells:
     return row.label, row.unit, ours, peer, theirs, ratio, target, met
 
 
-def layOut(lines: list[Cells]) -> str:
+def layOut(lines: list[Cells], header: Cells = HEADER) -> str:
     """
     @return: the table, its columns as wide as they need to be.
     """
-    table = [HEADER, *lines]
+    table = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     table.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
