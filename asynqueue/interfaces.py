@@ -202,3 +202,48 @@ class IChannel(Interface):
         """
         @return: the universe's resident memory, in kilobytes, or C{None} if that is not known.
         """
+
+
+class IJobStore(Interface):
+    """
+    Where jobs live between runs. Its methods may block: they are called in a thread, one at a time,
+    all in the same one.
+    """
+
+    name: str = Attribute("What it is called in messages to people: a path, say.")
+
+    def open() -> list[Any]:
+        """
+        Open the store for this program alone.
+
+        @return: all jobs in it, as L{StoredJob<asynqueue.dispatch.store.StoredJob>}, in the order
+            of their numbers.
+        @raise StoreLocked: if somebody else has it open.
+        @raise StoreCorrupt: if it makes no sense. It is not made anew.
+        @raise StoreError: if it cannot be opened for another reason.
+        """
+
+    def highest() -> int:
+        """
+        @return: the highest number that a job in it ever had; 0 if there was none.
+        """
+
+    def apply(changes: list[Any]) -> None:
+        """
+        Make some changes, in this order: all of them, so that they survive whatever happens after
+        this has returned; or, if it raises, none. A change of a job that is not in it has no
+        effect.
+
+        @param changes: tuples; what they look like stands in L{asynqueue.dispatch.store}.
+        @raise StoreError: if they could not be made.
+        """
+
+    def jobs(state: str) -> list[Any]:
+        """
+        @return: the jobs in a state, in the order of their numbers.
+        """
+
+    def close() -> None:
+        """
+        Close the store, for somebody else to open.
+        """

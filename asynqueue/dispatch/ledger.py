@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue.dispatch.store import BEGIN, INSERT, Change, StoredJob
+from asynqueue.dispatch.aside import Aside
+from asynqueue.dispatch.store import Change, StoredJob
 from asynqueue.errors import StoreError
 
 LARGEST_GROUP: Final = 4096
@@ -25,75 +23,8 @@ LARGEST_GROUP: Final = 4096
 AGAIN_SECONDS: Final = 1.0
 """How long to wait before a store that failed is told again what it has to be told."""
 
-
-_Call = tuple[Callable[..., Any], tuple[Any, ...], Deferred[Any] | Future[Any]]
-
-
-class Aside(Protocol):
-    """
-    Calls functions elsewhere than in the reactor's thread, one after the other.
-    """
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Call a function; the Deferred fires in the reactor's thread."""
-
-    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function, and do not return before it has."""
-
-    def close(self) -> None:
-        """There will be no more calls."""
-
-
-class AsideThread:
-    """
-    A thread that calls one function after the other. Handing a call over and back takes about 25
-    microseconds, less than a pool's.
-
-    It does not keep the interpreter from ending: what was told to be safe is safe by then.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        Thread(target=self._serve, name="asynqueue store", daemon=True).start()
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """
-        Call a function in the thread.
-        """
-        called: Deferred[Any] = Deferred()
-        self._calls.put((function, args, called))
-        return called
-
-    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
-        """
-        Call a function in the thread, while this one waits.
-        """
-        future: Future[Any] = Future()
-        self._calls.put((function, args, future))
-        return future.result()
-
-    def close(self) -> None:
-        """
-        End the thread, after its calls.
-        """
-        self._calls.put(None)
-
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            function, args, called = call
-            try:
-                result = function(*args)
-            except BaseException as error:
-                if isinstance(called, Future):
-                    called.set_exception(error)
-                else:
-                    self._reactor.callFromThread(called.errback, Failure())
-            else:
-                if isinstance(called, Future):
-                    called.set_result(result)
-                else:
-                    self._reactor.callFromThread(called.callback, result)
+Told = Callable[[StoreError | None], object]
+"""Is called when a change is written, or with the error if it could not be."""
 
 
 class Ledger:
@@ -102,27 +33,27 @@ class Ledger:
     changes that come are gathered, and go into the next one together.
 
     A change that says what has become of a job has to be written some time, so if the store fails
-    it is kept and tried again with the changes that come, or after a while. One that a job's
-    beginning depends on fails at once, and so does a new job.
+    it is owed: tried again with the changes that come, or after a while. One that something else
+    depends on, a job's beginning for instance, can be tried once.
     """
 
     log = Logger()
 
     def __init__(self, store: Any, aside: Aside, reactor: IReactorTime) -> None:
         """
-        @param store: an L{IJobStore<asynqueue.dispatch.store.IJobStore>}.
+        @param store: an L{IJobStore<asynqueue.interfaces.IJobStore>}.
         @param aside: where it is called.
         """
         self._store = store
         self._aside = aside
         self._reactor = reactor
-        self._changes: list[Change] = []
-        self._waiters: list[Deferred[None]] = []
+        # Each with whether it is owed if it fails, and whom to tell.
+        self._changes: list[tuple[Change, bool, Told | None]] = []
         self._owed: list[Change] = []
         self._questions: deque[tuple[int, str, Deferred[list[StoredJob]]]] = deque()
         # How many changes were noted, and how many of these were written or have failed.
         self._noted = self._settled = 0
-        self._isWriting = self._hasFailed = False
+        self._isBusy = self._hasFailed = self._isClosed = False
         self._again: IDelayedCall | None = None
         self._closing: Deferred[None] | None = None
 
@@ -135,7 +66,12 @@ class Ledger:
         """
 
         def opened() -> tuple[list[StoredJob], int]:
-            return self._store.open(), self._store.highest()
+            jobs = self._store.open()
+            try:
+                return jobs, self._store.highest()
+            except BaseException:
+                self._store.close()
+                raise
 
         try:
             found: tuple[list[StoredJob], int] = self._aside.wait(opened)
@@ -144,43 +80,57 @@ class Ledger:
             raise
         return found
 
-    def note(self, *change: Any) -> Deferred[None]:
+    def note(self, change: Change, told: Told | None = None) -> None:
         """
-        Write a change; see L{asynqueue.dispatch.store} for what they look like.
+        Write a change, now or later.
 
-        @return: a Deferred that fires when it is safe, or fails with C{StoreError}.
+        @param change: see L{asynqueue.dispatch.store}.
+        @param told: is called when it is safe, or could not be written for now.
         """
-        written: Deferred[None] = Deferred()
+        self._add(change, True, told)
+
+    def attempt(self, change: Change, told: Told) -> None:
+        """
+        Write a change now, or not at all.
+
+        @param told: is called when it is safe, or has failed.
+        """
+        self._add(change, False, told)
+
+    def _add(self, change: Change, isOwed: bool, told: Told | None) -> None:
+        if self._isClosed:
+            if told is not None:
+                told(self._closedError())
+            return
         self._noted += 1
-        self._changes.append(change)
-        self._waiters.append(written)
-        if not self._isWriting:
+        self._changes.append((change, isOwed, told))
+        if not self._isBusy:
             self._write()
-        return written
 
     def ask(self, state: str) -> Deferred[list[StoredJob]]:
         """
         @return: a Deferred that fires with the jobs that are in a state when all changes so far are
-            written.
+            written, or have failed. It fails with C{StoreError} if the store does.
         """
+        if self._isClosed:
+            return fail(self._closedError())
         asked: Deferred[list[StoredJob]] = Deferred()
         self._questions.append((self._noted, state, asked))
-        if not self._isWriting:
+        if not self._isBusy:
             self._goOn()
         return asked
 
     def close(self) -> Deferred[None]:
         """
-        Close the store, when all changes so far are written.
+        Close the store, when all changes so far are written. What is owed is tried once more.
 
         @return: a Deferred that fires when it is closed. If the store fails to the last, it fires
             all the same, and what could not be written is logged.
         """
         closing = self._closing = Deferred()
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        if not self._isWriting:
+        self._hasFailed = False
+        self._cancelAgain()
+        if not self._isBusy:
             self._goOn()
         return closing
 
@@ -192,8 +142,10 @@ class Ledger:
         """
         if self._questions and self._questions[0][0] <= self._settled:
             _, state, asked = self._questions.popleft()
-            self._isWriting = True
-            self._aside.call(self._store.jobs, state).addBoth(self._answered, asked)
+            self._isBusy = True
+            self._aside.call(
+                lambda result: self._answered(result, asked), self._store.jobs, state
+            )
         elif self._changes or (self._owed and self._closing is not None and not self._hasFailed):
             self._write()
         elif self._closing is not None:
@@ -203,45 +155,54 @@ class Ledger:
 
     def _writeAgain(self) -> None:
         self._again = None
-        if not self._isWriting:
+        if not self._isBusy:
             self._write()
 
-    def _write(self) -> None:
+    def _cancelAgain(self) -> None:
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        changes, self._changes = (
-            self._changes[:LARGEST_GROUP],
-            self._changes[LARGEST_GROUP:],
-        )
-        waiters, self._waiters = (
-            self._waiters[:LARGEST_GROUP],
-            self._waiters[LARGEST_GROUP:],
-        )
-        self._isWriting = True
-        writing = self._aside.call(self._store.apply, [*self._owed, *changes])
-        writing.addBoth(self._wrote, changes, waiters)
 
-    def _wrote(self, result: Any, changes: list[Change], waiters: list[Deferred[None]]) -> None:
-        self._isWriting = False
-        self._settled += len(changes)
-        self._hasFailed = isinstance(result, Failure)
+    def _write(self) -> None:
+        self._cancelAgain()
+        group = self._changes[:LARGEST_GROUP]
+        del self._changes[:LARGEST_GROUP]
+        self._isBusy = True
+        self._aside.call(
+            lambda result: self._wrote(result, group),
+            self._store.apply,
+            [*self._owed, *(change for change, _, _ in group)],
+        )
+
+    def _wrote(self, result: Any, group: list[tuple[Change, bool, Told | None]]) -> None:
+        self._isBusy = False
+        self._settled += len(group)
+        error = None
         if isinstance(result, Failure):
-            self._owed += [change for change in changes if change[0] not in (INSERT, BEGIN)]
+            error = self._errorOf(result)
+            self._owed += [change for change, isOwed, _ in group if isOwed]
             self.log.failure("{store} could not be written", result, store=self._store.name)
         else:
             self._owed = []
+        self._hasFailed = error is not None
         # The next commit is underway while those who waited for this one hear of it.
         self._goOn()
-        for waiter in waiters:
-            if isinstance(result, Failure):
-                waiter.errback(Failure(_asStoreError(result)))
-            else:
-                waiter.callback(None)
+        for _, _, told in group:
+            if told is not None:
+                self._tell(told, error)
+
+    def _tell(self, told: Told, error: StoreError | None) -> None:
+        try:
+            told(error)
+        except Exception:
+            # The others are to hear all the same.
+            self.log.failure("a change of {store} could not be told", store=self._store.name)
 
     def _answered(self, result: Any, asked: Deferred[list[StoredJob]]) -> None:
-        self._isWriting = False
+        self._isBusy = False
         self._goOn()
+        if isinstance(result, Failure):
+            result = Failure(self._errorOf(result))
         if not asked.called:
             asked.callback(result)
 
@@ -252,6 +213,7 @@ class Ledger:
                 store=self._store.name,
                 owed=self._owed,
             )
+        self._isClosed = True
         self._closing = None
 
         def closed(result: Any) -> None:
@@ -260,9 +222,13 @@ class Ledger:
             self._aside.close()
             closing.callback(None)
 
-        self._aside.call(self._store.close).addBoth(closed)
+        self._aside.call(closed, self._store.close)
 
+    def _errorOf(self, failure: Failure) -> StoreError:
+        error = failure.value
+        if isinstance(error, StoreError):
+            return error
+        return StoreError(f"{self._store.name} failed: {error!r}")
 
-def _asStoreError(failure: Failure) -> StoreError:
-    error = failure.value
-    return error if isinstance(error, StoreError) else StoreError(f"a store failed: {error!r}")
+    def _closedError(self) -> StoreError:
+        return StoreError(f"{self._store.name} is closed: its queue was stopped")

@@ -4,12 +4,16 @@ Jobs in an SQLite file.
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,10 +31,10 @@ from asynqueue.dispatch.store import (
     WAIT,
     WAITING,
     Change,
-    IJobStore,
     StoredJob,
 )
 from asynqueue.errors import StoreCorrupt, StoreError, StoreLocked
+from asynqueue.interfaces import IJobStore
 
 VERSION: Final = 1
 """The number of the file's layout, kept in its C{user_version}."""
@@ -65,7 +69,8 @@ _STATEMENTS: Final = {
     END: "DELETE FROM jobs WHERE id = ?1",
     BURY: f"UPDATE jobs SET state = '{DEAD}', error = ?2 WHERE id = ?1",
     REVIVE: f"""
-        UPDATE jobs SET state = '{WAITING}', attempts = 0, due = NULL, error = NULL WHERE id = ?1
+        UPDATE jobs SET function = ?2, state = '{WAITING}', attempts = 0, due = NULL, error = NULL
+        WHERE id = ?1
     """,
 }
 
@@ -88,7 +93,8 @@ class SQLiteJobStore:
         @param path: the file. It is made if there is none; its folder has to exist.
         @param wallClock: gives the seconds since the epoch, to name a file that is set aside.
         """
-        self._path = Path(path)
+        # So that neither SQLite's own names nor another current folder can be meant.
+        self._path = Path(os.path.abspath(path))
         self._wallClock = wallClock
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
@@ -111,7 +117,7 @@ class SQLiteJobStore:
         and no other is made in its place as long as it lies there.
         """
         if self._connection is not None:
-            raise StoreError(f"{self.name} is open already")
+            raise StoreLocked(f"{self.name} is open already: a store belongs to one queue at a time")
         self._makeFile()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
         try:
@@ -125,6 +131,9 @@ class SQLiteJobStore:
             raise
         self._connection = connection
         self._pid = os.getpid()
+        # Nobody but close() is to close it: the garbage collector of a process that was forked from
+        # this one would take the -wal file away from under it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         return [StoredJob(*row) for row in rows]
 
     def highest(self) -> int:
@@ -132,7 +141,10 @@ class SQLiteJobStore:
         See L{IJobStore}.
         """
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'"
-        row = self._open().execute(query).fetchone()
+        try:
+            row = self._open().execute(query).fetchone()
+        except sqlite3.Error as error:
+            raise self._explained(error, "read") from error
         return int(row[0]) if row else 0
 
     def apply(self, changes: list[Change]) -> None:
@@ -140,17 +152,23 @@ class SQLiteJobStore:
         See L{IJobStore}.
         """
         connection = self._open()
+        execute = connection.execute
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            execute("BEGIN IMMEDIATE")
             try:
-                for kind, group in groupby(changes, lambda change: change[0]):
-                    connection.executemany(_STATEMENTS[kind], map(_parameters, group))
-                connection.execute("COMMIT")
+                if len(changes) == 1:
+                    [change] = changes
+                    execute(_STATEMENTS[change[0]], _parameters(change))
+                else:
+                    for kind, group in groupby(changes, itemgetter(0)):
+                        connection.executemany(_STATEMENTS[kind], map(_parameters, group))
+                execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    execute("ROLLBACK")
                 raise
-        except (sqlite3.Error, OverflowError, KeyError) as error:
+        # A ValueError is one of the encoding of texts.
+        except (sqlite3.Error, OverflowError, ValueError, KeyError) as error:
             raise self._explained(error, "written") from error
 
     def jobs(self, state: str) -> list[StoredJob]:
@@ -170,6 +188,7 @@ class SQLiteJobStore:
         connection, self._connection = self._connection, None
         if connection is not None and self._pid == os.getpid():
             connection.close()
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(connection))
 
     # The file -------------------------------------------------------------------------------------
 
@@ -186,23 +205,49 @@ class SQLiteJobStore:
 
     def _makeFile(self) -> None:
         """
-        See to it that there is a file, and that only its owner can read it.
+        See to it that there is a file.
+
+        It comes into being whole, so one that is empty was emptied. It is not opened here if it is
+        there: closing it would give up the locks that this process holds on it.
         """
-        if not self._path.exists():
-            aside = sorted(self._path.parent.glob(f"{self._path.name}.corrupt-*"))
-            if aside:
-                raise StoreCorrupt(
-                    f"{self.name} was found corrupt before, and set aside as {aside[-1]}. Recover "
-                    "what can be recovered from it, then move it away, to begin with an empty store"
-                )
+        if self._path.exists():
+            if not self._path.stat().st_size:
+                raise StoreCorrupt(f"{self.name} is empty, as no store is. {self._setAside()}")
+            return
+        aside = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.corrupt-*"))
+        if aside:
+            raise StoreCorrupt(
+                f"{self.name} was found corrupt before, and set aside as {aside[0]}. Recover what "
+                "can be recovered from it, then move it away, to begin with an empty store"
+            )
+        if self._beside("-wal").exists():
+            raise StoreCorrupt(
+                f"{self.name} is gone, but {self._beside('-wal')}, which belongs to it, is there. "
+                "Bring the file back; or move the other away, too, to begin with an empty store"
+            )
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.fchmod(descriptor, 0o600)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise StoreError(f"{self.name} cannot be opened: {error}") from error
+            self._makeNew()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{self.name} cannot be made: {error}") from error
+
+    def _makeNew(self) -> None:
+        folder = self._path.parent
+        # For the owner alone, from the beginning.
+        descriptor, new = tempfile.mkstemp(prefix=f"{self._path.name}.new-", dir=folder)
+        os.close(descriptor)
+        try:
+            with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+                connection.executescript(f"BEGIN;{_LAYOUT}COMMIT;")
+            # Another process may have been quicker.
+            with suppress(FileExistsError):
+                os.link(new, self._path)
+        finally:
+            os.unlink(new)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # Exclusive from the first look on, so that a second process is refused at once; it also
@@ -210,17 +255,10 @@ class SQLiteJobStore:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        with closing(connection.execute("SELECT count(*) FROM sqlite_master")) as cursor:
-            isEmpty = cursor.fetchone() == (0,)
-        if isEmpty and not version:
-            connection.executescript(f"BEGIN;{_LAYOUT}COMMIT;")
-            return
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application != APPLICATION:
             raise StoreError(f"{self.name} is an SQLite file, but not one of asynqueue's stores")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             raise StoreError(
                 f"{self.name} has layout {version}, and this version of asynqueue reads {VERSION}"
@@ -228,6 +266,14 @@ class SQLiteJobStore:
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"malformed: {found}")
+        for path in (self._path, self._beside("-wal")):
+            with suppress(FileNotFoundError):
+                path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def _explained(self, error: Exception, done: str) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -245,11 +291,16 @@ class SQLiteJobStore:
 
     def _setAside(self) -> str:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(self._wallClock()))
-        target = self._path.with_name(f"{self._path.name}.corrupt-{stamp}")
-        for suffix in ("-wal", "-shm", ""):
-            source = self._path.with_name(self._path.name + suffix)
-            if source.exists():
-                source.rename(target.with_name(target.name + suffix))
+        target = self._beside(f".corrupt-{stamp}")
+        while target.exists():
+            target = target.with_name(f"{target.name}x")
+        try:
+            for suffix in ("-wal", "-shm", ""):
+                source = self._beside(suffix)
+                if source.exists():
+                    source.rename(target.with_name(target.name + suffix))
+        except OSError as error:
+            return f"It could not be set aside: {error}. Move it away"
         return (
             f"It was set aside as {target}, and no other is made in its place as long as that is "
             "there. Recover what can be recovered from it, then move it away"

@@ -4,13 +4,13 @@ What a store keeps of a job, and what it can be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
-from asynqueue.errors import StoreError
+from asynqueue.errors import StoreError, StoreLocked
+from asynqueue.interfaces import IJobStore
 
 WAITING: Final = "waiting"
 BEGUN: Final = "begun"
@@ -66,51 +66,12 @@ BURY: Final = "bury"
 """C{(BURY, id, error)}: it is dead, and is kept."""
 
 REVIVE: Final = "revive"
-"""C{(REVIVE, id)}: a dead one waits again, with no attempt counted."""
+"""C{(REVIVE, id, function)}: a dead one waits again, for this function, with no attempt counted."""
+
+CHANGES: Final = frozenset((INSERT, BEGIN, WAIT, MOVE, END, BURY, REVIVE))
 
 Change = tuple[Any, ...]
-
-
-class IJobStore(Interface):
-    """
-    Where jobs live between runs. Its methods may block: they are called in a thread, one at a time,
-    all in the same one.
-    """
-
-    name: str = Attribute("What it is called in messages to people: a path, say.")
-
-    def open() -> list[StoredJob]:
-        """
-        Open the store for this program alone.
-
-        @return: all jobs in it, in the order of their numbers.
-        @raise StoreLocked: if somebody else has it open.
-        @raise StoreCorrupt: if it makes no sense. It is not made anew.
-        @raise StoreError: if it cannot be opened for another reason.
-        """
-
-    def highest() -> int:
-        """
-        @return: the highest number that a job in it ever had; 0 if there was none.
-        """
-
-    def apply(changes: list[Change]) -> None:
-        """
-        Make some changes, in this order: all of them, so that they survive whatever happens after
-        this has returned; or, if it raises, none.
-
-        @raise StoreError: if they could not be made.
-        """
-
-    def jobs(state: str) -> list[StoredJob]:
-        """
-        @return: the jobs in a state, in the order of their numbers.
-        """
-
-    def close() -> None:
-        """
-        Close the store, for somebody else to open.
-        """
+"""One of these words, and what belongs to it."""
 
 
 @implementer(IJobStore)
@@ -132,41 +93,55 @@ class MemoryJobStore:
         See L{IJobStore}.
         """
         if self._isOpen:
-            raise StoreError("this store is open already")
+            raise StoreLocked("this store is open already: a store belongs to one queue at a time")
         self._isOpen = True
-        return list(self._jobs.values())
+        return self._inOrder()
 
     def highest(self) -> int:
         """
         See L{IJobStore}.
         """
+        self._checkOpen()
         return self._highest
 
     def apply(self, changes: list[Change]) -> None:
         """
         See L{IJobStore}.
         """
-        jobs = dict(self._jobs)
+        self._checkOpen()
+        jobs, highest = dict(self._jobs), self._highest
         for kind, *what in changes:
+            if kind not in CHANGES:
+                raise StoreError(f"a store knows no change {kind!r}")
             if kind == INSERT:
                 [job] = what
-                self._highest = max(self._highest, job.id)
+                if job.id in jobs:
+                    raise StoreError(f"a job {job.id} is in this store already")
                 jobs[job.id] = job
+                highest = max(highest, job.id)
             elif what[0] in jobs:
                 _change(jobs, kind, *what)
-        self._jobs = jobs
+        self._jobs, self._highest = jobs, highest
 
     def jobs(self, state: str) -> list[StoredJob]:
         """
         See L{IJobStore}.
         """
-        return [job for job in self._jobs.values() if job.state == state]
+        self._checkOpen()
+        return [job for job in self._inOrder() if job.state == state]
 
     def close(self) -> None:
         """
         See L{IJobStore}.
         """
         self._isOpen = False
+
+    def _inOrder(self) -> list[StoredJob]:
+        return sorted(self._jobs.values(), key=lambda job: job.id)
+
+    def _checkOpen(self) -> None:
+        if not self._isOpen:
+            raise StoreError("this store is not open")
 
 
 def _change(jobs: dict[int, StoredJob], kind: str, id: int, *what: Any) -> None:
@@ -181,14 +156,8 @@ def _change(jobs: dict[int, StoredJob], kind: str, id: int, *what: Any) -> None:
         jobs[id] = replace(job, priority=what[0])
     elif kind == BURY:
         jobs[id] = replace(job, state=DEAD, error=what[0])
-    elif kind == REVIVE:
-        jobs[id] = replace(job, state=WAITING, attempts=0, due=None, error=None)
     else:
-        raise StoreError(f"a store knows no change {kind!r}")
-
-
-def inOrder(jobs: Iterable[StoredJob]) -> list[StoredJob]:
-    """
-    @return: jobs by priority, and then in the order of putting.
-    """
-    return sorted(jobs, key=lambda job: (job.priority, job.id))
+        [function] = what
+        jobs[id] = replace(
+            job, function=function, state=WAITING, attempts=0, due=None, error=None
+        )

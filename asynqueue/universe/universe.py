@@ -98,6 +98,7 @@ class Universe:
         self._progress = ProgressReports(post, clock)
         self._streams = OpenStreams(self, post, codec, clock, self._progress)
         self._unwanted: set[int] = set()
+        self._interrupted: int | None = None
 
     def hello(self) -> None:
         """
@@ -161,7 +162,8 @@ class Universe:
         """
         if self.running in self._unwanted:
             self._unwanted.discard(self.running)
-            self._interrupt()
+            self._interrupted = self.running
+            self._interrupt("it is not wanted any more")
 
     def terminate(self) -> None:
         """
@@ -171,18 +173,21 @@ class Universe:
         """
         self.ended = True
         if self.running is not None:
-            self._interrupt()
+            self._interrupt("its worker was told to end")
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, why: str) -> None:
         # If something is waited for without any code running, that is not what is running now.
         if self.waiting is not None or not self._waiter.interrupt():
-            raise TaskInterrupted
+            raise TaskInterrupted(why)
 
     def _cancel(self, id: int) -> None:
         self._streams.unwanted(id)
         waiting = [call for call in self._calls if call[1] == id]
         if waiting:
             self._giveBack(waiting)
+        elif id == self._interrupted:
+            # What it does to clean up is not to be interrupted by another like request.
+            return
         elif self.running == id or (self.waiting is not None and self.waiting.id == id):
             self._unwanted.add(id)
 
@@ -278,7 +283,7 @@ class Universe:
         """
         The code of a call or a stream that was running has returned. (For the streams to call.)
         """
-        self.running = None
+        self.running = self._interrupted = None
         self._unwanted.discard(id)
 
     def _waited(self, run: _Run, result: Any, error: BaseException | None) -> None:

@@ -34,6 +34,10 @@ PATIENCE = 20.0
 """How many seconds to wait for what should come at once, before the test fails."""
 
 
+def _processes() -> Any:
+    return multiprocessing.process
+
+
 class ProcessTestCase(TestCase):
     """
     After each test, no child process but those of C{multiprocessing} itself may be alive, and no
@@ -52,14 +56,16 @@ class ProcessTestCase(TestCase):
     def _begin(self, _: object) -> None:
         self._fds = countFds()
         self._threads = set(threading.enumerate())
+        # What another test has left is that one's failure.
+        self._children = set(_processes()._children)
         self.addCleanup(self._leaveNothing)
 
     def _leaveNothing(self) -> None:
-        processes: Any = multiprocessing.process
-        self.assertEqual(processes._children, set(), "every process has been asked for its end")
+        left = _processes()._children - self._children
+        self.assertEqual(left, set(), "every process has been asked for its end")
         self.assertEqual([describe(process) for process in strangers()], [])
-        left = {thread for thread in threading.enumerate() if not thread.daemon} - self._threads
-        self.assertEqual(left, set())
+        threads = {thread for thread in threading.enumerate() if not thread.daemon}
+        self.assertEqual(threads - self._threads, set())
         self.assertLessEqual(countFds(), self._fds, describeFds())
 
     def manage(self, queue: TaskQueue) -> TaskQueue:

@@ -62,6 +62,22 @@ class CancelTests(ControlTestCase):
         self.raised(event, 1, TaskInterrupted)
         assert rest == [("begin", 2), ("RETURNED", 2, 4)]
 
+    def test_whatItDoesToCleanUpIsNotInterruptedAgain(self) -> None:
+        cleaned: list[str] = []
+
+        def cleanUp() -> None:
+            try:
+                self.stage.cancel(1)
+                self.universe.interrupt()
+            finally:
+                self.stage.cancel(1)
+                self.universe.interrupt()
+                cleaned.append("all")
+
+        self.callThat(1, cleanUp)
+        self.raised(self.stage.run()[1], 1, TaskInterrupted)
+        assert cleaned == ["all"]
+
     def test_runningCallThatIsNotInterruptedEndsAsItLikes(self) -> None:
         self.callThat(1, lambda: self.stage.cancel(1))
         assert self.stage.run() == [("begin", 1), ("RETURNED", 1, "done")]

@@ -213,6 +213,16 @@ class StreamTests(LadderCase):
         self.assertEqual(worker.channel.signals, [("nudge", 0.0)])
         self.assertAtRest()
 
+    def test_aStreamIsAskedOnceThoughTheWorkerStopsToo(self) -> None:
+        worker = self.makeWorker()
+        deferator = self.startStream(worker, far.endless)
+        deferator.stop()
+        worker.stop()
+        self.assertEqual(worker.channel.sent.count((CANCEL, 1)), 1)
+        self.assertEqual(worker.channel.signals, [("nudge", 0.0)])
+        worker.stepAll()
+        self.assertEqual(worker.state, STOPPED)
+
     def test_aGeneratorThatHangsIsInterrupted(self) -> None:
         worker, seen = self.stopWhileItHangs(yieldThenAct, 0.249)
         self.assertEqual(seen, [["nudge"]])

@@ -32,6 +32,7 @@ class Ladder:
         self._channel = channel
         self._reactor = reactor
         self._rungs: set[IDelayedCall] = set()
+        self._climbing: set[int] = set()
         self._isOver = False
 
     def climb(self, number: int) -> None:
@@ -40,8 +41,9 @@ class Ladder:
 
         @param number: the call or stream.
         """
-        if self._isOver:
+        if self._isOver or number in self._climbing:
             return
+        self._climbing.add(number)
         self._conversation.cancel(number)
         if not self._channel.isMortal:
             # What a thread is doing goes on; nobody waits for it.
@@ -65,6 +67,7 @@ class Ladder:
 
     def _terminate(self, number: int) -> None:
         if not self._conversation.has(number):
+            self._climbing.discard(number)
             return
         if not self._conversation.mayRun(number):
             # Another task is running; its run is not to be ended for this one's sake.
@@ -74,6 +77,7 @@ class Ladder:
         self._later(self.terminateSeconds, lambda: self._kill(number))
 
     def _kill(self, number: int) -> None:
+        self._climbing.discard(number)
         if self._conversation.has(number):
             self._channel.kill()
 

@@ -107,7 +107,7 @@ class PipeChannel:
         self._context: Any = startContext() if context is None else context
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
         self._hasSpoken = False
-        self._isOver = self._isSending = False
+        self._isOver = self._isHushed = False
         self._lastOrders: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._resident: int | None = None
@@ -154,7 +154,10 @@ class PipeChannel:
             raise WorkerStartError(f"a worker process could not be started: {error}") from error
         self._pipe = NearPipe(self._child.fd)
         self._watch()
+        # The child may have said hello already.
+        self._isHushed = True
         self._wait()
+        self._isHushed = False
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -166,9 +169,9 @@ class PipeChannel:
         self._write()
         if self._watcher is None:
             # The back-off starts over; but nothing is to be heard from within this call.
-            self._isSending = True
+            self._isHushed = True
             self._delay.ring()
-            self._isSending = False
+            self._isHushed = False
 
     def nudge(self) -> None:
         """
@@ -224,7 +227,7 @@ class PipeChannel:
         Move what can be moved, both ways; C{True} once the child is gone and all that it said was
         heard.
         """
-        if self._isSending:
+        if self._isHushed:
             return False
         # In this order: what the child wrote before it ended is in the pipe by the time that it has
         # ended.
