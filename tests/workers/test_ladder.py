@@ -10,7 +10,7 @@ from typing import Any
 from asynqueue.errors import WorkerDied
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.queue.queued import QueuedTask
-from asynqueue.tasks.states import CANCELLED, READY
+from asynqueue.tasks.states import CANCELLED, READY, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 from asynqueue.universe.interruption import TaskInterrupted
