@@ -141,6 +141,19 @@ class TaskTimeout(TaskError, TimeoutError):
     """
 
 
+class TaskStalled(TaskTimeout):
+    """
+    A task reported no progress for longer than its stall timeout, in seconds.
+    """
+
+
+class PoisonTask(TaskError):
+    """
+    A task that may be run more than once was begun as often as it may be, and each time its worker
+    died with it. The last death is the C{__cause__}.
+    """
+
+
 class CallNotPicklable(TaskError):
     """
     A call cannot be sent to a universe, because its function or one of its arguments cannot be

@@ -69,7 +69,12 @@ class Calls(Machinery):
         """
         Name the options first, in order to make calls from which no keyword is taken.
 
-        @param options: any of L{call}'s keywords.
+        @param options: any of L{call}'s keywords, and those that C{call} leaves to the function:
+            C{retries}, how many times the call is run again if its worker dies with it;
+            C{idempotent}, C{True} for one that may be done twice, and is then run up to three
+            times; C{stallTimeout}, after how many seconds without a L{report} it fails with
+            C{TaskStalled}. A call that may be run again, and whose worker dies each time, fails
+            with C{PoisonTask}.
         @return: an object with C{call}, C{submit} and C{map}.
         @raise TypeError: if one of them is no option.
         """

@@ -22,7 +22,7 @@ from asynqueue.queue.roster import Roster
 from asynqueue.queue.shutdown import Shutdown
 from asynqueue.queue.timers import Timers
 from asynqueue.queue.updates import Update
-from asynqueue.tasks.options import TaskOptions
+from asynqueue.tasks.options import USUAL, TaskOptions
 from asynqueue.tasks.scheduler import Scheduler
 from asynqueue.tasks.states import QUEUE, RUNNING, STOPPED, nextState
 from asynqueue.tasks.task import functionName
@@ -124,7 +124,7 @@ class Machinery:
         if task.priority is not None:
             self._scheduler.done(task)
             self._underway.discard(task)
-        if task.options.timeout is not None:
+        if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
         if self._news.observers:
             reason = None if task.failure is None else task.failure.value
@@ -148,6 +148,7 @@ class Machinery:
         """
         A task's run has come further. (For tasks to call.)
         """
+        self._timers.progressed(task)
         if self._news.observers:
             self._news.note(PROGRESSED, task, task.worker)
             self._news.tell()

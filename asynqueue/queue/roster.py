@@ -158,7 +158,7 @@ class Roster(Departures):
             if task.state is PENDING:
                 task.start(worker, now)
                 started.append(task)
-                if task.options.timeout is not None:
+                if task.options.isTimed:
                     self._timers.start(task)
             else:
                 self._scheduler.release(worker, [(task, None)])

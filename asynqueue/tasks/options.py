@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from asynqueue.tasks.niceness import checkNiceness
+
+RUNS: Final = 3
+"""How many times a task that is declared idempotent is begun at most, as its workers die with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,12 @@ class TaskOptions:
     @ivar doLast: go after everything else, however long this has waited.
     @ivar timeout: fail with C{TaskTimeout} if it runs for longer than this many seconds, counted
         from the start of the run. C{None} for no limit.
+    @ivar stallTimeout: fail with C{TaskStalled} if it reports no progress for this many seconds,
+        counted from the start of the run and from each report. C{None} for no limit.
+    @ivar retries: how many times it is run again if its worker dies with it. What it did before
+        that is done again, so it should be something that may be done twice.
+    @ivar idempotent: say that it may be done twice, without a number: it is run again up to
+        C{RUNS} times in all.
     @ivar consumer: an C{IConsumer} that gets the items if the call yields an iterator.
     @ivar raw: bring an iterator back as it is, pickled, instead of streaming its items. C{None}
         leaves it to the worker.
@@ -40,14 +49,35 @@ class TaskOptions:
     consumer: Any = None
     raw: bool | None = None
     returnFailure: bool = True
+    stallTimeout: float | None = None
+    retries: int = 0
+    idempotent: bool = False
 
     def __post_init__(self) -> None:
         checkNiceness(self.niceness)
         if self.doNext and self.doLast:
             raise ValueError("doNext and doLast exclude each other")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds, not {self.timeout!r}")
+        for name in ("timeout", "stallTimeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} must be a positive number of seconds, not {seconds!r}")
+        if type(self.retries) is not int or self.retries < 0:
+            raise ValueError(f"retries must be an integer of 0 or more, not {self.retries!r}")
         hash(self.series)
+
+    @property
+    def isTimed(self) -> bool:
+        """
+        Whether the run's time is limited.
+        """
+        return self.timeout is not None or self.stallTimeout is not None
+
+    @property
+    def runs(self) -> int:
+        """
+        How many times it may be begun.
+        """
+        return max(1 + self.retries, RUNS if self.idempotent else 1)
 
     def changed(self, **changes: Any) -> TaskOptions:
         """
@@ -60,5 +90,17 @@ class TaskOptions:
 USUAL = TaskOptions()
 """What a call has that names no option."""
 
-OPTION_NAMES = frozenset(TaskOptions.__dataclass_fields__)
-"""The keywords that C{call} keeps for itself."""
+OPTION_NAMES = frozenset(
+    {
+        "consumer",
+        "doLast",
+        "doNext",
+        "niceness",
+        "raw",
+        "returnFailure",
+        "series",
+        "timeout",
+    }
+)
+"""The keywords that C{call} keeps for itself. The other options are for C{options} alone, so that
+no more of a function's own keywords are taken from it."""

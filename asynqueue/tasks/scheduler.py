@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from asynqueue.tasks.heap import PriorityHeap
 from asynqueue.tasks.niceness import SerialNumbers, priorityOf
+from asynqueue.tasks.options import USUAL
 from asynqueue.tasks.runtimes import UNKNOWN, RunTimes
 from asynqueue.tasks.task import Task
 
@@ -352,7 +353,7 @@ class Scheduler(Generic[TaskType]):
         assert place is not None
         task: TaskType = place[2]
         seconds = OVERHEAD
-        if task.options.timeout is not None:
+        if task.options is not USUAL and task.options.isTimed:
             seconds = UNKNOWN
         else:
             seconds = max(seconds, self.runTimes.expect(task.function))

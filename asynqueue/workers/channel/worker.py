@@ -16,6 +16,7 @@ from zope.interface import implementer
 from asynqueue.deferreds.clock import defaultReactor
 from asynqueue.errors import (
     IterationStopped,
+    PoisonTask,
     StateError,
     WorkerDied,
     WorkerError,
@@ -367,10 +368,16 @@ class ChannelWorker:
         Tell everybody who had something underway in a universe that is gone.
         """
         begun, unbegun = conversation.split(reason)
-        self.released([(task, None) for task in begun])
+        self.released([(task, None) for task in (*begun, *unbegun)])
+        again = []
         for task in begun:
-            task.errback(Failure(reason))
-        self._giveBack(unbegun)
+            if task.isDone or task.attempts >= task.options.runs:
+                task.errback(Failure(_asDeathOf(task, reason)))
+            else:
+                # Giving it back takes this attempt away, but it was one.
+                task.attempts += 1
+                again.append(task)
+        self.givenBack([task for task in (*again, *unbegun) if not task.isDone])
         for stream in list(conversation.streams.values()):
             stream.fail(Failure(reason))
         conversation.streams.clear()
@@ -461,3 +468,14 @@ class ChannelWorker:
             stream.fail(Failure(reason))
             self._ladder.climb(stream.number)
         deliver(task, stream, self._reactor)
+
+
+def _asDeathOf(task: Any, reason: Exception) -> Exception:
+    """
+    What a task fails with whose universe died with it.
+    """
+    if task.options.runs == 1:
+        return reason
+    poison = PoisonTask(f"{task} was begun {task.attempts} times, and each time its worker died")
+    poison.__cause__ = reason
+    return poison
