@@ -290,6 +290,13 @@ class ExecutorDied(WorkerDied):
         return f"The {self.executor} of the worker broke ({self.why})"
 
 
+class WorkerRecycled(WorkerError):
+    """
+    Why a worker has let go of its universe, between two tasks, in order to start another. No task
+    fails with this; observers hear of it.
+    """
+
+
 class WorkerDetached(WorkerError):
     """
     A worker was detached from its queue before it was done with a task, and the task was not given

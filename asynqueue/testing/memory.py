@@ -17,6 +17,7 @@ from asynqueue.interfaces import IChannel
 from asynqueue.universe.framing import LARGEST, FrameDecoder, decode, encode
 from asynqueue.universe.messages import HELLO, Message
 from asynqueue.universe.universe import Universe
+from asynqueue.workers.channel.recycling import Recycling
 from asynqueue.workers.channel.worker import ChannelWorker
 
 NEW: Final = "NEW"
@@ -382,17 +383,19 @@ class MemoryWorker(ChannelWorker):
         reactor: IReactorTime | None = None,
         prepare: Callable[[MemoryChannel], object] | None = None,
         stepSeconds: float | None = None,
+        recycling: Recycling | None = None,
     ) -> None:
         """
         @param prepare: is given each channel before it is opened, to set its attributes.
         @param stepSeconds: see L{MemoryChannel.__init__}.
+        @param recycling: says when a universe is replaced that has nothing wrong with it.
         """
         self.channels: list[MemoryChannel] = []
         self.actions: dict[str, Callable[..., Any]] = {}
         self._raw = raw
         self._prepare = prepare
         self._stepSeconds = stepSeconds
-        super().__init__(series, callStats, reactor)
+        super().__init__(series, callStats, reactor, recycling)
 
     def makeChannel(self) -> IChannel:
         """

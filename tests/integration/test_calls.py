@@ -349,6 +349,17 @@ class WorkerTests(ProcessTestCase):
         await queue.call(far.echo)
         self.assertEqual(await queue.stats(), [])
 
+    async def test_aProcessIsReplacedAfterSoManyTasks(self) -> None:
+        queue = self.makeQueue(1, maxTasks=2)
+        pids = [await queue.call(os.getpid) for _ in range(6)]
+        self.assertEqual([pids.count(pid) for pid in dict.fromkeys(pids)], [2, 2, 2])
+
+    async def test_aProcessIsReplacedThatHasGrown(self) -> None:
+        queue = self.makeQueue(1, maxKilobytes=1)
+        before = await queue.call(os.getpid)
+        await self.until(lambda: queue.workers()[0].process.pid != before)
+        self.assertNotEqual(await queue.call(os.getpid), before)
+
     async def test_memUsageIsTheProcesssOwn(self) -> None:
         worker = ProcessWorker()
         queue = self.startWorker(worker)

@@ -33,6 +33,7 @@ from asynqueue.workers.channel.delivery import deliver
 from asynqueue.workers.channel.healing import Healing
 from asynqueue.workers.channel.ladder import Ladder
 from asynqueue.workers.channel.logs import logHere
+from asynqueue.workers.channel.recycling import Recycling
 from asynqueue.workers.channel.selfemployed import SelfEmployed
 from asynqueue.workers.channel.stream import NearStream
 
@@ -75,11 +76,16 @@ class ChannelWorker:
 
     log = Logger()
 
+    _channel: Any
+    _conversation: Conversation
+    _ladder: Ladder
+
     def __init__(
         self,
         series: Iterable[Hashable] = (),
         callStats: bool = False,
         reactor: IReactorTime | None = None,
+        recycling: Recycling | None = None,
     ) -> None:
         """
         Start the first universe. If that fails, it is tried again, as it is for later ones.
@@ -90,6 +96,8 @@ class ChannelWorker:
             ever.
         @param reactor: what gives the time and, where it can, watches the channel. Default: the
             global reactor.
+        @param recycling: says when a universe is replaced that has nothing wrong with it. Default:
+            never.
         """
         self.iQualified = list(series)
         self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=64)
@@ -99,6 +107,8 @@ class ChannelWorker:
         self._employer: Any = SelfEmployed()
         self._resign: Callable[[], Any] | None = None
         self._healing = Healing()
+        self._recycling = Recycling() if recycling is None else recycling
+        self._isRetiring = False
         self._isGone = False
         self._reason: Exception = WorkerDied()
         self._restart: IDelayedCall | None = None
@@ -258,7 +268,9 @@ class ChannelWorker:
             self._ladder.climb(number)
 
     def _quitIfIdle(self) -> None:
-        if self.state == DRAINING and self._conversation.isIdle:
+        isLeaving = self.state == DRAINING or self._isRetiring
+        if isLeaving and not self._hasQuit and self._conversation.isIdle:
+            self._hasQuit = True
             self._conversation.send([(QUIT,)])
             self._ladder.expectEnd()
 
@@ -290,6 +302,8 @@ class ChannelWorker:
         self.state = nextState(WORKER, self.state, event, self)
 
     def _openChannel(self) -> None:
+        self._isRetiring = self._hasQuit = False
+        self._recycling.begin()
         self._channel = self.makeChannel()
         writer = type(self).makeWriter()
         self._conversation = Conversation(self._channel, self, self._reactor, self.codec, writer)
@@ -391,6 +405,9 @@ class ChannelWorker:
             self._employer.fail(self._reason)
 
     def _heal(self, reason: Exception) -> None:
+        if self._isRetiring:
+            self._restart = self._reactor.callLater(0, self._reopen)
+            return
         delay = self._healing.delayAfterLoss(hadStarted=isinstance(reason, WorkerDied))
         if delay is not None:
             self._restart = self._reactor.callLater(delay, self._reopen)
@@ -418,11 +435,25 @@ class ChannelWorker:
         """
         if self._callTimes is not None:
             self._callTimes += self._timesOf(ended)
-        if any(seconds is not None for _, seconds in ended):
+        ran = sum(seconds is not None for _, seconds in ended)
+        if ran:
             self._healing.works()
+            self._retireIfDue(ran)
         self._employer.released(self, ended)
         if self._runWaiters:
             self._ranOut([task for task, _ in ended])
+
+    def _retireIfDue(self, ran: int) -> None:
+        """
+        See whether the universe is to be replaced, when it has ended what it has.
+        """
+        if self.state != READY or self._isRetiring:
+            return
+        why = self._recycling.ran(ran, self._channel, self._reactor.seconds)
+        # Who knows how long streams last; and the worker would get no tasks until they are over.
+        if why is not None and not self._conversation.streams:
+            self._isRetiring = True
+            self._employer.lost(self, why)
 
     def _ranOut(self, tasks: list[Any]) -> None:
         for task in tasks:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from asynqueue.deferreds.delay import Delay
 from asynqueue.interfaces import IChannel
 from asynqueue.universe.logs import levels
+from asynqueue.workers.channel.recycling import Recycling
 from asynqueue.workers.channel.worker import ChannelWorker
 from asynqueue.workers.cores import cores
 from asynqueue.workers.process.channel import PipeChannel
@@ -52,6 +53,8 @@ class ProcessWorker(ChannelWorker):
         reactor: IReactorTime | None = None,
         context: BaseContext | None = None,
         forwardLogs: bool = True,
+        maxTasks: int | None = None,
+        maxKilobytes: int | None = None,
     ) -> None:
         """
         Start the first process.
@@ -70,12 +73,16 @@ class ProcessWorker(ChannelWorker):
         @param forwardLogs: whether what the process logs, with C{logging} or Twisted's logger, is
             logged in this one, with the worker and the task's ID. The levels that are set here when
             the process starts decide what is sent.
+        @param maxTasks: after how many tasks the process is replaced by a new one; C{None} for
+            never. Calls that were sent ahead are run before.
+        @param maxKilobytes: with how much resident memory, found between two tasks and looked at
+            once a second at the most, the process is replaced; C{None} for never.
         """
         self._raw = raw
         self._useReactor = useReactor
         self._forwardLogs = forwardLogs
         self._context = context
-        super().__init__(series, callStats, reactor)
+        super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
 
     def makeChannel(self) -> IChannel:
         """
