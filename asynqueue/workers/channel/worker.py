@@ -76,7 +76,7 @@ class ChannelWorker:
 
     log = Logger()
 
-    _channel: Any
+    _channel: IChannel
     _conversation: Conversation
     _ladder: Ladder
 
