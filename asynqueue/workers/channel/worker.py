@@ -108,7 +108,7 @@ class ChannelWorker:
         self._resign: Callable[[], Any] | None = None
         self._healing = Healing()
         self._recycling = Recycling() if recycling is None else recycling
-        self._isRetiring = False
+        self._isRetiring = self._hasQuit = False
         self._isGone = False
         self._reason: Exception = WorkerDied()
         self._restart: IDelayedCall | None = None
