@@ -3,18 +3,25 @@
 #
 #   PYTHON   the interpreter to make it with; without one, the first on the PATH that will do
 #   VENV     the folder to make it in
-#   ARGS     more arguments for the tests or the benchmarks, as in: make test ARGS="-k heap -x"
+#   ARGS     more arguments for the tests, the benchmarks or the examples, as in:
+#            make test ARGS="-k heap -x"
+#   LOG      the web server's logs to report on; without any, one is made up
 
 PYTHON ?=
 VENV := .venv
 ARGS :=
+LOG :=
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
 PICTURE := mandelbrot.png
+MADE_UP_LOG := build/weblog-1000000.log
+LOG_REPORT := build/weblog.html
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BIN := $(VENV)/bin
 # One stamp stands for any Python, and one for the Python that was asked for.
 READY := $(VENV)/ready$(if $(PYTHON),-$(subst /,-,$(PYTHON)))
 BENCH_READY := $(VENV)/bench-ready
+EXAMPLES_READY := $(VENV)/examples-ready
 # Rooms that hold no module yet are left out, since mypy refuses them.
 TYPED := $(foreach room,asynqueue mcmandelbrot tests benchmarks examples,\
 	$(if $(wildcard $(room)/*.py $(room)/*/*.py),$(room)))
@@ -25,7 +32,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot test check docs storm bench clean
+.PHONY: help mandelbrot weblog sms browser test check docs storm bench clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -36,7 +43,37 @@ mandelbrot: $(READY) ## render the Mandelbrot set on all cores, into mandelbrot.
 	@$(BIN)/mcm 1000 -0.63 0 1.4 1.2 -o $(PICTURE)
 	@echo "The picture is $(CURDIR)/$(PICTURE)"
 
-test: $(READY) ## run the whole test suite
+weblog: $(EXAMPLES_READY) $(if $(LOG),,$(MADE_UP_LOG)) ## report on web server logs, all cores: LOG=access.log
+	@mkdir -p $(dir $(LOG_REPORT))
+	@$(BIN)/python -m examples.weblog --html $(LOG_REPORT) $(ARGS) $(or $(LOG),$(MADE_UP_LOG))
+	@echo "The report with charts is $(CURDIR)/$(LOG_REPORT)" >&2
+
+sms: $(READY) ## serve a form that texts numbers through a pretend gateway, until Ctrl-C
+	@$(BIN)/python -m examples.sms $(ARGS)
+
+$(MADE_UP_LOG): | $(EXAMPLES_READY)
+	@mkdir -p $(@D)
+	@echo "Making $@, which takes some seconds" >&2
+	@$(BIN)/python -m examples.weblog.generate $@
+
+# A browser comes with the system, or not at all. Without one the tests that need it say so.
+browser: ## install Chromium where apt can, for the tests that look at pages
+	@for name in $(BROWSERS); do \
+		command -v "$$name" >/dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium, which takes some seconds"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		install="apt-get install --yes -qq --no-install-recommends -o DPkg::Lock::Timeout=120"; \
+		$$install chromium >/dev/null 2>&1 || \
+			{ apt-get update -qq && $$install chromium >/dev/null; } || \
+			echo "Chromium could not be installed." >&2; \
+	else \
+		echo "There is no Chromium here, which some tests need: install it, as with" >&2; \
+		echo "    sudo apt install chromium" >&2; \
+	fi
+
+test: $(READY) browser ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
@@ -87,6 +124,10 @@ $(READY): pyproject.toml setup.py
 	"$$python" -m venv --clear "$(VENV)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev,mcm]'
 	@touch $(VENV)/ready $@
+
+$(EXAMPLES_READY): $(READY)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev,mcm,examples]'
+	@touch $@
 
 $(BENCH_READY): $(READY)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev,mcm,bench]'

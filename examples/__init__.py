@@ -1,0 +1,3 @@
+"""
+Programs that use asynqueue for something real.
+"""

@@ -1,0 +1,253 @@
+"""
+The command C{python -m examples.weblog}.
+
+Worker processes may import this module, as it is the program's, so it imports what is heavy only
+where it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from examples.weblog.settings import FLOOD, Settings
+
+if TYPE_CHECKING:
+    from examples.weblog.report import Report
+    from examples.weblog.summary import Summary
+
+SUCCESS = 0
+SOME_FAILED = 1
+BAD_USAGE = 2
+INTERRUPTED = 130
+
+_TOP = 15
+_MOST_PROCESSES = 1024
+
+_EPILOG = """\
+exit status:
+  0 if all was read; 1 if something could not be read, or not to its end, which the report names;
+  2 if the command makes no sense; 130 after Ctrl-C, with a report of what was read until then.
+
+examples:
+  python -m examples.weblog /var/log/nginx/access.log*
+  zcat old.gz | python -m examples.weblog --json - > report.json
+  python -m examples.weblog access.log --records errors.jsonl --select errors
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Read logs and report.
+
+    @param arguments: the command's. Default: those of this process.
+    @return: the exit status, as C{--help} explains it.
+    @raise SystemExit: for C{--help}, and if the arguments make no sense.
+    """
+    command = parseArguments(arguments)
+    if find_spec("rich") is None:
+        return complain("rich is not installed: pip install asynqueue[examples]", BAD_USAGE)
+    try:
+        return run(command)
+    except BrokenPipeError:
+        # Whoever was reading has left, as head does.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return SOME_FAILED
+    except OSError as error:
+        return complain(f"{error.filename}: {error.strerror}", SOME_FAILED)
+
+
+def complain(text: str, status: int) -> int:
+    """
+    Say what is wrong.
+
+    @return: the exit status.
+    """
+    print(f"weblog: error: {text}", file=sys.stderr)
+    return status
+
+
+@dataclass(frozen=True)
+class Command:
+    """
+    What the user wants.
+
+    @ivar names: the inputs.
+    @ivar top: how many rows a table may have.
+    @ivar isJSON: whether the report is printed as JSON.
+    @ivar html: the name of the page to write, or C{None}.
+    @ivar records: the name of the file for the records of interest, or C{None}.
+    """
+
+    names: list[str]
+    settings: Settings
+    top: int
+    isJSON: bool
+    html: str | None
+    records: str | None
+
+
+def run(command: Command) -> int:
+    """
+    Do what the user wants.
+
+    @return: the exit status.
+    @raise OSError: if an output cannot be written.
+    """
+    from examples.weblog.progress import ProgressBar
+    from examples.weblog.summary import Summary
+    from mcmandelbrot.errors import Interrupted
+    from mcmandelbrot.signals import ReactorRun
+
+    summary = Summary()
+    status = SUCCESS
+    with openRecords(command.records) as sink, ProgressBar(sys.stderr) as bar:
+        from examples.weblog.run import readLogs
+
+        try:
+            ReactorRun(lambda: readLogs(command.names, command.settings, bar, summary, sink)).run()
+        except Interrupted as reason:
+            status = reason.exitStatus
+    return finish(command, summary, status)
+
+
+def finish(command: Command, summary: Summary, status: int) -> int:
+    """
+    Report.
+
+    @param status: the exit status so far.
+    @return: the exit status.
+    """
+    from examples.weblog.report import makeReport
+
+    report = makeReport(summary, command.top)
+    if command.html is not None:
+        writePage(report, command.html)
+    show(report, command.isJSON)
+    for name, reason in report.failures.items():
+        complain(f"{name}: {reason}", SOME_FAILED)
+    return status or (SOME_FAILED if report.failures else SUCCESS)
+
+
+def show(report: Report, isJSON: bool) -> None:
+    """
+    Print the report.
+    """
+    if isJSON:
+        from examples.weblog.report_json import renderJSON
+
+        sys.stdout.write(renderJSON(report))
+    else:
+        from rich.console import Console
+
+        from examples.weblog.report_text import printReport
+
+        printReport(report, Console(file=sys.stdout))
+    sys.stdout.flush()
+
+
+def writePage(report: Report, path: str) -> None:
+    """
+    Write the page, so that there is never half of one.
+    """
+    from examples.weblog.report_html import renderHTML
+
+    partial = f"{path}.part"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(renderHTML(report))
+    os.replace(partial, path)
+
+
+@contextmanager
+def openRecords(path: str | None) -> Iterator[Any]:
+    """
+    @return: a context manager with the consumer for the records of interest, or with C{None}.
+    """
+    if path is None:
+        yield None
+        return
+    from examples.weblog.sinks import FileSink
+
+    with open(path, "wb") as file:
+        yield FileSink(file)
+
+
+def parseArguments(arguments: Sequence[str] | None) -> Command:
+    """
+    Find out what the user wants.
+
+    @raise SystemExit: for C{--help}, and if the arguments make no sense.
+    """
+    parser = _makeParser()
+    found = parser.parse_args(arguments)
+    if not found.log:
+        if sys.stdin is None or sys.stdin.isatty():
+            parser.error("name at least one log, or - for the standard input")
+        found.log = ["-"]
+    settings = Settings(found.processes or _cores(), found.flood, found.select)
+    return Command(found.log, settings, found.top, found.json, found.html, found.records)
+
+
+def _cores() -> int:
+    from asynqueue import ProcessQueue
+
+    return ProcessQueue.cores()
+
+
+def _makeParser() -> argparse.ArgumentParser:
+    from examples.weblog.records import SELECTIONS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.weblog",
+        description="Read access logs of Apache or nginx (combined or common format), on all "
+        "cores, and report what they tell.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "log",
+        nargs="*",
+        help="a file, plain or .gz; a pattern of such; - for the standard input, as without any",
+    )
+    add("--json", action="store_true", help="print the report as JSON, and nothing else")
+    add("--html", metavar="FILE", help="write the report as a page, too")
+    add("--records", metavar="FILE", help="write the records of interest, a JSON object a line")
+    add("--select", choices=sorted(SELECTIONS), default="bad", help="which those are (bad)")
+    add("--top", type=_positive, default=_TOP, metavar="N", help="rows of a table (%(default)s)")
+    add(
+        "--flood",
+        type=_positive,
+        default=FLOOD,
+        metavar="N",
+        help="an address with more requests within a minute misbehaves (%(default)s)",
+    )
+    add(
+        "--processes",
+        "-j",
+        type=_processes,
+        metavar="N",
+        help="how many processes parse; one for each core without it",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _processes(text: str) -> int:
+    number = _positive(text)
+    if number > _MOST_PROCESSES:
+        raise ValueError
+    return number

@@ -1,0 +1,247 @@
+"""
+C{python -m examples.weblog}, as real processes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from examples.weblog.blocks import BLOCK_SIZE
+from examples.weblog.madeup import makePart
+from tests.examples.weblogs import makeLine
+
+ROOT = Path(__file__).parents[2]
+WEBLOG = [sys.executable, "-m", "examples.weblog", "-j", "2"]
+
+#: Seconds that a run may take.
+PATIENCE = 50
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    Make a log of some blocks, with 40,000 lines.
+    """
+    path = tmp_path_factory.mktemp("weblog") / "access.log"
+    parts = (makePart(1, start, start + 20_000, 40_000) for start in range(0, 40_000, 20_000))
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run(*arguments: Any, cwd: Path, stdin: Any = subprocess.DEVNULL) -> Any:
+    """
+    Run the program to its end.
+    """
+    return subprocess.run(
+        [*WEBLOG, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        stdin=stdin,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def waitUntil(isTrue: Any, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not isTrue():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(*arguments: Any, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """
+    Run the program with a pipe as its standard input, and yield the end to write to.
+    """
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [*WEBLOG, "--json", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        stdin=reading,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        os.close(reading)
+        try:
+            yield process, writing
+        finally:
+            os.close(writing)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def workersOf(process: psutil.Process) -> list[psutil.Process]:
+    """
+    Find the processes that parse: a server's children.
+    """
+    return [each for each in process.children(recursive=True) if each.ppid() != process.pid]
+
+
+def test_jsonIsAllThatIsPrinted(log: Path, tmp_path: Path) -> None:
+    done = run("--json", log, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = json.loads(done.stdout)
+    assert found["requests"] + found["malformed"] == 40_000
+    assert found["malformed"] > 0
+    assert found["bytes"] > 0
+    assert found["partial"] is False
+    assert found["misbehaving"] > 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_compressedFileAndPipeTellTheSame(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.gz").write_bytes(gzip.compress(log.read_bytes(), 1))
+    with (tmp_path / "log.gz").open("rb") as file:
+        outcomes = [
+            json.loads(run("--json", log, cwd=tmp_path).stdout),
+            json.loads(run("--json", "*.gz", cwd=tmp_path).stdout),
+            json.loads(run("--json", cwd=tmp_path, stdin=file).stdout),
+        ]
+    inputs = [outcome.pop("inputs") for outcome in outcomes]
+    assert inputs == [[str(log)], ["log.gz"], ["standard input"]]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_recordsAreInTheOrderOfTheLines(log: Path, tmp_path: Path) -> None:
+    options = ["--records", "all.jsonl", "--select", "all", "--html", "report.html"]
+    done = run(*options, log, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with (tmp_path / "all.jsonl").open(encoding="utf-8") as file:
+        requests = [record["request"].encode() for record in map(json.loads, file)]
+    split = [line.split(b'"') for line in log.read_bytes().splitlines()]
+    assert requests == [parts[1] for parts in split if len(parts) > 6]
+    assert b"Overview" in done.stdout
+    assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert sorted(os.listdir(tmp_path)) == ["all.jsonl", "report.html"]
+
+
+def test_inputsThatFailAreNamedAndTheStatusIs1(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(log.read_bytes(), 1)[:-1000])
+    (tmp_path / "program").write_bytes(Path(sys.executable).read_bytes()[:1000])
+    (tmp_path / "good").write_bytes(makeLine())
+    done = run("--json", "missing", "cut.gz", "program", "good", cwd=tmp_path)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert set(found["failures"]) == {"missing", "cut.gz", "program"}
+    assert found["requests"] > 30_000
+    for name in found["failures"]:
+        assert f"weblog: error: {name}: ".encode() in done.stderr
+    assert found["inputs"] == ["cut.gz", "good"]
+
+
+def test_interruptTellsWhatWasReadAndLeavesNothingRunning(log: Path, tmp_path: Path) -> None:
+    records = tmp_path / "all.jsonl"
+    options = ["--records", records, "--select", "all", log, "-"]
+    with running(*options, cwd=tmp_path) as (process, _):
+        # A record is longer than its line, so this is more than the first block's.
+        size = 2 * BLOCK_SIZE
+        waitUntil(lambda: records.exists() and records.stat().st_size >= size, "records")
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        process.send_signal(signal.SIGINT)
+        printed, complaint = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130, complaint
+        found = json.loads(printed)
+        assert found["partial"] is True
+        assert found["requests"] > 10_000
+        waitUntil(lambda: not any(map(psutil.Process.is_running, children)), "the children's end")
+
+
+def test_linesAreAllCountedThoughAWorkerWasKilled(log: Path, tmp_path: Path) -> None:
+    with running("-", cwd=tmp_path) as (process, writing):
+        os.write(writing, log.read_bytes())
+        near = psutil.Process(process.pid)
+        waitUntil(lambda: len(workersOf(near)) == 2, "both workers")
+        workersOf(near)[0].kill()
+        os.write(writing, log.read_bytes())
+        # What the reader of the pipe takes for its end.
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), writing)
+        printed, complaint = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, complaint) == (0, b"")
+    found = json.loads(printed)
+    assert found["requests"] + found["malformed"] == 80_000
+
+
+def test_progressIsShownOnATerminalOnly(log: Path, tmp_path: Path) -> None:
+    near, far = pty.openpty()
+    environ = {**environment(), "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [*WEBLOG, "--json", log],
+        cwd=tmp_path,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=far,
+    ) as process:
+        os.close(far)
+        shown = b""
+        try:
+            while piece := os.read(near, 1 << 16):
+                shown += piece
+        except OSError:
+            # So Linux says that nobody has the terminal open any more.
+            pass
+        os.close(near)
+        assert process.stdout is not None
+        json.loads(process.stdout.read())
+    assert b"reading" in shown
+    assert b"MB" in shown
+
+
+def test_readerWhoLeavesIsNoFault(log: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*WEBLOG, log],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.wait(PATIENCE)
+
+
+def test_helpTellsTheExitStatus(tmp_path: Path) -> None:
+    done = run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert b"exit status" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--top", "0", "x"], ["--select", "some", "x"], ["--flood", "x", "x"], ["--none"]]
+)
+def test_badArgumentsAreRefused(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_outputThatCannotBeWrittenIsNamed(log: Path, tmp_path: Path) -> None:
+    done = run("--html", "none/report.html", log, cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"none/report.html" in done.stderr
+    assert b"Traceback" not in done.stderr
