@@ -15,11 +15,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.deferreds.clock import checkSeconds, defaultReactor
-from asynqueue.dispatch.job import Job
+from asynqueue.dispatch.job import Job, notDispatched
 from asynqueue.dispatch.keeping import NotKept
 from asynqueue.dispatch.line import JobLine
+from asynqueue.errors import StateError
 from asynqueue.tasks.retry import Retry
 from asynqueue.tasks.states import (
+    PENDING,
     RUNNING,
     STOPPED,
     STOPPING,
@@ -85,6 +87,7 @@ class Dispatcher:
         self._line = JobLine(rateKey)
         self._keeping = NotKept()
         self._underway: dict[Job, Deferred[Any] | None] = {}
+        self._left: list[Job] = []
         self._turn: IDelayedCall | None = None
         self._turnTime = NEXT_TURN
         self._isDispatching = False
@@ -218,7 +221,9 @@ class Dispatcher:
         """
         error = failure.value
         assert error is not None
-        if self._retry is None or self.stopped or isinstance(error, CancelledError):
+        if self._retry is None or isinstance(error, CancelledError):
+            return False
+        if self.stopped and not self._keeping.isLasting:
             return False
         try:
             delay = self._retry.delayAfter(error, job.attempts)
@@ -235,9 +240,20 @@ class Dispatcher:
             return False
         job.retry(failure)
         job.due = due
-        self._line.put(job, now, isNew=False)
-        self._keeping.wait(job, f"{type(error).__name__}: {error}")
+        self._keeping.retry(job, error)
+        self.putBack(job)
         return True
+
+    def putBack(self, job: Job) -> None:
+        """
+        A job that was underway waits again; or it is left behind, if there is no more waiting here.
+        """
+        now = self._reactor.seconds()
+        if self.stopped:
+            self._left.append(job)
+            job.fail(notDispatched(job), now)
+        else:
+            self._line.put(job, now, isNew=False)
 
     def cancelJob(self, job: Job) -> None:
         """
@@ -256,6 +272,20 @@ class Dispatcher:
             # Its slot is free when that has fired.
             call.cancel()
         self._changed()
+
+    def reprioritize(self, job: Job, priority: float) -> None:
+        """
+        Move a job among those that wait.
+
+        @param priority: lower is more important.
+        @raise StateError: unless the job is PENDING.
+        @raise ValueError: if the priority is no number, or the job is not one of mine.
+        """
+        if job.state != PENDING:
+            raise StateError(job, job.state, "reprioritize")
+        self._keeping.checkPriority(checkPriority(priority))
+        self._line.reprioritise(job, priority)
+        self._keeping.move(job)
 
     # Those who wait -------------------------------------------------------------------------------
 
@@ -315,3 +345,12 @@ def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
     if at is None or not math.isfinite(at):
         raise ValueError(f"a job can begin at a finite number of seconds, not at {at!r}")
     return at
+
+
+def checkPriority(priority: float) -> float:
+    """
+    @raise ValueError: if it is no number.
+    """
+    if not isinstance(priority, int | float) or math.isnan(priority):
+        raise ValueError(f"a priority must be a number, not {priority!r}")
+    return priority

@@ -7,15 +7,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 
-from asynqueue.dispatch.job import Job, JobKeeper
-from asynqueue.dispatch.ledger import Ledger
+from asynqueue.dispatch.job import Job, JobKeeper, fail
+from asynqueue.dispatch.ledger import Ledger, Told
 from asynqueue.dispatch.store import (
     BEGIN,
     BEGUN,
@@ -28,7 +28,11 @@ from asynqueue.dispatch.store import (
     WAIT,
     StoredJob,
 )
-from asynqueue.errors import JobNotStorable
+from asynqueue.errors import JobNotStorable, StoreError
+from asynqueue.universe.exceptions import textOf, typeName
+
+LONGEST_TEXT: Final = 10_000
+"""How many characters of an error's text are kept."""
 
 
 class JobCodec(Protocol):
@@ -71,14 +75,14 @@ class DurableJob(Job):
     """
     A job that a store keeps.
 
-    @ivar saved: a Deferred that fires with the job when it is safe, and fails with C{StoreError} if
-        it could not be made safe. A failure of it need not be handled: the job fails, too.
     @ivar unique: the key of which there is to be one job only, or C{None}.
     @ivar encoded: its argument, as it is stored; C{None} once it was given to the store.
     @ivar whenOver: is called with the job when it is done, before anybody is told.
     """
 
-    __slots__ = ("encoded", "saved", "unique", "whenOver")
+    __slots__ = ("_outcome", "_savers", "encoded", "unique", "whenOver")
+
+    isKept = True
 
     def __init__(
         self,
@@ -94,8 +98,41 @@ class DurableJob(Job):
         self.encoded = encoded
         self.unique = unique
         self.whenOver: Callable[[DurableJob], object] | None = None
-        self.saved: Deferred[DurableJob] = Deferred()
-        self.saved.addErrback(lambda _: None)
+        self._outcome: StoreError | bool = False
+        self._savers: list[Deferred[DurableJob]] | None = None
+
+    @property
+    def saved(self) -> Deferred[DurableJob]:
+        """
+        A new Deferred that fires with the job when it is safe, at once if it is. It fails with
+        C{StoreError} if it could not be made safe; then the job fails, too.
+        """
+        saved: Deferred[DurableJob] = Deferred()
+        if self._outcome is not False:
+            self._tellSaved(saved)
+        elif self._savers is None:
+            self._savers = [saved]
+        else:
+            self._savers.append(saved)
+        return saved
+
+    def setSaved(self, error: StoreError | None = None) -> None:
+        """
+        It is safe, or could not be made safe.
+        """
+        self._outcome = True if error is None else error
+        savers, self._savers = self._savers, None
+        for saved in savers or ():
+            self._tellSaved(saved)
+
+    def _tellSaved(self, saved: Deferred[DurableJob]) -> None:
+        if saved.called:
+            # Somebody has cancelled it.
+            return
+        if isinstance(self._outcome, StoreError):
+            fail(saved, Failure(self._outcome), True)
+        else:
+            saved.callback(self)
 
     def _end(self) -> None:
         if self.whenOver is not None:
@@ -116,6 +153,7 @@ class DeadLetter:
     @ivar attempts: how many times it was begun.
     @ivar unique: the key of which there is to be one job only, or C{None}.
     @ivar error: what happened, as a text.
+    @ivar isReadable: whether its argument can be decoded.
     """
 
     id: int
@@ -126,6 +164,7 @@ class DeadLetter:
     attempts: int
     unique: str | None
     error: str
+    isReadable: bool = True
 
 
 class Books:
@@ -154,6 +193,7 @@ class Books:
         self._limit = limit
         self._reactor = reactor
         self._wallClock = wallClock
+        self._dead: set[int] = set()
 
     # From the store -------------------------------------------------------------------------------
 
@@ -166,6 +206,7 @@ class Books:
         @raise StoreError: if it cannot be opened.
         """
         stored, highest = self._ledger.open()
+        self._dead = {one.id for one in stored if one.state == DEAD}
         jobs = [self._restore(one, keeper) for one in stored if one.state != DEAD]
         return [job for job in jobs if job is not None], highest
 
@@ -199,8 +240,11 @@ class Books:
             unique=stored.unique,
         )
         job.attempts = stored.attempts
-        job.due = None if stored.due is None else self._monotonic(stored.due)
-        job.saved.callback(job)
+        if stored.due is not None:
+            # A clock that was set back makes nothing wait for longer than it was to wait at first.
+            wait = min(stored.due - self._wallClock(), stored.due - stored.queued)
+            job.due = self._reactor.seconds() + wait
+        job.setSaved()
         return job
 
     def deadLetters(self) -> Deferred[list[DeadLetter]]:
@@ -214,11 +258,12 @@ class Books:
         return self._ledger.ask(DEAD).addCallback(found)
 
     def _letter(self, stored: StoredJob) -> DeadLetter:
+        isReadable = True
         try:
             jobarg = self._codec.loads(stored.arg)
         except Exception:
             # That may be why it is dead.
-            jobarg = stored.arg
+            jobarg, isReadable = stored.arg, False
         return DeadLetter(
             stored.id,
             stored.function,
@@ -228,6 +273,7 @@ class Books:
             stored.attempts,
             stored.unique,
             stored.error or "",
+            isReadable,
         )
 
     # Into the store -------------------------------------------------------------------------------
@@ -237,18 +283,23 @@ class Books:
         @raise JobNotStorable: if the codec cannot encode it.
         """
         try:
-            return self._codec.dumps(jobarg)
+            encoded = self._codec.dumps(jobarg)
+            if isinstance(encoded, str):
+                _checkText(encoded)
+            elif not isinstance(encoded, bytes):
+                raise TypeError(f"the codec made neither text nor bytes of it, but {encoded!r}")
         except Exception as error:
             raise JobNotStorable(
                 f"the argument {_shortly(jobarg)} of a job for {self._function} cannot be stored: "
-                f"{type(error).__name__}: {error}"
+                f"{told(error)}"
             ) from error
+        return encoded
 
-    def admit(self, job: DurableJob) -> Deferred[None]:
+    def admit(self, job: DurableJob, hear: Told) -> None:
         """
         A job was put.
 
-        @return: a Deferred that fires when it is safe, or fails with C{StoreError}.
+        @param hear: is told when it is safe, or cannot be made safe.
         """
         encoded, job.encoded = job.encoded, None
         assert encoded is not None
@@ -261,54 +312,77 @@ class Books:
             None if job.due is None else self._wall(job.due),
             job.unique,
         )
-        return self._ledger.note(INSERT, stored)
+        self._ledger.attempt((INSERT, stored), hear)
 
-    def begin(self, job: Job) -> Deferred[None]:
+    def begin(self, job: Job, hear: Told) -> None:
         """
-        An attempt is to begin. It counts when the Deferred fires.
+        An attempt is to begin.
+
+        @param hear: is told when it counts, or cannot.
         """
-        return self._ledger.note(BEGIN, job.id)
+        self._ledger.attempt((BEGIN, job.id), hear)
 
     def wait(self, job: Job, why: str) -> None:
         """
         It waits for another attempt.
         """
         due = None if job.due is None else self._wall(job.due)
-        self._ledger.note(WAIT, job.id, due, why).addErrback(_wasLogged)
+        self._ledger.note((WAIT, job.id, due, storable(why)))
 
     def move(self, job: Job) -> None:
         """
         Its priority was changed.
         """
-        self._ledger.note(MOVE, job.id, job.priority).addErrback(_wasLogged)
+        self._ledger.note((MOVE, job.id, job.priority))
 
-    def end(self, job: Job) -> Deferred[None]:
+    def end(self, job: Job, hear: Told | None = None) -> None:
         """
         It came to its end, or is not wanted any more.
 
-        @return: a Deferred that fires when that is safe, or could not be written for now.
+        @param hear: is told when that is safe, or could not be written for now.
         """
-        return self._ledger.note(END, job.id).addErrback(_wasLogged)
+        self._dead.discard(job.id)
+        self._ledger.note((END, job.id), hear)
 
-    def bury(self, id: int, error: str) -> Deferred[None]:
+    def bury(self, id: int, error: str, hear: Told | None = None) -> None:
         """
         A job failed for good.
 
-        @return: a Deferred, as L{end} returns it.
+        @param hear: see L{end}.
         """
-        return self._ledger.note(BURY, id, error).addErrback(_wasLogged)
+        self._dead.add(id)
+        self._ledger.note((BURY, id, storable(error)), hear)
 
-    def revive(self, id: int) -> Deferred[None]:
+    def revive(self, id: int, hear: Told) -> None:
         """
-        A dead letter is to be tried again.
-        """
-        return self._ledger.note(REVIVE, id)
+        A dead letter is to be tried again, for this queue's function.
 
-    def forget(self, id: int) -> Deferred[None]:
+        @raise StoreError: if there is none of this number.
+        """
+        self._takeLetter(id)
+        self._ledger.attempt((REVIVE, id, self._function), self._giveBack(id, hear))
+
+    def forget(self, id: int, hear: Told) -> None:
         """
         A dead letter is not wanted any more.
+
+        @raise StoreError: if there is none of this number.
         """
-        return self._ledger.note(END, id)
+        self._takeLetter(id)
+        self._ledger.attempt((END, id), self._giveBack(id, hear))
+
+    def _takeLetter(self, id: int) -> None:
+        if id not in self._dead:
+            raise StoreError(f"job {id} is not among the dead letters, or not any more")
+        self._dead.remove(id)
+
+    def _giveBack(self, id: int, hear: Told) -> Told:
+        def tell(error: StoreError | None) -> None:
+            if error is not None:
+                self._dead.add(id)
+            hear(error)
+
+        return tell
 
     def close(self) -> Deferred[None]:
         """
@@ -325,10 +399,33 @@ class Books:
         return self._reactor.seconds() + wallTime - self._wallClock()
 
 
-def _wasLogged(failure: Failure) -> None:
+def told(error: BaseException | None) -> str:
     """
-    The ledger has logged it, and tries again.
+    @return: an exception's type and text, for people.
     """
+    return "" if error is None else f"{typeName(type(error))}: {textOf(error)}"
+
+
+def storable(text: str) -> str:
+    """
+    @return: a text for people, as any store can keep it: not too long, and of real characters.
+    """
+    return text[:LONGEST_TEXT].encode("utf-8", "backslashreplace").decode()
+
+
+def checkKey(unique: str) -> None:
+    """
+    @raise ValueError: if this is no key that a store can keep.
+    """
+    if not isinstance(unique, str):
+        raise ValueError(f"a unique key is a string, not {unique!r}")
+    _checkText(unique)
+
+
+def _checkText(text: str) -> None:
+    if not text.isascii():
+        # A UnicodeEncodeError is a ValueError. One such text would spoil a whole group of changes.
+        text.encode()
 
 
 def _shortly(value: Any) -> str:

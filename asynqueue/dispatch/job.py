@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue.errors import JobError
+from asynqueue.errors import JobError, JobNotDispatched
 from asynqueue.tasks.record import Record
 from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 
@@ -74,6 +74,9 @@ class Job(Record):
     FINISHED: ClassVar[str] = FINISHED
     FAILED: ClassVar[str] = FAILED
     CANCELLED: ClassVar[str] = CANCELLED
+
+    isKept: ClassVar[bool] = False
+    """Whether what becomes of it is kept somewhere, so that nobody has to listen."""
 
     __slots__ = (
         "_keeper",
@@ -192,7 +195,31 @@ class Job(Record):
         if self.state == FINISHED:
             d.callback(self)
         else:
-            d.errback(self.failure)
+            fail(d, self.failure, self.isKept)
+
+
+def fail(d: Deferred[Any], failure: Failure, isKept: bool) -> None:
+    """
+    Have a Deferred fail.
+
+    @param isKept: whether it is nothing to be logged that nobody handles this failure. Whoever
+        listens, now or later, hears as ever.
+    """
+    d.errback(failure)
+    if isKept and d._debugInfo is not None and d._debugInfo.failResult is failure:
+        # What Deferred itself does when somebody handles the failure.
+        d._debugInfo.failResult = None
+
+
+def notDispatched(job: Job) -> Failure:
+    """
+    @return: why a job fails that waits in a queue that is stopped.
+    """
+    error = JobNotDispatched(f"{job} was not begun: its queue was stopped", job)
+    if job.failure is not None:
+        # It waited for another attempt.
+        error.__cause__ = job.failure.value
+    return Failure(error)
 
 
 def _cancelJob(d: Deferred[Job]) -> None:

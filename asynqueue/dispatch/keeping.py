@@ -5,19 +5,19 @@ What a dispatch queue does for jobs that are to survive it, at each step of thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob
+from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob, checkKey, told
 from asynqueue.dispatch.job import Job
+from asynqueue.dispatch.ledger import Told
 from asynqueue.dispatch.line import JobLine
-from asynqueue.errors import JobExists, StoreError
+from asynqueue.errors import JobExists, JobNotStorable, StoreError
 from asynqueue.iteration.outcome import Outcome
-from asynqueue.tasks.states import PENDING, UNDERWAY
-from asynqueue.universe.exceptions import textOf, typeName
+from asynqueue.tasks.states import UNDERWAY
 
 AGAIN_SECONDS: Final = 1.0
 """How long a job waits whose beginning could not be written down."""
@@ -34,6 +34,13 @@ class Host(Protocol):
     def reprioritize(self, job: Job, priority: float) -> None:
         """See L{JobKeeper<asynqueue.dispatch.job.JobKeeper>}."""
 
+    def putBack(self, job: Job) -> None:
+        """A job that is PENDING has to wait again."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there is no more waiting."""
+
     def _changed(self) -> None:
         """Something may be ready to begin, or over."""
 
@@ -42,8 +49,11 @@ class NotKept:
     """
     Jobs live as long as their queue.
 
+    @cvar isLasting: whether jobs live longer.
     @ivar settling: the jobs whose ends are being written down.
     """
+
+    isLasting: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.settling: set[Job] = set()
@@ -71,14 +81,24 @@ class NotKept:
         """
         job.fail(failure, now)
 
-    def wait(self, job: Job, why: str) -> None:
+    def retry(self, job: Job, error: BaseException) -> None:
         """
-        A job waits for another attempt, in this run or in the next.
+        A job has failed, and waits for another attempt.
+        """
+
+    def leave(self, job: Job) -> None:
+        """
+        A job that was underway is left for another run.
         """
 
     def drop(self, job: Job) -> None:
         """
         A job is not wanted any more.
+        """
+
+    def checkPriority(self, priority: float) -> None:
+        """
+        @raise ValueError: if this is no priority for a job here.
         """
 
     def move(self, job: Job) -> None:
@@ -100,44 +120,54 @@ class Kept(NotKept):
     which was told is not done again.
     """
 
+    isLasting = True
+
     def __init__(self, host: Host, books: Books, line: JobLine, reactor: IReactorTime) -> None:
         super().__init__()
         self._host = host
         self._books = books
         self._line = line
         self._reactor = reactor
-        self._standing: dict[str, DurableJob] = {}
+        self._byKey: dict[str, DurableJob] = {}
         self._closed: Outcome | None = None
 
-    def open(self) -> tuple[list[DurableJob], int]:
+    def open(self) -> int:
         """
         Put the store's jobs in line.
 
-        @return: these, and the highest number that a job ever had.
+        @return: the highest number that a job ever had.
         @raise StoreError: if the store cannot be opened.
         """
         jobs, highest = self._books.open(self._host)
-        now = self._reactor.seconds()
-        kept = []
         for job in jobs:
-            try:
-                self._line.put(job, now)
-            except Exception as error:
-                self._books.bury(job.id, f"it has no key for its rate: {_told(error)}")
-                continue
-            kept.append(job)
-            self._stand(job)
-        return kept, highest
+            if self._join(job) is None:
+                self._stand(job)
+        return highest
+
+    def _join(self, job: DurableJob) -> Exception | None:
+        """
+        Have a job that is in the store wait in line.
+
+        @return: why it cannot, and is dead.
+        """
+        try:
+            self._line.put(job, self._now())
+        except Exception as error:
+            self._books.bury(job.id, f"it has no key for its rate: {told(error)}")
+            return error
+        return None
 
     # Putting --------------------------------------------------------------------------------------
 
-    def standing(self, unique: str | None, mayStand: bool) -> DurableJob | None:
+    def standing(self, unique: str, mayStand: bool) -> DurableJob | None:
         """
         @param mayStand: whether it is no error if there is one.
         @return: the job of this key that stands already.
         @raise JobExists: if there is one, and there may not be.
+        @raise ValueError: if this is no key.
         """
-        job = None if unique is None else self._standing.get(unique)
+        checkKey(unique)
+        job = self._byKey.get(unique)
         if job is not None and not mayStand:
             raise JobExists(f"{job} has the key {unique!r} already", job)
         return job
@@ -147,9 +177,18 @@ class Kept(NotKept):
         Make a job.
 
         @raise JobNotStorable: if its argument cannot be stored.
+        @raise ValueError: if its priority cannot.
         """
-        now = self._reactor.seconds()
+        self.checkPriority(priority)
+        now = self._now()
         return DurableJob(id, self._host, jobarg, priority, now, self._books.encode(jobarg), unique)
+
+    def checkPriority(self, priority: float) -> None:
+        """
+        @raise ValueError: if it is too large an integer for a store.
+        """
+        if isinstance(priority, int) and not -(2**63) <= priority < 2**63:
+            raise ValueError(f"a store keeps priorities of up to 64 bits, not {priority!r}")
 
     def admit(self, job: Job) -> None:
         """
@@ -157,24 +196,30 @@ class Kept(NotKept):
         """
         assert isinstance(job, DurableJob)
         self._stand(job)
-        written = self._books.admit(job)
-        written.addCallbacks(lambda _: job.saved.callback(job), self._notSaved, errbackArgs=(job,))
 
-    def _notSaved(self, failure: Failure, job: DurableJob) -> None:
-        job.saved.errback(failure)
+        def hear(error: StoreError | None) -> None:
+            if error is not None:
+                self._refuse(job, error)
+            job.setSaved(error)
+
+        self._books.admit(job, hear)
+
+    def _refuse(self, job: DurableJob, error: StoreError) -> None:
         if not job.isDone:
             self._line.remove(job)
-            job.fail(Failure(StoreError(f"{job} was not saved: {failure.value}")), self._now())
+            why = StoreError(f"{job} was not saved: {error}")
+            why.__cause__ = error
+            job.fail(Failure(why), self._now())
         self._host._changed()
 
     def _stand(self, job: DurableJob) -> None:
         if job.unique is not None:
-            self._standing[job.unique] = job
-            job.whenOver = self._stands
+            self._byKey[job.unique] = job
+            job.whenOver = self._standNoMore
 
-    def _stands(self, job: DurableJob) -> None:
-        if job.unique is not None and self._standing.get(job.unique) is job:
-            del self._standing[job.unique]
+    def _standNoMore(self, job: DurableJob) -> None:
+        if job.unique is not None and self._byKey.get(job.unique) is job:
+            del self._byKey[job.unique]
 
     # The steps of a job's life --------------------------------------------------------------------
 
@@ -183,51 +228,60 @@ class Kept(NotKept):
         Write down that it begins, then have it run.
         """
 
-        def notWritten(failure: Failure) -> None:
-            if job.state == UNDERWAY:
+        def hear(error: StoreError | None) -> None:
+            if error is not None and job.state == UNDERWAY:
                 job.waitAgain()
                 job.attempts -= 1
                 job.due = self._now() + AGAIN_SECONDS
-                self._line.put(job, self._now(), isNew=False)
+                self._host.putBack(job)
             run(job)
 
-        self._books.begin(job).addCallbacks(lambda _: run(job), notWritten)
+        self._books.begin(job, hear)
 
     def finish(self, job: Job, result: Any, now: float) -> None:
         """
         Write down that it is over, then tell.
         """
-        self._settle(job, self._books.end(job), lambda: job.finish(result, now))
+        self.settling.add(job)
+        self._books.end(job, self._settle(job, lambda: job.finish(result, now)))
 
     def fail(self, job: Job, failure: Failure, now: float) -> None:
         """
         Write down that it is dead, then tell.
         """
-        written = self._books.bury(job.id, _told(failure.value))
-        self._settle(job, written, lambda: job.fail(failure, now))
-
-    def _settle(self, job: Job, written: Deferred[None], tell: Callable[[], object]) -> None:
         self.settling.add(job)
+        why = told(failure.value)
+        self._books.bury(job.id, why, self._settle(job, lambda: job.fail(failure, now)))
 
-        def settled(_: object) -> None:
+    def _settle(self, job: Job, tell: Callable[[], object]) -> Told:
+        def hear(_: StoreError | None) -> None:
             self.settling.discard(job)
             # Unless somebody has cancelled it meanwhile.
-            if job.state in (PENDING, UNDERWAY):
+            if not job.isDone:
                 tell()
             self._host._changed()
 
-        written.addCallback(settled)
+        return hear
 
-    def wait(self, job: Job, why: str) -> None:
+    def retry(self, job: Job, error: BaseException) -> None:
         """
         Write down that it waits.
         """
-        self._books.wait(job, why)
+        self._books.wait(job, told(error))
+
+    def leave(self, job: Job) -> None:
+        """
+        Write down that it waits.
+        """
+        self._books.wait(job, "it was underway when its queue was stopped")
 
     def drop(self, job: Job) -> None:
         """
         Write down that it is not wanted.
         """
+        assert isinstance(job, DurableJob)
+        # It may live on, in nobody's hands.
+        self._standNoMore(job)
         self._books.end(job)
 
     def move(self, job: Job) -> None:
@@ -259,34 +313,47 @@ class Kept(NotKept):
 
         @return: a Deferred that fires with the job.
         @raise JobExists: if another job has its key.
-        @raise JobNotStorable: if its argument is not one that could be put.
+        @raise JobNotStorable: if its argument could not be decoded.
+        @raise StoreError: if it is none any more.
         """
-        self.standing(letter.unique, False)
+        if not letter.isReadable:
+            raise JobNotStorable(f"the argument of {letter} cannot be decoded")
+        if letter.unique is not None:
+            self.standing(letter.unique, False)
         job = self.make(letter.id, letter.jobarg, letter.priority, letter.unique)
+        outcome = Outcome()
+
+        def hear(error: StoreError | None) -> None:
+            job.setSaved(error)
+            if error is not None:
+                if not job.isDone:
+                    job.fail(Failure(error), self._now())
+                outcome.settle(Failure(error))
+                return
+            if self._host.stopped and not job.isDone:
+                self._host.putBack(job)
+            elif not job.isDone and (broken := self._join(job)) is not None:
+                job.fail(Failure(broken), self._now())
+            outcome.settle(job)
+            self._host._changed()
+
         self._stand(job)
+        try:
+            self._books.revive(letter.id, hear)
+        except StoreError:
+            self._standNoMore(job)
+            raise
+        return outcome.wait()
 
-        def revived(_: object) -> DurableJob:
-            if not job.isDone:
-                job.saved.callback(job)
-                self._line.put(job, self._now())
-                self._host._changed()
-            return job
-
-        def notRevived(failure: Failure) -> Failure:
-            self._stands(job)
-            return failure
-
-        return self._books.revive(letter.id).addCallbacks(revived, notRevived)
-
-    def bury(self, letter: DeadLetter) -> Deferred[None]:
+    def forget(self, letter: DeadLetter) -> Deferred[None]:
         """
         A dead letter is not wanted any more.
+
+        @raise StoreError: if it is none any more.
         """
-        return self._books.forget(letter.id)
+        outcome = Outcome()
+        self._books.forget(letter.id, lambda e: outcome.settle(None if e is None else Failure(e)))
+        return outcome.wait()
 
     def _now(self) -> float:
         return self._reactor.seconds()
-
-
-def _told(error: BaseException | None) -> str:
-    return "" if error is None else f"{typeName(type(error))}: {textOf(error)}"

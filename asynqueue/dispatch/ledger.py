@@ -143,9 +143,7 @@ class Ledger:
         if self._questions and self._questions[0][0] <= self._settled:
             _, state, asked = self._questions.popleft()
             self._isBusy = True
-            self._aside.call(
-                lambda result: self._answered(result, asked), self._store.jobs, state
-            )
+            self._aside.call(lambda result: self._answered(result, asked), self._store.jobs, state)
         elif self._changes or (self._owed and self._closing is not None and not self._hasFailed):
             self._write()
         elif self._closing is not None:

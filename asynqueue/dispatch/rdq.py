@@ -4,20 +4,19 @@ The resizable dispatch queue.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from asynqueue.dispatch.dispatcher import DISPATCH, Caller, dueTime
+from asynqueue.dispatch.dispatcher import DISPATCH, Caller, checkPriority, dueTime
 from asynqueue.dispatch.durable import JobCodec
-from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred
+from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred, notDispatched
 from asynqueue.dispatch.stored import StoredDispatcher
-from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped, StateError
+from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped
 from asynqueue.tasks.retry import Retry
 from asynqueue.tasks.states import PENDING, nextState
 
@@ -102,7 +101,6 @@ class ResizableDispatchQueue(StoredDispatcher):
         if size is not None and (type(size) is not int or size < 1):
             raise ValueError(f"size must be a positive integer or None, not {size!r}")
         super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
-        self._left: list[Job] = []
         self.setRate(rate, per, burst)
         first = 1
         if store is not None:
@@ -136,15 +134,18 @@ class ResizableDispatchQueue(StoredDispatcher):
         @param priority: lower is more important.
         @param delay: how many seconds it is to wait at least.
         @param at: the time before which it is not to begin, in seconds of the reactor's clock.
-        @param unique: a key of which there is to be one job at a time, in line or underway. This
-            takes a store.
+        @param unique: a key, a string, of which there is to be one job at a time, in line or
+            underway. This takes a store.
         @param mayStand: whether, if there is one already, a Deferred of that one is returned.
             Otherwise C{JobExists} is raised.
         @return: a Deferred, whose C{job} is the job. It fires with the job when that is FINISHED;
             the function's result is C{job.result}. It fails with what the function raised in the
             last attempt, with L{JobCancelled<asynqueue.dispatch.job.JobCancelled>}, or with
             C{JobNotDispatched} if the queue was stopped before its turn came; the exception's
-            C{job} is the job. Cancelling it cancels the job.
+            C{job} is the job. Cancelling it cancels the job. If a job that a store keeps fails and
+            nobody handles that, it is not logged.
+        @raise JobExists: if there is a job of this key, and there may not be.
+        @raise JobNotStorable: if there is a store, and the codec cannot encode the argument.
         @raise QueueStopped: after L{stop}.
         @raise QueueFull: if as many jobs as may be are pending.
         @raise ValueError: if the priority is no number, C{delay} or C{at} is no finite one or the
@@ -153,30 +154,44 @@ class ResizableDispatchQueue(StoredDispatcher):
             there is no job.
         """
         self._checkGoingOn("a place for a job")
-        if self._limit is not None and len(self._line) >= self._limit:
-            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
-        now = self._reactor.seconds()
-        due = None if delay is None and at is None else dueTime(now, delay, at)
-        job = self._makeJob(jobarg, _checkPriority(priority), now, unique, mayStand)
-        if job.home is None:
-            job.due = due
-            self._line.put(job, now)
-            self._keeping.admit(job)
+        job = self._standing(unique, mayStand)
+        if job is None:
+            job = self._putNew(jobarg, checkPriority(priority), delay, at, unique)
         d = job.watch()
         self._dispatchSoon()
         return d
 
-    def _makeJob(
-        self, jobarg: Any, priority: float, now: float, unique: str | None, mayStand: bool
+    def _putNew(
+        self,
+        jobarg: Any,
+        priority: float,
+        delay: float | None,
+        at: float | None,
+        unique: str | None,
     ) -> Job:
+        if self._limit is not None and len(self._line) >= self._limit:
+            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
+        now = self._reactor.seconds()
+        due = None if delay is None and at is None else dueTime(now, delay, at)
+        job = self._makeJob(jobarg, priority, now, unique)
+        job.due = due
+        self._line.put(job, now)
+        self._keeping.admit(job)
+        return job
+
+    def _standing(self, unique: str | None, mayStand: bool) -> Job | None:
         """
-        @return: a new job; or the one that has this unique key already.
+        @return: the job that has this unique key already.
         """
-        if self._kept is not None:
-            standing = self._kept.standing(unique, mayStand)
-            return standing or self._kept.make(next(self._ids), jobarg, priority, unique)
-        if unique is not None:
+        if unique is None:
+            return None
+        if self._kept is None:
             raise ValueError("only a queue with a store knows which keys are taken")
+        return self._kept.standing(unique, mayStand)
+
+    def _makeJob(self, jobarg: Any, priority: float, now: float, unique: str | None) -> Job:
+        if self._kept is not None:
+            return self._kept.make(next(self._ids), jobarg, priority, unique)
         return Job(next(self._ids), self, jobarg, priority, now)
 
     def pending(self) -> list[Job]:
@@ -218,19 +233,6 @@ class ResizableDispatchQueue(StoredDispatcher):
                     job.cancelled(now)
         self._changed()
         return jobs
-
-    def reprioritize(self, job: Job, priority: float) -> None:
-        """
-        Move a job among those that wait.
-
-        @param priority: lower is more important.
-        @raise StateError: unless the job is PENDING.
-        @raise ValueError: if the priority is no number, or the job is not one of mine.
-        """
-        if job.state != PENDING:
-            raise StateError(job, job.state, "reprioritize")
-        self._line.reprioritise(job, _checkPriority(priority))
-        self._keeping.move(job)
 
     # Width ----------------------------------------------------------------------------------------
 
@@ -340,13 +342,13 @@ class ResizableDispatchQueue(StoredDispatcher):
         for job in cancelled:
             # On hearing of one, somebody may have cancelled another.
             if not job.isDone:
-                self._keeping.wait(job, "it was underway when its queue was stopped")
+                self._keeping.leave(job)
                 self._cancelJob(job)
         now = self._reactor.seconds()
         for job in waiting:
             # On hearing of one, somebody may have cancelled another.
             if not job.isDone:
-                job.fail(_notDispatched(job), now)
+                job.fail(notDispatched(job), now)
         stopped = self._whenDrained().addCallback(lambda _: self._keeping.close())
         return stopped.addCallback(self._leftBehind)
 
@@ -366,24 +368,7 @@ def _isLeftBehind(job: Job) -> bool:
     return job.failure.check(JobCancelled, JobNotDispatched) is not None
 
 
-def _notDispatched(job: Job) -> Failure:
-    error = JobNotDispatched(f"{job} was not begun: its queue was stopped", job)
-    if job.failure is not None:
-        # It waited for another attempt.
-        error.__cause__ = job.failure.value
-    return Failure(error)
-
-
-_NUMBER: Final = (int, float)
-
-
 def _checkWidth(width: int) -> int:
     if type(width) is not int or width < 0:
         raise ValueError(f"the width must be an integer of 0 or more, not {width!r}")
     return width
-
-
-def _checkPriority(priority: float) -> float:
-    if not isinstance(priority, _NUMBER) or math.isnan(priority):
-        raise ValueError(f"a priority must be a number, not {priority!r}")
-    return priority

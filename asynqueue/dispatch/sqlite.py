@@ -117,7 +117,7 @@ class SQLiteJobStore:
         and no other is made in its place as long as it lies there.
         """
         if self._connection is not None:
-            raise StoreLocked(f"{self.name} is open already: a store belongs to one queue at a time")
+            raise StoreLocked(f"{self.name} is open already: a store is for one queue at a time")
         self._makeFile()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
         try:

@@ -158,6 +158,4 @@ def _change(jobs: dict[int, StoredJob], kind: str, id: int, *what: Any) -> None:
         jobs[id] = replace(job, state=DEAD, error=what[0])
     else:
         [function] = what
-        jobs[id] = replace(
-            job, function=function, state=WAITING, attempts=0, due=None, error=None
-        )
+        jobs[id] = replace(job, function=function, state=WAITING, attempts=0, due=None, error=None)

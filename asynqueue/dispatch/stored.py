@@ -10,14 +10,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue.dispatch.aside import Aside, asideFor
 from asynqueue.dispatch.dispatcher import Dispatcher
 from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob, ExactJSON, JobCodec
-from asynqueue.dispatch.job import Job
 from asynqueue.dispatch.keeping import Kept
-from asynqueue.dispatch.ledger import AsideThread, Ledger
+from asynqueue.dispatch.ledger import Ledger
 from asynqueue.dispatch.sqlite import SQLiteJobStore
-from asynqueue.dispatch.store import IJobStore
-from asynqueue.errors import ImplementationError, StoreError
+from asynqueue.errors import ImplementationError, QueueStopped, StoreError
+from asynqueue.interfaces import IJobStore
 from asynqueue.universe.exceptions import typeName
 
 ATTEMPTS = 3
@@ -42,25 +42,24 @@ class StoredDispatcher(Dispatcher):
             store = SQLiteJobStore(store)
         elif not IJobStore.providedBy(store):
             raise ImplementationError(f"{store!r} is neither a path nor a provider of IJobStore")
-        reactor: Any = self._reactor
         books = Books(
-            Ledger(store, AsideThread(reactor), reactor),
+            Ledger(store, self._makeAside(), self._reactor),
             _nameOf(self._func) if name is None else name,
             ExactJSON() if codec is None else codec,
             ATTEMPTS if self._retry is None else self._retry.attempts,
-            reactor,
-            time.time,
+            self._reactor,
+            self._wallClock,
         )
-        kept = Kept(self, books, self._line, reactor)
-        _, highest = kept.open()
+        kept = Kept(self, books, self._line, self._reactor)
+        highest = kept.open()
         self._keeping = self._kept = kept
         return highest + 1
 
-    def reprioritize(self, job: Job, priority: float) -> None:
-        """
-        Move a job among those that wait.
-        """
-        raise NotImplementedError
+    def _makeAside(self) -> Aside:
+        return asideFor(self._reactor)
+
+    def _wallClock(self) -> float:
+        return time.time()
 
     def deadLetters(self) -> Deferred[list[DeadLetter]]:
         """
@@ -73,14 +72,17 @@ class StoredDispatcher(Dispatcher):
 
     def retryDeadLetter(self, letter: DeadLetter) -> Deferred[DurableJob]:
         """
-        Put a dead letter in line again, as if it had not been tried yet.
+        Put a dead letter in line again, for my function, as if it had not been tried yet.
 
         @param letter: one of L{deadLetters}.
         @return: a Deferred that fires with the job when that is safe, or fails with C{StoreError}.
         @raise JobExists: if another job with its key stands.
         @raise JobNotStorable: if its argument could not be decoded.
-        @raise StoreError: if I have no store.
+        @raise QueueStopped: after C{stop}.
+        @raise StoreError: if I have no store, or the letter is not in it any more.
         """
+        if self.stopped:
+            raise QueueStopped(f"{self!r} was stopped, and takes no more jobs")
         return self._storeOf("dead letters").revive(letter)
 
     def dropDeadLetter(self, letter: DeadLetter) -> Deferred[None]:
@@ -89,9 +91,9 @@ class StoredDispatcher(Dispatcher):
 
         @param letter: one of L{deadLetters}.
         @return: a Deferred that fires when that is safe, or fails with C{StoreError}.
-        @raise StoreError: if I have no store.
+        @raise StoreError: if I have no store, or the letter is not in it any more.
         """
-        return self._storeOf("dead letters").bury(letter)
+        return self._storeOf("dead letters").forget(letter)
 
     def _storeOf(self, what: str) -> Kept:
         if self._kept is None:

@@ -1,6 +1,6 @@
 """
-What to test workers of one's own with, and code that uses a queue. It needs Twisted's trial, and
-nothing that Twisted does not bring along.
+What to test workers and stores of one's own with, and code that uses a queue. It needs Twisted's
+trial, and nothing that Twisted does not bring along.
 
 Names are imported when they are first asked for.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asynqueue.testing.mortal import MortalUniverseContract
     from asynqueue.testing.pickling import PicklingWorkerContract
     from asynqueue.testing.stepworker import InlineWorker, StepWorker
+    from asynqueue.testing.storecontract import JobStoreContract
     from asynqueue.testing.synchronous import SynchronousQueue
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "Hold": "asynqueue.testing.hold",
     "InlineWorker": "asynqueue.testing.stepworker",
     "IteratingWorkerContract": "asynqueue.testing.iterating",
+    "JobStoreContract": "asynqueue.testing.storecontract",
     "Keeper": "asynqueue.testing.keeper",
     "MemoryChannel": "asynqueue.testing.memory",
     "MemoryWorker": "asynqueue.testing.memory",
@@ -48,6 +50,7 @@ __all__ = [
     "Hold",
     "InlineWorker",
     "IteratingWorkerContract",
+    "JobStoreContract",
     "Keeper",
     "MemoryChannel",
     "MemoryWorker",
