@@ -1,0 +1,188 @@
+"""
+What the server answers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, NamedTuple
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.template import Tag, flattenString
+
+from asynqueue.errors import AsynQueueError
+from examples.sms.messages import makeMessage
+from examples.sms.numbers import complaints, parseNumbers
+from examples.sms.operate import NotThere, Operator
+from examples.sms.pages import acceptedPage, formPage, notSavedPage, sorryPage, statusPage
+from examples.sms.texting import Texting
+
+_FORM = re.compile(r"[0-9a-f]{32}")
+
+
+class Answer(NamedTuple):
+    """
+    @ivar code: the status.
+    @ivar page: what is shown; or else C{location} is where to go.
+    """
+
+    code: int
+    page: Tag | None
+    location: str = ""
+
+
+class Page(Resource):
+    """
+    A page whose C{get} and C{post} are coroutines.
+    """
+
+    isLeaf = True
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, texting: Texting) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.texting = texting
+
+    async def get(self) -> Answer:
+        """Show it."""
+        raise NotImplementedError
+
+    async def post(self, form: dict[str, str]) -> Answer:
+        """Do what a form says."""
+        raise NotImplementedError
+
+    def render_GET(self, request: Request) -> int:
+        """Twisted's name for it; it answers HEAD, too."""
+        return self._answer(request)
+
+    def render_POST(self, request: Request) -> int:
+        """Twisted's name for it."""
+        return self._answer(request)
+
+    def _answer(self, request: Request) -> int:
+        # A server that stops waits for its answers.
+        over: Deferred[None] = self.texting.answers.add(request.notifyFinish())
+        # Whoever asked may leave before.
+        over.addErrback(lambda _: None)
+        answered = Deferred.fromCoroutine(self._tryToAnswer(request, over))
+        answered.addErrback(self._broken, request, over)
+        return NOT_DONE_YET
+
+    async def _tryToAnswer(self, request: Request, over: Deferred[None]) -> None:
+        if not isOwn(request.getHeader("host"), request.getHeader("origin")):
+            answer = Answer(403, sorryPage("Refused", "This came from another site."))
+        elif request.method != b"POST":
+            answer = await self.get()
+        else:
+            try:
+                answer = await self.post(readForm(request))
+            except UnicodeDecodeError:
+                answer = Answer(400, sorryPage("Not understood", "The form is not in UTF-8."))
+            except AsynQueueError as error:
+                answer = Answer(503, sorryPage("Not now", str(error)))
+        shown = b""
+        if answer.page is not None:
+            shown = b"<!DOCTYPE html>\n" + await flattenString(request, answer.page)
+        if over.called:
+            return
+        request.setResponseCode(answer.code)
+        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        request.setHeader("Cache-Control", "no-store")
+        if answer.location:
+            request.setHeader("Location", answer.location)
+        request.write(shown)
+        request.finish()
+
+    def _broken(self, failure: Failure, request: Request, over: Deferred[None]) -> None:
+        self.log.failure("a request failed", failure)
+        if not over.called:
+            request.setResponseCode(500)
+            request.finish()
+
+
+class SendPage(Page):
+    """
+    The form.
+    """
+
+    async def get(self) -> Answer:
+        """An empty form."""
+        return Answer(200, formPage())
+
+    async def post(self, form: dict[str, str]) -> Answer:
+        """
+        Take messages on. They are acknowledged when all of them are saved, and not before.
+        """
+        typed, text, key = (form.get(name, "") for name in ("numbers", "text", "form"))
+        if not _FORM.fullmatch(key):
+            return Answer(400, formPage(typed, text, ["This form is not one of ours. Try again."]))
+        numbers = parseNumbers(typed)
+        wrong = complaints(numbers, text)
+        if wrong:
+            return Answer(400, formPage(typed, text, wrong, key))
+        messages = [makeMessage(key, number, text) for number in numbers.good]
+        notSaved = await self.texting.accept(messages)
+        if notSaved:
+            missing = [message["number"] for message in notSaved]
+            return Answer(503, notSavedPage(missing, len(messages)))
+        return Answer(202, acceptedPage(len(messages)))
+
+
+class StatusPage(Page):
+    """
+    What is going on, and the operator's buttons.
+    """
+
+    def __init__(self, texting: Texting) -> None:
+        super().__init__(texting)
+        self._operator = Operator(texting)
+
+    async def get(self) -> Answer:
+        """The queue as it is now."""
+        queue = self.texting.queue
+        return Answer(200, statusPage(queue, await queue.deadLetters()))
+
+    async def post(self, form: dict[str, str]) -> Answer:
+        """An operator's order."""
+        try:
+            await self._operator.obey(form)
+        except NotThere as error:
+            return Answer(409, sorryPage("Nothing was done", str(error)))
+        return Answer(303, None, "/status")
+
+
+def makeSite(texting: Texting) -> Resource:
+    """
+    @return: the root of all pages.
+    """
+    root = Resource()
+    root.putChild(b"", SendPage(texting))
+    root.putChild(b"status", StatusPage(texting))
+    return root
+
+
+def readForm(request: Request) -> dict[str, str]:
+    """
+    @return: the first value of each field.
+    @raise UnicodeDecodeError: if it is not in UTF-8.
+    """
+    return {name.decode(): values[0].decode() for name, values in request.args.items()}
+
+
+def isOwn(host: str | None, origin: str | None) -> bool:
+    """
+    Any page that the operator has open may send forms to this server: it is not to pass for one of
+    ours, nor is a name of its own that it has made to point here.
+
+    @param host: the header that says what the browser believes to talk to.
+    @param origin: the header that says whose page has sent a form.
+    """
+    name = (host or "").rpartition(":")[0] or host
+    return name in ("127.0.0.1", "localhost") and (
+        origin is None or urlsplit(origin).netloc == host
+    )
