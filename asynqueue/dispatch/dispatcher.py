@@ -268,6 +268,7 @@ class Dispatcher:
             self._cancelTurn()
         call = self._underway.get(job)
         job.cancelled(self._reactor.seconds())
+        self._keeping.release(job)
         if call is not None:
             # Its slot is free when that has fired.
             call.cancel()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob, checkKey, told
@@ -101,6 +101,11 @@ class NotKept:
         @raise ValueError: if this is no priority for a job here.
         """
 
+    def release(self, job: Job) -> None:
+        """
+        A job was cancelled, which may be about to begin.
+        """
+
     def move(self, job: Job) -> None:
         """
         A job's priority was changed.
@@ -130,6 +135,8 @@ class Kept(NotKept):
         self._reactor = reactor
         self._byKey: dict[str, DurableJob] = {}
         self._closed: Outcome | None = None
+        # The jobs whose beginning is written down, and whose rate does not allow it yet.
+        self._held: dict[Job, IDelayedCall] = {}
 
     def open(self) -> int:
         """
@@ -234,9 +241,22 @@ class Kept(NotKept):
                 job.attempts -= 1
                 job.due = self._now() + AGAIN_SECONDS
                 self._host.putBack(job)
-            run(job)
+            self._start(job, run)
 
         self._books.begin(job, hear)
+
+    def _start(self, job: Job, run: Callable[[Job], object]) -> None:
+        """
+        Have a job run when its rate allows it, which counted it when it was taken from the line.
+        """
+        self._held.pop(job, None)
+        if job.state == UNDERWAY:
+            now = self._now()
+            time = self._line.startTime(job, now)
+            if time > now:
+                self._held[job] = self._reactor.callLater(time - now, self._start, job, run)
+                return
+        run(job)
 
     def finish(self, job: Job, result: Any, now: float) -> None:
         """
@@ -283,6 +303,14 @@ class Kept(NotKept):
         # It may live on, in nobody's hands.
         self._standNoMore(job)
         self._books.end(job)
+
+    def release(self, job: Job) -> None:
+        """
+        It was cancelled: it need not wait for its rate.
+        """
+        call = self._held.get(job)
+        if call is not None:
+            call.reset(0)
 
     def move(self, job: Job) -> None:
         """

@@ -25,9 +25,10 @@ class Lane:
     @ivar announced: the one entry by which the line knows the first job, if that may begin as far
         as is known.
     @ivar opensAt: when the first job may begin, if it may not yet.
+    @ivar starts: the same rate, for the jobs that were taken and start some time after that.
     """
 
-    __slots__ = ("announced", "jobs", "key", "limit", "opensAt")
+    __slots__ = ("announced", "jobs", "key", "limit", "opensAt", "starts")
 
     def __init__(self, key: Hashable, limit: RateLimit | None) -> None:
         self.key = key
@@ -35,6 +36,14 @@ class Lane:
         self.jobs: PriorityHeap[Job] = PriorityHeap()
         self.announced: Announced | None = None
         self.opensAt: float | None = None
+        self.starts: RateLimit | None = None
+
+    def isIdle(self, now: float) -> bool:
+        """
+        @return: whether nothing has to be known of it.
+        """
+        limits = [limit for limit in (self.limit, self.starts) if limit is not None]
+        return not self.jobs and all(limit.isIdle(now) for limit in limits)
 
 
 Announced = tuple[float, int, int, Lane]
@@ -219,11 +228,26 @@ class JobLine:
         self._shut.clear()
         for lane in self._lanes.values():
             if rate is None:
-                lane.limit = None
+                lane.limit = lane.starts = None
             else:
                 lane.limit = lane.limit.changed(*rate) if lane.limit else RateLimit(*rate)
+                lane.starts = lane.starts and lane.starts.changed(*rate)
             lane.opensAt = None
             self._announce(lane)
+
+    def startTime(self, job: Job, now: float) -> float:
+        """
+        Ask for the start of a job that was taken before, and could not start at once. If several
+        were held up for different times, they would come too close together.
+
+        @return: when it may start: if that is C{now} or before, it counts as started.
+        """
+        if self._rate is None:
+            return now
+        lane = self._laneOf(job.key, now)
+        if lane.starts is None:
+            lane.starts = RateLimit(*self._rate)
+        return now if lane.starts.take(now) else lane.starts.earliest()
 
     def _laneOf(self, key: Hashable, now: float) -> Lane:
         lane = self._lanes.get(key)
@@ -238,11 +262,7 @@ class JobLine:
         """
         Forget the lanes of which nothing has to be known.
         """
-        self._lanes = {
-            key: lane
-            for key, lane in self._lanes.items()
-            if lane.jobs or (lane.limit is not None and not lane.limit.isIdle(now))
-        }
+        self._lanes = {key: lane for key, lane in self._lanes.items() if not lane.isIdle(now)}
         self._many = max(FEW, 2 * len(self._lanes))
 
     # Opening and closing --------------------------------------------------------------------------
