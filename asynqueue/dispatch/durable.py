@@ -29,6 +29,7 @@ from asynqueue.dispatch.store import (
     StoredJob,
 )
 from asynqueue.errors import JobNotStorable, StoreError
+from asynqueue.tasks.description import shortly
 from asynqueue.universe.exceptions import textOf, typeName
 
 LONGEST_TEXT: Final = 10_000
@@ -290,7 +291,7 @@ class Books:
                 raise TypeError(f"the codec made neither text nor bytes of it, but {encoded!r}")
         except Exception as error:
             raise JobNotStorable(
-                f"the argument {_shortly(jobarg)} of a job for {self._function} cannot be stored: "
+                f"the argument {shortly(jobarg)} of a job for {self._function} cannot be stored: "
                 f"{told(error)}"
             ) from error
         return encoded
@@ -426,8 +427,3 @@ def _checkText(text: str) -> None:
     if not text.isascii():
         # A UnicodeEncodeError is a ValueError. One such text would spoil a whole group of changes.
         text.encode()
-
-
-def _shortly(value: Any) -> str:
-    text = safe_repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

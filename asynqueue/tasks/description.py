@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from asynqueue.tasks.task import functionName
 
+SHORT: Final = 80
+"""How many characters a value may take up within a sentence."""
+
 LONGEST: Final = 60
 """How many characters of one string, number or object are shown."""
 
@@ -77,6 +80,14 @@ def describeValue(value: object) -> str:
         return describer.repr(value)
     except Exception:
         return _typeOf(value)
+
+
+def shortly(value: object) -> str:
+    """
+    @return: what L{describeValue} makes of a value, in one short line.
+    """
+    text = describeValue(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
 
 def describeError(error: BaseException | None) -> str:

@@ -10,9 +10,8 @@ from pickle import dumps
 from types import FunctionType
 from typing import Any, Protocol
 
-from twisted.python.reflect import safe_repr
-
 from asynqueue.errors import CallNotPicklable
+from asynqueue.tasks.description import shortly
 from asynqueue.tasks.runtimes import isModuleBuiltin
 from asynqueue.tasks.task import Task, functionName
 from asynqueue.universe.context import Pairs
@@ -138,11 +137,11 @@ class CallWriter:
         name = functionName(task.function)
         parts: list[tuple[str, Any]] = [(f"the function {name}", task.function)]
         parts += [
-            (f"argument {place} of {name}, {_shortly(value)},", value)
+            (f"argument {place} of {name}, {shortly(value)},", value)
             for place, value in enumerate(task.args, 1)
         ]
         parts += [
-            (f"argument {key!r} of {name}, {_shortly(value)},", value)
+            (f"argument {key!r} of {name}, {shortly(value)},", value)
             for key, value in task.kwargs.items()
         ]
         for what, value in parts:
@@ -161,14 +160,9 @@ def _blamed(pairs: Pairs) -> str:
         try:
             dumps(value, 5)
         except BaseException:
-            return f"the value of the context variable {name}, {_shortly(value)}"
+            return f"the value of the context variable {name}, {shortly(value)}"
     return "the values of " + ", ".join(name for name, _ in pairs)
 
 
 def _isNamed(function: Callable[..., Any]) -> bool:
     return type(function) is FunctionType or isModuleBuiltin(function)
-
-
-def _shortly(value: Any) -> str:
-    text = safe_repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
