@@ -11,7 +11,7 @@ from typing import Any, Final
 from asynqueue.tasks.niceness import checkNiceness
 
 RUNS: Final = 3
-"""How many times at most a task that is declared idempotent is begun, if its workers die with it."""
+"""How many times a task that is declared idempotent is begun at most, if workers die with it."""
 
 
 @dataclass(frozen=True, slots=True)
