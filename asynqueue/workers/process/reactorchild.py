@@ -4,6 +4,7 @@ A worker's child process that runs a reactor, so that a call may return a Deferr
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from types import CoroutineType
@@ -125,7 +126,24 @@ class ReactorService:
         self._universe = universe
         self._reactor.callWhenRunning(universe.hello)
         self._reactor.addReader(self)
+        self._heedChildren()
         self._reactor.run(installSignalHandlers=False)
+
+    def _heedChildren(self) -> None:
+        """
+        Have the reactor hear of the ends of programs that it runs. The other signals that it would
+        take are heeded here already.
+        """
+        number = getattr(signal, "SIGCHLD", None)
+        if number is None:
+            return
+        from twisted.internet.process import reapAllProcesses
+
+        def ended(number: int, frame: Any) -> None:
+            self._reactor.callFromThread(reapAllProcesses)
+
+        signal.signal(number, ended)
+        signal.siginterrupt(number, False)
 
     def wake(self) -> None:
         """
