@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, Generic, TypeVar
 
 from asynqueue.tasks.heap import PriorityHeap
@@ -310,15 +310,24 @@ class Scheduler(Generic[TaskType]):
         queue = [(post.load(), post) for post in self._posts.values() if post.open]
         heapify(queue)
         served: list[_Post[TaskType]] = []
+        refused: list[_Post[TaskType]] = []
         while queue:
             post = queue[0][1]
-            fresh = not post.given
+            before = len(post.given)
             if self._fill(post):
                 heapreplace(queue, (post.load(), post))
             else:
                 heappop(queue)
-            if fresh and post.given:
+                refused.append(post)
+            if len(post.given) == before:
+                continue
+            if not before:
                 served.append(post)
+            # What the others could not take may be gone now, and they may take what follows it.
+            for other in refused:
+                if other is not post and self._heaps:
+                    heappush(queue, (other.load(), other))
+            refused = [post] if refused and refused[-1] is post else []
         decisions = [(post.worker, post.given) for post in served]
         for post in served:
             post.given = []

@@ -42,6 +42,14 @@ class AheadTests(SchedulerTestCase):
         tasks = self.put(20, short)
         assert self.scheduler.decide() == [("Anna", tasks[:10])]
 
+    def test_whatComesBehindATaskThatAnotherTakesIsSentAhead(self) -> None:
+        self.hire("Anna", capacity=AHEAD)
+        self.hire("Bert")
+        first, unknown, last = *self.put(1, short), *self.put(1), *self.put(1, short)
+        # Anna is offered the second one before Bert takes it.
+        expected = [("Anna", [first, last]), ("Bert", [unknown])]
+        assert self.scheduler.decide() == expected
+
     def test_moreIsSentAsSoonAsSomethingCameBack(self) -> None:
         self.hire("Anna", capacity=Capacity(1, aheadSeconds=0.0035))
         tasks = self.put(20, short)
