@@ -43,6 +43,8 @@ class AheadTests(SchedulerTestCase):
         assert self.scheduler.decide() == [("Anna", tasks[:10])]
 
     def test_whatComesBehindATaskThatAnotherTakesIsSentAhead(self) -> None:
+        self.scheduler.runTimes = RunTimes()
+        self.scheduler.runTimes.note(short, QUANTUM / 10)
         self.hire("Anna", capacity=AHEAD)
         self.hire("Bert")
         first, unknown, last = *self.put(1, short), *self.put(1), *self.put(1, short)
