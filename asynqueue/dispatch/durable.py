@@ -29,7 +29,7 @@ from asynqueue.dispatch.store import (
     StoredJob,
 )
 from asynqueue.errors import JobNotStorable, StoreError
-from asynqueue.tasks.description import shortly
+from asynqueue.tasks.description import describeError, shortly
 from asynqueue.universe.exceptions import textOf, typeName
 
 LONGEST_TEXT: Final = 10_000
@@ -228,7 +228,7 @@ class Books:
             try:
                 jobarg = self._codec.loads(stored.arg)
             except Exception as error:
-                why = f"its argument cannot be decoded: {type(error).__name__}: {error}"
+                why = f"its argument cannot be decoded: {describeError(error)}"
         if why is not None:
             self.bury(stored.id, why)
             return None
