@@ -154,6 +154,31 @@ class PoisonTask(TaskError):
     """
 
 
+class ReactorTouched(TaskError):
+    """
+    In debug mode: a task in a thread was about to do what only the reactor's own thread may do. It
+    was not done.
+
+    @ivar task: the name of the task's function.
+    @ivar method: what it was about to call.
+    @ivar place: from where: a file and a line; C{None} if that was all that the task was to do.
+    """
+
+    def __init__(self, task: str, method: str, place: str | None = None) -> None:
+        super().__init__(task, method, place)
+        self.task = task
+        self.method = method
+        self.place = place
+
+    def __str__(self) -> str:
+        place = "" if self.place is None else f" (from {self.place})"
+        return (
+            f"{self.task}, a task in a thread, was about to call {self.method}{place}, which only "
+            "the reactor's own thread may do: have it done there with reactor.callFromThread, or, "
+            "to wait for its result, with twisted.internet.threads.blockingCallFromThread"
+        )
+
+
 class CallNotPicklable(TaskError):
     """
     A call cannot be sent to a universe, because its function or one of its arguments cannot be
@@ -233,7 +258,12 @@ class WorkerDied(WorkerError):
     @ivar pid: the process ID of the universe, or C{None} if it has none.
     @ivar exitCode: its exit status, or C{None} if a signal killed it or nothing is known.
     @ivar signal: the number of the signal that killed it, or C{None}.
-    @ivar residentKilobytes: its resident memory when last seen, or C{None}.
+    @ivar residentKilobytes: its resident memory when last seen, or C{None}. It is looked at once a
+        second at the most, and seldom while a call runs for long.
+    @ivar isLikelyOutOfMemory: whether the kernel, by its own count, has killed some process for
+        lack of memory between that sight and this one's death by SIGKILL. (Only Linux tells.)
+    @ivar stacks: what C{faulthandler} wrote of the process's stacks when it crashed, or C{None}. It
+        stands as the C{__cause__}, too.
     """
 
     def __init__(
@@ -242,12 +272,18 @@ class WorkerDied(WorkerError):
         exitCode: int | None = None,
         signal: int | None = None,
         residentKilobytes: int | None = None,
+        isLikelyOutOfMemory: bool = False,
+        stacks: str | None = None,
     ) -> None:
-        super().__init__(pid, exitCode, signal, residentKilobytes)
+        super().__init__(pid, exitCode, signal, residentKilobytes, isLikelyOutOfMemory, stacks)
         self.pid = pid
         self.exitCode = exitCode
         self.signal = signal
         self.residentKilobytes = residentKilobytes
+        self.isLikelyOutOfMemory = isLikelyOutOfMemory
+        self.stacks = stacks
+        if stacks is not None:
+            self.__cause__ = RemoteTraceback(stacks)
 
     def __str__(self) -> str:
         return f"{self.death()}, while running this task"
@@ -263,6 +299,8 @@ class WorkerDied(WorkerError):
             text += f" ended with exit code {self.exitCode}"
         else:
             text += " was lost"
+        if self.isLikelyOutOfMemory:
+            text += ", likely for lack of memory"
         if self.residentKilobytes is not None:
             text += f", last seen with {self.residentKilobytes} kB resident"
         return text

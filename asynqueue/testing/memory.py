@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
 from itertools import count
+from signal import SIGTERM
 from typing import Any, ClassVar, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -269,7 +270,7 @@ class MemoryChannel:
         orders, self._orders = self._orders, set()
         if onlyDeath:
             if "terminate" in orders:
-                self.universe.ended = True
+                self.universe.ended = self.universe.isTerminated = True
             return
         if "terminate" in orders:
             self.universe.terminate()
@@ -331,7 +332,10 @@ class MemoryChannel:
                 universe.step()
             if universe.ended:
                 universe.close()
-                self.die(exitCode=0)
+                if universe.isTerminated:
+                    self.die(signal=SIGTERM)
+                else:
+                    self.die(exitCode=0)
         finally:
             _stepping.reset(token)
             self._orders.clear()

@@ -25,6 +25,7 @@ class Host(Protocol):
     """
 
     running: int | None
+    isTerminated: bool
 
     def ran(self, id: int) -> None:
         """The code that was running has returned."""
@@ -100,7 +101,12 @@ class OpenStreams:
         Close all.
         """
         for stream in list(self._streams.values()):
-            self._close(stream)
+            if self._host.isTerminated:
+                # It has not come to its end, and is not to look as if it had.
+                del self._streams[stream.id]
+                self._closeQuietly(stream)
+            else:
+                self._close(stream)
 
     def _produce(self, stream: FarStream) -> None:
         batch: list[Packed] = []
@@ -127,7 +133,8 @@ class OpenStreams:
         if failure is not None:
             del self._streams[stream.id]
             self._progress.flush(stream.id)
-            self._raised(stream.id, failure)
+            if not (self._host.isTerminated and isinstance(failure, TaskInterrupted)):
+                self._raised(stream.id, failure)
             self._closeQuietly(stream)
         elif over:
             del self._streams[stream.id]

@@ -52,7 +52,9 @@ class Universe:
     Each answer is posted before the next call begins, so that none is lost with a universe that
     dies in its next call.
 
-    @ivar ended: C{True} once it was told to quit.
+    @ivar ended: C{True} once it was told to quit, or to end at once.
+    @ivar isTerminated: C{True} once it was told to end at once. What ends for that reason is not
+        answered any more: to the near side it has died with its universe.
     @ivar running: the ID of the task whose code is running at this moment, or C{None}.
     @ivar watch: is called when a call's function has been rebuilt, which may have imported
         anything, and again when it has returned or raised.
@@ -81,7 +83,7 @@ class Universe:
         @param waiter: waits for what functions return in place of their results. Default: a
             L{CoroutineRunner}.
         """
-        self.ended = False
+        self.ended = self.isTerminated = False
         self.running: int | None = None
         self.waiting: _Run | None = None
         self.watch: Callable[[], object] = _doNothing
@@ -171,7 +173,7 @@ class Universe:
 
         @raise TaskInterrupted: if a task is running, unless it is a coroutine, which is cancelled.
         """
-        self.ended = True
+        self.ended = self.isTerminated = True
         if self.running is not None:
             self._interrupt("its worker was told to end")
 
@@ -307,7 +309,8 @@ class Universe:
         id, seconds = run.id, self._clock() - run.started
         self._progress.flush(id)
         if error is not None:
-            self._raised(id, seconds, error)
+            if not (self.isTerminated and isinstance(error, TaskInterrupted)):
+                self._raised(id, seconds, error)
         elif type(result) in PLAIN:
             self._post((RETURNED, id, seconds, result))
         elif isIterator(result) and not (self._raw if run.raw is None else run.raw):

@@ -7,8 +7,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import gatherResults
@@ -122,6 +124,18 @@ class ForkServerTests(FaultCase):
         self.assertIn("SIGKILL", str(error))
         await self.assertReplaced(queue)
 
+    async def test_02_terminatedFromOutsideWhileRunning(self) -> None:
+        queue = await self.start()
+        path = self.makeFolder() / "runs"
+        dying = queue.call(tasks.touchAnd, str(path), tasks.sleepAwhile, series="victim")
+        waiting = queue.call(far.echo, 1, series="victim")
+        await self.until(path.exists)
+        os.kill(self.pids[0], signal.SIGTERM)
+        error = await self.errorOf(dying, WorkerDied)
+        self.assertEqual((error.pid, error.signal), (self.pids[0], signal.SIGTERM))
+        self.assertEqual(await waiting, 1)
+        await self.assertReplaced(queue)
+
     async def test_03_killedWhileSendingALargeResult(self) -> None:
         queue = await self.start()
         await self.assertDies(queue, tasks.killedWhileSending, 32 << 20, signal=9)
@@ -133,6 +147,10 @@ class ForkServerTests(FaultCase):
     async def test_05_segfault(self) -> None:
         queue = await self.start()
         await self.assertDies(queue, tasks.segfault, signal=signal.SIGSEGV, exitCode=None)
+        error = await self.errorOf(queue.call(tasks.segfault, series="victim"), WorkerDied)
+        self.assertIn("Segmentation fault", error.stacks)
+        self.assertIn("in segfault", error.stacks)
+        self.assertEqual(error.__cause__.args, (error.stacks,), "it is shown with the error")
 
     async def test_06_endedWithoutAnError(self) -> None:
         queue = await self.start()
@@ -148,8 +166,6 @@ class ForkServerTests(FaultCase):
         path.touch()
         await self.assertDies(queue, tasks.forkAndDie, str(path), exitCode=3)
         child = int(path.read_text())
-        self.assertFalse(isGone(child), "it has held everything open all the time")
-        path.unlink()
         await self.until(isGone, child)
 
     async def test_07_baseExceptionsInATask(self) -> None:
@@ -235,6 +251,43 @@ class ForkServerTests(FaultCase):
             self.assertIs(type(error.__cause__), kind)
         await self.assertLives(queue)
 
+    async def test_17_noFileDescriptorsLeft(self) -> None:
+        self.patch(healing, "FIRST_DELAY", 0.001)
+        self.patch(healing, "LONGEST_DELAY", 0.01)
+        queue = await self.start()
+        with noFileDescriptors():
+            os.kill(self.pids[0], signal.SIGKILL)
+            tries = self.workers[0]._healing
+            await self.until(lambda: tries.shortages > 2 * healing.START_TRIES)
+            waiting = queue.call(far.echo, 1, series="victim")
+            self.assertEqual(await queue.call(far.echo, 2, series="bystander"), 2)
+            self.assertFalse(waiting.called)
+        self.assertEqual(await waiting, 1)
+        await self.assertReplaced(queue)
+
+    async def test_18_whatATaskHasLeftIsGoneWithTheWorker(self) -> None:
+        path = str(self.makeFolder() / "hangs")
+        ends: list[tuple[Any, ...]] = [
+            (),
+            (tasks.killSelf,),
+            (tasks.segfault,),
+            (tasks.endProcess, 0),
+            (tasks.hangStubbornly, path),
+        ]
+        for end in ends:
+            queue = await self.start()
+            pids = await queue.call(tasks.leaveChildren, series="victim")
+            self.assertEqual([pid for pid in pids if isGone(pid)], [])
+            if end:
+                limit = 0.1 if tasks.hangStubbornly in end else None
+                d = queue.call(*end, series="victim", timeout=limit)
+                await self.errorOf(d, WorkerDied, TaskTimeout)
+            else:
+                await queue.detachWorker(self.workers[0])
+            await self.until(areGone, pids)
+            self.assertFalse(isGone(self.pids[1]))
+            await queue.shutdown()
+
     async def test_24_crashInADestructorAfterTheResultWasSent(self) -> None:
         queue = await self.start()
         result = await queue.call(tasks.makeKilledOnDeletion, series="victim")
@@ -245,6 +298,21 @@ class ForkServerTests(FaultCase):
 
 class SpawnTests(ForkServerTests):
     method = "spawn"
+
+
+@contextlib.contextmanager
+def noFileDescriptors() -> Iterator[None]:
+    """
+    Use up all that this process may have open.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    with contextlib.ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                opened.enter_context(open(os.devnull))
+        yield
 
 
 class ServerTests(FaultCase):

@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -232,6 +233,27 @@ def forkAndDie(path: str) -> None:
         os._exit(0)
     Path(path).write_text(str(child))
     os._exit(3)
+
+
+_left: list[subprocess.Popen[str]] = []
+
+
+def leaveChildren() -> list[int]:
+    """
+    Leave a program that heeds no request to end, a program of that one's, and a fork of this
+    process.
+
+    @return: their IDs.
+    """
+    script = f"trap '' TERM HUP INT; sleep {AWHILE:.0f} & echo $!; wait"
+    shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert shell.stdout is not None
+    _left.append(shell)
+    child = os.fork()
+    if child == 0:
+        while True:
+            time.sleep(AWHILE)
+    return [shell.pid, int(shell.stdout.readline()), child]
 
 
 def raiseKind(kind: type[BaseException], *args: Any) -> None:

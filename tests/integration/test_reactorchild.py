@@ -13,7 +13,6 @@ from twisted.internet.defer import CancelledError, gatherResults
 from asynqueue import ListConsumer, ProcessQueue
 from asynqueue.errors import ResultNotPicklable, TaskTimeout, WorkerDied
 from asynqueue.testing import far
-from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.workers.channel.ladder import Ladder
 from tests.integration import reacting, tasks, within
 from tests.support.processes import (
@@ -174,7 +173,8 @@ class EndTests(ReactorCase):
         d = queue.call(reacting.waitUntilCancelled, str(folder / "begun"), str(folder / "end"))
         await self.until((folder / "begun").exists)
         os.kill(pid, signal.SIGTERM)
-        await self.errorOf(d, TaskInterrupted)
+        error = await self.errorOf(d, WorkerDied)
+        self.assertEqual((error.pid, error.signal), (pid, signal.SIGTERM))
         self.assertTrue((folder / "end").exists())
         self.assertNotEqual((await queue.call(reacting.where))[0], pid)
         await self.until(isGone, pid)

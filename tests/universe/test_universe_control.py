@@ -211,10 +211,17 @@ class TerminateTests(ControlTestCase):
         self.universe.step()
         assert self.universe.ended
         self.universe.close()
-        begun, event, unbegun = self.stage.run()
-        assert begun == ("begin", 1)
-        self.raised(event, 1, TaskInterrupted)
-        assert unbegun == ("UNBEGUN", [2])
+        assert self.stage.run() == [("begin", 1), ("UNBEGUN", [2])]
+
+    def test_whatEndedItselfInTheMeantimeIsAnswered(self) -> None:
+        def resist() -> str:
+            try:
+                self.universe.terminate()
+            except TaskInterrupted:
+                return "done"
+
+        self.callThat(1, resist)
+        assert self.stage.run() == [("begin", 1), ("RETURNED", 1, "done")]
 
     def test_whenNothingRunsItOnlyEnds(self) -> None:
         self.callSome(1)
@@ -236,9 +243,23 @@ class TerminateTests(ControlTestCase):
 
         self.stage.call(1, generate)
         events = self.stage.run()
-        assert events[:3] == [("begin", 1), ("STREAMING", 1), ("ITEMS", 1, [1])]
-        self.raised(self.only(events[3:]), 1, TaskInterrupted)
+        assert events == [("begin", 1), ("STREAMING", 1), ("ITEMS", 1, [1])]
         assert (self.universe.ended, closed) == (True, [True])
+
+    def test_aStreamThatIsOpenDoesNotLookAsIfItHadComeToItsEnd(self) -> None:
+        closed = []
+
+        def generate() -> Any:
+            try:
+                yield from range(1_000_000)
+            finally:
+                closed.append(True)
+
+        self.stage.call(1, generate)
+        self.stage.run()
+        self.universe.terminate()
+        self.universe.close()
+        assert (self.stage.taken(), closed) == ([], [True])
 
 
 class ReceivingTests(ControlTestCase):

@@ -31,14 +31,17 @@ class Checker:
         self.cancelled: dict[int, int] = {}
         self.owing: int | None = None
         self.lastBegun = -1
-        self.isQuitting = False
+        self.isQuitting = self.isTerminated = False
 
     def check(self) -> None:
         for what in self.run.stage.events:
             getattr(self, f"see{what[0].capitalize()}")(*what[1:])
-        assert self.owing is None
-        assert not self.streams
-        assert self.finals == dict.fromkeys(range(len(self.run.calls)), 1)
+        # What ends with its universe is not answered.
+        died = {*self.streams, self.owing} - {None} if self.isTerminated else set()
+        assert self.owing is None or self.owing in died
+        assert self.streams.keys() <= died
+        assert not self.finals.keys() & died
+        assert self.finals == dict.fromkeys({*range(len(self.run.calls))} - died, 1)
         assert self.run.begun == self.run.closed
 
     def seeBegin(self, id: int) -> None:
@@ -63,6 +66,7 @@ class Checker:
         if type(error) is not KINDS[self.run.calls[id].kind]:
             assert id in self.run.unwanted, "only what is unwanted is interrupted"
             assert type(error) is TaskInterrupted
+            assert not self.isTerminated
         if id in self.streams:
             del self.streams[id]
         else:
@@ -102,6 +106,7 @@ class Checker:
 
     def seeEnded(self, id: int) -> None:
         call = self.run.calls[id]
+        assert not self.isTerminated or len(self.items[id]) == len(call.items)
         del self.streams[id]
         self.finals[id] += 1
         if id not in self.run.unwanted and not self.isQuitting:
@@ -113,6 +118,9 @@ class Checker:
 
     def seeQuit(self) -> None:
         self.isQuitting = True
+
+    def seeTerminate(self) -> None:
+        self.isTerminated = True
 
 
 class ProgramTests(SynchronousTestCase):

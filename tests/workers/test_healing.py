@@ -4,6 +4,7 @@ When a worker starts another universe, and when it gives up.
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,39 +13,59 @@ from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.tasks.states import LOST, READY, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
-from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
 from tests.support.cases import WorkerCase
+
+
+NEVER_THERE = WorkerStartError("it was never there")
 
 
 class HealingTests(SynchronousTestCase):
     def test_theFirstThreeLossesCostNoTimeAndLaterOnesEverMoreUpToASecond(self) -> None:
         healing = Healing()
-        delays = [healing.delayAfterLoss(hadStarted=True) for _ in range(10)]
+        delays = [healing.delayAfterLoss(WorkerDied()) for _ in range(10)]
         self.assertEqual(delays, [0, 0, 0, 0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
 
     def test_aCallThatComesToItsEndForgivesAll(self) -> None:
         healing = Healing()
         for _ in range(8):
-            healing.delayAfterLoss(hadStarted=True)
+            healing.delayAfterLoss(WorkerDied())
         healing.works()
-        self.assertEqual(healing.delayAfterLoss(hadStarted=True), 0)
+        self.assertEqual(healing.delayAfterLoss(WorkerDied()), 0)
 
     def test_itGivesUpAfterEightFalseStartsInARow(self) -> None:
         healing = Healing()
-        delays = [healing.delayAfterLoss(hadStarted=False) for _ in range(START_TRIES)]
+        delays = [healing.delayAfterLoss(NEVER_THERE) for _ in range(START_TRIES)]
         self.assertEqual(delays, [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, None])
 
     def test_aStartBetweenFalseStartsIsHope(self) -> None:
         healing = Healing()
-        hopeless = [False] * (START_TRIES - 1)
-        for hadStarted in (*hopeless, True, *hopeless):
-            self.assertIsNotNone(healing.delayAfterLoss(hadStarted))
-        self.assertIsNone(healing.delayAfterLoss(False))
+        hopeless = [NEVER_THERE] * (START_TRIES - 1)
+        for reason in (*hopeless, WorkerDied(), *hopeless):
+            self.assertIsNotNone(healing.delayAfterLoss(reason))
+        self.assertIsNone(healing.delayAfterLoss(NEVER_THERE))
+
+    def test_itWaitsForFileDescriptorsForEver(self) -> None:
+        for number in (errno.EMFILE, errno.ENFILE):
+            healing = Healing()
+            short = WorkerStartError("no")
+            short.__cause__ = OSError(number, "too many open files")
+            delays = [healing.delayAfterLoss(short) for _ in range(100)]
+            self.assertEqual(delays[:7], [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
+            self.assertEqual(set(delays[7:]), {1})
+            self.assertEqual(healing.shortages, 100)
+            self.assertEqual(healing.delayAfterLoss(NEVER_THERE), 0.05, "that is another matter")
+
+    def test_anotherErrorOfTheSystemIsNoShortageOfThem(self) -> None:
+        healing = Healing()
+        refused = WorkerStartError("no")
+        refused.__cause__ = OSError(errno.EAGAIN, "no more processes")
+        delays = [healing.delayAfterLoss(refused) for _ in range(START_TRIES)]
+        self.assertIsNone(delays[-1])
 
     def test_itNeverTiresOfUniversesThatStart(self) -> None:
         healing = Healing()
-        delays = [healing.delayAfterLoss(hadStarted=True) for _ in range(3000)]
+        delays = [healing.delayAfterLoss(WorkerDied()) for _ in range(3000)]
         self.assertEqual(delays[-1], 1)
 
 
@@ -217,7 +238,7 @@ class SelfEmployedTests(WorkerCase):
         stopped = worker.stop()
         worker.stepAll()
         self.successResultOf(stopped)
-        self.assertIsInstance(running.failure.value, TaskInterrupted)
+        self.assertIsInstance(running.failure.value, WorkerDied)
         self.assertIsInstance(unbegun.failure.value, WorkerDied)
 
     def test_aCrashGivesBackWhatItKept(self) -> None:

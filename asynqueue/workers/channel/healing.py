@@ -4,7 +4,10 @@ When to start another universe.
 
 from __future__ import annotations
 
+import errno
 from typing import Final
+
+from asynqueue.errors import WorkerStartError
 
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
@@ -20,30 +23,44 @@ class Healing:
     Waiting begins with C{FIRST_DELAY} seconds and doubles each time, up to C{LONGEST_DELAY}. The
     first C{FREE_LOSSES} universes that were there and died are replaced at once. One that could not
     even be started is waited for at once; when C{START_TRIES} in a row could not, which takes about
-    three and a half seconds, it is given up.
+    three and a half seconds, it is given up. Those that could not for want of file descriptors do
+    not count: whoever uses them up will give some back.
+
+    @ivar shortages: how many in a row could not for that reason.
     """
 
     def __init__(self) -> None:
-        self._losses = 0
-        self._falseStarts = 0
+        self._losses = self._falseStarts = self.shortages = 0
 
     def works(self) -> None:
         """
         A call came to its end.
         """
-        self._losses = self._falseStarts = 0
+        self._losses = self._falseStarts = self.shortages = 0
 
-    def delayAfterLoss(self, hadStarted: bool) -> float | None:
+    def delayAfterLoss(self, reason: Exception) -> float | None:
         """
-        @param hadStarted: whether the universe that was lost had been there at all.
+        @param reason: why the universe was lost: a L{WorkerStartError} if it was never there.
         @return: how many seconds to wait before starting the next one, or C{None} to give up.
         """
         self._losses += 1
-        if hadStarted:
-            self._falseStarts = 0
+        if not isinstance(reason, WorkerStartError):
+            self._falseStarts = self.shortages = 0
             return _delay(self._losses - FREE_LOSSES)
+        if _isShortage(reason):
+            self.shortages += 1
+            return _delay(self.shortages)
         self._falseStarts += 1
         return None if self._falseStarts >= START_TRIES else _delay(self._falseStarts)
+
+
+def _isShortage(reason: Exception) -> bool:
+    """
+    Whether a universe could not be started because no file descriptors were left, to this process
+    or to the whole system.
+    """
+    cause = reason.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _delay(step: int) -> float:

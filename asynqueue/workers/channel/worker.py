@@ -408,8 +408,10 @@ class ChannelWorker:
         if self._isRetiring:
             self._restart = self._reactor.callLater(0, self._reopen)
             return
-        delay = self._healing.delayAfterLoss(hadStarted=isinstance(reason, WorkerDied))
+        delay = self._healing.delayAfterLoss(reason)
         if delay is not None:
+            if self._healing.shortages == 1:
+                self.log.warn("{worker} waits: {reason}", worker=self, reason=reason)
             self._restart = self._reactor.callLater(delay, self._reopen)
             return
         self.log.error("{worker} gives up: {reason}", worker=self, reason=reason)

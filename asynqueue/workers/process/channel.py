@@ -26,6 +26,7 @@ from asynqueue.universe.framing import decode, encode
 from asynqueue.universe.messages import Message
 from asynqueue.workers.process import child
 from asynqueue.workers.process.launch import ChildProcess, startContext
+from asynqueue.workers.process.memory import MemorySight
 from asynqueue.workers.process.nearpipe import NearPipe
 
 HANG_UP_SECONDS: Final = 1.0
@@ -33,9 +34,6 @@ HANG_UP_SECONDS: Final = 1.0
 
 ENDING_SECONDS: Final = 0.001
 """How long to wait before asking again how a child ended that seems to have."""
-
-SAMPLE_SECONDS: Final = 1.0
-"""How often, at the most, the child's memory is looked at."""
 
 CHECK_SECONDS: Final = 1.0
 """How often, at the most, the polling asks whether the child has ended although nothing has said
@@ -110,8 +108,8 @@ class PipeChannel:
         self._isOver = self._isHushed = False
         self._lastOrders: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
-        self._resident: int | None = None
-        self._sampled = self._checked = float("-inf")
+        self._memory = MemorySight(reactor.seconds)
+        self._checked = float("-inf")
         self._child: ChildProcess | None = None
 
     @property
@@ -188,9 +186,10 @@ class PipeChannel:
 
     def kill(self) -> None:
         """
-        Send the child SIGKILL.
+        Send the child SIGKILL, and whatever its tasks have started.
         """
-        self._signal(signal.SIGKILL)
+        if self._child is not None and not self._isOver:
+            self._child.kill()
 
     def residentKilobytes(self) -> int | None:
         """
@@ -232,6 +231,8 @@ class PipeChannel:
         # In this order: what the child wrote before it ended is in the pipe by the time that it has
         # ended.
         hasEnded = self._shouldCheck() and self._launched.hasEnded
+        if not hasEnded:
+            self._memory.look(self._launched.residentKilobytes)
         before = self._pipe.transferred
         self._read()
         if self._pipe.hasOutgoing:
@@ -284,7 +285,6 @@ class PipeChannel:
         if not messages:
             return False
         self._hasSpoken = True
-        self._sampleMemory()
         self._receiver.received(messages)
         return True
 
@@ -306,12 +306,6 @@ class PipeChannel:
         if self._lastOrders is None:
             self._lastOrders = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
 
-    def _sampleMemory(self) -> None:
-        now = self._reactor.seconds()
-        if now - self._sampled >= SAMPLE_SECONDS:
-            self._sampled = now
-            self._resident = self.residentKilobytes()
-
     def _over(self) -> None:
         """
         The child is gone, and everything that it said was heard.
@@ -325,7 +319,7 @@ class PipeChannel:
             if call is not None and call.active():
                 call.cancel()
         self._pipe.close()
-        died = self._launched.ended(self._resident)
+        died = self._launched.ended(self._memory)
         reason: Exception = died
         if not self._hasSpoken:
             reason = WorkerStartError(f"{died.death()}, before it could take a call")

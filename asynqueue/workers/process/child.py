@@ -4,7 +4,6 @@ What runs in a worker's child process.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
 import signal
@@ -13,8 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from typing import Any, Final, Protocol
 
 from asynqueue.universe.coroutines import CoroutineRunner, Waiter
@@ -22,7 +23,7 @@ from asynqueue.universe.framing import FrameDecoder, decode, encode
 from asynqueue.universe.logs import LogForwarding
 from asynqueue.universe.messages import LOG, Message
 from asynqueue.universe.universe import Universe
-from asynqueue.workers.process.begun import SharedNumber
+from asynqueue.workers.process.recorder import Recorder
 
 NUDGE: Final = getattr(signal, "SIGURG", None)
 """The signal that has a busy child look at its messages. Its default is to be ignored, so that it
@@ -145,32 +146,38 @@ class FarPipe:
 
 
 def main(
-    connection: Connection, life: Connection, begun: SharedNumber, options: ChildOptions
+    connection: Connection, life: Connection, recorder: Recorder, options: ChildOptions
 ) -> None:
     """
     Run the calls that come over a pipe, until told to quit or the near end is gone.
 
     @param connection: the pipe's far end.
     @param life: the far end of another pipe, on which nothing is ever sent.
-    @param begun: where to note the call that begins.
+    @param recorder: where to note the call that begins, and a crash.
     @param options: how to work.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         # It was held back until it is ignored.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # Whatever its tasks start belongs to its process group, and no Ctrl-C reaches them.
+    with suppress(PermissionError):
+        # It leads one already, if whoever started it has seen to that.
+        os.setsid()
     dieWith(life)
-    if sys.stderr is not None:
-        faulthandler.enable()
+    recorder.catchCrash()
     pipe = FarPipe(connection.fileno())
     service = _makeService(pipe, options)
-    universe = _makeUniverse(pipe, begun, options, service.waiter)
+    universe = _makeUniverse(pipe, recorder, options, service.waiter)
     _heedSignals(pipe, universe, service)
     try:
         service.serve(universe)
     except (BrokenPipeError, ConnectionResetError):
         # The near end is gone, and with it everybody who could want a result.
         return
+    if universe.isTerminated:
+        # After all else that is done at the end.
+        Finalize(None, _dieOfTermination, exitpriority=-1)
 
 
 def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
@@ -182,10 +189,10 @@ def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
 
 
 def _makeUniverse(
-    pipe: FarPipe, begun: SharedNumber, options: ChildOptions, waiter: Waiter
+    pipe: FarPipe, recorder: Recorder, options: ChildOptions, waiter: Waiter
 ) -> Universe:
     logs = LogForwarding(lambda record: pipe.post((LOG, universe.current, record)))
-    universe = Universe(pipe.post, begin=begun.set, raw=options.raw, waiter=waiter)
+    universe = Universe(pipe.post, begin=recorder.begin, raw=options.raw, waiter=waiter)
     if options.logLevels is not None:
         universe.watch = logs.catchTwisted
         logs.install(options.logLevels)
@@ -303,6 +310,18 @@ def _heedSignals(pipe: FarPipe, universe: Universe, service: Service) -> None:
         signal.signal(NUDGE, nudged)
         # Where a task is in a system call of a library, let that go on rather than fail.
         signal.siginterrupt(NUDGE, False)
+
+
+def _dieOfTermination() -> None:
+    """
+    End in the way in which SIGTERM ends a process that does not heed it, so that the parent sees
+    that this is no usual end.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def dieWith(life: Connection) -> None:

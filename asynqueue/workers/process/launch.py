@@ -8,18 +8,19 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
-from typing import Any
-
-import psutil
+from typing import Any, Final
 
 from asynqueue.errors import WorkerDied
 from asynqueue.workers.process import child
-from asynqueue.workers.process.begun import SharedNumber
+from asynqueue.workers.process.guard import programGuard
+from asynqueue.workers.process.guardian import killGroup
+from asynqueue.workers.process.memory import MemorySight, residentKilobytes
+from asynqueue.workers.process.recorder import Recorder
 
 
 def startContext(method: str | None = None) -> BaseContext:
@@ -36,6 +37,14 @@ def startContext(method: str | None = None) -> BaseContext:
     if method == "forkserver":
         context.set_forkserver_preload([child.__name__])
     return context
+
+
+CRASHES: Final = frozenset(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL")
+    if hasattr(signal, name)
+)
+"""The signals on which C{faulthandler} writes something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +66,9 @@ class EndedProcess:
 
 class ChildProcess:
     """
-    A child process that was started, with the near end of the pipe to it, and the number of the
-    call that it has begun last. It is killed when this object is forgotten, or the interpreter
-    ends.
+    A child process that was started, with the near end of the pipe to it, and its flight recorder.
+    It is killed when this object is forgotten, or the interpreter ends; so is whatever its tasks
+    have started, then or when it ends by itself.
 
     @ivar process: the C{multiprocessing} process; an L{EndedProcess} after L{ended}.
     @ivar fd: the file descriptor of the pipe's near end.
@@ -74,10 +83,11 @@ class ChildProcess:
         @raise OSError: if it cannot be started.
         @raise EOFError: if the server that is to start it has gone.
         """
-        self._begun = SharedNumber()
+        self._recorder = Recorder()
         self._lastBegun = 0
+        self._guard = programGuard()
         with ExitStack() as opened:
-            opened.callback(self._begun.close)
+            opened.callback(self._recorder.close)
             near, far = context.Pipe()
             with far:
                 opened.enter_context(near)
@@ -87,14 +97,24 @@ class ChildProcess:
                     self.fd: int = near.fileno()
                     self.process: Any = context.Process(
                         target=child.main,
-                        args=(far, life, self._begun, options),
+                        args=(far, life, self._recorder, options),
                         name="asynqueue worker",
                     )
-                    with _interruptsHeld():
-                        self.process.start()
+                    self._launch()
             self._opened = opened.pop_all()
-        self._begun.sent()
+        self._recorder.sent()
         self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
+
+    def _launch(self) -> None:
+        with _interruptsHeld():
+            self.process.start()
+            try:
+                self._guard.watch(self.process.pid)
+            except BaseException:
+                # It has no task yet that could have started anything.
+                self.process.kill()
+                self.process.join()
+                raise
 
     @property
     def hasEnded(self) -> bool:
@@ -108,7 +128,9 @@ class ChildProcess:
         """
         The number of the last call that it began.
         """
-        return self._lastBegun if isinstance(self.process, EndedProcess) else self._begun.get()
+        if isinstance(self.process, EndedProcess):
+            return self._lastBegun
+        return self._recorder.lastBegun
 
     def signal(self, number: int) -> None:
         """
@@ -116,42 +138,48 @@ class ChildProcess:
         """
         if self.hasEnded:
             return
-        try:
+        # If it has ended since, the sentinel is about to say so.
+        with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
-        except ProcessLookupError:
-            # It ended since; the sentinel is about to say so.
-            return
+
+    def kill(self) -> None:
+        """
+        Kill it, and what its tasks have started.
+        """
+        _killQuietly(self.process)
 
     def residentKilobytes(self) -> int | None:
         """
         @return: its resident memory, or C{None} if it is not there any more.
         """
-        if isinstance(self.process, EndedProcess):
-            return None
-        try:
-            return int(psutil.Process(self.process.pid).memory_info().rss // 1024)
-        except psutil.Error:
-            return None
+        isOver = isinstance(self.process, EndedProcess)
+        return None if isOver else residentKilobytes(self.process.pid)
 
-    def ended(self, residentKilobytes: int | None) -> WorkerDied:
+    def ended(self, memory: MemorySight) -> WorkerDied:
         """
-        It has ended: let go of everything.
+        It has ended: kill what its tasks have left, and let go of everything.
 
-        @param residentKilobytes: its memory, when it was last seen.
+        @param memory: what was seen of its memory.
         @return: how it ended.
         """
-        self._lastBegun = self._begun.get()
-        self._opened.close()
         pid, status = self.process.pid, self.process.exitcode
-        self._finalizer.cancel()
-        self.process.join()
-        self.process = EndedProcess(pid, status)
-        return WorkerDied(
+        killGroup(pid)
+        self._guard.forget(pid)
+        self._lastBegun = self._recorder.lastBegun
+        hasCrashed = -status in CRASHES
+        died = WorkerDied(
             pid,
             exitCode=status if status >= 0 else None,
             signal=-status if status < 0 else None,
-            residentKilobytes=residentKilobytes,
+            residentKilobytes=memory.residentKilobytes,
+            isLikelyOutOfMemory=-status == signal.SIGKILL and memory.ranOut(),
+            stacks=self._recorder.stacks if hasCrashed else None,
         )
+        self._opened.close()
+        self._finalizer.cancel()
+        self.process.join()
+        self.process = EndedProcess(pid, status)
+        return died
 
 
 @contextmanager
@@ -178,3 +206,4 @@ def _killQuietly(process: Any) -> None:
     """
     if process.exitcode is None:
         process.kill()
+        killGroup(process.pid)

@@ -18,6 +18,7 @@ from asynqueue.workers.channel.worker import ChannelWorker
 from asynqueue.workers.cores import cores
 from asynqueue.workers.process.channel import PipeChannel
 from asynqueue.workers.process.child import ChildOptions
+from asynqueue.workers.process.guard import programGuard
 
 STANDBY_SECONDS = 0.25
 """The first polling interval where the reactor watches the pipe, and the polling only stands by."""
@@ -83,6 +84,13 @@ class ProcessWorker(ChannelWorker):
         self._forwardLogs = forwardLogs
         self._context = context
         super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
+        # So that it outlasts the one process, until the next is there.
+        self._guard = programGuard()
+        self._guard.hold()
+
+    def _stopped(self) -> None:
+        self._guard.letGo()
+        super()._stopped()
 
     def makeChannel(self) -> IChannel:
         """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,58 +10,75 @@ from typing import Any
 import psutil
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.workers.process.begun import SharedNumber
+from asynqueue.workers.process.recorder import Recorder
 from tests.support.processes import PATIENCE, startServers
 
 LARGEST = (1 << 64) - 1
 
 
-def setAll(number: SharedNumber, values: list[int], gate: Any) -> None:
+def setAll(recorder: Recorder, values: list[int], gate: Any) -> None:
     """
     Write some values in another process, and one more when that is allowed.
     """
     for value in values:
-        number.set(value)
+        recorder.begin(value)
     gate.recv()
-    number.set(values[-1] + 1)
+    recorder.begin(values[-1] + 1)
 
 
-class SharedNumberTests(SynchronousTestCase):
+def crash(recorder: Recorder) -> None:
+    """
+    Crash, while a call runs.
+    """
+    recorder.catchCrash()
+    recorder.begin(7)
+    os.abort()
+
+
+class RecorderTests(SynchronousTestCase):
+    def make(self) -> Recorder:
+        recorder = Recorder()
+        self.addCleanup(recorder.close)
+        return recorder
+
     def test_itIsZeroAtFirst(self) -> None:
-        self.assertEqual(SharedNumber().get(), 0)
+        self.assertEqual(self.make().lastBegun, 0)
 
     def test_itHoldsWhatIsSet(self) -> None:
-        number = SharedNumber()
+        recorder = self.make()
         for value in (1, 1 << 40, LARGEST, 0):
-            number.set(value)
-            self.assertEqual(number.get(), value)
+            recorder.begin(value)
+            self.assertEqual(recorder.lastBegun, value)
+
+    def test_whereNothingHasCrashedNothingIsWritten(self) -> None:
+        self.assertIsNone(self.make().stacks)
 
     def test_twoAreNotTheSame(self) -> None:
-        one, other = SharedNumber(), SharedNumber()
-        one.set(5)
-        self.assertEqual(other.get(), 0)
+        one, other = self.make(), self.make()
+        one.begin(5)
+        self.assertEqual(other.lastBegun, 0)
 
     def test_sendingItIsRememberedOnce(self) -> None:
-        number = SharedNumber()
-        number.sent()
-        number.sent()
-        number.set(3)
-        self.assertEqual(number.get(), 3)
+        recorder = self.make()
+        recorder.sent()
+        recorder.sent()
+        recorder.begin(3)
+        self.assertEqual(recorder.lastBegun, 3)
 
     def test_onceSentItKeepsNoMoreThanItsMap(self) -> None:
         before = psutil.Process().num_fds()
-        number = SharedNumber()
-        number.sent()
+        recorder = Recorder()
+        recorder.sent()
         self.assertLessEqual(psutil.Process().num_fds() - before, 1)
-        del number
+        del recorder
         self.assertEqual(psutil.Process().num_fds(), before)
 
     def test_closedItKeepsNothing(self) -> None:
         before = psutil.Process().num_fds()
-        number = SharedNumber()
-        number.close()
+        recorder = Recorder()
+        recorder.close()
         self.assertEqual(psutil.Process().num_fds(), before)
-        self.assertRaises(ValueError, number.get)
+        self.assertRaises(ValueError, lambda: recorder.lastBegun)
 
     def test_withoutMemfdAFileServes(self) -> None:
         made: list[str] = []
@@ -77,9 +95,9 @@ class SharedNumberTests(SynchronousTestCase):
             memfd_create = os.memfd_create
             self.addCleanup(setattr, os, "memfd_create", memfd_create)
             del os.memfd_create
-        number = SharedNumber()
-        number.set(LARGEST)
-        self.assertEqual(number.get(), LARGEST)
+        recorder = self.make()
+        recorder.begin(LARGEST)
+        self.assertEqual(recorder.lastBegun, LARGEST)
         self.assertEqual(made, [folder])
         self.assertEqual(list(Path(folder).iterdir()), [], "the file should have no name")
 
@@ -92,22 +110,39 @@ class SharedWithAChildTests(SynchronousTestCase):
     def shareUnder(self, method: str) -> None:
         startServers()
         context: Any = multiprocessing.get_context(method)
-        number = SharedNumber()
+        recorder = Recorder()
+        self.addCleanup(recorder.close)
         gate, farGate = context.Pipe()
-        child = context.Process(target=setAll, args=(number, [1, 2, 1 << 50], farGate))
+        child = context.Process(target=setAll, args=(recorder, [1, 2, 1 << 50], farGate))
         child.start()
-        number.sent()
+        recorder.sent()
         try:
             gate.send(None)
             child.join(PATIENCE)
             self.assertEqual(child.exitcode, 0)
-            self.assertEqual(number.get(), (1 << 50) + 1)
+            self.assertEqual(recorder.lastBegun, (1 << 50) + 1)
         finally:
             child.kill()
             child.join()
             child.close()
             gate.close()
             farGate.close()
+
+    def test_whatFaulthandlerWroteIsReadHere(self) -> None:
+        startServers()
+        context: Any = multiprocessing.get_context("forkserver")
+        recorder = Recorder()
+        self.addCleanup(recorder.close)
+        child = context.Process(target=crash, args=(recorder,))
+        child.start()
+        recorder.sent()
+        child.join(PATIENCE)
+        self.assertEqual(child.exitcode, -signal.SIGABRT)
+        child.close()
+        assert recorder.stacks is not None
+        self.assertTrue(recorder.stacks.startswith("Fatal Python error: Aborted"), recorder.stacks)
+        self.assertIn("in crash", recorder.stacks)
+        self.assertEqual(recorder.lastBegun, 7)
 
     def test_underForkserver(self) -> None:
         self.shareUnder("forkserver")

@@ -1,0 +1,89 @@
+"""
+The guard's own process, which runs this file as a script and imports next to nothing.
+
+It kills process groups when the program that has named them is gone. On its standard input comes a
+line for each group: C{+ID} to watch it, C{-ID} to forget it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+
+def main(program: int) -> None:
+    """
+    Wait until a program ends, then kill the groups that it has told of.
+
+    @param program: its process ID.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    orders = 0
+    watched = select.poll()
+    watched.register(orders, select.POLLIN)
+    isThere = watchEnd(program, watched)
+    groups: set[int] = set()
+    rest = b""
+    while isThere:
+        # What was written before the end is read before it is heeded.
+        if orders in dict(watched.poll()):
+            data = os.read(orders, 1 << 16)
+            isThere = bool(data)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                heed(int(line), groups)
+        else:
+            isThere = False
+    for group in groups:
+        killGroup(group)
+
+
+def heed(order: int, groups: set[int]) -> None:
+    """
+    Take one order.
+
+    @param order: the ID of a group to watch, or the negative of one to forget.
+    """
+    if order > 0:
+        groups.add(order)
+    else:
+        groups.discard(-order)
+
+
+def watchEnd(program: int, watched: select.poll) -> bool:
+    """
+    Where the system can, have the end of the program itself waited for. The end of what it writes
+    does not come as long as anything has that open, and what the program has forked does.
+
+    @return: whether the program is still there, as far as is known.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return True
+    try:
+        watched.register(os.pidfd_open(program), select.POLLIN)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # The system is too old for this, or does not allow it.
+        return True
+    return True
+
+
+def killGroup(group: int) -> None:
+    """
+    Kill all that is left of a process group.
+
+    @param group: its ID, which is that of the process which founded it.
+    """
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # Nothing is left, or only what belongs to somebody else by now: a program run by sudo.
+        return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,107 @@
+"""
+A flight recorder: memory that a child process shares with its parent, and that outlasts the child.
+
+The child notes there which call it begins, at the cost of a memory write. When it dies, the parent
+knows from it exactly which calls had begun and which had not. If it crashes, C{faulthandler} writes
+there what the child was doing.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import struct
+import tempfile
+from multiprocessing import reduction
+from typing import Any, Final
+
+_NUMBER: Final = struct.Struct("<Q")
+
+_STACKS_START: Final = mmap.PAGESIZE
+"""Where the text begins, in bytes."""
+
+_SIZE: Final = _STACKS_START + (1 << 16)
+"""How much can be read here, in bytes. C{faulthandler} shows 100 calls of each thread at the most,
+in a line each."""
+
+
+class Recorder:
+    """
+    A flight recorder that is shared with the child process to which this object is sent at its
+    start.
+    """
+
+    def __init__(self) -> None:
+        """
+        @raise OSError: if there are no file descriptors or no memory left.
+        """
+        with (
+            tempfile.TemporaryFile()
+            if not hasattr(os, "memfd_create")
+            else open(os.memfd_create("asynqueue"), "r+b", buffering=0) as file
+        ):
+            os.ftruncate(file.fileno(), _SIZE)
+            self._map = mmap.mmap(file.fileno(), _SIZE)
+            # The map keeps a descriptor of its own, but does not tell which.
+            self._fd: int | None = os.dup(file.fileno())
+
+    def __getstate__(self) -> Any:
+        assert self._fd is not None
+        return reduction.DupFd(self._fd)
+
+    def __setstate__(self, duplicate: Any) -> None:
+        self._fd = duplicate.detach()
+        assert self._fd is not None
+        self._map = mmap.mmap(self._fd, mmap.PAGESIZE)
+
+    # In the child ---------------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        """
+        Note that a call begins.
+
+        @param number: the call's.
+        """
+        _NUMBER.pack_into(self._map, 0, number)
+
+    def catchCrash(self) -> None:
+        """
+        From now on, have C{faulthandler} write the stacks of a crash of this process here.
+        """
+        assert self._fd is not None
+        os.lseek(self._fd, _STACKS_START, os.SEEK_SET)
+        faulthandler.enable(self._fd)
+
+    # In the parent --------------------------------------------------------------------------------
+
+    def sent(self) -> None:
+        """
+        The child has it: the descriptor is not needed any more.
+        """
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def lastBegun(self) -> int:
+        """
+        The number of the call that began last; 0 if none did.
+        """
+        value: int = _NUMBER.unpack_from(self._map, 0)[0]
+        return value
+
+    @property
+    def stacks(self) -> str | None:
+        """
+        What was written of a crash, if there was one.
+        """
+        written = self._map[_STACKS_START:].rstrip(b"\0")
+        return written.decode(errors="replace") or None
+
+    def close(self) -> None:
+        """
+        Nobody asks any more.
+        """
+        self.sent()
+        self._map.close()
