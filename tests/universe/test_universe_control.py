@@ -214,11 +214,9 @@ class TerminateTests(ControlTestCase):
         assert self.stage.run() == [("begin", 1), ("UNBEGUN", [2])]
 
     def test_whatEndedItselfInTheMeantimeIsAnswered(self) -> None:
-        def resist() -> str:
-            try:
+        def resist() -> None:
+            with self.assertRaises(TaskInterrupted):
                 self.universe.terminate()
-            except TaskInterrupted:
-                return "done"
 
         self.callThat(1, resist)
         assert self.stage.run() == [("begin", 1), ("RETURNED", 1, "done")]

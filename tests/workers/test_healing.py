@@ -16,7 +16,6 @@ from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.workers.channel.healing import FIRST_DELAY, START_TRIES, Healing
 from tests.support.cases import WorkerCase
 
-
 NEVER_THERE = WorkerStartError("it was never there")
 
 
