@@ -33,7 +33,8 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Whoever has a group may be forgotten, which forgets the group, in the middle of this.
+        self._lock = threading.RLock()
         self._groups: set[int] = set()
         self._holders = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,12 +73,13 @@ class Guard:
         if getattr(sys, "frozen", False):
             return
         with self._lock:
-            if self._process is None or not self._tell(group):
-                self._end()
-                self._start()
-                for each in (*self._groups, group):
-                    self._tell(each)
             self._groups.add(group)
+            try:
+                if not self._tell(group):
+                    self._replace()
+            except BaseException:
+                self._groups.discard(group)
+                raise
 
     def forget(self, group: int) -> None:
         """
@@ -92,21 +94,29 @@ class Guard:
                 self._tell(-group)
                 self._endIfIdle()
 
-    def _tell(self, order: int) -> bool:
+    def _tell(self, *orders: int) -> bool:
         """
         @return: whether the guard is there to hear it.
         """
-        assert self._process is not None
-        assert self._process.stdin is not None
+        if self._process is None or self._process.stdin is None:
+            return False
         try:
-            os.write(self._process.stdin.fileno(), b"%d\n" % order)
+            for order in orders:
+                os.write(self._process.stdin.fileno(), b"%d\n" % order)
         except OSError:
             # It is gone, or has heard nothing for thousands of orders.
             return False
         return True
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
+    def _replace(self) -> None:
+        self._end()
+        self._process = self._start()
+        # After the workers were killed, which is done with a higher one.
+        self._finalizer = Finalize(self, self._end, exitpriority=5)
+        self._tell(*self._groups)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
             # It needs nothing but the standard library.
             [spawn.get_executable(), "-S", "-P", guardian.__file__, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -115,10 +125,9 @@ class Guard:
             bufsize=0,
             start_new_session=True,
         )
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)
-        # After the workers were killed, which is done with a higher one.
-        self._finalizer = Finalize(self, self._end, exitpriority=5)
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
 
     def _endIfIdle(self) -> None:
         if not self._groups and self._holders < 1:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from asynqueue.errors import WorkerDied
 from asynqueue.workers.process import child
-from asynqueue.workers.process.guard import programGuard
+from asynqueue.workers.process.guard import Guard, programGuard
 from asynqueue.workers.process.guardian import killGroup
 from asynqueue.workers.process.memory import MemorySight, residentKilobytes
 from asynqueue.workers.process.recorder import Recorder
@@ -103,7 +103,9 @@ class ChildProcess:
                     self._launch()
             self._opened = opened.pop_all()
         self._recorder.sent()
-        self._finalizer = Finalize(self, _killQuietly, args=(self.process,), exitpriority=10)
+        self._finalizer = Finalize(
+            self, _abandon, args=(self.process, self._guard), exitpriority=10
+        )
 
     def _launch(self) -> None:
         with _interruptsHeld():
@@ -146,7 +148,7 @@ class ChildProcess:
         """
         Kill it, and what its tasks have started.
         """
-        _killQuietly(self.process)
+        _kill(self.process)
 
     def residentKilobytes(self) -> int | None:
         """
@@ -200,10 +202,15 @@ def _interruptsHeld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _killQuietly(process: Any) -> None:
-    """
-    The interpreter ends, or nobody has the channel any more.
-    """
+def _kill(process: Any) -> None:
     if process.exitcode is None:
         process.kill()
         killGroup(process.pid)
+
+
+def _abandon(process: Any, guard: Guard) -> None:
+    """
+    The interpreter ends, or nobody has the channel any more.
+    """
+    _kill(process)
+    guard.forget(process.pid)

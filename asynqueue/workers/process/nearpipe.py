@@ -7,12 +7,18 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
+from itertools import islice
 from typing import Final
 
 from asynqueue.universe.framing import FrameDecoder, Segments
 
-READS: Final = 16
+READS: Final = 64
 """How often a readable pipe is read before the reactor gets its turn."""
+
+SHARE: Final = 1 << 22
+"""About how many bytes are read, and written, before the reactor gets its turn. A few milliseconds'
+worth, mostly of memory that is used for the first time. More than the pipe holds, so that what a
+child leaves in it is read at once."""
 
 BUFFER: Final = 1 << 20
 """Bytes that the system is asked to hold for each direction."""
@@ -57,13 +63,13 @@ class NearPipe:
             if len(piece):
                 self._outgoing.append(memoryview(piece))
 
-    def write(self, limit: int = 1 << 22) -> None:
+    def write(self, limit: int = SHARE) -> None:
         """
-        Write what the pipe takes now, but not much more than C{limit} bytes.
+        Write what the pipe takes now, but no more than C{limit} bytes.
         """
         outgoing = self._outgoing
         while outgoing and limit > 0:
-            pieces = [outgoing[k] for k in range(min(PIECES, len(outgoing)))]
+            pieces = self._next(limit)
             try:
                 written = os.writev(self.fd, pieces)
             except BlockingIOError:
@@ -76,6 +82,19 @@ class NearPipe:
             limit -= written
             self.transferred += written
             self._sent(written)
+
+    def _next(self, limit: int) -> list[memoryview]:
+        """
+        What is to be written next. No more than may be: while the far end reads, the system would
+        go on and on.
+        """
+        pieces = []
+        for piece in islice(self._outgoing, PIECES):
+            pieces.append(piece[:limit])
+            limit -= len(piece)
+            if limit <= 0:
+                break
+        return pieces
 
     def _sent(self, count: int) -> None:
         outgoing = self._outgoing
@@ -95,8 +114,9 @@ class NearPipe:
         @raise ProtocolError: if these are no frames.
         """
         frames: list[Segments] = []
+        limit = SHARE
         for _ in range(READS):
-            space = self._decoder.space()
+            space = self._decoder.space()[:limit]
             try:
                 count = os.readv(self.fd, [space])
             except BlockingIOError:
@@ -108,7 +128,8 @@ class NearPipe:
                 break
             self.transferred += count
             frames += self._decoder.filled(count)
-            if count < len(space):
+            limit -= count
+            if count < len(space) or not limit:
                 break
         return frames
 

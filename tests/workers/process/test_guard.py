@@ -101,6 +101,22 @@ class GuardTests(GuardCase):
         self.guard.forget(group.pid)
         self.assertIsNone(self.guard.pid)
 
+    def test_whereItCannotBeReplacedTheGroupsAreToldToTheNext(self) -> None:
+        def refuse(*args: Any, **kw: Any) -> Any:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        early, refused, late = [self.makeGroup() for _ in range(3)]
+        self.guard.watch(early.pid)
+        self.killGuard()
+        patch = self.patch(subprocess, "Popen", refuse)
+        self.assertRaises(BlockingIOError, self.guard.watch, refused.pid)
+        patch.restore()
+        self.guard.watch(late.pid)
+        self.hangUp()
+        self.assertKilled(early)
+        self.assertKilled(late)
+        self.assertIsNone(refused.poll())
+
     def test_aFrozenProgramHasNone(self) -> None:
         sys.frozen = True  # type: ignore[attr-defined] # What freezes programs sets it.
         self.addCleanup(delattr, sys, "frozen")
