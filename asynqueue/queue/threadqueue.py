@@ -35,7 +35,7 @@ class ThreadQueue(OwnWorkersQueue):
 
         @param N: how many.
         @param options: C{callStats}, C{reactor}, L{TaskQueue}'s other keywords and
-            L{ThreadWorker}'s, such as C{raw}.
+            L{ThreadWorker}'s, such as C{raw} and C{debug}.
         @raise ValueError: if N is not a positive integer.
         """
         super().__init__(N, **options)
@@ -57,17 +57,22 @@ class ThreadLooper:
     It is a L{ThreadQueue} of one thread, without the rest.
     """
 
-    def __init__(self, raw: bool = False, reactor: IReactorTime | None = None) -> None:
+    def __init__(
+        self,
+        raw: bool = False,
+        reactor: IReactorTime | None = None,
+        debug: bool | None = None,
+    ) -> None:
         """
         Start the thread.
 
         @param raw: whether an iterator that a function returns is brought back as it is, rather
             than as a L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
         @param reactor: the reactor to use. Default: the global reactor.
+        @param debug: see L{ThreadWorker}.
         """
-        self._raw = raw
-        self._reactor = reactor
-        self._queue = ThreadQueue(raw=raw, reactor=reactor)
+        self._options: dict[str, Any] = {"raw": raw, "reactor": reactor, "debug": debug}
+        self._queue = ThreadQueue(**self._options)
 
     @property
     def threadRunning(self) -> bool:
@@ -89,7 +94,7 @@ class ThreadLooper:
         queue = self._queue
         if queue.isRunning() and not len(queue):
             # The system had no thread left to give. It may have by now.
-            worker = ThreadWorker(raw=self._raw, reactor=self._reactor)
+            worker = ThreadWorker(**self._options)
             queue.attachWorker(worker).addErrback(lambda _: None)
         return queue.call(f, *args, **kw)
 

@@ -4,6 +4,7 @@ A worker in a thread.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -21,6 +22,7 @@ from asynqueue.universe.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
 from asynqueue.universe.universe import Universe
 from asynqueue.workers.channel.calls import DirectWriter, Writer
 from asynqueue.workers.channel.worker import ChannelWorker
+from asynqueue.workers.threadwatch import OffLimits, ReactorWatch
 
 
 class Inbox:
@@ -112,16 +114,25 @@ class ThreadChannel:
         reactor: IReactorTime,
         raw: bool = False,
         start: Callable[[Callable[[], object]], Any] = startThread,
+        debug: bool = False,
     ) -> None:
         """
         @param reactor: what has its thread called from this one.
         @param raw: whether iterators come back as they are, where a call does not say.
         @param start: starts the thread, given what it is to do.
+        @param debug: whether tasks are kept from touching the reactor.
         """
         self.thread: Any = None
         self._reactor = reactor
         self._start = start
-        self._universe = Universe(self._post, self._begin, raw, codec=DIRECT)
+        self._watch: ReactorWatch | None = None
+        post = self._post
+        if debug:
+            # What is posted to a clock without threads is told within the thread.
+            offLimits = OffLimits(reactor, exempt=[self._post])
+            self._watch = ReactorWatch(offLimits, lambda: self._universe.running)
+            post = self._postWatched
+        self._universe = Universe(post, self._begin, raw, codec=DIRECT)
         self._inbox = Inbox()
         # Two threads use these, one at a time.
         self._outboxLock = threading.Lock()
@@ -205,16 +216,20 @@ class ThreadChannel:
     # In the thread --------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        universe, inbox = self._universe, self._inbox
+        universe, inbox, watch = self._universe, self._inbox, self._watch
         try:
             universe.hello()
             while not universe.ended:
                 universe.receive(inbox.take(shouldWait=not universe.hasWork))
+                if watch is not None:
+                    watch.watch()
                 if not self._isLeft:
                     universe.step()
             universe.receive(inbox.takeCalls())
             universe.close()
         finally:
+            if watch is not None:
+                watch.end()
             callFromAnyThread(self._reactor, self._over)
 
     def _begin(self, number: int) -> None:
@@ -226,6 +241,10 @@ class ThreadChannel:
             isFirst = len(self._outbox) == 1
         if isFirst:
             callFromAnyThread(self._reactor, self._deliver)
+
+    def _postWatched(self, message: Message) -> None:
+        assert self._watch is not None
+        self._post(self._watch.answer(message))
 
     # In the reactor's thread ----------------------------------------------------------------------
 
@@ -270,6 +289,7 @@ class ThreadWorker(ChannelWorker):
         raw: bool = False,
         callStats: bool = False,
         reactor: IReactorTime | None = None,
+        debug: bool | None = None,
     ) -> None:
         """
         Start the thread.
@@ -281,8 +301,13 @@ class ThreadWorker(ChannelWorker):
         @param callStats: whether to keep the times that C{stats} returns.
         @param reactor: what gives the time and is called from the thread. Default: the global
             reactor.
+        @param debug: whether a task that is about to do what only the reactor's thread may do is
+            stopped there with C{ReactorTouched}, which is logged as well. That makes what the
+            thread runs several times slower. Default: whether Python runs in its development mode
+            (C{python -X dev}).
         """
         self._raw = raw
+        self._debug = sys.flags.dev_mode if debug is None else debug
         super().__init__(series, callStats, reactor)
 
     def __repr__(self) -> str:
@@ -292,7 +317,7 @@ class ThreadWorker(ChannelWorker):
         """
         Make the channel to one new thread.
         """
-        return ThreadChannel(self._reactor, self._raw)
+        return ThreadChannel(self._reactor, self._raw, debug=self._debug)
 
     @property
     def thread(self) -> threading.Thread:

@@ -1,5 +1,6 @@
 """
-Small programs whose threads hang. Run as C{python -m tests.faults.threadprograms NAME}.
+Small programs whose threads hang, or do what they should not. Run as
+C{python -m tests.faults.threadprograms NAME}.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from twisted.internet.task import react
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from asynqueue import Delay, ThreadLooper, ThreadQueue, deferToThread
-from asynqueue.errors import IterationStopped, WorkerDetached
+from asynqueue.errors import IterationStopped, ReactorTouched, WorkerDetached
 
 AWHILE = 60.0
 
@@ -102,11 +103,41 @@ async def never(reactor: Any) -> None:
     tell("stops")
 
 
+async def touch(reactor: Any) -> None:
+    """
+    Have a task touch the reactor, in a queue that was not asked to be in debug mode.
+    """
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    async with ThreadQueue() as queue:
+        try:
+            delayed = await queue.call(reactor.callLater, AWHILE, tell, "late")
+        except ReactorTouched as error:
+            tell(error.method)
+        else:
+            delayed.cancel()
+            tell("not detected")
+
+
+async def end(reactor: Any) -> None:
+    """
+    Have a task stop the reactor, in debug mode.
+    """
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    async with ThreadQueue(debug=True) as queue:
+        try:
+            await queue.call(reactor.stop)
+        except ReactorTouched as error:
+            tell(error.method)
+        tell(await queue.call(str.lower, "The queue goes on"))
+
+
 PROGRAMS: dict[str, Callable[[Any], Any]] = {
     "shutdown": shutdown,
     "iteration": iteration,
     "stop": stop,
     "never": never,
+    "touch": touch,
+    "end": end,
 }
 
 if __name__ == "__main__":
