@@ -13,14 +13,16 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import blockingCallFromThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from asynqueue import ThreadQueue
+from asynqueue import Delay, ThreadQueue
 from asynqueue.deferreds import defaultReactor
-from asynqueue.errors import ReactorTouched
-from tests.support.processes import startProgram
+from asynqueue.errors import ReactorTouched, TaskTimeout
+from asynqueue.tasks.states import CANCELLED, FAILED
+from tests.support.processes import PATIENCE, startProgram
 
 EXIT_WITHIN = 20.0
 """How many seconds a program may take in all: far fewer than its threads hang for, and far more
@@ -47,6 +49,51 @@ class ProgramCase(SynchronousTestCase):
             self.fail(f"{name}: a thread that hangs keeps the program from ending")
         self.assertEqual((program.returncode, err.decode()), (0, ""))
         return out.decode().splitlines()
+
+
+class CancelTests(TestCase):
+    """
+    Calls that are given up while they are running in a thread.
+    """
+
+    timeout = 45.0
+
+    async def giveUp(self, **options: Any) -> None:
+        """
+        Give one up, and see what becomes of it, of the one behind it, and of its result.
+
+        @param options: how it is called; with a timeout it is not cancelled.
+        """
+        queue = ThreadQueue(1)
+        self.addCleanup(queue.shutdown)
+        begun, go = threading.Event(), threading.Event()
+        self.addCleanup(go.set)
+        returned = []
+
+        def work() -> str:
+            begun.set()
+            go.wait(PATIENCE)
+            returned.append(True)
+            return "late"
+
+        task = queue.submit(work, **options)
+        behind = queue.call(threading.get_ident)
+        self.assertTrue(await Delay(timeout=PATIENCE).untilEvent(begun.is_set))
+        if not options:
+            task.cancel()
+        await self.assertFailure(task.d, CancelledError, TaskTimeout)
+        await Delay()(0.01)
+        self.assertEqual((behind.called, returned), (False, []), "the thread is busy")
+        go.set()
+        await behind
+        self.assertEqual(returned, [True])
+        self.assertEqual((task.state, task.result), (FAILED if options else CANCELLED, None))
+
+    async def test_30_cancelWhileRunning(self) -> None:
+        await self.giveUp()
+
+    async def test_30_timeoutWhileRunning(self) -> None:
+        await self.giveUp(timeout=0.01)
 
 
 class HungThreadTests(ProgramCase):
