@@ -27,8 +27,8 @@ from asynqueue import (
 from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, WorkerStartError
 from asynqueue.tasks.states import CANCELLED
 from asynqueue.testing import far
-from asynqueue.workers import threads
 from asynqueue.workers.channel import healing
+from asynqueue.workers.threads.channel import ThreadChannel
 
 PATIENCE = 20.0
 
@@ -96,7 +96,7 @@ def brokenStart(test: TestCase) -> Iterator[None]:
         raise RuntimeError("can't start new thread")
 
     def makeBroken(worker: Any) -> Any:
-        return threads.ThreadChannel(worker._reactor, start=refuse)
+        return ThreadChannel(worker._reactor, start=refuse)
 
     with (
         mock.patch.object(ThreadWorker, "makeChannel", makeBroken),

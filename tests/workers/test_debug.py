@@ -28,7 +28,8 @@ from asynqueue.errors import ReactorTouched, ResultNotPicklable
 from asynqueue.queue.threadqueue import ThreadLooper, ThreadQueue
 from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, far
 from asynqueue.universe.messages import CALL, ENDED, ITEMS, QUIT, RAISED, RETURNED, Message
-from asynqueue.workers.threads import ThreadChannel, ThreadWorker
+from asynqueue.workers.threads import ThreadWorker
+from asynqueue.workers.threads.channel import ThreadChannel
 
 
 class ContractTests(FarWorkerContract, IteratingWorkerContract, TestCase):

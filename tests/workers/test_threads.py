@@ -32,7 +32,9 @@ from asynqueue.universe.messages import (
     Message,
 )
 from asynqueue.workers.channel.healing import START_TRIES
-from asynqueue.workers.threads import Inbox, ThreadChannel, ThreadWorker
+from asynqueue.workers.threads import ThreadWorker
+from asynqueue.workers.threads.channel import ThreadChannel
+from asynqueue.workers.threads.inbox import Inbox
 
 PATIENCE = 20.0
 

@@ -1,14 +1,12 @@
 """
-A worker in a thread.
+The channel to a thread.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -17,68 +15,11 @@ from zope.interface import implementer
 from asynqueue.deferreds.clock import callFromAnyThread
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
-from asynqueue.universe.codecs import DIRECT, Codec
-from asynqueue.universe.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
+from asynqueue.universe.codecs import DIRECT
+from asynqueue.universe.messages import CANCEL, RECALL, UNBEGUN, Message
 from asynqueue.universe.universe import Universe
-from asynqueue.workers.channel.calls import DirectWriter, Writer
-from asynqueue.workers.channel.worker import ChannelWorker
-from asynqueue.workers.threadwatch import OffLimits, ReactorWatch
-
-
-class Inbox:
-    """
-    Messages for a thread, which waits for them. Those that it has not taken can be taken back.
-    """
-
-    def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
-        self._changed = threading.Condition(threading.Lock())
-        self._isClosed = False
-
-    def put(self, messages: Iterable[Message]) -> None:
-        """
-        Add messages.
-        """
-        with self._changed:
-            self._messages.extend(messages)
-            self._changed.notify()
-
-    def takeCalls(self, number: int | None = None) -> list[Message]:
-        """
-        @param number: the number of the one call to take out; C{None} for all.
-        @return: the calls that were in here, and are not any more.
-        """
-        with self._changed:
-            taken: list[Message] = []
-            left: deque[Message] = deque()
-            for message in self._messages:
-                isWanted = message[0] == CALL and number in (None, message[1])
-                (taken if isWanted else left).append(message)
-            self._messages = left
-            return taken
-
-    def take(self, shouldWait: bool) -> list[Message]:
-        """
-        Take messages out, in order, up to the first call: the calls behind it can still be taken
-        back.
-
-        @param shouldWait: whether to wait if there are none. That ends when the inbox is closed.
-        """
-        with self._changed:
-            while shouldWait and not self._messages and not self._isClosed:
-                self._changed.wait()
-            taken: list[Message] = []
-            while self._messages and not (taken and taken[-1][0] == CALL):
-                taken.append(self._messages.popleft())
-            return taken
-
-    def close(self) -> None:
-        """
-        Let whoever waits wait no longer.
-        """
-        with self._changed:
-            self._isClosed = True
-            self._changed.notify()
+from asynqueue.workers.threads.inbox import Inbox
+from asynqueue.workers.threads.watch import OffLimits, ReactorWatch
 
 
 def startThread(target: Callable[[], object]) -> threading.Thread:
@@ -263,67 +204,3 @@ class ThreadChannel:
         self._deliver()
         self._isOver = True
         self._receiver.lost(WorkerDied())
-
-
-class ThreadWorker(ChannelWorker):
-    """
-    Runs tasks in a thread of its own, one at a time.
-
-    Nothing is pickled or copied: what a call is given, and what it returns, is the very object. An
-    iterator is advanced in the thread, and its items come in batches.
-
-    A call that is cancelled or out of time is not ended, for nothing can end a thread: its result
-    is dropped, and the thread counts as busy until it returns. A thread that is still busy when its
-    worker is crashed, or when the program ends, is left behind.
-
-    @ivar thread: see L{ThreadChannel}.
-    """
-
-    cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
-    codec: ClassVar[Codec] = DIRECT
-    makeWriter: ClassVar[Callable[[], Writer]] = DirectWriter
-
-    def __init__(
-        self,
-        series: Iterable[Hashable] = (),
-        raw: bool = False,
-        callStats: bool = False,
-        reactor: IReactorTime | None = None,
-        debug: bool | None = None,
-    ) -> None:
-        """
-        Start the thread.
-
-        @param series: the series that this worker is qualified for, besides C{None}, C{'thread'}
-            and C{'local'}.
-        @param raw: whether an iterator that a task returns is brought back as it is, rather than
-            streamed, where the call does not say.
-        @param callStats: whether to keep the times that C{stats} returns.
-        @param reactor: what gives the time and is called from the thread. Default: the global
-            reactor.
-        @param debug: whether a task that is about to do what only the reactor's thread may do is
-            stopped there with C{ReactorTouched}, which is logged as well. That makes what the
-            thread runs several times slower. Default: whether Python runs in its development mode
-            (C{python -X dev}).
-        """
-        self._raw = raw
-        self._debug = sys.flags.dev_mode if debug is None else debug
-        super().__init__(series, callStats, reactor)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} in {self.thread and self.thread.name!r}: {self.state}>"
-
-    def makeChannel(self) -> IChannel:
-        """
-        Make the channel to one new thread.
-        """
-        return ThreadChannel(self._reactor, self._raw, debug=self._debug)
-
-    @property
-    def thread(self) -> threading.Thread:
-        """
-        The thread of this moment.
-        """
-        assert isinstance(self._channel, ThreadChannel)
-        thread: threading.Thread = self._channel.thread
-        return thread
