@@ -21,7 +21,7 @@ from asynqueue.errors import withTraceback
 from asynqueue.universe.coroutines import Done, Waiter
 from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.universe import Universe
-from asynqueue.workers.process.child import FarPipe
+from asynqueue.workers.process.farpipe import FarPipe
 
 
 class DeferredWaiter:
