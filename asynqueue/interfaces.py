@@ -65,6 +65,17 @@ class IUniverseWorker(IWorker):
 
     capacity: Any = Attribute("What the worker can take: a L{Capacity<asynqueue.tasks.Capacity>}.")
 
+    makeCheck: Any = Attribute(
+        """
+        Makes an object whose C{refusal(task)} returns, at small cost, the error that the task would
+        fail with because it cannot be sent to this worker, or C{None} if it finds nothing wrong.
+        C{None} if there is no such thing to find out. A queue makes one such object for all workers
+        with an equal C{makeCheck}, and asks it about tasks that have to wait; but not about one
+        whose arguments are all plain (numbers, strings, C{None}) and whose function is that of the
+        last one with which nothing was wrong.
+        """
+    )
+
     def employ(employer: Any) -> None:
         """
         Take an L{IEmployer}, to be told from now on what becomes of the tasks given to L{runMany}.

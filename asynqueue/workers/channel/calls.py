@@ -6,18 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from pickle import dumps
 from types import FunctionType
 from typing import Any, Protocol
 
-from asynqueue.errors import CallNotPicklable
-from asynqueue.tasks.description import shortly
 from asynqueue.tasks.runtimes import isModuleBuiltin
-from asynqueue.tasks.task import Task, functionName
-from asynqueue.universe.context import Pairs
-from asynqueue.universe.exceptions import textOf, withoutFrames
+from asynqueue.tasks.task import Task
 from asynqueue.universe.messages import CALL, Message
 from asynqueue.universe.packing import PLAIN, Packed, pack
+from asynqueue.workers.channel.refusals import refusedCall, refusedContext
 
 FUNCTIONS = 4096
 """How many functions one universe is taught; calls of others carry their function's pickle each
@@ -114,8 +110,7 @@ class CallWriter:
         try:
             return pack(value)
         except BaseException as error:
-            refusal = self._blame(task, error)
-            refusal.__cause__ = withoutFrames(error)
+            refusal = refusedCall(task, error)
         # Raised here, so that the error itself is no context of it.
         raise refusal
 
@@ -123,45 +118,8 @@ class CallWriter:
         try:
             return pack(task.context)
         except BaseException as error:
-            refusal = CallNotPicklable(
-                f"{_blamed(task.context or ())}, which is declared to travel with the call of "
-                f"{functionName(task.function)}, cannot be pickled: {textOf(error)}"
-            )
-            refusal.__cause__ = withoutFrames(error)
+            refusal = refusedContext(task, error)
         raise refusal
-
-    def _blame(self, task: Task, error: BaseException) -> CallNotPicklable:
-        """
-        Find what of a call cannot be pickled.
-        """
-        name = functionName(task.function)
-        parts: list[tuple[str, Any]] = [(f"the function {name}", task.function)]
-        parts += [
-            (f"argument {place} of {name}, {shortly(value)},", value)
-            for place, value in enumerate(task.args, 1)
-        ]
-        parts += [
-            (f"argument {key!r} of {name}, {shortly(value)},", value)
-            for key, value in task.kwargs.items()
-        ]
-        for what, value in parts:
-            try:
-                dumps(value, 5)
-            except BaseException as own:
-                return CallNotPicklable(f"{what} cannot be pickled: {textOf(own)}")
-        return CallNotPicklable(f"the call of {name} cannot be pickled: {textOf(error)}")
-
-
-def _blamed(pairs: Pairs) -> str:
-    """
-    Find what of a call's context cannot be pickled.
-    """
-    for name, value in pairs:
-        try:
-            dumps(value, 5)
-        except BaseException:
-            return f"the value of the context variable {name}, {shortly(value)}"
-    return "the values of " + ", ".join(name for name, _ in pairs)
 
 
 def _isNamed(function: Callable[..., Any]) -> bool:
