@@ -5,8 +5,13 @@ What holds for every test.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from asynqueue.deferreds import defaultReactor
+from tests.support import leaks
 
 # pytest has its own process show its stacks on a fatal signal; this asks worker processes for it.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
@@ -20,3 +25,26 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _openedOnce() -> None:
+    """
+    Have the reactor open what it keeps, and orphans be seen, before the first test is looked after.
+    """
+    leaks.adoptOrphans()
+    defaultReactor()
+
+
+@pytest.fixture(autouse=True)
+def _leavesNothing(_openedOnce: None) -> Iterator[None]:
+    """
+    A test that leaves a process, a thread, a file descriptor or a delayed call behind has failed.
+    """
+    before = leaks.takeSnapshot()
+    yield
+    left = leaks.leftSince(before, leaks.GRACE)
+    if left:
+        lines = left.describe()
+        left.clear()
+        pytest.fail("\n    ".join(["The test left behind:", *lines]), pytrace=False)

@@ -5,6 +5,7 @@ Calling functions that may block, one after the other.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -31,6 +32,12 @@ class Aside(Protocol):
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function, and do not return before it has."""
 
+    def hurry(self) -> None:
+        """
+        The reactor has had its last turn: wait for the calls that are underway, and from now on for
+        every one, and have it told here.
+        """
+
     def close(self) -> None:
         """There will be no more calls."""
 
@@ -56,6 +63,11 @@ class AsideNow:
         """
         return function(*args)
 
+    def hurry(self) -> None:
+        """
+        There is nothing to wait for.
+        """
+
     def close(self) -> None:
         """
         There is nothing to close.
@@ -74,6 +86,9 @@ class AsideThread:
         self._reactor = reactor
         self._calls: SimpleQueue[tuple[Done | Future[Any], Callable[..., Any], Any] | None]
         self._calls = SimpleQueue()
+        # What is to be told in the reactor's thread.
+        self._results: deque[tuple[Done, Any]] = deque()
+        self._isHurried = self._isClosed = False
         self._pid = os.getpid()
         Thread(target=self._serve, name="asynqueue store", daemon=True).start()
 
@@ -81,10 +96,12 @@ class AsideThread:
         """
         Call a function in the thread.
         """
-        if self._pid == os.getpid():
-            self._calls.put((done, function, args))
-        else:
+        if self._pid != os.getpid():
             done(Failure(self._foreign()))
+            return
+        self._calls.put((done, function, args))
+        if self._isHurried and not self._isClosed:
+            self._catchUp()
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         """
@@ -96,10 +113,30 @@ class AsideThread:
         self._calls.put((future, function, args))
         return future.result()
 
+    def hurry(self) -> None:
+        """
+        See L{Aside}.
+        """
+        self._isHurried = True
+        if not self._isClosed and self._pid == os.getpid():
+            self._catchUp()
+
+    def _catchUp(self) -> None:
+        self.wait(lambda: None)
+        while self._results:
+            self._tell()
+
+    def _tell(self) -> None:
+        # Not if somebody was in a hurry.
+        if self._results:
+            done, result = self._results.popleft()
+            done(result)
+
     def close(self) -> None:
         """
         End the thread, after its calls.
         """
+        self._isClosed = True
         self._calls.put(None)
 
     def _foreign(self) -> StoreError:
@@ -116,13 +153,13 @@ class AsideThread:
             except BaseException as error:
                 if isinstance(done, Future):
                     done.set_exception(error)
-                else:
-                    self._reactor.callFromThread(done, Failure())
+                    continue
+                result = Failure()
+            if isinstance(done, Future):
+                done.set_result(result)
             else:
-                if isinstance(done, Future):
-                    done.set_result(result)
-                else:
-                    self._reactor.callFromThread(done, result)
+                self._results.append((done, result))
+                self._reactor.callFromThread(self._tell)
 
 
 def asideFor(reactor: object) -> Aside:

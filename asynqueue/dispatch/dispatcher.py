@@ -211,6 +211,8 @@ class Dispatcher:
             now = self._reactor.seconds()
             if not isinstance(result, Failure):
                 self._keeping.finish(job, result, now)
+            elif self._isCutShort(result):
+                self._waitForAnother(job, result)
             elif not self._tryAgain(job, result, now):
                 self._keeping.fail(job, result, now)
         self._changed()
@@ -238,11 +240,25 @@ class Dispatcher:
             return True
         if due is None:
             return False
-        job.retry(failure)
         job.due = due
+        self._waitForAnother(job, failure)
+        return True
+
+    def _waitForAnother(self, job: Job, failure: Failure) -> None:
+        """
+        A job has failed, which is to be tried again.
+        """
+        error = failure.value
+        assert error is not None
+        job.retry(failure)
         self._keeping.retry(job, error)
         self.putBack(job)
-        return True
+
+    def _isCutShort(self, failure: Failure) -> bool:
+        """
+        @return: whether a job failed because the program ends.
+        """
+        return False
 
     def putBack(self, job: Job) -> None:
         """

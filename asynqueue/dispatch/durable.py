@@ -391,6 +391,12 @@ class Books:
         """
         return self._ledger.close()
 
+    def hurry(self) -> None:
+        """
+        See L{Ledger<asynqueue.dispatch.ledger.Ledger.hurry>}.
+        """
+        self._ledger.hurry()
+
     # Times ----------------------------------------------------------------------------------------
 
     def _wall(self, time: float) -> float:

@@ -140,6 +140,15 @@ class Job(Record):
             self._watchers = [self._watchers, d]
         return d
 
+    @property
+    def watchers(self) -> list[JobDeferred]:
+        """
+        The Deferreds that wait for it.
+        """
+        if self._watchers is None or isinstance(self._watchers, list):
+            return list(self._watchers or ())
+        return [self._watchers]
+
     # What its queue does with it ------------------------------------------------------------------
 
     def retry(self, failure: Failure) -> None:

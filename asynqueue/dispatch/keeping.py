@@ -117,6 +117,11 @@ class NotKept:
         """
         return succeed(None)
 
+    def hurry(self) -> None:
+        """
+        The reactor has had its last turn: nothing is to be put off.
+        """
+
 
 class Kept(NotKept):
     """
@@ -326,6 +331,12 @@ class Kept(NotKept):
             self._closed = Outcome()
             self._books.close().addBoth(self._closed.settle)
         return self._closed.wait()
+
+    def hurry(self) -> None:
+        """
+        Write down at once what is to be written.
+        """
+        self._books.hurry()
 
     # Dead letters ---------------------------------------------------------------------------------
 

@@ -134,6 +134,13 @@ class Ledger:
             self._goOn()
         return closing
 
+    def hurry(self) -> None:
+        """
+        The reactor has had its last turn: do all that is to be done before this returns, and from
+        now on everything at once.
+        """
+        self._aside.hurry()
+
     # Writing --------------------------------------------------------------------------------------
 
     def _goOn(self) -> None:

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
+from asynqueue.deferreds.endings import DRAIN_SECONDS
 from asynqueue.dispatch.dispatcher import DISPATCH, Caller, checkPriority, dueTime
 from asynqueue.dispatch.durable import JobCodec
-from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred, notDispatched
-from asynqueue.dispatch.stored import StoredDispatcher
-from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped
+from asynqueue.dispatch.endings import EndingDispatcher
+from asynqueue.dispatch.job import Job, JobDeferred
+from asynqueue.errors import QueueFull
 from asynqueue.tasks.retry import Retry
-from asynqueue.tasks.states import PENDING, nextState
+from asynqueue.tasks.states import nextState
 
 
 class Size(NamedTuple):
@@ -30,7 +30,7 @@ class Size(NamedTuple):
     pending: int
 
 
-class ResizableDispatchQueue(StoredDispatcher):
+class ResizableDispatchQueue(EndingDispatcher):
     """
     Calls one function with many arguments, a limited number of them at once::
 
@@ -66,6 +66,7 @@ class ResizableDispatchQueue(StoredDispatcher):
         store: Any = None,
         codec: JobCodec | None = None,
         storedAs: str | None = None,
+        drainTimeout: float | None = DRAIN_SECONDS,
         reactor: IReactorTime | None = None,
     ) -> None:
         """
@@ -92,17 +93,23 @@ class ResizableDispatchQueue(StoredDispatcher):
             JSON, for what comes back from it as it was.
         @param storedAs: by what name the function is known in the store. Default: its module and
             qualified name. Jobs of other names are dead letters.
+        @param drainTimeout: for how many seconds jobs that are underway may go on after a SIGINT or
+            SIGTERM at which the reactor stops. Those that wait are left, as L{stop} leaves them; so
+            are, in a store, those that come to no end because of it. 0 to wait for none. With
+            C{None} the queue leaves signals to others, who stop it. Default: 5. With a task queue
+            as C{queue}, that one has a time of its own.
         @param reactor: what gives the time. Default: the global reactor.
         @raise StoreError: if the store cannot be opened; C{StoreLocked} if another queue has it,
             C{StoreCorrupt} if it makes no sense.
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
-            integer, or C{rate}, C{per} and C{burst} are no rate.
+            integer, C{rate}, C{per} and C{burst} are no rate, or C{drainTimeout} is negative.
         """
         if size is not None and (type(size) is not int or size < 1):
             raise ValueError(f"size must be a positive integer or None, not {size!r}")
         super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
         self.setRate(rate, per, burst)
         first = 1
+        self._endWithProgram(drainTimeout)
         if store is not None:
             first = self._keepIn(store, codec, storedAs)
         self._ids = count(first)
@@ -317,55 +324,6 @@ class ResizableDispatchQueue(StoredDispatcher):
         """
         self._line.setRate(None if rate is None else (rate, per, burst))
         self._dispatchSoon()
-
-    # Stopping -------------------------------------------------------------------------------------
-
-    def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
-        """
-        Take on no more jobs, begin none, and wait for those underway. The Deferreds of those that
-        wait fail with C{JobNotDispatched}.
-
-        @param cancelUnderway: whether the jobs that are underway are cancelled rather than waited
-            for.
-        @return: a Deferred that fires when no job is underway any more, with the jobs that did not
-            come to their ends: those that were cancelled by this, then those that waited, by
-            priority. So does that of a second call.
-        """
-        self._state = nextState(DISPATCH, self._state, "stop", self)
-        self._cancelTurn()
-        while self._ready:
-            ready, _ = self._ready.popitem(last=False)
-            ready.errback(Failure(QueueStopped(f"{self!r} was stopped, and takes no more jobs")))
-        cancelled = [job for job in self._underway if cancelUnderway and not job.isDone]
-        waiting = self._line.clear()
-        self._left = [*cancelled, *self._left, *waiting]
-        for job in cancelled:
-            # On hearing of one, somebody may have cancelled another.
-            if not job.isDone:
-                self._keeping.leave(job)
-                self._cancelJob(job)
-        now = self._reactor.seconds()
-        for job in waiting:
-            # On hearing of one, somebody may have cancelled another.
-            if not job.isDone:
-                job.fail(notDispatched(job), now)
-        stopped = self._whenDrained().addCallback(lambda _: self._keeping.close())
-        return stopped.addCallback(self._leftBehind)
-
-    def _leftBehind(self, _: None) -> list[Job]:
-        return [job for job in self._left if _isLeftBehind(job)]
-
-    def _checkGoingOn(self, what: str) -> None:
-        if self.stopped:
-            raise QueueStopped(f"{self!r} is asked for {what}, but it was stopped")
-
-
-def _isLeftBehind(job: Job) -> bool:
-    # It may have come to its end while others were being cancelled; or this is asked in the middle
-    # of that, by a callback.
-    if job.failure is None or job.state == PENDING:
-        return job.state == PENDING
-    return job.failure.check(JobCancelled, JobNotDispatched) is not None
 
 
 def _checkWidth(width: int) -> int:

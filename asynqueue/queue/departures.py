@@ -49,6 +49,7 @@ class Departures:
         # By ID those who may get tasks; by worker those too that are on their way out.
         self._employments: dict[int, Employment] = {}
         self._byWorker: dict[Any, Employment] = {}
+        self._whyCrashed: str | None = None
 
     def __len__(self) -> int:
         return len(self._employments)
@@ -154,13 +155,23 @@ class Departures:
         for ID in list(self._employments):
             self.detach(ID)
 
-    def crashAll(self) -> None:
+    def crashAll(self, why: str | None = None) -> None:
         """
         Crash all workers, those that are going already too.
+
+        @param why: for the errors of the tasks that they leave, if the program ends.
         """
+        self._whyCrashed = why
         self.stopAll()
         for employment in list(self._byWorker.values()):
             self._crash(employment)
+
+    def killAll(self) -> None:
+        """
+        Crash all workers, without telling anybody: the interpreter ends.
+        """
+        for worker in list(self._byWorker):
+            worker.crash()
 
     def _crash(self, employment: Employment) -> None:
         worker = employment.worker
@@ -213,5 +224,10 @@ class Departures:
                 self._putBack(task)
             else:
                 failed.append(task)
-                task.errback(Failure(WorkerDetached(f"{worker} was crashed with {task}")))
+                task.errback(Failure(self._asCrash(task, worker)))
         return failed
+
+    def _asCrash(self, task: QueuedTask, worker: Any) -> WorkerError:
+        if self._whyCrashed is None:
+            return WorkerDetached(f"{worker} was crashed with {task}")
+        return WorkerError(f"{worker} was crashed with {task}, for {self._whyCrashed}")

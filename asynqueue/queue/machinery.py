@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Keywords
 from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue.deferreds.clock import callFromAnyThread, defaultReactor
 from asynqueue.errors import QueueStopped, WorkerError
+from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.context import DeclaredContext
 from asynqueue.queue.events import CANCELLED, PROGRESSED, QUEUED
 from asynqueue.queue.news import News
@@ -24,9 +26,10 @@ from asynqueue.queue.timers import Timers
 from asynqueue.queue.updates import Update
 from asynqueue.tasks.options import USUAL, TaskOptions
 from asynqueue.tasks.scheduler import Scheduler
-from asynqueue.tasks.states import QUEUE, RUNNING, STOPPED, nextState
+from asynqueue.tasks.states import PENDING, QUEUE, RUNNING, STOPPED, nextState
 from asynqueue.tasks.task import functionName
 from asynqueue.universe.context import Pairs
+from asynqueue.universe.packing import PLAIN
 
 
 class Machinery:
@@ -46,10 +49,14 @@ class Machinery:
         self._news = News(self.seconds)
         self._timers = Timers(self._reactor, self._stopRun)
         self._roster = Roster(self, self._scheduler, self._news, self._timers, self._reactor)
+        self._checks = self._roster.checks
         self._underway = self._roster.underway
+        # Those that were handed out as results, and that somebody still has.
+        self._iterations: WeakSet[Deferator] = WeakSet()
         # What is being handed out.
         self._decided: list[tuple[Any, list[QueuedTask]]] = []
         self._batches = 0
+        self._unchecked: list[QueuedTask] = []
         self._isDeciding = False
         self._mayDecide = False
         self._wakeUp: IDelayedCall | None = None
@@ -96,7 +103,17 @@ class Machinery:
             self.wake()
         elif self._wakeUp is None:
             # A worker may take it ahead; with many calls in a row, they are looked at together.
-            self._wakeUp = self._reactor.callLater(0, self._woken)
+            self._wakeSoon()
+        # If it was sent, it was looked at for that already.
+        if task.state is PENDING:
+            if function is self._checks.passed and not kwargs and task.context is None:
+                # The usual way, which takes half the time of PLAIN.issuperset().
+                for value in args:
+                    if type(value) not in PLAIN:
+                        self._check(task)
+                        break
+            else:
+                self._check(task)
         if self._news.observers:
             self._news.tell()
         return task
@@ -126,6 +143,10 @@ class Machinery:
             self._underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
+        if type(task.result) is Deferator:
+            self._iterations.add(task.result)
+        if self._shutdown is not None:
+            self._shutdown.settled(task)
         if self._news.observers:
             reason = None if task.failure is None else task.failure.value
             self._news.note(task.state, task, task.worker, reason)
@@ -158,6 +179,34 @@ class Machinery:
         cancel = getattr(task.worker, "cancel", None)
         if cancel is not None:
             cancel(task)
+
+    def _check(self, task: QueuedTask) -> None:
+        """
+        Fail a task that waits, if no worker could be sent it. Where a callback has put it, that is
+        done when the callback has returned: each failure may lead to the next.
+        """
+        if self._isDeciding or self._batches:
+            self._unchecked.append(task)
+            self._mayDecide = True
+        else:
+            self._checkNow(task)
+
+    def _checkNow(self, task: QueuedTask) -> None:
+        try:
+            refusal = self._checks.refusal(task)
+        except Exception as error:
+            # As a worker would find out.
+            refusal = error.with_traceback(None)
+        # Arguments may have code of their own that is run to pickle them, and changes things.
+        if refusal is not None and self._scheduler.cancel(task):
+            task.errback(Failure(refusal))
+            self.wake()
+
+    def _checkAll(self) -> None:
+        tasks, self._unchecked = self._unchecked, []
+        for task in tasks:
+            if task.state is PENDING:
+                self._checkNow(task)
 
     def _refuse(self, task: QueuedTask, why: str) -> None:
         if self._scheduler.cancel(task):
@@ -192,7 +241,11 @@ class Machinery:
         try:
             while self._mayDecide:
                 self._mayDecide = False
+                if self._shutdown is not None:
+                    self._shutdown.sift()
                 self._decide()
+                if self._unchecked:
+                    self._checkAll()
                 if self._shutdown is not None:
                     isOver = self._shutdown.check()
         finally:
@@ -207,6 +260,10 @@ class Machinery:
             self._wakeUp.cancel()
             self._wakeUp = None
         self._shutdown.finish()
+
+    def _wakeSoon(self) -> None:
+        if self._wakeUp is None and self._state is not STOPPED:
+            self._wakeUp = self._reactor.callLater(0, self._woken)
 
     def _woken(self) -> None:
         self._wakeUp = None

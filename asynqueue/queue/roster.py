@@ -12,7 +12,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.errors import WorkerError
 from asynqueue.interfaces import IEmployer, IUniverseWorker
+from asynqueue.queue.checks import Checks
 from asynqueue.queue.departures import Departures
 from asynqueue.queue.employment import Desk, Employment, checkWorker
 from asynqueue.queue.events import GIVEN_BACK, HIRED, LOST, REPLACED, STARTED
@@ -29,6 +31,8 @@ class Roster(Departures):
     """
     Hires workers, hands them the tasks that the scheduler decided on, tells the scheduler what
     became of them, and lets workers go.
+
+    @ivar checks: finds tasks that could be sent to none of them.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Roster(Departures):
         updates = Updates(desk.updateTask, self._giveUpdate)
         super().__init__(desk, scheduler, updates, news, timers, reactor)
         self._lastID = 0
+        self.checks = Checks(self._employments)
 
     # Hiring ---------------------------------------------------------------------------------------
 
@@ -58,6 +63,7 @@ class Roster(Departures):
         isFarSide = IUniverseWorker.providedBy(worker)
         employment = Employment(self._lastID, worker, isFarSide, hired)
         self._employments[employment.ID] = self._byWorker[worker] = employment
+        self.checks.forget()
         worker.ID = employment.ID
         qualified = [*worker.cQualified, *worker.iQualified]
         # Of the six members none says how much a worker takes at once; one that takes more says so.
@@ -80,7 +86,12 @@ class Roster(Departures):
         if series not in worker.iQualified:
             worker.iQualified.append(series)
         self._scheduler.qualify(worker, series)
+        self.checks.forget()
         self._desk.wake()
+
+    def _forget(self, employment: Employment, reason: WorkerError | None) -> None:
+        self.checks.forget()
+        super()._forget(employment, reason)
 
     def update(self, update: Update, sequential: bool) -> Deferred[list[Any]]:
         """

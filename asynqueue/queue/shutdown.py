@@ -4,11 +4,12 @@ How a queue shuts down.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from asynqueue.iteration.deferator import Deferator
 from asynqueue.queue.queued import QueuedTask
 from asynqueue.queue.roster import Roster
 from asynqueue.tasks.scheduler import Scheduler
@@ -18,6 +19,8 @@ class Shutdown:
     """
     Waits until all that can be run has been run, then lets the workers go, then says that it is
     done.
+
+    When it drains, nothing more is begun, and what is underway is waited for, iterations too.
     """
 
     def __init__(
@@ -27,15 +30,22 @@ class Shutdown:
         reactor: IReactorTime,
         timeout: float | None,
         refuse: Callable[[QueuedTask, str], None],
+        checkSoon: Callable[[], None],
     ) -> None:
         """
         @param timeout: after how many seconds to give up waiting; C{None} for never.
         @param refuse: fails a task that will not be run, for the reason given.
+        @param checkSoon: has L{check} called, though no worker has changed.
         """
         self._scheduler = scheduler
         self._roster = roster
         self._timeout = timeout
         self._refuse = refuse
+        self._checkSoon = checkSoon
+        # Why nothing more is begun, when it drains.
+        self._drains: str | None = None
+        self._iterations = 0
+        self._isCut = False
         self._waiters: list[Deferred[None]] = []
         self._deadline: IDelayedCall | None = None
         if timeout is not None:
@@ -49,15 +59,58 @@ class Shutdown:
         self._waiters.append(done)
         return done
 
+    def drain(self, why: str, iterations: Iterable[Deferator]) -> None:
+        """
+        Begin nothing more.
+
+        @param iterations: those that are not over, as far as is known.
+        """
+        self._drains = f"nothing is begun any more, for {why}"
+        for deferator in iterations:
+            self._await(deferator)
+
+    def settled(self, task: QueuedTask) -> None:
+        """
+        A task has come to its end.
+        """
+        if self._drains is not None:
+            if type(task.result) is Deferator:
+                self._await(task.result)
+            # Of the end of what fed a consumer nobody else tells.
+            self._checkSoon()
+
+    def _await(self, deferator: Deferator) -> None:
+        def over(result: bool) -> bool:
+            self._iterations -= 1
+            self._checkSoon()
+            return result
+
+        if not deferator.called:
+            self._iterations += 1
+            deferator.addCallback(over)
+
+    def sift(self) -> None:
+        """
+        Refuse the tasks that will not be run.
+        """
+        if self._drains is not None:
+            for task in list(self._scheduler):
+                self._refuse(task, self._drains)
+            return
+        for task in self._scheduler.unrunnable():
+            self._refuse(task, "no worker is qualified for its series")
+
     def check(self) -> bool:
         """
         Something has changed: see how far things are.
 
         @return: whether all is over.
         """
-        for task in self._scheduler.unrunnable():
-            self._refuse(task, "no worker is qualified for its series")
+        self.sift()
         if len(self._scheduler) or self._scheduler.held:
+            return False
+        isWaiting = self._drains is not None and not self._isCut
+        if isWaiting and (self._roster.underway or self._iterations):
             return False
         self._roster.stopAll()
         if not self._roster.isEmpty:
@@ -80,3 +133,10 @@ class Shutdown:
         for task in list(self._scheduler):
             self._refuse(task, f"it was still pending {self._timeout} seconds after that began")
         self._roster.crashAll()
+
+    def cut(self, why: str) -> None:
+        """
+        After L{drain}: wait for nothing that is underway.
+        """
+        self._isCut = True
+        self._roster.crashAll(why)

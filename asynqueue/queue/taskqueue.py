@@ -11,17 +11,19 @@ from typing import Any, Self
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from asynqueue.deferreds.endings import DRAIN_SECONDS
 from asynqueue.queue.calls import Calls
+from asynqueue.queue.endings import EndingQueue
 from asynqueue.queue.loadproducer import LoadProducer
 from asynqueue.queue.loggingobserver import LoggingObserver
 from asynqueue.queue.news import Observer
 from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.shutdown import Shutdown
-from asynqueue.tasks.states import QUEUE, RUNNING, STOPPED, nextState
+from asynqueue.tasks.states import RUNNING, STOPPED
 
 KEYWORDS = frozenset(
     {
         "contextvars",
+        "drainTimeout",
         "observers",
         "reactor",
         "returnFailure",
@@ -34,7 +36,7 @@ KEYWORDS = frozenset(
 """The keywords of L{TaskQueue}, for queues that have more of their own."""
 
 
-class TaskQueue(Calls):
+class TaskQueue(Calls, EndingQueue):
     """
     A queue of calls for some workers::
 
@@ -56,6 +58,7 @@ class TaskQueue(Calls):
         self,
         *workers: Any,
         timeout: float | None = None,
+        drainTimeout: float | None = DRAIN_SECONDS,
         warn: bool = False,
         verbose: bool = False,
         spew: bool = False,
@@ -68,6 +71,10 @@ class TaskQueue(Calls):
         @param workers: providers of C{IWorker} to attach at once.
         @param timeout: see L{timeout}. A shutdown's countdown begins with L{shutdown}, calls still
             to be run included.
+        @param drainTimeout: for how many seconds calls that are underway may go on after a SIGINT
+            or SIGTERM at which the reactor stops; those that wait then fail with C{QueueStopped}. 0
+            to wait for none. With C{None} the queue leaves signals to others, who shut it down; if
+            nobody does, its workers are crashed. Default: 5, half of what Docker allows.
         @param warn: whether tasks that fail, and what becomes of workers, are logged; see
             L{LoggingObserver}. Their Deferreds fail all the same.
         @param verbose: whether what is logged shows the arguments of calls. It has nothing logged
@@ -82,10 +89,12 @@ class TaskQueue(Calls):
             be picklable where the call must be.
         @param reactor: the clock and reactor to use. Default: the global reactor.
         @raise ImplementationError: if a worker does not provide C{IWorker}.
-        @raise ValueError: if one of C{contextvars} is not the name of a context variable.
+        @raise ValueError: if one of C{contextvars} is not the name of a context variable, or
+            C{drainTimeout} is negative.
         """
         super().__init__(reactor, contextvars)
         self.timeout = timeout
+        self._endWithProgram(drainTimeout)
         self._loadProducers: list[LoadProducer] = []
         if warn or spew:
             self.addObserver(LoggingObserver(verbose=verbose, spew=spew))
@@ -222,12 +231,7 @@ class TaskQueue(Calls):
         """
         if self._state == STOPPED:
             return succeed(None)
-        if self._shutdown is None:
-            self._state = nextState(QUEUE, self._state, "shutdown", self)
-            self._shutdown = Shutdown(
-                self._scheduler, self._roster, self._reactor, self.timeout, self._refuse
-            )
-        done = self._shutdown.whenDone()
+        done = self._beginShutdown(self.timeout).whenDone()
         self.wake()
         return done
 

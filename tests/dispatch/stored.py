@@ -27,13 +27,19 @@ class SteppedAside:
 
     def __init__(self) -> None:
         self.calls: deque[tuple[Done, Callable[..., Any], Any]] = deque()
-        self.isClosed = False
+        self.isClosed = self.isHurried = False
 
     def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         self.calls.append((done, function, args))
+        if self.isHurried:
+            self.step()
 
     def wait(self, function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
+
+    def hurry(self) -> None:
+        self.isHurried = True
+        self.stepAll()
 
     def close(self) -> None:
         self.isClosed = True

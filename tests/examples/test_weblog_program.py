@@ -23,6 +23,7 @@ import pytest
 from examples.weblog.blocks import BLOCK_SIZE
 from examples.weblog.madeup import makePart
 from tests.examples.weblogs import makeLine
+from tests.support.processes import areGone
 
 ROOT = Path(__file__).parents[2]
 WEBLOG = [sys.executable, "-m", "examples.weblog", "-j", "2"]
@@ -158,15 +159,15 @@ def test_interruptTellsWhatWasReadAndLeavesNothingRunning(log: Path, tmp_path: P
         # A record is longer than its line, so this is more than the first block's.
         size = 2 * BLOCK_SIZE
         waitUntil(lambda: records.exists() and records.stat().st_size >= size, "records")
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 2
+        pids = [each.pid for each in psutil.Process(process.pid).children(recursive=True)]
+        assert len(pids) >= 2
         process.send_signal(signal.SIGINT)
         printed, complaint = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130, complaint
         found = json.loads(printed)
         assert found["partial"] is True
         assert found["requests"] > 10_000
-        waitUntil(lambda: not any(map(psutil.Process.is_running, children)), "the children's end")
+        waitUntil(lambda: areGone(pids), "the children's end")
 
 
 def test_linesAreAllCountedThoughAWorkerWasKilled(log: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from asynqueue import Delay, ProcessQueue
+from asynqueue.queue.queued import QueuedTask
 from asynqueue.testing import far
 from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
@@ -99,18 +100,50 @@ def stopReactor(method: str) -> None:
 
 def end(method: str) -> None:
     """
-    End with calls pending, and without the reactor ever having run.
+    End with calls pending, and without the reactor ever having run. Nobody but for one call cares.
     """
     queue = ProcessQueue(2, context=startContext(method))
     for _ in range(10):
         queue.call(tasks.sleepAwhile)
     tell([worker.process.pid for worker in queue.workers()])
+    tellOutcome(queue.submit(tasks.sleepAwhile))
+    sys.exit(7)
+
+
+def crashReactor(method: str) -> None:
+    """
+    End with calls underway and pending, after the reactor has crashed.
+    """
+    from twisted.internet import reactor
+
+    def crash(result: tuple[ProcessQueue, list[list[str]]]) -> None:
+        queue = result[0]
+        for task in sorted([*queue._underway, *queue._scheduler], key=lambda task: task.id):
+            tellOutcome(task)
+        queue.call(far.echo, series="nobody's")
+        reactor.callLater(0, reactor.crash)
+
+    startWorkers(method).addCallback(crash)
+    reactor.run()
+
+
+def tellOutcome(task: QueuedTask) -> None:
+    """
+    Tell what becomes of a task, as soon as that is known.
+    """
+
+    def done(_: object) -> None:
+        assert task.failure is not None
+        tell([type(task.failure.value).__name__, task.state])
+
+    task.d.addBoth(done)
 
 
 PROGRAMS: dict[str, Callable[[str], None]] = {
     "stay": stay,
     "stopReactor": stopReactor,
     "end": end,
+    "crashReactor": crashReactor,
 }
 
 if __name__ == "__main__":

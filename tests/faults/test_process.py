@@ -5,12 +5,11 @@ Faults of worker processes. A test's number is its row's in the list of faults.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import signal
-import subprocess
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any
 
 from twisted.internet.defer import gatherResults
@@ -29,19 +28,14 @@ from asynqueue.testing import far
 from asynqueue.universe.framing import FrameDecoder
 from asynqueue.workers.channel import healing
 from asynqueue.workers.process.launch import startContext
+from asynqueue.workers.process.sight import MemorySight
 from tests.integration import tasks
 from tests.support.processes import (
-    PATIENCE,
     BrokenStart,
     ProcessTestCase,
     areGone,
     isGone,
-    startProgram,
-    strangers,
 )
-
-GONE_WITHIN = 2.0
-"""How many seconds worker processes may live on after their parent was killed."""
 
 
 class FaultCase(ProcessTestCase):
@@ -180,6 +174,17 @@ class ForkServerTests(FaultCase):
         await self.errorOf(queue.call(tasks.allocate, 1 << 60, series="victim"), MemoryError)
         await self.assertLives(queue)
 
+    async def test_08_killedForMemory(self) -> None:
+        counters = self.makeFolder() / "vmstat"
+        counters.write_text("oom_kill 0\n")
+        self.patch(MemorySight, "counters", counters)
+        queue = await self.start()
+        # As the system does it, which is not to be driven to that here.
+        call = (tasks.countAndKillSelf, str(counters))
+        await self.assertDies(queue, *call, signal=9, isLikelyOutOfMemory=True)
+        error = await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
+        self.assertFalse(error.isLikelyOutOfMemory, "that is no reason to kill this one")
+
     async def test_08_noMemoryForWhatComesBack(self) -> None:
         queue = await self.start()
         readers = [0]
@@ -219,6 +224,48 @@ class ForkServerTests(FaultCase):
         self.assertIn("argument 1 of echo", str(error))
         self.assertEqual(self.workers[0]._channel.lastBegun, begun, "no worker is used")
         await self.assertLives(queue)
+
+    async def test_10_whatCannotBePickledWhileAllWorkersAreBusy(self) -> None:
+        queue = await self.start()
+        folder = self.makeFolder()
+        go = folder / "go"
+        runs = [folder / name for name in ("victim", "bystander")]
+        busy = [
+            queue.call(tasks.touchAnd, str(path), tasks.waitFor, str(go), series=path.name)
+            for path in runs
+        ]
+        await self.until(lambda: all(path.exists() for path in runs))
+        before = queue.call(far.echo, "before")
+        self.assertRefused(queue)
+        behind = queue.call(far.echo, "behind")
+        begun = [worker._channel.lastBegun for worker in self.workers]
+        self.assertFalse(any(d.called for d in (*busy, before, behind)), "no other task is touched")
+        go.touch()
+        await gatherResults(busy)
+        self.assertEqual(await gatherResults([before, behind]), ["before", "behind"])
+        ended = [worker._channel.lastBegun for worker in self.workers]
+        self.assertEqual(sum(ended) - sum(begun), 2, "no number was used for what was refused")
+        await self.assertLives(queue)
+
+    async def test_10_whatCannotBePickledWhileNoWorkerHasStarted(self) -> None:
+        queue = self.makeQueue(2, context=startContext(self.method))
+        good = queue.call(far.echo, "good")
+        self.assertRefused(queue)
+        self.assertEqual(await good, "good")
+
+    def assertRefused(self, queue: ProcessQueue) -> None:
+        """
+        Calls that cannot be sent have failed by the time that C{call} returns, naming what is
+        wrong.
+        """
+        lock = Lock()
+        for named, d in (
+            ("argument 1 of echo", queue.call(far.echo, lambda: None)),
+            ("argument 2 of keywords", queue.call(far.keywords, 1, [lock], "third")),
+            ("argument 'wanted' of keywords", queue.call(far.keywords, 1, wanted=lock)),
+            ("the function", queue.call(lambda: None)),
+        ):
+            self.assertIn(named, str(self.failureResultOf(d, CallNotPicklable).value))
 
     async def test_11_resultThatCannotBePickled(self) -> None:
         queue = await self.start()
@@ -355,65 +402,3 @@ class ServerTests(FaultCase):
         queue = self.makeQueue(1, context=context)
         self.assertEqual(await queue.call(far.echo, 1), 1)
         self.assertEqual(context.refusals, 0)
-
-
-class ProgramTests(ProcessTestCase):
-    """
-    Faults of the whole program, which runs in a session of its own.
-    """
-
-    methods = ("forkserver", "spawn")
-
-    def startProgram(self, name: str, method: str) -> tuple[subprocess.Popen[bytes], list[int]]:
-        """
-        Run one of the programs, as far as having worker processes.
-
-        @return: it, and their IDs.
-        """
-        program = startProgram("tests.faults.programs", name, method)
-        self.addCleanup(self.endProgram, program)
-        assert program.stdout is not None
-        line = program.stdout.readline()
-        self.assertTrue(line, "the program has ended early")
-        pids: list[int] = json.loads(line)
-        return program, pids
-
-    async def endProgram(self, program: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
-        program.communicate()
-        # Those that multiprocessing keeps for itself end a little later.
-        await self.until(lambda: not strangers())
-
-    async def test_19_parentKilledWhileWorkersAreBusyAndIdle(self) -> None:
-        for method in self.methods:
-            program, pids = self.startProgram("stay", method)
-            self.assertEqual([pid for pid in pids if isGone(pid)], [])
-            program.kill()
-            self.assertTrue(
-                await self.happens(GONE_WITHIN, areGone, pids),
-                f"{method}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
-            )
-
-    async def test_20_interruptedFromTheTerminal(self) -> None:
-        for method in self.methods:
-            program, pids = self.startProgram("stay", method)
-            os.killpg(program.pid, signal.SIGINT)
-            _, said = program.communicate(timeout=PATIENCE)
-            self.assertEqual(said, b"", "no worker has a traceback")
-            await self.until(areGone, pids)
-
-    async def test_22_interpreterEndsWithTasksPending(self) -> None:
-        for method in self.methods:
-            program, pids = self.startProgram("end", method)
-            _, said = program.communicate(timeout=PATIENCE)
-            self.assertEqual((program.returncode, said), (0, b""))
-            await self.until(areGone, pids)
-
-    async def test_23_reactorStopsWithoutAShutdown(self) -> None:
-        for method in self.methods:
-            program, pids = self.startProgram("stopReactor", method)
-            output, said = program.communicate(timeout=PATIENCE)
-            self.assertEqual((program.returncode, said), (0, b""))
-            self.assertEqual(json.loads(output), [["WorkerError"]] * 3, "every Deferred has fired")
-            await self.until(areGone, pids)

@@ -235,6 +235,14 @@ def forkAndDie(path: str) -> None:
     os._exit(3)
 
 
+def countAndKillSelf(path: str) -> None:
+    """
+    Be killed as the system kills for lack of memory, and counts it in a file.
+    """
+    Path(path).write_text("oom_kill 1\n")
+    killSelf()
+
+
 _left: list[subprocess.Popen[str]] = []
 
 

@@ -29,6 +29,7 @@ from asynqueue.queue.events import (
 from asynqueue.tasks.states import PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
+from asynqueue.workers.channel.check import EACH
 from tests.support.cases import QueueCase
 
 
@@ -109,9 +110,15 @@ class TaskEventTests(ObserverCase):
         self.failureResultOf(task.d)
         self.assertEqual(self.kinds(task), [QUEUED, FAILED])
 
-    def test_aTaskThatCannotBeSentFailsAfterItsStart(self) -> None:
+    def test_aTaskThatCannotBeSentFailsBeforeItsStart(self) -> None:
         queue = self.observed(self.makeWorker())
         task = queue.submit(far.echo, lambda: None)
+        self.failureResultOf(task.d)
+        self.assertEqual(self.kinds(task), [QUEUED, FAILED])
+
+    def test_ifThatIsFoundAtItsTurnItFailsAfterItsStart(self) -> None:
+        queue = self.observed(self.makeWorker())
+        task = queue.submit(far.echo, [b"x" * EACH, lambda: None])
         self.settle()
         self.failureResultOf(task.d)
         self.assertEqual(self.kinds(task), [QUEUED, STARTED, FAILED])

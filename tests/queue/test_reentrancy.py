@@ -18,6 +18,7 @@ from asynqueue.tasks.states import CANCELLED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
+from asynqueue.workers.channel.check import EACH
 from tests.iteration.ledger import MANY, depth
 from tests.support.cases import QueueCase
 
@@ -243,8 +244,11 @@ class DecisionTests(QueueCase):
 
 class RefusalTests(QueueCase):
     """
-    A call that cannot be pickled fails while others are being handed to the same worker.
+    A call that cannot be pickled, as is found only at its turn, fails while others are being handed
+    to the same worker.
     """
+
+    bad = (b"x" * EACH, Lock())
 
     def test_theWorkerIsDetachedOnHearingOfIt(self) -> None:
         self.checkDetaching()
@@ -259,7 +263,7 @@ class RefusalTests(QueueCase):
         results: list[Deferred[Any]] = []
 
         def call() -> None:
-            bad = queue.call(far.echo, lambda: None)
+            bad = queue.call(far.echo, self.bad)
             results.append(bad.addErrback(lambda _: queue.detachWorker(worker, **options)))
             results.append(queue.call(far.echo, 1))
 
@@ -273,7 +277,7 @@ class RefusalTests(QueueCase):
     def test_theOthersAreCancelledOnHearingOfIt(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
-        bad = queue.call(far.echo, lambda: None)
+        bad = queue.call(far.echo, self.bad)
         good = queue.submit(far.echo, 1)
 
         def cancel(failure: Failure) -> Failure:

@@ -1,23 +1,18 @@
 """
-Tests with real child processes: what they wait with, and that they leave nothing behind.
+What tests with real child processes are made with.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorTime
 from twisted.trial.unittest import TestCase
@@ -27,6 +22,21 @@ from asynqueue.deferreds import Delay, defaultReactor
 from asynqueue.queue.processqueue import ProcessQueue
 from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.workers.process.launch import startContext
+from tests.support.leaks import countFds, isGone, strangers
+
+__all__ = [
+    "PATIENCE",
+    "ROOT",
+    "BrokenStart",
+    "PollingReactor",
+    "ProcessTestCase",
+    "areGone",
+    "countFds",
+    "isGone",
+    "startProgram",
+    "startServers",
+    "strangers",
+]
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,14 +44,10 @@ PATIENCE = 20.0
 """How many seconds to wait for what should come at once, before the test fails."""
 
 
-def _processes() -> Any:
-    return multiprocessing.process
-
-
 class ProcessTestCase(TestCase):
     """
-    After each test, no child process but those of C{multiprocessing} itself may be alive, and no
-    file descriptor or thread more than before.
+    When a test begins, the reactor runs, and so do the processes that C{multiprocessing} keeps for
+    itself: whoever counts descendants or file descriptors counts those of the test.
 
     @cvar timeout: how long a test may take, in seconds.
     """
@@ -50,23 +56,7 @@ class ProcessTestCase(TestCase):
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
         startServers()
-        # From here on the reactor runs, and has opened what it needs for that.
-        return Delay()(0).addCallback(self._begin)
-
-    def _begin(self, _: object) -> None:
-        self._fds = countFds()
-        self._threads = set(threading.enumerate())
-        # What another test has left is that one's failure.
-        self._children = set(_processes()._children)
-        self.addCleanup(self._leaveNothing)
-
-    def _leaveNothing(self) -> None:
-        left = _processes()._children - self._children
-        self.assertEqual(left, set(), "every process has been asked for its end")
-        self.assertEqual([describe(process) for process in strangers()], [])
-        threads = {thread for thread in threading.enumerate() if not thread.daemon}
-        self.assertEqual(threads - self._threads, set())
-        self.assertLessEqual(countFds(), self._fds, describeFds())
+        return Delay()(0)
 
     def manage(self, queue: TaskQueue) -> TaskQueue:
         """
@@ -120,70 +110,11 @@ class ProcessTestCase(TestCase):
 
 def startServers() -> None:
     """
-    Start the processes that C{multiprocessing} keeps for itself, which are not to be counted. On
-    Linux, see to it that orphans of theirs become children of this process and are counted.
+    Start the processes that C{multiprocessing} keeps for itself.
     """
-    if sys.platform == "linux":
-        setChildSubreaper = 36
-        ctypes.CDLL(None).prctl(setChildSubreaper, 1)
     startContext()
     forkserver.ensure_running()
     resource_tracker.ensure_running()
-
-
-def strangers() -> list[psutil.Process]:
-    """
-    @return: the living descendants of this process, without those that C{multiprocessing} keeps for
-        itself.
-    """
-    server: Any = forkserver
-    tracker: Any = resource_tracker
-    own = {server._forkserver._forkserver_pid, tracker._resource_tracker._pid}
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.pid not in own and not isGone(child.pid)]
-
-
-def describe(process: psutil.Process) -> str:
-    """
-    @return: what a process is, for people.
-    """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return f"{process.pid}, {process.status()}: {' '.join(process.cmdline())}"
-    return f"{process.pid}, which is gone by now"
-
-
-def countFds() -> int:
-    """
-    @return: how many file descriptors are open, without waiting for garbage to be collected.
-    """
-    return psutil.Process().num_fds()
-
-
-def describeFds() -> str:
-    """
-    @return: what the file descriptors are, for people.
-    """
-    folder = Path("/proc/self/fd")
-    if not folder.is_dir():
-        return ""
-    return "\n".join(_describeFd(fd) for fd in sorted(folder.iterdir()))
-
-
-def _describeFd(fd: Path) -> str:
-    try:
-        return f"{fd.name}: {os.readlink(fd)}"
-    except OSError as error:
-        return f"{fd.name}: {error}"
-
-
-def isGone(pid: int) -> bool:
-    """
-    @return: whether a process has ended. A zombie that nobody has asked after has.
-    """
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def areGone(pids: Iterable[int]) -> bool:

@@ -26,8 +26,8 @@ from asynqueue.universe.framing import decode, encode
 from asynqueue.universe.messages import Message
 from asynqueue.workers.process import child
 from asynqueue.workers.process.launch import ChildProcess, startContext
-from asynqueue.workers.process.memory import MemorySight
 from asynqueue.workers.process.nearpipe import NearPipe
+from asynqueue.workers.process.sight import MemorySight
 
 HANG_UP_SECONDS: Final = 1.0
 """How long a child may live on after it closed its end of the pipe."""
@@ -38,6 +38,12 @@ ENDING_SECONDS: Final = 0.001
 CHECK_SECONDS: Final = 1.0
 """How often, at the most, the polling asks whether the child has ended although nothing has said
 so. What a task has forked may hold open all that would say it."""
+
+
+FORKED: Final = (
+    "the server that starts them is another process's child. This program has forked itself since "
+    "it made its first worker, as daemons do: have it make workers when its reactor runs"
+)
 
 
 @implementer(IReadWriteDescriptor)
@@ -149,7 +155,8 @@ class PipeChannel:
             self._child = ChildProcess(self._context, self._options)
         except (OSError, EOFError) as error:
             self._isOver = True
-            raise WorkerStartError(f"a worker process could not be started: {error}") from error
+            why = FORKED if isinstance(error, ChildProcessError) else str(error)
+            raise WorkerStartError(f"a worker process could not be started: {why}") from error
         self._pipe = NearPipe(self._child.fd)
         self._watch()
         # The child may have said hello already.

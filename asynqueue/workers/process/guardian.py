@@ -24,21 +24,24 @@ def main(program: int) -> None:
     orders = 0
     watched = select.poll()
     watched.register(orders, select.POLLIN)
-    isThere = watchEnd(program, watched)
+    isGone = not watchEnd(program, watched)
     groups: set[int] = set()
     rest = b""
-    while isThere:
-        # What was written before the end is read before it is heeded.
-        if orders in dict(watched.poll()):
-            data = os.read(orders, 1 << 16)
-            isThere = bool(data)
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                heed(int(line), groups)
-        else:
-            isThere = False
+    while True:
+        ready = dict(watched.poll(0 if isGone else None))
+        # What was written before the end is read before the end is heeded.
+        if orders not in ready:
+            break
+        data = os.read(orders, 1 << 16)
+        if not data:
+            break
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            heed(int(line), groups)
     for group in groups:
-        killGroup(group)
+        if not killGroup(group):
+            # Its founder may be only about to found it.
+            killProcess(group)
 
 
 def heed(order: int, groups: set[int]) -> None:
@@ -72,16 +75,30 @@ def watchEnd(program: int, watched: select.poll) -> bool:
     return True
 
 
-def killGroup(group: int) -> None:
+def killGroup(group: int) -> bool:
     """
     Kill all that is left of a process group.
 
     @param group: its ID, which is that of the process which founded it.
+    @return: whether there is such a group.
     """
     try:
         os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # What is left belongs to somebody else by now: a program run by sudo.
+        return True
+    return True
+
+
+def killProcess(pid: int) -> None:
+    """
+    Kill a process, if it is there.
+    """
+    try:
+        os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        # Nothing is left, or only what belongs to somebody else by now: a program run by sudo.
         return
 
 

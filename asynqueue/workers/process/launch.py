@@ -19,8 +19,8 @@ from asynqueue.errors import WorkerDied
 from asynqueue.workers.process import child
 from asynqueue.workers.process.guard import Guard, programGuard
 from asynqueue.workers.process.guardian import killGroup
-from asynqueue.workers.process.memory import MemorySight, residentKilobytes
 from asynqueue.workers.process.recorder import Recorder
+from asynqueue.workers.process.sight import MemorySight, hasEnded, residentKilobytes
 
 
 def startContext(method: str | None = None) -> BaseContext:
@@ -55,7 +55,7 @@ class EndedProcess:
     """
 
     pid: int
-    exitcode: int
+    exitcode: int | None
 
     def is_alive(self) -> bool:
         """
@@ -86,6 +86,7 @@ class ChildProcess:
         self._recorder = Recorder()
         self._lastBegun = 0
         self._guard = programGuard()
+        self._starter = os.getpid()
         with ExitStack() as opened:
             opened.callback(self._recorder.close)
             near, far = context.Pipe()
@@ -123,7 +124,18 @@ class ChildProcess:
         """
         Whether it has ended. To ask costs something.
         """
-        return self.process.exitcode is not None
+        if self._isOurs:
+            return self.process.exitcode is not None
+        # The system tells a process how another one ended only if that is its child.
+        return hasEnded(self.process.pid)
+
+    @property
+    def _isOurs(self) -> bool:
+        """
+        Whether this is the process that started it, and not one that was forked from that one, as
+        when a program goes into the background.
+        """
+        return self._starter == os.getpid()
 
     @property
     def lastBegun(self) -> int:
@@ -164,22 +176,24 @@ class ChildProcess:
         @param memory: what was seen of its memory.
         @return: how it ended.
         """
-        pid, status = self.process.pid, self.process.exitcode
+        pid: int = self.process.pid
+        status: int | None = self.process.exitcode
+        killed = -status if status is not None and status < 0 else None
         killGroup(pid)
         self._guard.forget(pid)
         self._lastBegun = self._recorder.lastBegun
-        hasCrashed = -status in CRASHES
         died = WorkerDied(
             pid,
-            exitCode=status if status >= 0 else None,
-            signal=-status if status < 0 else None,
+            exitCode=None if killed else status,
+            signal=killed,
             residentKilobytes=memory.residentKilobytes,
-            isLikelyOutOfMemory=-status == signal.SIGKILL and memory.ranOut(),
-            stacks=self._recorder.stacks if hasCrashed else None,
+            isLikelyOutOfMemory=killed == signal.SIGKILL and memory.ranOut(),
+            stacks=self._recorder.stacks if killed in CRASHES else None,
         )
         self._opened.close()
         self._finalizer.cancel()
-        self.process.join()
+        if self._isOurs:
+            self.process.join()
         self.process = EndedProcess(pid, status)
         return died
 

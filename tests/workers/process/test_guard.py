@@ -175,6 +175,15 @@ class GuardianTests(GuardCase):
         self.assertIsNone(forgotten.poll())
         self.assertEqual(guard.returncode, 0)
 
+    def test_aProcessThatHasNotFoundedItsGroupYetIsKilled(self) -> None:
+        process = subprocess.Popen(SLEEP)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        guard = self.start(os.getpid())
+        self.tell(guard, b"%d\n" % process.pid)
+        guard.communicate()
+        self.assertKilled(process)
+
     def test_aGroupThatIsGoneIsNoError(self) -> None:
         gone, left = self.makeGroup(), self.makeGroup()
         gone.kill()
@@ -195,6 +204,24 @@ class GuardianTests(GuardCase):
         # Its input is open all the time, as it is with a program that has forked something.
         self.assertKilled(group)
         self.assertEqual(guard.wait(PATIENCE), 0)
+
+    def test_aProgramThatHasEndedBeforeItStartsIsNoOtherCase(self) -> None:
+        program, group = self.makeGroup(), self.makeGroup()
+        program.kill()
+        program.wait()
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, writing)
+        os.write(writing, b"%d\n" % group.pid)
+        arguments = [sys.executable, "-S", "-P", guardian.__file__, str(program.pid)]
+        with os.fdopen(reading) as orders:
+            guard = subprocess.Popen(arguments, stdin=orders)
+        self.addCleanup(guard.kill)
+        if not hasattr(os, "pidfd_open"):
+            guard.kill()
+            guard.wait()
+            return
+        self.assertEqual(guard.wait(PATIENCE), 0)
+        self.assertKilled(group)
 
     def test_signalsThatReachAWholeTerminalDoNotEndIt(self) -> None:
         group = self.makeGroup()

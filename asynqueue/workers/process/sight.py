@@ -1,5 +1,5 @@
 """
-What can be seen, from outside, of a process's memory.
+What can be seen of a process from outside: whether it is there, and its memory.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ def residentKilobytes(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss // 1024)
     except (psutil.Error, OSError):
         return None
+
+
+def hasEnded(pid: int) -> bool:
+    """
+    @return: whether a process has ended; one that nobody has asked after has, too.
+    """
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class MemorySight:

@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.workers.process.memory import SAMPLE_SECONDS, MemorySight, residentKilobytes
+from asynqueue.workers.process.sight import SAMPLE_SECONDS, MemorySight, hasEnded, residentKilobytes
 
 
 class MemorySightTests(SynchronousTestCase):
@@ -86,3 +86,15 @@ class ResidentTests(SynchronousTestCase):
         process = subprocess.Popen([sys.executable, "-S", "-c", ""])
         process.wait()
         self.assertIsNone(residentKilobytes(process.pid))
+
+
+class EndTests(SynchronousTestCase):
+    def test_aProcessHasEndedEvenIfNobodyHasAskedHow(self) -> None:
+        process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+        self.assertFalse(hasEnded(process.pid))
+        assert process.stdin is not None
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        self.assertTrue(hasEnded(process.pid))
+        process.wait()
+        self.assertTrue(hasEnded(process.pid))

@@ -1,0 +1,50 @@
+"""
+What becomes of worker processes, and of what tasks have started there, when the program is killed,
+or ends under their feet. A test's number is its row's in the list of faults.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.faults.test_programs import GONE_WITHIN, METHODS, ProgramCase
+from tests.support.processes import areGone, isGone, startProgram
+
+
+class OrphanTests(ProgramCase):
+    async def kill(self, *arguments: str) -> int:
+        """
+        Have a program killed, and see that its processes are gone in time.
+
+        @return: the ID of the one process that may be left.
+        """
+        program = startProgram("tests.faults.orphanprograms", "stay", *arguments)
+        self.addCleanup(self.endProgram, program)
+        pids, fork = self.readFrom(program)
+        self.assertEqual(len(pids), 3 + 3 * 3)
+        self.assertEqual([pid for pid in pids if isGone(pid)], [])
+        program.kill()
+        self.assertTrue(
+            await self.happens(GONE_WITHIN, areGone, pids),
+            f"{arguments}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
+        )
+        number: int = fork
+        return number
+
+    async def test_19_parentKilledWithGrandchildren(self) -> None:
+        for method in METHODS:
+            await self.kill(method)
+
+    async def test_19_parentKilledThatHasForked(self) -> None:
+        for method in METHODS:
+            fork = await self.kill(method, "fork")
+            self.assertFalse(isGone(fork), "it has held all pipes open")
+            os.kill(fork, signal.SIGKILL)
+
+    async def test_19_parentThatLeftAForkToGoOn(self) -> None:
+        for method, answer in (("forkserver", "when its reactor runs"), ("spawn", "1")):
+            program = startProgram("tests.faults.orphanprograms", "goOn", method)
+            self.addCleanup(self.endProgram, program)
+            self.assertIn(answer, str(self.readFrom(program)))
+            self.assertEqual(self.readFrom(program), "shut down")

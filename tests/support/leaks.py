@@ -1,0 +1,257 @@
+"""
+What a test leaves behind: processes, threads, file descriptors, delayed calls of the reactor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver, process, resource_tracker
+from typing import Any
+
+import psutil
+
+GRACE = 5.0
+"""How many seconds processes and threads that have been told to end may take for that."""
+
+POLL_SECONDS = 0.005
+
+CHILDREN_ARE_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+"""Whether the kernel tells a process's children, which is much faster than to ask all processes."""
+
+FD_FOLDER = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    What there is at some moment, or what of it is new.
+
+    @ivar processes: the IDs of all descendants but L{ownPids}.
+    @ivar unjoined: the processes of C{multiprocessing} that nobody has asked for their end.
+    @ivar threads: those that run, daemons or not.
+    @ivar fds: for each open file descriptor but L{ownFds}, which file it is.
+    @ivar calls: the delayed calls of the reactor.
+    """
+
+    processes: frozenset[int]
+    unjoined: frozenset[process.BaseProcess]
+    threads: frozenset[threading.Thread]
+    fds: frozenset[tuple[int, ...]]
+    calls: frozenset[Any]
+
+    def __bool__(self) -> bool:
+        return any((self.processes, self.unjoined, self.threads, self.fds, self.calls))
+
+    def since(self, before: Snapshot) -> Snapshot:
+        """
+        @return: what is in this one and was not in an earlier one, without processes that have
+            ended.
+        """
+        return Snapshot(
+            frozenset(_living(self.processes - before.processes)),
+            self.unjoined - before.unjoined,
+            self.threads - before.threads,
+            self.fds - before.fds,
+            self.calls - before.calls,
+        )
+
+    def describe(self) -> list[str]:
+        """
+        @return: a line for each thing in it, for people.
+        """
+        return [
+            *(f"process {describeProcess(pid)}" for pid in sorted(self.processes)),
+            *(f"process that was not joined: {each!r}" for each in self.unjoined),
+            *(f"thread {thread!r}" for thread in self.threads),
+            *(f"file descriptor {describeFd(fd)}" for fd, *_ in sorted(self.fds)),
+            *(f"delayed call {call}" for call in self.calls),
+        ]
+
+    def clear(self) -> None:
+        """
+        Do away with what would otherwise disturb those who come after.
+        """
+        for pid in self.processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for call in self.calls:
+            if call.active():
+                call.cancel()
+
+
+def takeSnapshot() -> Snapshot:
+    """
+    @return: what there is now.
+    """
+    multiprocess: Any = process
+    return Snapshot(
+        frozenset(_descendants() - ownPids()),
+        frozenset(multiprocess._children),
+        frozenset(threading.enumerate()),
+        frozenset(_openFiles()),
+        frozenset(_delayedCalls()),
+    )
+
+
+def leftSince(before: Snapshot, seconds: float) -> Snapshot:
+    """
+    @param before: what there was.
+    @param seconds: how long processes and threads that have been told to end may take for that, and
+        for closing what they have open: a thread is not listed any more when its last objects are
+        let go. Garbage is not collected meanwhile.
+    @return: what there is and was not before.
+    """
+    deadline = time.monotonic() + seconds
+    with _garbageKept():
+        while True:
+            left = takeSnapshot().since(before)
+            if not (left.processes or left.threads or left.fds) or time.monotonic() > deadline:
+                return left
+            time.sleep(POLL_SECONDS)
+
+
+def ownPids() -> set[int]:
+    """
+    @return: the IDs of the processes that stay when a test ends, by intent: those that
+        C{multiprocessing} keeps for itself.
+    """
+    server: Any = forkserver
+    tracker: Any = resource_tracker
+    return {server._forkserver._forkserver_pid, tracker._resource_tracker._pid} - {None}
+
+
+def ownFds() -> set[int]:
+    """
+    @return: the file descriptors by which L{ownPids} are held.
+    """
+    server: Any = forkserver
+    tracker: Any = resource_tracker
+    return {server._forkserver._forkserver_alive_fd, tracker._resource_tracker._fd} - {None}
+
+
+def adoptOrphans() -> None:
+    """
+    On Linux, have descendants whose parent has ended become children of this process, so that they
+    are seen.
+    """
+    if sys.platform == "linux":
+        setChildSubreaper = 36
+        ctypes.CDLL(None).prctl(setChildSubreaper, 1)
+
+
+def strangers() -> list[int]:
+    """
+    @return: the IDs of the living descendants of this process, without L{ownPids}.
+    """
+    return sorted(_living(_descendants() - ownPids()))
+
+
+def isGone(pid: int) -> bool:
+    """
+    @return: whether a process has ended. A zombie that nobody has asked after has.
+    """
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def describeProcess(pid: int) -> str:
+    """
+    @return: what a process is, for people.
+    """
+    with suppress(psutil.NoSuchProcess):
+        found = psutil.Process(pid)
+        return f"{pid}, {found.status()}: {' '.join(found.cmdline())}"
+    return f"{pid}, which is gone by now"
+
+
+def countFds() -> int:
+    """
+    @return: how many file descriptors are open, without waiting for garbage to be collected.
+    """
+    return sum(1 for _ in _openFiles())
+
+
+def describeFd(fd: int) -> str:
+    """
+    @return: what a file descriptor is, for people.
+    """
+    try:
+        return f"{fd}: {os.readlink(f'{FD_FOLDER}/{fd}')}"
+    except OSError as error:
+        return f"{fd}: {error}"
+
+
+@contextmanager
+def _garbageKept() -> Iterator[None]:
+    wasEnabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if wasEnabled:
+            gc.enable()
+
+
+def _living(pids: Iterable[int]) -> Iterator[int]:
+    for pid in pids:
+        # An orphan that was adopted has nobody else to ask after it. Left alone, they would pile up
+        # and every snapshot would take longer.
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if not isGone(pid):
+            yield pid
+
+
+def _descendants() -> set[int]:
+    """
+    @return: the IDs of all descendants of this process, also of those that have ended and that
+        nobody has asked after.
+    """
+    if not CHILDREN_ARE_LISTED:
+        return {child.pid for child in psutil.Process().children(recursive=True)}
+    found: set[int] = set()
+    unseen = [os.getpid()]
+    while unseen:
+        children = set(_childrenOf(unseen.pop())) - found
+        found |= children
+        unseen += children
+    return found
+
+
+def _childrenOf(pid: int) -> Iterator[int]:
+    # A process or a thread may end between two steps.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with (
+                suppress(FileNotFoundError, ProcessLookupError),
+                open(f"/proc/{pid}/task/{thread}/children") as children,
+            ):
+                yield from map(int, children.read().split())
+
+
+def _openFiles() -> Iterator[tuple[int, ...]]:
+    own = ownFds()
+    for name in os.listdir(FD_FOLDER):
+        # One of them was that of the listing.
+        with suppress(OSError):
+            fd = int(name)
+            file = os.fstat(fd)
+            if fd not in own:
+                yield fd, file.st_dev, file.st_ino, file.st_mode
+
+
+def _delayedCalls() -> list[Any]:
+    # Importing it here would install it, which is not for who only looks.
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    return [] if reactor is None else reactor.getDelayedCalls()
