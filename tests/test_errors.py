@@ -12,6 +12,7 @@ from asynqueue.errors import (
     ExecutorDied,
     QueueRunError,
     QueueStopped,
+    ReactorTouched,
     RemoteError,
     RemoteTraceback,
     StateError,
@@ -31,7 +32,8 @@ OURS = [
 ARGUMENTS: dict[type, tuple[Any, ...]] = {
     StateError: ("the task", "PENDING", "finish"),
     RemoteError: ("far.Error", "text", "trace"),
-    WorkerDied: (12, None, 9, 3456),
+    WorkerDied: (12, None, 9, 3456, True, "the stacks"),
+    ReactorTouched: ("the call of work", "callLater"),
     ExecutorDied: ("ProcessPoolExecutor", "a process died"),
 }
 

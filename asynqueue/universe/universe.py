@@ -113,6 +113,8 @@ class Universe:
         """
         Whether L{step} has something to do without another message.
         """
+        if self.ended:
+            return False
         waiting = self.waiting
         if waiting is None:
             return bool(self._calls) or self._streams.haveWork
@@ -205,8 +207,11 @@ class Universe:
 
     def step(self) -> None:
         """
-        Run one call, and let each stream that has credit produce one batch.
+        Run one call, and let each stream that has credit produce one batch; nothing if L{ended}.
         """
+        if self.ended:
+            # By a signal's handler, since the caller has looked.
+            return
         if self.waiting is None:
             if self._calls:
                 self._run(self._calls.popleft())

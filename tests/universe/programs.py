@@ -118,7 +118,9 @@ class Run:
             if universe.ended:
                 break
         else:
-            self.stage.events = [*self.stage.run(), ("idle",)]
+            self.stage.events = self.stage.run()
+            if not universe.ended:
+                self.stage.events.append(("idle",))
         self.doQuit(None)
         universe.close()
 

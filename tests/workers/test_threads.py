@@ -298,12 +298,12 @@ class StartTests(SynchronousTestCase):
             raise RuntimeError("can't start new thread")
         return threading.Thread(target=target)
 
-    def run1(self) -> None:
+    def run1(self, task: Any) -> None:
         """
-        Have the present channel serve what it has, then end.
+        Have the present channel serve until a task is done, then end.
         """
         channel = self.channels[-1]
-        channel.send([(QUIT,)])
+        task.d.addCallback(lambda _: channel.send([(QUIT,)]))
         channel.thread.run()
 
     def give(self, worker: ThreadWorker) -> Any:
@@ -323,7 +323,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(worker.state, LOST)
         self.clock.pump([0.1] * 20)
         self.assertEqual(len(self.channels), 4)
-        self.run1()
+        self.run1(task)
         self.assertEqual((task.state, task.result), (FINISHED, 5))
 
     def test_afterManyTriesItGivesUpAndItsTasksFail(self) -> None:
@@ -355,7 +355,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(len(self.channels), 2)
         task = self.give(worker)
         self.assertNotEqual(worker.state, READY)
-        self.run1()
+        self.run1(task)
         self.assertEqual(task.result, 5)
 
 
