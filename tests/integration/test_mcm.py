@@ -211,14 +211,20 @@ def test_interruptEndsItWhileNobodyReads(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 130
 
 
+def workersOf(pid: int) -> list[psutil.Process]:
+    """
+    @return: the worker processes of a program: each leads a process group, as only the guard does
+        besides.
+    """
+    children = psutil.Process(pid).children(recursive=True)
+    leaders = [child for child in children if os.getpgid(child.pid) == child.pid]
+    return [child for child in leaders if not any("guardian" in word for word in child.cmdline())]
+
+
 def test_killedWorkerIsOneLineAndLeavesNoFile(tmp_path: Path) -> None:
     with running(*LONG, "-j", "1", "-o", "a.png", cwd=tmp_path) as process:
         waitUntil(lambda: bool(os.listdir(tmp_path)) and hasBegun(tmp_path), "the first rows")
-        # The worker is the one that does the work.
-        worker = max(
-            psutil.Process(process.pid).children(recursive=True),
-            key=lambda child: sum(child.cpu_times()[:2]),
-        )
+        [worker] = workersOf(process.pid)
         worker.kill()
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
