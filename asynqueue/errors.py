@@ -294,7 +294,7 @@ class WorkerDied(WorkerError):
         """
         text = "The worker's universe" if self.pid is None else f"Worker process {self.pid}"
         if self.signal is not None:
-            text += f" was killed by signal {self.signal} ({_signalName(self.signal)})"
+            text += f" was killed by signal {self.signal} ({signalName(self.signal)})"
         elif self.exitCode is not None:
             text += f" ended with exit code {self.exitCode}"
         else:
@@ -363,7 +363,10 @@ class IterationStopped(AsynQueueError):
     """
 
 
-def _signalName(number: int) -> str:
+def signalName(number: int) -> str:
+    """
+    @return: what a signal is called, or C{'unknown'}.
+    """
     try:
         return signals.Signals(number).name
     except ValueError:

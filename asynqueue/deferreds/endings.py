@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.deferreds.clock import callFromAnyThread, checkSeconds
-from asynqueue.deferreds.exitsignals import SecondSignal, exitSignal, signalName
+from asynqueue.deferreds.exitsignals import SecondSignal, exitSignal
+from asynqueue.errors import signalName
 
 DRAIN_SECONDS: Final = 5.0
 """For how long what is underway may go on after a signal, if nobody says so: half of the 10 seconds

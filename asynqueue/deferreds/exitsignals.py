@@ -29,16 +29,6 @@ def exitSignal(reactor: object) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def signalName(number: int) -> str:
-    """
-    @return: what a signal is called, for people.
-    """
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 class SecondSignal:
     """
     Handles the signals that ask a program to end, while it is ending already.

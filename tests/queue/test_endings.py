@@ -14,12 +14,11 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from asynqueue import TaskQueue
 from asynqueue.deferreds import endings
-from asynqueue.deferreds.exitsignals import SecondSignal, exitSignal, signalName
+from asynqueue.deferreds.exitsignals import SecondSignal, exitSignal
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerError
 from asynqueue.tasks.states import CANCELLED, STOPPED
 from asynqueue.testing import far
@@ -542,8 +541,3 @@ class InterpreterTests(EndingCase):
         self.queues.clear()
         for call in self.clock.getDelayedCalls():
             call.cancel()
-
-
-class NameTests(SynchronousTestCase):
-    def test_aSignalThatHasNoName(self) -> None:
-        self.assertEqual([signalName(2), signalName(1000)], ["SIGINT", "signal 1000"])
