@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from benchmarks.reactor import runInReactor
 
@@ -61,7 +61,11 @@ class Pool(ABC):
 class AsynQueuePool(Pool):
     """
     A L{ProcessQueue<asynqueue.ProcessQueue>} in a reactor. The script has a thread of its own.
+
+    @cvar options: for every call.
     """
+
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, processes: int) -> None:
         from twisted.internet import reactor
@@ -92,7 +96,7 @@ class AsynQueuePool(Pool):
 
         def call() -> None:
             try:
-                d = self._queue.options(timeout=timeout).call(function, *arguments)
+                d = self._queue.options(timeout=timeout, **self.options).call(function, *arguments)
             except Exception as error:
                 future.set_exception(error)
             else:

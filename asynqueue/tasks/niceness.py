@@ -33,7 +33,12 @@ def priorityOf(serial: int, niceness: int) -> float:
     @param serial: the task's number within its series, from 1.
     @param niceness: an integer in -20...20.
     """
-    return serial * (1.0 + ((niceness + NICEST) / 10.0) ** 2)
+    return serial * _FACTORS[niceness]
+
+
+_FACTORS = {
+    niceness: 1.0 + ((niceness + NICEST) / 10.0) ** 2 for niceness in range(-NICEST, NICEST + 1)
+}
 
 
 class SerialNumbers:
@@ -41,57 +46,84 @@ class SerialNumbers:
     The serial numbers of the series that are in use.
 
     Each series counts for itself. A series that is new, or of which no task was left, starts at the
-    highest number in use, so that it neither overtakes what waits already nor is held back by what
-    ran long ago.
+    highest number in use, or earlier, where that gives it a priority right behind all that are in
+    use: so it neither overtakes what waits already, if that is as urgent, nor is held back by
+    what ran long ago, nor has to wait for what others, more urgent, are yet to put.
     """
 
-    __slots__ = ("_highest", "_numbers", "_users")
+    __slots__ = ("_highest", "_isStale", "_last", "_series")
 
     def __init__(self) -> None:
-        self._numbers: dict[Hashable, int] = {}
-        self._users: dict[Hashable, int] = {}
-        # None when the series that had the highest number has gone.
-        self._highest: int | None = 0
+        self._series: dict[Hashable, _Series] = {}
+        # The highest number, and the priority that goes last. They are looked for when a series
+        # starts and one has gone since that may have had them.
+        self._highest = 0
+        self._last = 0.0
+        self._isStale = False
 
-    def take(self, series: Hashable) -> int:
+    def take(self, series: Hashable, niceness: int = 0) -> int:
         """
+        @param niceness: of the task that it is for.
         @return: the next serial number of C{series}, from 1 upwards. Each number taken must be
             given back with L{release} when its task is done.
         """
-        number = self._numbers.get(series)
-        if number is None:
-            number = self._findHighest()
-            self._users[series] = 0
-        number += 1
-        self._numbers[series] = number
-        self._users[series] += 1
-        if self._highest is not None and number > self._highest:
+        taken = self._series.get(series)
+        if taken is None:
+            taken = self._start(series, niceness)
+        number = taken.number = taken.number + 1
+        taken.users += 1
+        priority = number * _FACTORS[niceness]
+        if priority > taken.last:
+            taken.last = priority
+            if priority > self._last:
+                self._last = priority
+        if number > self._highest:
             self._highest = number
         return number
+
+    def _start(self, series: Hashable, niceness: int) -> _Series:
+        if self._isStale:
+            self._isStale = False
+            self._highest = max((each.number for each in self._series.values()), default=0)
+            self._last = max((each.last for each in self._series.values()), default=0.0)
+        number = min(self._highest, int(self._last / _FACTORS[niceness]))
+        started = self._series[series] = _Series(number)
+        return started
 
     def release(self, series: Hashable) -> None:
         """
         A task of C{series} is done. When it was the last one, the series is forgotten.
         """
-        users = self._users[series] - 1
-        if users:
-            self._users[series] = users
-            return
-        del self._users[series]
-        if self._numbers.pop(series) == self._highest:
-            self._highest = None
+        taken = self._series[series]
+        taken.users -= 1
+        if not taken.users:
+            del self._series[series]
+            if taken.number == self._highest or taken.last == self._last:
+                self._isStale = True
 
     @property
     def users(self) -> int:
         """
         How many numbers were taken and not given back.
         """
-        return sum(self._users.values())
-
-    def _findHighest(self) -> int:
-        if self._highest is None:
-            self._highest = max(self._numbers.values(), default=0)
-        return self._highest
+        return sum(each.users for each in self._series.values())
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._series)
+
+
+class _Series:
+    """
+    A series that is in use.
+
+    @ivar number: the last number that was taken.
+    @ivar last: of the priorities that they have made, the one that goes last.
+    @ivar users: how many are taken.
+    """
+
+    __slots__ = ("last", "number", "users")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.last = 0.0
+        self.users = 0

@@ -124,7 +124,7 @@ class Scheduler(Generic[TaskType]):
         A task came.
         """
         options = task.options
-        serial = self._serials.take(options.series)
+        serial = self._serials.take(options.series, options.niceness)
         if options.doNext:
             task.priority = FIRST
         elif options.doLast:

@@ -78,9 +78,9 @@ class Wire:
         for piece in encode(messages, largest):
             left = memoryview(piece)
             while left:
-                space = self._decoder.space()
-                size = min(len(space), len(left))
-                space[:size] = left[:size]
+                with self._decoder.space() as space:
+                    size = min(len(space), len(left))
+                    space[:size] = left[:size]
                 left = left[size:]
                 for segments in self._decoder.filled(size):
                     carried += decode(segments)

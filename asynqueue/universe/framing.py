@@ -1,9 +1,10 @@
 """
 Framing: messages to bytes and back, without I/O.
 
-A frame is some messages. Its header is the number of its segments (4 bytes) and the length of each
-(8 bytes each, all little-endian); the segments follow. The first segment is a pickle of the list of
-messages, the others are large buffers that the pickle refers to.
+A frame is some messages. Its header is the number of its segments (4 bytes) and, for each, its
+length (7 bytes) and its kind (1 byte; all little-endian); the segments follow. The first segment is
+a pickle of the list of messages, the others are large buffers that the pickle refers to. The kind
+says what a buffer was, so that it is read into an object of its own type, without another copy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from asynqueue.errors import PayloadTooLarge, ProtocolError
 from asynqueue.universe.messages import Message
+from asynqueue.universe.segments import BYTEARRAY, BYTES, MEMORY, Segment, kindOf, makeSegment
 
 Segments = Sequence[bytes | bytearray | memoryview | mmap.mmap]
 
@@ -28,11 +30,11 @@ SCRATCH: Final = 1 << 18
 LARGEST: Final = 1 << 40
 """Bytes that one frame may have in all, unless another limit is set."""
 
-LARGE_PAGES: Final = 1 << 22
-"""From how many bytes on a segment gets pages of its own."""
+MANY: Final = 1 << 14
+"""Segments that one frame may have. Its header has to fit the scratch space."""
 
-MANY: Final = 1 << 13
-"""Segments that one frame may have."""
+_KIND_SHIFT: Final = 56
+_LENGTH: Final = (1 << _KIND_SHIFT) - 1
 
 
 def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | memoryview]:
@@ -50,7 +52,8 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
             raise _tooLarge(len(body), largest)
         head = _ONE.pack(1, len(body))
         return [head + body] if len(body) < SCRATCH else [head, body]
-    pieces: list[bytes | memoryview] = [body, *(buffer.raw() for buffer in buffers)]
+    raws = [buffer.raw() for buffer in buffers]
+    pieces: list[bytes | memoryview] = [body, *raws]
     sizes = [len(piece) for piece in pieces]
     if len(pieces) > MANY:
         raise PayloadTooLarge(
@@ -58,7 +61,9 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
         )
     if sum(sizes) > largest:
         raise _tooLarge(sum(sizes), largest)
-    return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), *pieces]
+    kinds = [MEMORY, *map(kindOf, raws)]
+    fields = [size | kind << _KIND_SHIFT for size, kind in zip(sizes, kinds, strict=True)]
+    return [struct.pack(f"<I{len(fields)}Q", len(fields), *fields), *pieces]
 
 
 def decode(segments: Segments) -> list[Message]:
@@ -80,24 +85,12 @@ def _tooLarge(size: int, largest: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"a message of {size} bytes is over the limit of {largest} bytes")
 
 
-def _memory(size: int) -> bytearray | mmap.mmap:
-    """
-    Writable memory for a segment. A large one comes straight from the system, in large pages where
-    it has them: filling those for the first time takes a third of the time.
-    """
-    if size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return bytearray(size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
-
-
 class FrameDecoder:
     """
     Puts frames together from bytes as they come, in whatever pieces.
 
     Read into L{space}, then say how much came with L{filled}. A segment that does not fit the
-    scratch space gets memory of its own, aligned and writable, and is read into that directly.
+    scratch space is read into an object of its own directly.
 
     @param largest: how many bytes a frame may have before the peer is given up.
     """
@@ -108,10 +101,10 @@ class FrameDecoder:
         self._view = memoryview(self._scratch)
         self._end = 0
         # The frame that is being read, where it did not come whole.
-        self._sizes: tuple[int, ...] = ()
+        self._sizes: list[int] = []
+        self._kinds: list[int] = []
         self._segments: list[Any] = []
-        self._segment: bytearray | mmap.mmap | None = None
-        self._got = 0
+        self._segment: Segment | None = None
 
     @property
     def isBetween(self) -> bool:
@@ -122,10 +115,11 @@ class FrameDecoder:
 
     def space(self) -> memoryview:
         """
-        @return: where the next bytes belong; at least one.
+        @return: where the next bytes belong; at least one. To be released before L{filled} is
+            called, or if it is not.
         """
         if self._segment is not None:
-            return memoryview(self._segment)[self._got :]
+            return self._segment.space()
         return self._view[self._end :]
 
     def filled(self, count: int) -> list[Segments]:
@@ -136,9 +130,8 @@ class FrameDecoder:
         """
         frames: list[Segments] = []
         if self._segment is not None:
-            self._got += count
-            if self._got == len(self._segment):
-                self._keep(self._segment, frames)
+            if self._segment.filled(count):
+                self._keep(self._segment.finished(), frames)
                 self._segment = None
                 self._parse(frames)
             return frames
@@ -162,15 +155,15 @@ class FrameDecoder:
                 if body is None:
                     break
                 start = body
-            size = self._sizes[len(self._segments)]
+            size, kind = self._sizes[len(self._segments)], self._kinds[len(self._segments)]
             if end - start >= size:
                 piece = view[start : start + size]
-                self._keep(bytearray(piece) if self._segments else bytes(piece), frames)
+                isBytes = kind == BYTES or not self._segments
+                self._keep(bytes(piece) if isBytes else bytearray(piece), frames)
                 start += size
             elif size > SCRATCH // 2:
-                self._segment = _memory(size)
-                self._got = end - start
-                self._segment[: self._got] = view[start:end]
+                self._segment = makeSegment(kind, size)
+                _fill(self._segment, view[start:end])
                 start = end
                 break
             else:
@@ -193,7 +186,11 @@ class FrameDecoder:
         length = 4 + 8 * count
         if end - start < length:
             return None
-        self._sizes = struct.unpack_from(f"<{count}Q", self._scratch, start + 4)
+        fields = struct.unpack_from(f"<{count}Q", self._scratch, start + 4)
+        self._sizes = [field & _LENGTH for field in fields]
+        self._kinds = [field >> _KIND_SHIFT for field in fields]
+        if max(self._kinds) > BYTEARRAY:
+            raise ProtocolError(f"a frame claims to have a segment of kind {max(self._kinds)}")
         if sum(self._sizes) > self._largest:
             raise ProtocolError(
                 f"a frame of {sum(self._sizes)} bytes is over the limit of {self._largest} bytes"
@@ -205,4 +202,16 @@ class FrameDecoder:
         if len(self._segments) == len(self._sizes):
             frames.append(self._segments)
             self._segments = []
-            self._sizes = ()
+            self._sizes = []
+
+
+def _fill(segment: Segment, data: memoryview) -> None:
+    """
+    Write what came before there was a place for it, which is less than the whole.
+    """
+    while data:
+        with segment.space() as space:
+            count = min(len(space), len(data))
+            space[:count] = data[:count]
+        segment.filled(count)
+        data = data[count:]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
-from asynqueue.errors import ResultNotPicklable
+from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
 from asynqueue.universe.codecs import Codec
 from asynqueue.universe.exceptions import explained, typeName
 from asynqueue.universe.interruption import TaskInterrupted
@@ -129,7 +129,10 @@ class OpenStreams:
         if batch:
             # Where something was raised, nobody counted.
             used = used or sum(map(self._codec.sizeOf, batch))
-            self._post((ITEMS, stream.id, batch, used))
+            try:
+                self._post((ITEMS, stream.id, batch, used))
+            except PayloadTooLarge as error:
+                failure, over = self._postOthers(stream, batch, error), False
         if failure is not None:
             del self._streams[stream.id]
             self._progress.flush(stream.id)
@@ -154,8 +157,21 @@ class OpenStreams:
         else:
             self._raised(stream.id, failure)
 
+    def _postOthers(
+        self, stream: FarStream, batch: list[Packed], error: PayloadTooLarge
+    ) -> BaseException:
+        """
+        A batch is too large because of its last item, as those before it were few: send these.
+
+        @return: what the stream ends with.
+        """
+        others = batch[:-1]
+        if others:
+            self._post((ITEMS, stream.id, others, sum(map(self._codec.sizeOf, others))))
+        return explained(PayloadTooLarge, "bring back an item", error)
+
     def _raised(self, id: int, error: BaseException) -> None:
-        self._post((RAISED, id, 0.0, self._codec.describe(error)))
+        postRaised(self._post, self._codec, id, 0.0, error)
 
     def _closeQuietly(self, stream: FarStream) -> None:
         """
@@ -166,3 +182,17 @@ class OpenStreams:
             stream.close()
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
+
+
+def postRaised(
+    post: Callable[[Message], None], codec: Codec, id: int, seconds: float, error: BaseException
+) -> None:
+    """
+    Post that a call, or its stream, has raised an exception; or, if that is too large to travel,
+    that it has.
+    """
+    try:
+        post((RAISED, id, seconds, codec.describe(error)))
+    except PayloadTooLarge as tooLarge:
+        what = f"bring back an exception of type {typeName(type(error))}"
+        post((RAISED, id, seconds, codec.describe(explained(PayloadTooLarge, what, tooLarge))))

@@ -3,17 +3,21 @@ Packing: one value, ready to travel in a message.
 
 A plain value (a number, a string, C{None}) travels as it is; it costs next to nothing. Anything
 else is pickled by itself, so that a value which cannot be pickled, or be rebuilt, spoils no message
-but its own. Large buffers within it (NumPy arrays, for one) stay outside of the pickle and are
-never copied by the pickler.
+but its own. Large buffers within it (NumPy arrays, for one), and large C{bytes} and C{bytearray}
+objects, stay outside of the pickle and are never copied by the pickler.
 """
 
 from __future__ import annotations
 
-from pickle import PickleBuffer, dumps, loads
+from collections.abc import Callable
+from io import BytesIO
+from pickle import PickleBuffer, Pickler, Unpickler, dumps, loads
+from struct import Struct
 from typing import Any, Final
 
 Packed = Any
-"""A plain value, or the pickle's bytes, or a tuple of the pickle and its large buffers."""
+"""A plain value, or the pickle's bytes, or a tuple of the pickle and the list of its large buffers,
+or one of the pickle, that list, and the list of the large bytes and bytearrays."""
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str})
 """The types that travel as they are. Exactly these: a subclass may pickle as it likes."""
@@ -21,8 +25,20 @@ PLAIN: Final = frozenset({type(None), bool, int, float, str})
 LARGE: Final = 1 << 16
 """From how many bytes on a buffer is sent beside the pickle instead of within it."""
 
-MOST: Final = 1 << 10
-"""How many buffers of one value are sent beside its pickle; a frame has room for only so many."""
+MOST: Final = 1 << 12
+"""How many buffers of one value are sent beside its pickle, and how many bytes and bytearrays; a
+frame has room for only so many."""
+
+BULK: Final = 1 << 20
+"""From how many bytes on, all together, bytes and bytearrays are sent beside the pickle."""
+
+PROBED: Final = 1 << 23
+"""Among how many bytes of a pickle these are looked for."""
+
+_BYTES_TYPES: Final = frozenset({bytes, bytearray})
+_LONG_OPCODES: Final = frozenset({b"\x8e", b"\x96"})
+_SHORT_SIZE: Final = Struct("<I")
+_LONG_SIZE: Final = Struct("<Q")
 
 
 def pack(value: Any) -> Packed:
@@ -41,10 +57,128 @@ def pack(value: Any) -> Packed:
         buffers.append(buffer)
         return False
 
-    data: Any = dumps(value, 5, buffer_callback=keepInside)
+    probe = _Probe()
+    isBulky = False
+    try:
+        Pickler(probe, 5, True, keepInside).dump(value)
+    except _Bulky:
+        isBulky = True
+    except _Long:
+        probe.clear()
+    # Out here, so that what fails now does not keep what was raised before as its context.
+    if isBulky:
+        return _packBeside(value, keepInside, buffers)
+    if probe:
+        data: Any = probe[0] if len(probe) == 1 else b"".join(probe)
+    else:
+        buffers.clear()
+        data = dumps(value, 5, buffer_callback=keepInside)
     if len(data) >= LARGE:
         data = PickleBuffer(data)
     return (data, buffers) if buffers else data
+
+
+class _Bulky(Exception):
+    """
+    There are large bytes objects in what is pickled.
+    """
+
+
+class _Long(Exception):
+    """
+    There are none in the first part of a long pickle.
+    """
+
+
+class _Probe(list[Any]):
+    """
+    The pieces of a pickle. The pickler hands over large bytes and bytearrays without copying them,
+    each right after a piece that ends with its opcode and its size. Nothing but time is lost where
+    that is misread, or where a pickler does otherwise.
+    """
+
+    _announced = -1
+    _bulk = _size = 0
+
+    def write(self, piece: Any) -> None:
+        """
+        Take the next piece.
+
+        @raise _Bulky: if much of the value is large bytes and bytearrays.
+        @raise _Long: if that is not to be expected.
+        """
+        self.append(piece)
+        if len(piece) == self._announced:
+            self._bulk += len(piece)
+            if self._bulk >= BULK:
+                raise _Bulky
+            self._announced = -1
+            return
+        self._size += len(piece)
+        self._announced = -1
+        short = piece[-5:-4]
+        if short == b"B":
+            (self._announced,) = _SHORT_SIZE.unpack(piece[-4:])
+        elif piece[-9:-8] in _LONG_OPCODES:
+            (self._announced,) = _LONG_SIZE.unpack(piece[-8:])
+        elif short == b"X":
+            # Text is copied in any case, but not to be copied here and then again.
+            (length,) = _SHORT_SIZE.unpack(piece[-4:])
+            self._size += length
+        if self._size >= PROBED:
+            raise _Long
+
+
+class _BesidePickler(Pickler):
+    """
+    Keeps large bytes and bytearrays outside of the pickle, each once.
+    """
+
+    def __init__(self, file: Any, keepInside: Callable[[PickleBuffer], bool]) -> None:
+        super().__init__(file, 5, buffer_callback=keepInside)
+        self.beside: list[PickleBuffer] = []
+        self._numbers: dict[int, int] = {}
+
+    def persistent_id(self, value: Any) -> int | None:
+        """
+        The number of what is kept outside, or C{None}.
+        """
+        if type(value) not in _BYTES_TYPES or len(value) < LARGE:
+            return None
+        number = self._numbers.get(id(value))
+        if number is None and len(self.beside) < MOST:
+            number = self._numbers[id(value)] = len(self.beside)
+            self.beside.append(PickleBuffer(value))
+        return number
+
+
+class _BesideUnpickler(Unpickler):
+    """
+    Finds what was kept outside.
+    """
+
+    def __init__(self, data: Any, buffers: Any, beside: Any) -> None:
+        super().__init__(BytesIO(data), buffers=buffers)
+        self._beside = beside
+
+    def persistent_load(self, number: int) -> Any:
+        """
+        What has this number.
+        """
+        return self._beside[number]
+
+
+def _packBeside(
+    value: Any, keepInside: Callable[[PickleBuffer], bool], buffers: list[PickleBuffer]
+) -> Packed:
+    buffers.clear()
+    stream = BytesIO()
+    pickler = _BesidePickler(stream, keepInside)
+    pickler.dump(value)
+    data: Any = stream.getvalue()
+    if len(data) >= LARGE:
+        data = PickleBuffer(data)
+    return (data, buffers, pickler.beside) if pickler.beside else (data, buffers)
 
 
 def unpack(packed: Packed) -> Any:
@@ -57,6 +191,8 @@ def unpack(packed: Packed) -> Any:
     if kind in PLAIN:
         return packed
     if kind is tuple:
+        if len(packed) == 3:
+            return _BesideUnpickler(*packed).load()
         return loads(packed[0], buffers=packed[1])
     return loads(packed)
 
@@ -74,7 +210,7 @@ def sizeOf(packed: Packed) -> int:
     if kind in PLAIN:
         return 16
     if kind is tuple:
-        return sizeOf(packed[0]) + sum(_bytesOf(buffer) for buffer in packed[1])
+        return sizeOf(packed[0]) + sum(_bytesOf(buffer) for part in packed[1:] for buffer in part)
     return _bytesOf(packed)
 
 

@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
+from asynqueue.errors import CallNotRebuilt, PayloadTooLarge, ResultNotPicklable
 from asynqueue.universe.codecs import PICKLED, Codec
 from asynqueue.universe.context import Pairs, applyContext
 from asynqueue.universe.coroutines import CoroutineRunner, Waiter
@@ -29,7 +29,6 @@ from asynqueue.universe.messages import (
     GRANT,
     HELLO,
     QUIT,
-    RAISED,
     RECALL,
     RETURNED,
     STREAMING,
@@ -37,7 +36,7 @@ from asynqueue.universe.messages import (
     VERSION,
     Message,
 )
-from asynqueue.universe.openstreams import OpenStreams
+from asynqueue.universe.openstreams import OpenStreams, postRaised
 from asynqueue.universe.packing import PLAIN
 from asynqueue.universe.progress import ProgressReports
 from asynqueue.universe.reporting import setReporter
@@ -331,10 +330,14 @@ class Universe:
             what = f"bring back the result, of type {typeName(type(result))}"
             self._raised(id, seconds, explained(ResultNotPicklable, what, error))
             return
-        self._post((RETURNED, id, seconds, packed))
+        try:
+            self._post((RETURNED, id, seconds, packed))
+        except PayloadTooLarge as error:
+            what = f"bring back the result, of type {typeName(type(result))}"
+            self._raised(id, seconds, explained(PayloadTooLarge, what, error))
 
     def _raised(self, id: int, seconds: float, error: BaseException) -> None:
-        self._post((RAISED, id, seconds, self._codec.describe(error)))
+        postRaised(self._post, self._codec, id, seconds, error)
 
     def _report(self, id: int, done: float, total: float | None) -> None:
         waiting = self.waiting

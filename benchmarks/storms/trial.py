@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from concurrent.futures import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import psutil
 
 from benchmarks.bounded import Teller
-from benchmarks.pools import POOLS, AnyFuture, Pool
+from benchmarks.pools import POOLS, AnyFuture, AsynQueuePool, Pool
 from benchmarks.storms.killer import Killer
 from benchmarks.storms.ledger import Ledger, step
 
@@ -33,6 +33,19 @@ OUTCOME = "outcome"
 """The fact."""
 
 
+class _IdempotentPool(AsynQueuePool):
+    """
+    Runs again what a process has died with.
+    """
+
+    options: ClassVar[dict[str, Any]] = {"idempotent": True}
+
+
+IDEMPOTENT: Final = "asynqueue, idempotent"
+CONTENDERS: Final[dict[str, type[Pool]]] = {**POOLS, IDEMPOTENT: _IdempotentPool}
+"""All pools of the comparison, and one that tests alone go through a storm with."""
+
+
 def run(contender: str, kills: int, tasks: int, seed: int, folder: str) -> float:
     """
     Go through a storm, and tell what became of everything.
@@ -41,7 +54,7 @@ def run(contender: str, kills: int, tasks: int, seed: int, folder: str) -> float
     @return: nothing of interest.
     """
     storm = _Storm(kills, tasks, seed, folder)
-    POOLS[contender].use(PROCESSES, storm.script)
+    CONTENDERS[contender].use(PROCESSES, storm.script)
     return 0.0
 
 
@@ -112,10 +125,20 @@ def _tally(futures: list[AnyFuture], runs: Counter[int]) -> dict[str, Any]:
         "wrong": len(wrong),
         "failed": len(failed),
         "failedUnbegun": sum(not runs[n] for n in failed),
+        "failedRuns": {str(times): n for times, n in Counter(runs[n] for n in failed).items()},
+        "failedTogether": max(Counter(map(_processOf, failed.values())).values(), default=0),
         "twice": sum(times > 1 for times in runs.values()),
+        "most": max(runs.values(), default=0),
         "hung": sum(not future.done() for future in futures),
         "errors": dict(Counter(type(error).__name__ for error in failed.values())),
     }
+
+
+def _processOf(error: BaseException | None) -> int:
+    """
+    The ID of the process that has died with a task, if that is told, or else of none.
+    """
+    return int(getattr(error, "pid", -id(error)))
 
 
 def _isFailed(future: AnyFuture) -> bool:

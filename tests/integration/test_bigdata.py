@@ -14,9 +14,8 @@ from twisted.internet.defer import gatherResults
 from asynqueue import Deferator, ProcessQueue
 from asynqueue.testing import far
 from asynqueue.universe.packing import pack
-from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
-from tests.support.processes import PollingReactor, ProcessTestCase
+from tests.support.processes import ProcessTestCase
 
 MB = 1 << 20
 
@@ -24,15 +23,6 @@ MB = 1 << 20
 class BigDataTests(ProcessTestCase):
     def start(self, N: int = 1, **options: Any) -> ProcessQueue:
         return self.makeQueue(N, **options)
-
-    async def test_15_aHundredMegabytesOutAndBackAtOnce(self) -> None:
-        queue = self.start()
-        data = os.urandom(MB) * 100
-        out = queue.call(far.echo, data)
-        # More goes out before the first has come back.
-        again = queue.call(far.echo, data)
-        self.assertEqual(await out, data)
-        self.assertEqual(await again, data)
 
     async def test_callsGoOnBesideABigOne(self) -> None:
         queue = self.start(2)
@@ -128,20 +118,3 @@ class BigDataTests(ProcessTestCase):
         for _ in range(5):
             await queue.call(far.echo, data)
         self.assertLess(psutil.Process().memory_info().rss - before, 100 * MB)
-
-
-class OtherWayTests(ProcessTestCase):
-    """
-    Big data by the ways that are not the usual ones.
-    """
-
-    async def test_15_spawnedProcessesTakeBigData(self) -> None:
-        queue = self.makeQueue(context=startContext("spawn"))
-        data = os.urandom(MB) * 50
-        self.assertEqual(await queue.call(far.echo, data), data)
-
-    async def test_15_pollingAloneMovesBigData(self) -> None:
-        # Its intervals must not grow while there is something to move.
-        queue = self.makeQueue(reactor=PollingReactor())
-        data = os.urandom(MB) * 50
-        self.assertEqual(await queue.call(far.echo, data), data)

@@ -39,7 +39,8 @@ class ModelScheduler:
     def __init__(self) -> None:
         self.waiting: dict[Task, tuple[float, int]] = {}
         self.workers: dict[int, ModelWorker] = {}
-        self.serials: dict[Hashable, tuple[int, int]] = {}
+        # For each series its last number, how many are out, and the highest as a priority.
+        self.serials: dict[Hashable, tuple[int, int, float]] = {}
         self.estimates: dict[Callable[..., Any], float] = {}
         # How long each task that is held was expected to take when it was assigned.
         self.expected: dict[Task, float] = {}
@@ -49,10 +50,13 @@ class ModelScheduler:
 
     def put(self, task: Task) -> None:
         options = task.options
-        highest = max((last for last, _ in self.serials.values()), default=0)
-        last, users = self.serials.get(options.series, (highest, 0))
-        self.serials[options.series] = (last + 1, users + 1)
-        priority = (last + 1) * (1 + ((options.niceness + 20) / 10) ** 2)
+        factor = 1 + ((options.niceness + 20) / 10) ** 2
+        highest = max((last for last, _, _ in self.serials.values()), default=0)
+        behind = max((top for _, _, top in self.serials.values()), default=0.0)
+        start = min(highest, int(behind / factor))
+        last, users, top = self.serials.get(options.series, (start, 0, 0.0))
+        priority = (last + 1) * factor
+        self.serials[options.series] = (last + 1, users + 1, max(top, priority))
         if options.doNext:
             priority = float("-inf")
         elif options.doLast:
@@ -60,9 +64,9 @@ class ModelScheduler:
         self.waiting[task] = (priority, task.id)
 
     def done(self, task: Task) -> None:
-        last, users = self.serials.pop(task.options.series)
+        last, users, top = self.serials.pop(task.options.series)
         if users > 1:
-            self.serials[task.options.series] = (last, users - 1)
+            self.serials[task.options.series] = (last, users - 1, top)
 
     def note(self, task: Task, seconds: float | None) -> None:
         if seconds is not None and hasattr(task.function, "__code__"):

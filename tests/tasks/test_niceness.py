@@ -67,6 +67,28 @@ class SerialTests(SynchronousTestCase):
         assert serials.take("new") == 11
         assert serials.take("old") == 11
 
+    def test_newSeriesThatIsNicerStartsRightBehindWhatIsThere(self) -> None:
+        serials = SerialNumbers()
+        for _ in range(100):
+            serials.take("urgent", -20)
+        # Their factors are 1, 5 and 17: it does not have to wait for what has not been put.
+        assert serials.take("usual", 0) == 21
+        assert serials.take("nice", 20) == 105 // 17 + 1
+
+    def test_newSeriesThatIsMoreUrgentOvertakesWhatIsThere(self) -> None:
+        serials = SerialNumbers()
+        for _ in range(100):
+            serials.take("nice", 20)
+        assert serials.take("urgent", -20) == 101
+
+    def test_whatIsGoneDoesNotDecideWhereANewSeriesStarts(self) -> None:
+        serials = SerialNumbers()
+        serials.take("nice", 20)
+        for _ in range(50):
+            serials.take("urgent", -20)
+        serials.release("nice")
+        assert serials.take("usual", 0) == 11
+
     def test_seriesIsRememberedUntilItsLastTaskIsDone(self) -> None:
         serials = SerialNumbers()
         serials.take("a")

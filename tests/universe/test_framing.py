@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import cycle
 from mmap import mmap
 from pickle import PickleBuffer, dumps
@@ -13,9 +15,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import PayloadTooLarge, ProtocolError
-from asynqueue.universe import framing
+from asynqueue.universe import framing, segments
 from asynqueue.universe.framing import (
-    LARGE_PAGES,
     MANY,
     SCRATCH,
     FrameDecoder,
@@ -24,6 +25,7 @@ from asynqueue.universe.framing import (
     encode,
 )
 from asynqueue.universe.messages import Message
+from asynqueue.universe.segments import BYTEARRAY, BYTES, LARGE_PAGES, MEMORY, makeSegment
 
 
 def bytesOf(messages: Sequence[Message], largest: int = framing.LARGEST) -> bytes:
@@ -46,10 +48,10 @@ def feed(decoder: FrameDecoder, data: bytes, sizes: Iterator[int] | None = None)
     frames: list[Segments] = []
     view = memoryview(data)
     while view:
-        space = decoder.space()
-        assert len(space) > 0
-        count = min(len(view), len(space), next(sizes) if sizes else len(view))
-        space[:count] = view[:count]
+        with decoder.space() as space:
+            assert len(space) > 0
+            count = min(len(view), len(space), next(sizes) if sizes else len(view))
+            space[:count] = view[:count]
         frames += decoder.filled(count)
         view = view[count:]
     return frames
@@ -71,7 +73,10 @@ def plain(value: Any) -> Any:
 
 
 def buffers(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[PickleBuffer]:
-    return sizes.map(lambda size: PickleBuffer(bytearray(k % 251 for k in range(size))))
+    kinds = st.sampled_from([bytes, bytearray, lambda data: memoryview(bytearray(data))])
+    return st.builds(
+        lambda kind, size: PickleBuffer(kind(bytes(range(200)) * 3)[:size]), kinds, sizes
+    )
 
 
 def messagesWith(buffer: st.SearchStrategy[PickleBuffer]) -> st.SearchStrategy[list[Message]]:
@@ -83,7 +88,10 @@ def tiny() -> Any:
     """
     With so little scratch space, a few bytes make a large segment, and some more a very large one.
     """
-    return mock.patch.multiple(framing, SCRATCH=256, LARGE_PAGES=300)
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(framing, "SCRATCH", 256))
+    stack.enter_context(mock.patch.object(segments, "LARGE_PAGES", 300))
+    return stack
 
 
 tinyMessages = messagesWith(buffers(st.integers(0, 400)))
@@ -126,7 +134,8 @@ class RoundTripTests(SynchronousTestCase):
         sent: list[list[Message]] = [[(k, "x" * k)] for k in range(100)]
         decoder = FrameDecoder()
         data = streamOf(sent)
-        decoder.space()[: len(data)] = data
+        with decoder.space() as space:
+            space[: len(data)] = data
         assert [decode(segments) for segments in decoder.filled(len(data))] == sent
 
     def test_asManySegmentsAsOneFrameMayHaveGoThrough(self) -> None:
@@ -164,6 +173,34 @@ class MemoryTests(SynchronousTestCase):
             memoryview(buffer)[-1] = 77
             assert segments[1][size - 1] == 77
 
+    def test_bytesAndBytearraysArriveAsSuch(self) -> None:
+        for size in (1, SCRATCH // 2 + 1, 3 * SCRATCH + 5, LARGE_PAGES):
+            data = (bytes(range(251)) * (size // 251 + 1))[:size]
+            for kind in (bytes, bytearray):
+                (segments,) = feed(FrameDecoder(), bytesOf([(1, PickleBuffer(kind(data)))]))
+                ((_, arrived),) = decode(segments)
+                assert (type(arrived), arrived) == (kind, data)
+                if kind is bytearray:
+                    # Nothing holds on to it, so that it can be resized.
+                    arrived.append(1)
+
+    def test_noLargeSegmentIsCopiedAtItsEnd(self) -> None:
+        size = 2 * LARGE_PAGES
+        for kind in (MEMORY, BYTES, BYTEARRAY):
+            segment = makeSegment(kind, size)
+            got = 0
+            tracemalloc.start()
+            while got < size:
+                with segment.space() as space:
+                    count = min(len(space), size - got, 100_000)
+                got += count
+                assert segment.filled(count) == (got == size)
+            tracemalloc.reset_peak()
+            assert len(segment.finished()) == size
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < size * 1.2
+
     def test_readOnlyBuffersArriveReadOnly(self) -> None:
         (segments,) = feed(FrameDecoder(), bytesOf([(1, PickleBuffer(b"x" * SCRATCH))]))
         ((_, buffer),) = decode(segments)
@@ -185,7 +222,8 @@ class BetweenTests(SynchronousTestCase):
             for messages in ([(1, 2)], [(1, PickleBuffer(bytearray(600)), PickleBuffer(b"12"))]):
                 data = bytesOf(messages)
                 for k in range(len(data)):
-                    decoder.space()[0] = data[k]
+                    with decoder.space() as space:
+                        space[0] = data[k]
                     frames = decoder.filled(1)
                     assert decoder.isBetween == bool(frames) == (k == len(data) - 1)
 
@@ -230,9 +268,9 @@ class GarbageTests(SynchronousTestCase):
             frames = feed(decoder, data)
         except ProtocolError:
             return
-        for segments in frames:
-            assert 1 <= len(segments) <= MANY
-            assert sum(map(len, segments)) <= 5000
+        for frame in frames:
+            assert 1 <= len(frame) <= MANY
+            assert sum(map(len, frame)) <= 5000
 
     @given(st.binary(max_size=600))
     def test_noBytesMakeTheDecoderRaiseAnythingButProtocolError(self, data: bytes) -> None:
@@ -246,6 +284,10 @@ class GarbageTests(SynchronousTestCase):
     )
     def test_norDoesAnyHeader(self, count: int, sizes: list[int], rest: bytes) -> None:
         self.feedGarbage(struct.pack(f"<I{len(sizes)}Q", count, *sizes) + rest)
+
+    def test_aSegmentOfAnUnknownKindIsRefused(self) -> None:
+        with self.assertRaisesRegex(ProtocolError, "a segment of kind 3"):
+            feed(FrameDecoder(), struct.pack("<IQQ", 2, 5, 5 | 3 << 56))
 
     def test_whatIsNoPickleIsRefused(self) -> None:
         whole = dumps([(1, "two", 3.0, [4])], 5)

@@ -17,11 +17,15 @@ from hypothesis import strategies as st
 
 from asynqueue.universe import packing
 from asynqueue.universe.framing import encode
-from asynqueue.universe.packing import LARGE, pack, sizeOf, unpack
+from asynqueue.universe.packing import BULK, LARGE, PROBED, pack, sizeOf, unpack
 from tests.universe.travel import journey
 
 
 class Text(str):
+    __slots__ = ()
+
+
+class Raw(bytes):
     __slots__ = ()
 
 
@@ -205,15 +209,69 @@ def test_moreLargeBuffersThanAFrameHasRoomForStillTravel(monkeypatch: pytest.Mon
     assert [int.from_bytes(buffer, "little") for buffer in back] == list(range(10_000))
 
 
-@pytest.mark.parametrize("size", [LARGE - 1, LARGE, 10 * LARGE])
-def test_largePickleTravels(size: int) -> None:
-    value = bytes(range(256)) * (size // 256)
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, BULK - 1, BULK, PROBED + 1])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_largeBytesTravel(size: int, kind: Any) -> None:
+    value = kind((bytes(range(251)) * (size // 251 + 1))[:size])
+    for whole in (value, [value, 1], ("x" * size, value), {"text": "é" * size, "data": [value]}):
+        back = unpack(journey(pack(whole)))
+        assert back == whole
+    assert type(unpack(journey(pack(value)))) is kind
+
+
+def test_textOfEverySizeTravelsWithinOtherValues() -> None:
+    for size in (LARGE - 1, LARGE, PROBED, 2 * PROBED):
+        value = ["x" * size, "é" * (size // 2)]
+        assert unpack(journey(pack(value))) == value
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_bulkyBytesLeaveWithoutACopyAndArriveOnce(kind: Any) -> None:
+    data = kind(BULK)
+    packed = pack([data, {"again": data}, Record("r", [1])])
+    pieces = encode([(1, packed)])
+    assert sum(len(piece) for piece in pieces) < BULK + 1000
+    assert any(np.shares_memory(np.frombuffer(data, np.uint8), _array(piece)) for piece in pieces)
+    one, other, record = unpack(journey(packed))
+    assert (type(one), one) == (kind, data)
+    assert other["again"] is one
+    assert record == Record("r", [1])
+
+
+def _array(piece: Any) -> Any:
+    return np.frombuffer(piece, np.uint8)
+
+
+def test_manyLargeBytesLeaveWithoutACopy() -> None:
+    value = [bytes([k]) * LARGE for k in range(2 * BULK // LARGE)]
+    packed = pack((value, np.zeros(LARGE, np.uint8)))
+    assert sizeOf(packed[0]) < 1000
+    back, array = unpack(journey(packed))
+    assert (back, array.sum()) == (value, 0)
+
+
+def test_moreLargeBytesThanAFrameHasRoomForStillTravel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MOST", 5)
+    value = [bytes([k]) * LARGE for k in range(2 * BULK // LARGE)]
+    packed = pack(value)
+    assert len(packed[2]) == 5
+    assert unpack(journey(packed)) == value
+
+
+def test_aSubclassOfBytesKeepsItsType() -> None:
+    value = Raw(bytes(BULK))
+    back = unpack(journey(pack([value, bytes(BULK)])))[0]
+    assert (type(back), back) == (Raw, value)
+
+
+def test_whatLooksLikeBytesToCopyIsNone() -> None:
+    # A piece of a pickle that ends as if large bytes were to follow, and then others do.
+    value = [LARGE.to_bytes(4, "little"), b"B", 0x42 << 32 | LARGE, "x" * LARGE, bytes(LARGE)] * 40
     assert unpack(journey(pack(value))) == value
-    assert unpack(journey(pack([value, 1]))) == [value, 1]
 
 
 def test_largePickleIsNotCopiedAgainByItsFrame() -> None:
-    pieces = encode([(1, pack(b"x" * LARGE))])
+    pieces = encode([(1, pack(["x" * LARGE]))])
     assert len(pieces[0]) < 1000
     assert len(pieces[-1]) >= LARGE
 

@@ -18,9 +18,9 @@ def travelled(message: Message) -> Message:
     messages: list[Message] = []
     view = memoryview(b"".join(encode([message])))
     while view:
-        space = decoder.space()
-        count = min(len(view), len(space))
-        space[:count] = view[:count]
+        with decoder.space() as space:
+            count = min(len(view), len(space))
+            space[:count] = view[:count]
         view = view[count:]
         for segments in decoder.filled(count):
             messages += decode(segments)

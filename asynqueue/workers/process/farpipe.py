@@ -100,7 +100,8 @@ class FarPipe:
 
         @return: the messages that are now complete; maybe none.
         """
-        count = os.readv(self.fd, [self._decoder.space()])
+        with self._decoder.space() as space:
+            count = os.readv(self.fd, [space])
         if not count:
             self.isClosed = True
             return []

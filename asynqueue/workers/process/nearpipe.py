@@ -15,9 +15,9 @@ from asynqueue.universe.framing import FrameDecoder, Segments
 READS: Final = 64
 """How often a readable pipe is read before the reactor gets its turn."""
 
-SHARE: Final = 1 << 22
+SHARE: Final = 1 << 21
 """About how many bytes are read, and written, before the reactor gets its turn. A few milliseconds'
-worth, mostly of memory that is used for the first time. More than the pipe holds, so that what a
+worth, mostly of memory that is used for the first time. No less than the pipe holds, so that what a
 child leaves in it is read at once."""
 
 BUFFER: Final = 1 << 20
@@ -116,20 +116,21 @@ class NearPipe:
         frames: list[Segments] = []
         limit = SHARE
         for _ in range(READS):
-            space = self._decoder.space()[:limit]
-            try:
-                count = os.readv(self.fd, [space])
-            except BlockingIOError:
-                break
-            except OSError:
-                count = 0
+            with self._decoder.space() as space:
+                room = min(len(space), limit)
+                try:
+                    count = os.readv(self.fd, [space[:room]])
+                except BlockingIOError:
+                    break
+                except OSError:
+                    count = 0
             if not count:
                 self.isClosed = True
                 break
             self.transferred += count
             frames += self._decoder.filled(count)
             limit -= count
-            if count < len(space) or not limit:
+            if count < room or not limit:
                 break
         return frames
 

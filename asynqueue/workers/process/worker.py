@@ -29,11 +29,12 @@ class ProcessWorker(ChannelWorker):
     Runs tasks in a child process, one at a time.
 
     A call's function, arguments and result are pickled to cross the pipe, so the function must be
-    one that the child can import by its name. An object with large buffers, such as a NumPy array,
-    is sent without being copied; it must not change until the call's Deferred has fired.
+    one that the child can import by its name. NumPy arrays and other large buffers, C{bytes} and
+    C{bytearray} are sent without being copied, a few megabytes in each turn of the reactor; they
+    must not change until the call's Deferred has fired. All else is pickled in one go.
 
     A process that dies takes at most the task that it was running with it, which fails with
-    C{WorkerDied}. The worker starts another one and goes on.
+    C{WorkerDied}, and whatever its tasks have started. The worker starts another one and goes on.
 
     @cvar interval: how long the pipe's first polling interval is, in seconds. Where the reactor
         watches file descriptors, polling is for emergencies, and begins with longer intervals.

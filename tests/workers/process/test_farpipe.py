@@ -93,7 +93,9 @@ class PostingTests(SynchronousTestCase):
         decoder = FrameDecoder()
         messages: list[Message] = []
         while len(messages) < count:
-            for segments in decoder.filled(self.near.recv_into(decoder.space())):
+            with decoder.space() as space:
+                size = self.near.recv_into(space)
+            for segments in decoder.filled(size):
                 messages += decode(segments)
         return messages
 

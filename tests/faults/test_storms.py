@@ -1,0 +1,223 @@
+"""
+Storms: many faults, one after the other, under load. Each prints its seed and what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, gatherResults
+
+from asynqueue import ProcessQueue, ThreadQueue
+from asynqueue.deferreds import defaultReactor
+from asynqueue.tasks.options import RUNS
+from asynqueue.testing import far
+from asynqueue.workers.process.launch import startContext
+from benchmarks.pools import OURS
+from benchmarks.storms.comparison import goThrough
+from benchmarks.storms.trial import IDEMPOTENT
+from tests.support.processes import ProcessTestCase, countFds, strangers
+
+# Processes are killed under many tasks
+# -------------------------------------------------------------------------------------------------
+
+
+def throughKills(contender: str, kills: int, tasks: int) -> dict[str, Any]:
+    """
+    Go through the storm that the benchmarks have, in a program of its own, and check what holds for
+    whatever tasks.
+
+    @return: what became of everything.
+    """
+    seed = random.randrange(10**6)
+    outcome = goThrough(contender, kills, tasks, seed)
+    print(f"seed {seed}, {kills} kills over {tasks} tasks, {contender}: {outcome}")  # noqa: T201
+    assert outcome["kills"] == kills
+    assert (outcome["hung"], outcome["wrong"]) == (0, 0)
+    assert outcome["done"] + outcome["failed"] == tasks
+    assert all(number <= 0 for number in outcome["growth"].values())
+    return outcome
+
+
+def checkKills(kills: int, tasks: int) -> None:
+    outcome = throughKills(OURS, kills, tasks)
+    assert outcome["failed"] <= kills
+    # So none is lost of those that were sent ahead. The one that is lost may not have come to its
+    # first line: a process says that a task begins before it rebuilds what the task is to run.
+    assert outcome["failedTogether"] <= 1
+    assert set(outcome["errors"]) <= {"WorkerDied"}
+    assert (outcome["twice"], outcome["most"]) == (0, 1)
+
+
+def checkKillsOfIdempotentTasks(kills: int, tasks: int) -> None:
+    outcome = throughKills(IDEMPOTENT, kills, tasks)
+    assert outcome["most"] <= RUNS
+    # By chance one may be killed as often as it may be run.
+    assert set(outcome["errors"]) <= {"PoisonTask"}
+    assert outcome["failedUnbegun"] <= outcome["failed"]
+    assert outcome["failed"] <= kills // RUNS
+    assert outcome["twice"] <= kills
+
+
+def test_aFewKills() -> None:
+    checkKills(10, 1_000)
+
+
+def test_aFewKillsOfIdempotentTasks() -> None:
+    checkKillsOfIdempotentTasks(10, 1_000)
+
+
+@pytest.mark.slow
+def test_stormOfKills() -> None:
+    checkKills(1_000, 100_000)
+
+
+@pytest.mark.slow
+def test_stormOfKillsOfIdempotentTasks() -> None:
+    checkKillsOfIdempotentTasks(1_000, 100_000)
+
+
+# Queues start and stop
+# -------------------------------------------------------------------------------------------------
+
+WITHIN = 5.0
+"""How many seconds a queue may take to start and stop, what it does meanwhile included."""
+
+Deed = Callable[[Any], Coroutine[Deferred[Any], Any, None]]
+
+
+async def stopAtOnce(queue: Any) -> None:
+    await queue.shutdown()
+
+
+async def stopAfterWork(queue: Any) -> None:
+    results = await gatherResults([queue.call(far.echo, number) for number in range(20)])
+    assert results == list(range(20))
+    await queue.shutdown()
+
+
+async def stopWithWorkUnderway(queue: Any) -> None:
+    first, *others = [queue.call(time.sleep, 0.001) for _ in range(20)]
+    await first
+    await queue.shutdown()
+    assert [d.called for d in others] == [True] * 19
+
+
+async def stopWithAStreamUnderway(queue: Any) -> None:
+    deferator = await queue.call(far.numbers, 10**6)
+    async for number in deferator:
+        if number == 10:
+            break
+    await queue.shutdown()
+
+
+def _kill(worker: Any) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+
+async def killAtOnce(queue: Any) -> None:
+    _kill(queue.workers()[0])
+    await queue.shutdown()
+
+
+async def killAmidWork(queue: Any) -> None:
+    outcomes: list[Any] = []
+    calls = [queue.call(time.sleep, 0.001).addBoth(outcomes.append) for _ in range(20)]
+    await calls[0]
+    _kill(queue.workers()[1])
+    await queue.shutdown()
+    failed = [outcome.type.__name__ for outcome in outcomes if outcome is not None]
+    assert len(outcomes) == 20
+    assert failed in ([], ["WorkerDied"])
+
+
+async def stopOverAHangingTask(queue: Any) -> None:
+    await queue.call(far.echo, 1)
+    hanging = queue.call(time.sleep, 60)
+    queue.timeout = 0.1
+    outcomes: list[Any] = []
+    hanging.addBoth(outcomes.append)
+    await queue.shutdown()
+    assert outcomes[0].type.__name__ == "WorkerDetached"
+
+
+GENTLE: list[Deed] = [stopAtOnce, stopAfterWork, stopWithWorkUnderway, stopWithAStreamUnderway]
+ALL: list[Deed] = [*GENTLE, killAtOnce, killAmidWork, stopOverAHangingTask]
+
+
+def possessions() -> dict[str, int]:
+    """
+    What can leak.
+    """
+    return {
+        "files": countFds(),
+        "processes": len(strangers()),
+        "threads": threading.active_count(),
+    }
+
+
+class StartStopTests(ProcessTestCase):
+    timeout = 590.0
+
+    async def goThrough(
+        self, make: Callable[[], Any], deeds: list[Deed], rounds: int, cycles: int
+    ) -> None:
+        """
+        Start and stop a queue so many times in each round, and see that no round leaves anything
+        behind.
+        """
+        seed = random.randrange(10**6)
+        chance = random.Random(seed)
+        kinds: Counter[str] = Counter()
+        longest = 0.0
+        threads = threading.active_count()
+        # What is made once and kept, is made now.
+        await make().shutdown()
+        await self.until(lambda: threading.active_count() <= threads)
+        before = possessions()
+        for _ in range(rounds):
+            for _ in range(cycles):
+                deed = chance.choice(deeds)
+                began = time.monotonic()
+                done = Deferred.fromCoroutine(deed(make()))
+                await done.addTimeout(WITHIN, defaultReactor())
+                longest = max(longest, time.monotonic() - began)
+                kinds[deed.__name__] += 1
+            # A thread or a process that has told all that it had to may be about to end.
+            await self.until(lambda: all(possessions()[name] <= before[name] for name in before))
+        print(f"seed {seed}, {rounds} x {cycles}: longest {longest:.2f} s, {dict(kinds)}")  # noqa: T201
+
+    async def goThroughProcesses(self, method: str, rounds: int, cycles: int) -> None:
+        context = startContext(method)
+        await self.goThrough(lambda: ProcessQueue(2, context=context), ALL, rounds, cycles)
+
+    async def test_aFewStartsAndStopsOfProcesses(self) -> None:
+        await self.goThroughProcesses("forkserver", 2, 10)
+
+    async def test_aFewStartsAndStopsOfSpawnedProcesses(self) -> None:
+        await self.goThroughProcesses("spawn", 2, 4)
+
+    async def test_aFewStartsAndStopsOfThreads(self) -> None:
+        await self.goThrough(lambda: ThreadQueue(2), GENTLE, 2, 20)
+
+    @pytest.mark.slow
+    async def test_stormOfStartsAndStopsOfProcesses(self) -> None:
+        await self.goThroughProcesses("forkserver", 10, 50)
+
+    @pytest.mark.slow
+    async def test_stormOfStartsAndStopsOfSpawnedProcesses(self) -> None:
+        await self.goThroughProcesses("spawn", 10, 50)
+
+    @pytest.mark.slow
+    async def test_stormOfStartsAndStopsOfThreads(self) -> None:
+        await self.goThrough(lambda: ThreadQueue(2), GENTLE, 10, 50)
