@@ -111,9 +111,14 @@ def test_stateErrorNamesObjectStateAndEvent() -> None:
             {"pid": 12, "signal": 9, "residentKilobytes": 0},
             "Worker process 12 was killed by signal 9 (SIGKILL), last seen with 0 kB resident",
         ),
+        (
+            {"pid": 12, "signal": 9, "residentKilobytes": 5, "isLikelyOutOfMemory": True},
+            "Worker process 12 was killed by signal 9 (SIGKILL), likely for lack of memory, last "
+            "seen with 5 kB resident",
+        ),
     ],
 )
-def test_workerDiedSaysHow(arguments: dict[str, int], text: str) -> None:
+def test_workerDiedSaysHow(arguments: dict[str, Any], text: str) -> None:
     error = WorkerDied(**arguments)
     assert error.death() == text
     assert str(error) == f"{text}, while running this task"
@@ -138,3 +143,10 @@ def test_withTracebackHangsTheTextOnTheSameException() -> None:
 @pytest.mark.parametrize("text", ["", None])
 def test_withoutATextThereIsNoCause(text: str | None) -> None:
     assert withTraceback(ValueError(), text).__cause__ is None
+
+
+def test_theStacksOfACrashAreShownWithTheDeath() -> None:
+    error = WorkerDied(12, signal=11, stacks="Fatal Python error")
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert error.__cause__.args == ("Fatal Python error",)
+    assert WorkerDied(12, signal=11).__cause__ is None

@@ -73,11 +73,12 @@ class SerialNumbers:
         number = taken.number = taken.number + 1
         taken.users += 1
         priority = number * _FACTORS[niceness]
+        # Once for each task that is put, and max() takes longer.
         if priority > taken.last:
             taken.last = priority
-            if priority > self._last:
+            if priority > self._last:  # noqa: PLR1730
                 self._last = priority
-        if number > self._highest:
+        if number > self._highest:  # noqa: PLR1730
             self._highest = number
         return number
 
