@@ -16,6 +16,7 @@ from twisted.internet.task import react
 
 from asynqueue import Delay, ProcessQueue
 from asynqueue.errors import WorkerStartError
+from asynqueue.workers.channel import healing
 from asynqueue.workers.process.launch import startContext
 from tests.faults.programs import tell
 from tests.integration import tasks
@@ -67,6 +68,9 @@ def run(name: str, method: str, *options: str) -> None:
     if name == "stay":
         react(lambda reactor: Deferred.fromCoroutine(stay(method, *options)))
         return
+    # It is to give up soon.
+    healing.FIRST_DELAY = 0.001  # type: ignore[misc]
+    healing.LONGEST_DELAY = 0.01  # type: ignore[misc]
     # As a daemon begins that is not careful.
     queue = ProcessQueue(2, context=startContext(method))
     if os.fork():

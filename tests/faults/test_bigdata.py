@@ -89,7 +89,11 @@ def makeLongList() -> dict[str, Any]:
     return {"parts": [part[k % 100 :] + part[: k % 100] for k in range(SIZE >> 16)]}
 
 
-class ForkServerTests(ProcessTestCase):
+class BigValueCase(ProcessTestCase):
+    """
+    Tests that have large values go out and come back.
+    """
+
     method = "forkserver"
 
     def start(self, N: int = 1, **options: Any) -> ProcessQueue:
@@ -121,6 +125,17 @@ class ForkServerTests(ProcessTestCase):
         self.assertGreater(len(turns.seconds), SIZE // (8 * MB))
         return max(turns.seconds)
 
+    async def assertRefusedOnItsWayBack(self) -> None:
+        queue = self.start()
+        pid = await queue.call(os.getpid)
+        refused = queue.call(bigvalues.makeVast, LARGEST + 1)
+        after = queue.call(os.getpid)
+        error = await self.errorOf(refused, PayloadTooLarge)
+        self.assertIn(f"over the limit of {LARGEST} bytes", str(error))
+        self.assertEqual(await after, pid, "the worker goes on")
+
+
+class ForkServerTests(BigValueCase):
     async def test_15_aHundredMegabytesOutAndBackAtOnce(self) -> None:
         await self.assertGoesBothWays(self.start(), makeBytes)
 
@@ -154,13 +169,7 @@ class ForkServerTests(ProcessTestCase):
         self.assertEqual([await before, await after], [1, pid])
 
     async def test_16_whatIsTooLargeIsRefusedOnItsWayBack(self) -> None:
-        queue = self.start()
-        pid = await queue.call(os.getpid)
-        refused = queue.call(bigvalues.makeVast, LARGEST + 1)
-        after = queue.call(os.getpid)
-        error = await self.errorOf(refused, PayloadTooLarge)
-        self.assertIn(f"over the limit of {LARGEST} bytes", str(error))
-        self.assertEqual(await after, pid, "the worker goes on")
+        await self.assertRefusedOnItsWayBack()
 
     async def test_16_anItemThatIsTooLargeEndsItsStream(self) -> None:
         queue = self.start()
@@ -181,8 +190,18 @@ class ForkServerTests(ProcessTestCase):
         self.assertEqual(await queue.call(os.getpid), pid, "the worker goes on")
 
 
-class SpawnTests(ForkServerTests):
+class SpawnTests(BigValueCase):
+    """
+    Once they have been started, all processes are alike.
+    """
+
     method = "spawn"
+
+    async def test_15_aHundredMegabytesOutAndBackAtOnce(self) -> None:
+        await self.assertGoesBothWays(self.start(), makeBytes)
+
+    async def test_16_whatIsTooLargeIsRefusedOnItsWayBack(self) -> None:
+        await self.assertRefusedOnItsWayBack()
 
 
 class VeryLargeTests(ProcessTestCase):

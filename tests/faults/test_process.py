@@ -315,14 +315,14 @@ class ForkServerTests(FaultCase):
     async def test_18_whatATaskHasLeftIsGoneWithTheWorker(self) -> None:
         path = str(self.makeFolder() / "hangs")
         ends: list[tuple[Any, ...]] = [
-            (),
             (tasks.killSelf,),
             (tasks.segfault,),
             (tasks.endProcess, 0),
             (tasks.hangStubbornly, path),
+            (),
         ]
+        queue = await self.start()
         for end in ends:
-            queue = await self.start()
             pids = await queue.call(tasks.leaveChildren, series="victim")
             self.assertEqual([pid for pid in pids if isGone(pid)], [])
             if end:
@@ -333,7 +333,6 @@ class ForkServerTests(FaultCase):
                 await queue.detachWorker(self.workers[0])
             await self.until(areGone, pids)
             self.assertFalse(isGone(self.pids[1]))
-            await queue.shutdown()
 
     async def test_24_crashInADestructorAfterTheResultWasSent(self) -> None:
         queue = await self.start()
