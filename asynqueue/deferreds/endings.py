@@ -63,9 +63,9 @@ class Endings:
     """
     Tells something of the ends of its program. It does not keep it alive for that.
 
-    - The reactor stops because of a signal: it is drained, and the reactor waits for that.
-    - The reactor stops otherwise: it is ended after the reactor's last turn.
-    - The interpreter ends, and the reactor never stopped: it is given up.
+      - The reactor stops because of a signal: it is drained, and the reactor waits for that.
+      - The reactor stops otherwise: it is ended after the reactor's last turn.
+      - The interpreter ends, and the reactor never stopped: it is given up.
     """
 
     def __init__(self, subject: Endable, reactor: Any) -> None:

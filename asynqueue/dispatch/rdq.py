@@ -94,7 +94,7 @@ class ResizableDispatchQueue(EndingDispatcher):
         @param storedAs: by what name the function is known in the store. Default: its module and
             qualified name. Jobs of other names are dead letters.
         @param drainTimeout: for how many seconds jobs that are underway may go on after a SIGINT or
-            SIGTERM at which the reactor stops. Those that wait are left, as L{stop} leaves them; so
+            SIGTERM at which the reactor stops. Those that wait are left, as C{stop} leaves them; so
             are, in a store, those that come to no end because of it. 0 to wait for none. With
             C{None} the queue leaves signals to others, who stop it. Default: 5. With a task queue
             as C{queue}, that one has a time of its own.
@@ -153,7 +153,7 @@ class ResizableDispatchQueue(EndingDispatcher):
             nobody handles that, it is not logged.
         @raise JobExists: if there is a job of this key, and there may not be.
         @raise JobNotStorable: if there is a store, and the codec cannot encode the argument.
-        @raise QueueStopped: after L{stop}.
+        @raise QueueStopped: after C{stop}.
         @raise QueueFull: if as many jobs as may be are pending.
         @raise ValueError: if the priority is no number, C{delay} or C{at} is no finite one or the
             delay is negative, or both C{delay} and C{at} are given. What C{rateKey} raises comes
@@ -269,7 +269,7 @@ class ResizableDispatchQueue(EndingDispatcher):
         @return: a Deferred that fires when no job is underway any more, at once if none is. If the
             queue is resumed before, it goes on waiting for such a moment. Cancelling it only ends
             the waiting.
-        @raise QueueStopped: after L{stop}.
+        @raise QueueStopped: after C{stop}.
         """
         self._checkGoingOn("a pause")
         self._state = nextState(DISPATCH, self._state, "pause", self)
@@ -281,7 +281,7 @@ class ResizableDispatchQueue(EndingDispatcher):
         Go on after L{pause}.
 
         @param width: the new width. By default it is as it was.
-        @raise QueueStopped: after L{stop}.
+        @raise QueueStopped: after C{stop}.
         @raise ValueError: if the width is not an integer, or negative.
         """
         self._checkGoingOn("resuming")
@@ -295,7 +295,7 @@ class ResizableDispatchQueue(EndingDispatcher):
         @return: a Deferred that fires when there is room for another job, at once if there is. Of
             several that wait, as many fire as there is room for, the first first. The room is not
             kept: who puts later than in a callback may find it taken. Cancelling it ends the wait.
-        @raise QueueStopped: after L{stop}. Those that wait then fail with it.
+        @raise QueueStopped: after C{stop}. Those that wait then fail with it.
         """
         self._checkGoingOn("room for a job")
         if self._room() > len(self._ready):

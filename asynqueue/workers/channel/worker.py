@@ -37,7 +37,7 @@ class ChannelWorker(UniverseLife):
     task whose call had begun fails with C{WorkerDied}, those whose calls had not are given back,
     and another universe is started.
 
-    A backend derives from this class and says with L{makeChannel} how a universe is reached.
+    A backend derives from this class and says with C{makeChannel} how a universe is reached.
 
     @cvar cQualified: the series that all workers of the class are qualified for.
     @cvar codec: what becomes of values on their way.
