@@ -27,6 +27,7 @@ from asynqueue.errors import (
 from asynqueue.testing import far
 from asynqueue.universe.framing import FrameDecoder
 from asynqueue.workers.channel import healing
+from asynqueue.workers.process import channel
 from asynqueue.workers.process.launch import startContext
 from asynqueue.workers.process.sight import MemorySight
 from tests.integration import tasks
@@ -155,6 +156,9 @@ class ForkServerTests(FaultCase):
         await self.assertDies(queue, tasks.endProcess, 7, signal=None, exitCode=7)
 
     async def test_06_endedWithAChildLeftThatHoldsEverythingOpen(self) -> None:
+        if hasattr(os, "pidfd_open"):
+            # It is not left to chance and the polling.
+            self.patch(channel, "CHECK_SECONDS", tasks.AWHILE)
         queue = await self.start()
         path = self.makeFolder() / "child"
         path.touch()

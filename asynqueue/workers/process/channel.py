@@ -215,7 +215,7 @@ class PipeChannel:
         Where the reactor can, have it ring when the pipe has something or the child has ended.
         """
         self._pipeBell = _Bell(self._pipe.fd, self._delay.ring, self._write)
-        self._endBell = _Bell(self.process.sentinel, self._childEnded)
+        self._endBell = _Bell(self._launched.endFd, self._childEnded)
         self._mayHaveEnded = self._watcher is None
         if self._watcher is not None:
             self._watcher.addReader(self._pipeBell)

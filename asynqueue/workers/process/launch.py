@@ -72,6 +72,8 @@ class ChildProcess:
 
     @ivar process: the C{multiprocessing} process; an L{EndedProcess} after L{ended}.
     @ivar fd: the file descriptor of the pipe's near end.
+    @ivar endFd: one that becomes readable when the process ends. Without C{pidfd_open}, that may be
+        late.
     """
 
     def __init__(self, context: Any, options: child.ChildOptions) -> None:
@@ -102,6 +104,7 @@ class ChildProcess:
                         name="asynqueue worker",
                     )
                     self._launch()
+                    self.endFd = self._openEnd(opened)
             self._opened = opened.pop_all()
         self._recorder.sent()
         self._finalizer = Finalize(
@@ -118,6 +121,16 @@ class ChildProcess:
                 self.process.kill()
                 self.process.join()
                 raise
+
+    def _openEnd(self, opened: ExitStack) -> int:
+        # What a task has forked may hold the sentinel open, which is the end of a pipe.
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                fd: int = os.pidfd_open(self.process.pid)
+                opened.callback(os.close, fd)
+                return fd
+        sentinel: int = self.process.sentinel
+        return sentinel
 
     @property
     def hasEnded(self) -> bool:
@@ -152,7 +165,7 @@ class ChildProcess:
         """
         if self.hasEnded:
             return
-        # If it has ended since, the sentinel is about to say so.
+        # If it has ended since, that is about to be told.
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
 
