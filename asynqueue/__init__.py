@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from asynqueue.deferreds.info import Info
     from asynqueue.deferreds.showresult import showResult
+    from asynqueue.dispatch.durable import DeadLetter, DurableJob
     from asynqueue.dispatch.job import Job
     from asynqueue.dispatch.rdq import ResizableDispatchQueue
     from asynqueue.interfaces import IObserver, IWorker
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncWorker": "asynqueue.workers.local",
     "Consumerator": "asynqueue.iteration",
+    "DeadLetter": "asynqueue.dispatch.durable",
     "Deferator": "asynqueue.iteration",
     "DeferredDict": "asynqueue.deferreds",
     "DeferredLock": "asynqueue.deferreds",
@@ -70,6 +72,7 @@ _HOMES = {
     "DeferredPriorityQueue": "asynqueue.deferreds",
     "DeferredTracker": "asynqueue.deferreds",
     "Delay": "asynqueue.deferreds",
+    "DurableJob": "asynqueue.dispatch.durable",
     "Event": "asynqueue.queue.events",
     "ExecutorWorker": "asynqueue.workers.executor",
     "Filerator": "asynqueue.iteration",
@@ -106,6 +109,7 @@ _HOMES = {
 __all__ = [
     "AsyncWorker",
     "Consumerator",
+    "DeadLetter",
     "Deferator",
     "DeferredDict",
     "DeferredLock",
@@ -113,6 +117,7 @@ __all__ = [
     "DeferredPriorityQueue",
     "DeferredTracker",
     "Delay",
+    "DurableJob",
     "Event",
     "ExecutorWorker",
     "Filerator",

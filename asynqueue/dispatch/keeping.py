@@ -11,10 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob, checkKey, told
+from asynqueue.dispatch.books import Books
+from asynqueue.dispatch.durable import DeadLetter, DurableJob
 from asynqueue.dispatch.job import Job
 from asynqueue.dispatch.ledger import Told
 from asynqueue.dispatch.line import JobLine
+from asynqueue.dispatch.texts import checkKey, told
 from asynqueue.errors import JobExists, JobNotStorable, StoreError
 from asynqueue.iteration.outcome import Outcome
 from asynqueue.tasks.states import UNDERWAY

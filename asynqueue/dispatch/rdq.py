@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from asynqueue.deferreds.endings import DRAIN_SECONDS
 from asynqueue.dispatch.dispatcher import DISPATCH, Caller, checkPriority, dueTime
-from asynqueue.dispatch.durable import JobCodec
 from asynqueue.dispatch.endings import EndingDispatcher
 from asynqueue.dispatch.job import Job, JobDeferred
+from asynqueue.dispatch.texts import JobCodec
 from asynqueue.errors import QueueFull
 from asynqueue.tasks.retry import Retry
 from asynqueue.tasks.states import nextState

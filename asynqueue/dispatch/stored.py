@@ -11,11 +11,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from asynqueue.dispatch.aside import Aside, asideFor
+from asynqueue.dispatch.books import Books
 from asynqueue.dispatch.dispatcher import Dispatcher
-from asynqueue.dispatch.durable import Books, DeadLetter, DurableJob, ExactJSON, JobCodec
+from asynqueue.dispatch.durable import DeadLetter, DurableJob
 from asynqueue.dispatch.keeping import Kept
 from asynqueue.dispatch.ledger import Ledger
 from asynqueue.dispatch.sqlite import SQLiteJobStore
+from asynqueue.dispatch.texts import ExactJSON, JobCodec
 from asynqueue.errors import ImplementationError, QueueStopped, StoreError
 from asynqueue.interfaces import IJobStore
 from asynqueue.universe.exceptions import typeName

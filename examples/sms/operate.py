@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from asynqueue import Job
-from asynqueue.dispatch.durable import DeadLetter
+from asynqueue import DeadLetter, Job
 from examples.sms.texting import Texting
 
 

@@ -10,8 +10,7 @@ from uuid import uuid4
 
 from twisted.web.template import Tag, tags
 
-from asynqueue import Job
-from asynqueue.dispatch.durable import DeadLetter
+from asynqueue import DeadLetter, Job
 from asynqueue.dispatch.rdq import ResizableDispatchQueue
 
 MOST_ROWS = 50

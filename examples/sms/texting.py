@@ -14,8 +14,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue import DeferredPool, Job, ResizableDispatchQueue, Retry, backoff
-from asynqueue.dispatch.durable import DeadLetter, DurableJob
+from asynqueue import (
+    DeadLetter,
+    DeferredPool,
+    DurableJob,
+    Job,
+    ResizableDispatchQueue,
+    Retry,
+    backoff,
+)
 from asynqueue.dispatch.job import JobCancelled, JobDeferred
 from asynqueue.errors import JobNotDispatched, QueueFull
 from asynqueue.interfaces import IJobStore

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.template import Tag, flattenString
 
-from asynqueue.dispatch.durable import DeadLetter
+from asynqueue import DeadLetter
 from asynqueue.dispatch.rdq import ResizableDispatchQueue
 from asynqueue.dispatch.store import WAITING, Change, MemoryJobStore
 from asynqueue.errors import StoreError
