@@ -10,10 +10,11 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
+from asynqueue.universe.answers import Answers
 from asynqueue.universe.codecs import Codec
 from asynqueue.universe.exceptions import explained, typeName
 from asynqueue.universe.interruption import TaskInterrupted
-from asynqueue.universe.messages import ENDED, ITEMS, RAISED, Message
+from asynqueue.universe.messages import ENDED, ITEMS, Message
 from asynqueue.universe.packing import Packed
 from asynqueue.universe.progress import ProgressReports
 from asynqueue.universe.streams import FarStream, ItemNotPicklable
@@ -43,8 +44,10 @@ class OpenStreams:
         codec: Codec,
         clock: Callable[[], float],
         progress: ProgressReports,
+        answers: Answers,
     ) -> None:
         self._host = host
+        self._answers = answers
         self._progress = progress
         self._post = post
         self._codec = codec
@@ -137,7 +140,7 @@ class OpenStreams:
             del self._streams[stream.id]
             self._progress.flush(stream.id)
             if not (self._host.isTerminated and isinstance(failure, TaskInterrupted)):
-                self._raised(stream.id, failure)
+                self._answers.raised(stream.id, 0.0, failure)
             self._closeQuietly(stream)
         elif over:
             del self._streams[stream.id]
@@ -155,7 +158,7 @@ class OpenStreams:
         if failure is None:
             self._post((ENDED, stream.id))
         else:
-            self._raised(stream.id, failure)
+            self._answers.raised(stream.id, 0.0, failure)
 
     def _postOthers(
         self, stream: FarStream, batch: list[Packed], error: PayloadTooLarge
@@ -170,9 +173,6 @@ class OpenStreams:
             self._post((ITEMS, stream.id, others, sum(map(self._codec.sizeOf, others))))
         return explained(PayloadTooLarge, "bring back an item", error)
 
-    def _raised(self, id: int, error: BaseException) -> None:
-        postRaised(self._post, self._codec, id, 0.0, error)
-
     def _closeQuietly(self, stream: FarStream) -> None:
         """
         After a failure that was told already, what closing adds to it goes to the interpreter's
@@ -182,17 +182,3 @@ class OpenStreams:
             stream.close()
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
-
-
-def postRaised(
-    post: Callable[[Message], None], codec: Codec, id: int, seconds: float, error: BaseException
-) -> None:
-    """
-    Post that a call, or its stream, has raised an exception; or, if that is too large to travel,
-    that it has.
-    """
-    try:
-        post((RAISED, id, seconds, codec.describe(error)))
-    except PayloadTooLarge as tooLarge:
-        what = f"bring back an exception of type {typeName(type(error))}"
-        post((RAISED, id, seconds, codec.describe(explained(PayloadTooLarge, what, tooLarge))))

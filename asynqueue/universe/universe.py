@@ -16,11 +16,12 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from asynqueue.errors import CallNotRebuilt, PayloadTooLarge, ResultNotPicklable
+from asynqueue.errors import CallNotRebuilt
+from asynqueue.universe.answers import Answers
 from asynqueue.universe.codecs import PICKLED, Codec
 from asynqueue.universe.context import Pairs, applyContext
 from asynqueue.universe.coroutines import CoroutineRunner, Waiter
-from asynqueue.universe.exceptions import explained, typeName
+from asynqueue.universe.exceptions import explained
 from asynqueue.universe.interruption import TaskInterrupted
 from asynqueue.universe.iterators import isIterator
 from asynqueue.universe.messages import (
@@ -36,7 +37,7 @@ from asynqueue.universe.messages import (
     VERSION,
     Message,
 )
-from asynqueue.universe.openstreams import OpenStreams, postRaised
+from asynqueue.universe.openstreams import OpenStreams
 from asynqueue.universe.packing import PLAIN
 from asynqueue.universe.progress import ProgressReports
 from asynqueue.universe.reporting import setReporter
@@ -97,7 +98,8 @@ class Universe:
         self._waiter = CoroutineRunner() if waiter is None else waiter
         self._calls: deque[Message] = deque()
         self._progress = ProgressReports(post, clock)
-        self._streams = OpenStreams(self, post, codec, clock, self._progress)
+        self._answers = Answers(post, codec)
+        self._streams = OpenStreams(self, post, codec, clock, self._progress, self._answers)
         self._unwanted: set[int] = set()
         self._interrupted: int | None = None
 
@@ -241,7 +243,7 @@ class Universe:
             if not isKnown:
                 self.watch()
         except BaseException as broken:
-            self._raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", broken))
+            self._answers.raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", broken))
             return
         run = _Run(id, raw, self._clock())
         error: BaseException | None = None
@@ -314,30 +316,14 @@ class Universe:
         self._progress.flush(id)
         if error is not None:
             if not (self.isTerminated and isinstance(error, TaskInterrupted)):
-                self._raised(id, seconds, error)
+                self._answers.raised(id, seconds, error)
         elif type(result) in PLAIN:
             self._post((RETURNED, id, seconds, result))
         elif isIterator(result) and not (self._raw if run.raw is None else run.raw):
             self._streams.add(id, result, run.context)
             self._post((STREAMING, id, seconds))
         else:
-            self._returned(id, seconds, result)
-
-    def _returned(self, id: int, seconds: float, result: Any) -> None:
-        try:
-            packed = self._codec.pack(result)
-        except BaseException as error:
-            what = f"bring back the result, of type {typeName(type(result))}"
-            self._raised(id, seconds, explained(ResultNotPicklable, what, error))
-            return
-        try:
-            self._post((RETURNED, id, seconds, packed))
-        except PayloadTooLarge as error:
-            what = f"bring back the result, of type {typeName(type(result))}"
-            self._raised(id, seconds, explained(PayloadTooLarge, what, error))
-
-    def _raised(self, id: int, seconds: float, error: BaseException) -> None:
-        postRaised(self._post, self._codec, id, seconds, error)
+            self._answers.returned(id, seconds, result)
 
     def _report(self, id: int, done: float, total: float | None) -> None:
         waiting = self.waiting
