@@ -5,11 +5,13 @@
 #   VENV     the folder to make it in
 #   ARGS     more arguments for the tests, the benchmarks or the examples, as in:
 #            make test ARGS="-k heap -x"
+#   PROCESSES  how many processes share the tests; 0 for none, where a debugger is to be used
 #   LOG      the web server's logs to report on; without any, one is made up
 
 PYTHON ?=
 VENV := .venv
 ARGS :=
+PROCESSES := 2
 LOG :=
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
@@ -74,7 +76,7 @@ browser: ## install Chromium where apt can, for the tests that look at pages
 	fi
 
 test: $(READY) browser ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
 	$(BIN)/ruff check .
@@ -88,7 +90,7 @@ docs: $(READY) ## build the documentation into docs/_build/html, warnings being 
 	$(BIN)/sphinx-build -b html -W --keep-going -n -q docs docs/_build/html
 
 storm: $(READY) ## run the tests that take long or load the machine
-	$(BIN)/python -m pytest -m slow --timeout=600 $(ARGS)
+	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
 
 bench: $(BENCH_READY) ## measure against the peers, and print the ratios
 	$(BIN)/python -m benchmarks $(ARGS)
