@@ -1,12 +1,12 @@
 # Every rule works in a virtual environment, and makes it first where there is none or where it is
 # older than pyproject.toml. That takes Python 3.11 or newer and make, and nothing else.
 #
-#   PYTHON   the interpreter to make it with; without one, the first on the PATH that will do
-#   VENV     the folder to make it in
-#   ARGS     more arguments for the tests, the benchmarks or the examples, as in:
-#            make test ARGS="-k heap -x"
+#   PYTHON     the interpreter to make it with; without one, the first on the PATH that will do
+#   VENV       the folder to make it in
+#   ARGS       more arguments for the tests, the benchmarks or the examples, as in:
+#              make test ARGS="-k heap -x"
 #   PROCESSES  how many processes share the tests; 0 for none, where a debugger is to be used
-#   LOG      the web server's logs to report on; without any, one is made up
+#   LOG        the web server's logs to report on; without any, one is made up
 
 PYTHON ?=
 VENV := .venv
