@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -216,16 +216,34 @@ def workersOf(pid: int) -> list[psutil.Process]:
     @return: the worker processes of a program: each leads a process group, as only the guard does
         besides.
     """
-    children = psutil.Process(pid).children(recursive=True)
-    leaders = [child for child in children if os.getpgid(child.pid) == child.pid]
-    return [child for child in leaders if not any("guardian" in word for word in child.cmdline())]
+    workers = []
+    # Whichever ends in the meantime is none any more.
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                isGuard = any("guardian" in word for word in child.cmdline())
+                if os.getpgid(child.pid) == child.pid and not isGuard:
+                    workers.append(child)
+    return workers
 
 
 def test_killedWorkerIsOneLineAndLeavesNoFile(tmp_path: Path) -> None:
     with running(*LONG, "-j", "1", "-o", "a.png", cwd=tmp_path) as process:
         waitUntil(lambda: bool(os.listdir(tmp_path)) and hasBegun(tmp_path), "the first rows")
-        [worker] = workersOf(process.pid)
-        worker.kill()
+        sizes = [0]
+
+        def hasEnded() -> bool:
+            # One that waits for its next stripe when it is killed is replaced, and the picture goes
+            # on: then the next one is killed.
+            with suppress(FileNotFoundError):
+                sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+            if sizes[-1] > max(sizes[:-1]):
+                for worker in workersOf(process.pid):
+                    with suppress(psutil.NoSuchProcess):
+                        worker.kill()
+            return process.poll() is not None
+
+        waitUntil(hasEnded, "the death of a worker at work")
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert re.fullmatch(rb"mcm: error: WorkerDied: [^\n]+\n", errors), errors
