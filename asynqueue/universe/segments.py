@@ -6,8 +6,9 @@ by piece, and is not copied in one go at its end.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 MEMORY: Final = 0
 BYTES: Final = 1
@@ -26,21 +27,48 @@ def kindOf(buffer: memoryview) -> int:
     return BYTES if owner is bytes else BYTEARRAY if owner is bytearray else MEMORY
 
 
-class Segment(Protocol):
+class Segment:
     """
     A large segment that has begun to arrive.
     """
 
+    __slots__ = ("_finish", "_got", "_size", "_view")
+
+    def __init__(
+        self, size: int, view: Callable[[], memoryview], finish: Callable[[], Any]
+    ) -> None:
+        """
+        @param size: how many bytes it has.
+        @param view: gives access to all of them.
+        @param finish: gives the object that they are, after the last bytes.
+        """
+        self._size = size
+        self._view = view
+        self._finish = finish
+        self._got = 0
+
     def space(self) -> memoryview:
-        """Where the next bytes belong; at least one. It is to be released before L{filled} is
-        called, or if it is not: who holds on to it keeps the object from being finished, or thrown
-        away, as it should be."""
+        """
+        @return: where the next bytes belong; at least one. It is to be released before L{filled} is
+            called, or if it is not: who holds on to it keeps the object from being finished, or
+            thrown away, as it should be.
+        """
+        return self._view()[self._got :]
 
     def filled(self, count: int) -> bool:
-        """So many bytes were written to L{space}; whether they were the last."""
+        """
+        So many bytes were written to L{space}.
+
+        @return: whether they were the last.
+        """
+        self._got += count
+        return self._got == self._size
 
     def finished(self) -> Any:
-        """The object, after the last bytes."""
+        """
+        @return: the object, after the last bytes.
+        """
+        return self._finish()
 
 
 def makeSegment(kind: int, size: int) -> Segment:
@@ -49,81 +77,25 @@ def makeSegment(kind: int, size: int) -> Segment:
     @param size: how many bytes it has.
     """
     if kind == BYTES:
-        return _BytesSegment(size)
-    if kind == BYTEARRAY:
-        return _ByteArraySegment(size)
-    return _MemorySegment(size)
+        # A stream is what gives access to bytes that nobody else has yet, and gives them away at
+        # the end, without a copy. They begin as zeros, for which the system needs no memory until
+        # something is written there.
+        stream = BytesIO(bytes(size))
+        return Segment(size, stream.getbuffer, stream.getvalue)
+    memory = _makeByteArray(size) if kind == BYTEARRAY else _makeMemory(size)
+    return Segment(size, lambda: memoryview(memory), lambda: memory)
 
 
-class _MemorySegment:
+def _makeMemory(size: int) -> bytearray | mmap.mmap:
     """
     Memory that comes straight from the system if it is large, in large pages where the system has
     them: filling those for the first time takes a third of the time.
     """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._got = 0
-        self._memory: bytearray | mmap.mmap
-        if size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
-            self._memory = bytearray(size)
-        else:
-            self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._memory.madvise(mmap.MADV_HUGEPAGE)
-
-    def space(self) -> memoryview:
-        return memoryview(self._memory)[self._got :]
-
-    def filled(self, count: int) -> bool:
-        self._got += count
-        return self._got == self._size
-
-    def finished(self) -> Any:
-        return self._memory
-
-
-class _BytesSegment:
-    """
-    Bytes that are written to before anybody else has them. The stream is what gives access to them,
-    and gives them away at the end, without a copy if nobody holds on to L{space}. They begin as
-    zeros, for which the system needs no memory until something is written there.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._got = 0
-        self._stream = BytesIO(bytes(size))
-
-    def space(self) -> memoryview:
-        return self._stream.getbuffer()[self._got :]
-
-    def filled(self, count: int) -> bool:
-        self._got += count
-        return self._got == self._size
-
-    def finished(self) -> Any:
-        return self._stream.getvalue()
-
-
-class _ByteArraySegment:
-    """
-    A bytearray that is written to, and may be resized at the end, if nobody holds on to L{space}.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._got = 0
-        self._array = _makeByteArray(size)
-
-    def space(self) -> memoryview:
-        return memoryview(self._array)[self._got :]
-
-    def filled(self, count: int) -> bool:
-        self._got += count
-        return self._got == self._size
-
-    def finished(self) -> Any:
-        return self._array
+    if size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return bytearray(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def _makeByteArray(size: int) -> bytearray:
