@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
-from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
@@ -18,7 +16,7 @@ from asynqueue import Delay, ProcessQueue
 from asynqueue.errors import WorkerStartError
 from asynqueue.workers.channel import healing
 from asynqueue.workers.process.launch import startContext
-from tests.faults.programs import tell
+from tests.faults.programs import occupy, tell
 from tests.integration import tasks
 from tests.support.processes import areGone
 
@@ -32,11 +30,7 @@ async def stay(method: str, *options: str) -> None:
     pids = await queue.update(os.getpid, ephemeral=True)
     for left in await queue.update(tasks.leaveChildren, ephemeral=True):
         pids += left
-    with tempfile.TemporaryDirectory() as folder:
-        for function in (tasks.sleepAwhile, tasks.hangInC):
-            path = Path(folder, function.__name__)
-            queue.call(tasks.touchAnd, str(path), function)
-            await Delay().untilEvent(path.exists)
+    await occupy(queue)
     fork = 0
     if "fork" in options:
         fork = os.fork()

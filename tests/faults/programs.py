@@ -46,6 +46,22 @@ def outcomeOf(d: Deferred[Any]) -> list[str]:
 
 
 @inlineCallbacks
+def occupy(queue: ProcessQueue) -> Generator[Deferred[Any], Any, list[list[str]]]:
+    """
+    Have one process sleep, and another one never look at a signal.
+
+    @return: a Deferred of a list for the outcomes of both calls, which fires when they have begun.
+    """
+    outcomes = []
+    with tempfile.TemporaryDirectory() as folder:
+        for function in (tasks.sleepAwhile, tasks.hangInC):
+            path = Path(folder, function.__name__)
+            outcomes.append(outcomeOf(queue.call(tasks.touchAnd, str(path), function)))
+            yield Delay().untilEvent(path.exists)
+    return outcomes
+
+
+@inlineCallbacks
 def startWorkers(
     method: str,
 ) -> Generator[Deferred[Any], Any, tuple[ProcessQueue, list[list[str]]]]:
@@ -57,12 +73,7 @@ def startWorkers(
     """
     queue = ProcessQueue(3, context=startContext(method))
     pids = yield queue.update(os.getpid, ephemeral=True)
-    outcomes = []
-    with tempfile.TemporaryDirectory() as folder:
-        for function in (tasks.sleepAwhile, tasks.hangInC):
-            path = Path(folder, function.__name__)
-            outcomes.append(outcomeOf(queue.call(tasks.touchAnd, str(path), function)))
-            yield Delay().untilEvent(path.exists)
+    outcomes = yield occupy(queue)
     outcomes.append(outcomeOf(queue.call(far.echo, 1, series="nobody's")))
     tell(pids)
     return queue, outcomes

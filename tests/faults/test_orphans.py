@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.faults.test_programs import GONE_WITHIN, METHODS, ProgramCase
-from tests.support.processes import areGone, isGone, startProgram
+from tests.faults.test_programs import METHODS, ProgramCase
+from tests.support.processes import isGone, startProgram
 
 
 class OrphanTests(ProgramCase):
@@ -23,12 +23,7 @@ class OrphanTests(ProgramCase):
         self.addCleanup(self.endProgram, program)
         pids, fork = self.readFrom(program)
         self.assertEqual(len(pids), 3 + 3 * 3)
-        self.assertEqual([pid for pid in pids if isGone(pid)], [])
-        program.kill()
-        self.assertTrue(
-            await self.happens(GONE_WITHIN, areGone, pids),
-            f"{arguments}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
-        )
+        await self.assertKilledWith(program, pids)
         number: int = fork
         return number
 

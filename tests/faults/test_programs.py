@@ -79,6 +79,17 @@ class ProgramCase(ProcessTestCase):
         assert line, program.communicate()
         return json.loads(line)
 
+    async def assertKilledWith(self, program: subprocess.Popen[bytes], pids: list[int]) -> None:
+        """
+        All of these processes are there, and when the program is killed they are gone in time.
+        """
+        self.assertEqual([pid for pid in pids if isGone(pid)], [])
+        program.kill()
+        self.assertTrue(
+            await self.happens(GONE_WITHIN, areGone, pids),
+            f"{program.args!r}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
+        )
+
     async def endProgram(self, program: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
@@ -103,12 +114,7 @@ class ProgramTests(ProgramCase):
     async def test_19_parentKilledWhileWorkersAreBusyAndIdle(self) -> None:
         for method in METHODS:
             program, pids = self.startProgram("tests.faults.programs", "stay", method)
-            self.assertEqual([pid for pid in pids if isGone(pid)], [])
-            program.kill()
-            self.assertTrue(
-                await self.happens(GONE_WITHIN, areGone, pids),
-                f"{method}: {[pid for pid in pids if not isGone(pid)]} of {pids} live on",
-            )
+            await self.assertKilledWith(program, pids)
 
     async def test_22_interpreterEndsWithTasksPending(self) -> None:
         for method in METHODS:
