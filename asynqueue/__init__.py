@@ -19,91 +19,82 @@ from asynqueue._lazy import lazyNames
 from asynqueue._version import __version__
 
 if TYPE_CHECKING:
-    from asynqueue.deferreds import (
-        DeferredDict,
-        DeferredLock,
-        DeferredPool,
-        DeferredPriorityQueue,
-        DeferredTracker,
-        Delay,
+    from asynqueue._core.retry import Retry, backoff
+    from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
+    from asynqueue._dispatch.rdq import ResizableDispatchQueue
+    from asynqueue._iteration.deferator import Deferator
+    from asynqueue._iteration.prefetcherator import Prefetcherator
+    from asynqueue._iteration.producer import IterationProducer, iteratorToProducer
+    from asynqueue._queue.observers import Event, LoggingObserver
+    from asynqueue._queue.ownqueues import (
+        NullQueue,
+        ProcessQueue,
+        ThreadLooper,
+        ThreadQueue,
+        deferToThread,
     )
-    from asynqueue.deferreds.info import Info
-    from asynqueue.deferreds.showresult import showResult
-    from asynqueue.dispatch.durable import DeadLetter, DurableJob
-    from asynqueue.dispatch.job import Job
-    from asynqueue.dispatch.rdq import ResizableDispatchQueue
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue._queue.taskqueue import TaskQueue
+    from asynqueue._runner.progress import report
+    from asynqueue._runner.streams import isAsyncIterator, isIterator
+    from asynqueue._workers.executor import ExecutorWorker
+    from asynqueue._workers.local import AsyncWorker
+    from asynqueue._workers.process import ProcessBase, ProcessWorker
+    from asynqueue._workers.threads import ThreadWorker
     from asynqueue.interfaces import IObserver, IWorker
-    from asynqueue.iteration import (
-        Consumerator,
-        Deferator,
-        Filerator,
-        IterationProducer,
-        ListConsumer,
-        OrderedItemProducer,
-        Prefetcherator,
-        deferToDelay,
-        isAsyncIterator,
-        isIterator,
-        iteratorToProducer,
-    )
-    from asynqueue.queue.events import Event
-    from asynqueue.queue.loggingobserver import LoggingObserver
-    from asynqueue.queue.nullqueue import NullQueue
-    from asynqueue.queue.processqueue import ProcessQueue
-    from asynqueue.queue.queued import QueuedTask
-    from asynqueue.queue.taskqueue import TaskQueue
-    from asynqueue.queue.threadqueue import ThreadLooper, ThreadQueue, deferToThread
-    from asynqueue.tasks.retry import Retry, backoff
-    from asynqueue.universe.reporting import report
-    from asynqueue.workers.executor import ExecutorWorker
-    from asynqueue.workers.local import AsyncWorker
-    from asynqueue.workers.process.base import ProcessBase
-    from asynqueue.workers.process.worker import ProcessWorker
-    from asynqueue.workers.threads import ThreadWorker
+    from asynqueue.tools.blocking import Consumerator, Filerator
+    from asynqueue.tools.consumers import ListConsumer
+    from asynqueue.tools.delay import Delay, deferToDelay
+    from asynqueue.tools.dictionary import DeferredDict
+    from asynqueue.tools.info import Info, showResult
+    from asynqueue.tools.lock import DeferredLock
+    from asynqueue.tools.ordered import OrderedItemProducer
+    from asynqueue.tools.priorityqueue import DeferredPriorityQueue
+    from asynqueue.tools.tracker import DeferredPool, DeferredTracker
 
 _HOMES = {
-    "AsyncWorker": "asynqueue.workers.local",
-    "Consumerator": "asynqueue.iteration",
-    "DeadLetter": "asynqueue.dispatch.durable",
-    "Deferator": "asynqueue.iteration",
-    "DeferredDict": "asynqueue.deferreds",
-    "DeferredLock": "asynqueue.deferreds",
-    "DeferredPool": "asynqueue.deferreds",
-    "DeferredPriorityQueue": "asynqueue.deferreds",
-    "DeferredTracker": "asynqueue.deferreds",
-    "Delay": "asynqueue.deferreds",
-    "DurableJob": "asynqueue.dispatch.durable",
-    "Event": "asynqueue.queue.events",
-    "ExecutorWorker": "asynqueue.workers.executor",
-    "Filerator": "asynqueue.iteration",
+    "AsyncWorker": "asynqueue._workers.local",
+    "Consumerator": "asynqueue.tools.blocking",
+    "DeadLetter": "asynqueue._dispatch.job",
+    "Deferator": "asynqueue._iteration.deferator",
+    "DeferredDict": "asynqueue.tools.dictionary",
+    "DeferredLock": "asynqueue.tools.lock",
+    "DeferredPool": "asynqueue.tools.tracker",
+    "DeferredPriorityQueue": "asynqueue.tools.priorityqueue",
+    "DeferredTracker": "asynqueue.tools.tracker",
+    "Delay": "asynqueue.tools.delay",
+    "DurableJob": "asynqueue._dispatch.job",
+    "Event": "asynqueue._queue.observers",
+    "ExecutorWorker": "asynqueue._workers.executor",
+    "Filerator": "asynqueue.tools.blocking",
     "IObserver": "asynqueue.interfaces",
     "IWorker": "asynqueue.interfaces",
-    "Info": "asynqueue.deferreds.info",
-    "IterationProducer": "asynqueue.iteration",
-    "Job": "asynqueue.dispatch.job",
-    "ListConsumer": "asynqueue.iteration",
-    "LoggingObserver": "asynqueue.queue.loggingobserver",
-    "NullQueue": "asynqueue.queue.nullqueue",
-    "OrderedItemProducer": "asynqueue.iteration",
-    "Prefetcherator": "asynqueue.iteration",
-    "ProcessBase": "asynqueue.workers.process.base",
-    "ProcessQueue": "asynqueue.queue.processqueue",
-    "ProcessWorker": "asynqueue.workers.process.worker",
-    "QueuedTask": "asynqueue.queue.queued",
-    "ResizableDispatchQueue": "asynqueue.dispatch.rdq",
-    "Retry": "asynqueue.tasks.retry",
-    "TaskQueue": "asynqueue.queue.taskqueue",
-    "ThreadLooper": "asynqueue.queue.threadqueue",
-    "ThreadQueue": "asynqueue.queue.threadqueue",
-    "ThreadWorker": "asynqueue.workers.threads",
-    "backoff": "asynqueue.tasks.retry",
-    "deferToDelay": "asynqueue.iteration",
-    "deferToThread": "asynqueue.queue.threadqueue",
-    "isAsyncIterator": "asynqueue.iteration",
-    "isIterator": "asynqueue.iteration",
-    "iteratorToProducer": "asynqueue.iteration",
-    "report": "asynqueue.universe.reporting",
-    "showResult": "asynqueue.deferreds.showresult",
+    "Info": "asynqueue.tools.info",
+    "IterationProducer": "asynqueue._iteration.producer",
+    "Job": "asynqueue._dispatch.job",
+    "ListConsumer": "asynqueue.tools.consumers",
+    "LoggingObserver": "asynqueue._queue.observers",
+    "NullQueue": "asynqueue._queue.ownqueues",
+    "OrderedItemProducer": "asynqueue.tools.ordered",
+    "Prefetcherator": "asynqueue._iteration.prefetcherator",
+    "ProcessBase": "asynqueue._workers.process",
+    "ProcessQueue": "asynqueue._queue.ownqueues",
+    "ProcessWorker": "asynqueue._workers.process",
+    "QueuedTask": "asynqueue._queue.queuedtask",
+    "ResizableDispatchQueue": "asynqueue._dispatch.rdq",
+    "Retry": "asynqueue._core.retry",
+    "TaskQueue": "asynqueue._queue.taskqueue",
+    "ThreadLooper": "asynqueue._queue.ownqueues",
+    "ThreadQueue": "asynqueue._queue.ownqueues",
+    "ThreadWorker": "asynqueue._workers.threads",
+    "backoff": "asynqueue._core.retry",
+    "deferToDelay": "asynqueue.tools.delay",
+    "deferToThread": "asynqueue._queue.ownqueues",
+    "isAsyncIterator": "asynqueue._runner.streams",
+    "isIterator": "asynqueue._runner.streams",
+    "iteratorToProducer": "asynqueue._iteration.producer",
+    "report": "asynqueue._runner.progress",
+    "showResult": "asynqueue.tools.info",
 }
 
 __all__ = [

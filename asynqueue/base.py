@@ -1,9 +1,11 @@
 """
-The import path that AsynQueue 0.9's users type. The home is L{asynqueue.queue}.
+An import path of AsynQueue 0.9: the task queue.
 """
 
 from __future__ import annotations
 
-from asynqueue.queue.taskqueue import TaskQueue
+from asynqueue._queue.taskqueue import TaskQueue
 
-__all__ = ["TaskQueue"]
+__all__ = [
+    "TaskQueue",
+]

@@ -181,14 +181,14 @@ class ReactorTouched(TaskError):
 
 class CallNotPicklable(TaskError):
     """
-    A call cannot be sent to a universe, because its function or one of its arguments cannot be
+    A call cannot be sent to a runner, because its function or one of its arguments cannot be
     pickled. No worker was used.
     """
 
 
 class CallNotRebuilt(TaskError):
     """
-    A call reached its universe, but its function or arguments could not be rebuilt from the pickle
+    A call reached its runner, but its function or arguments could not be rebuilt from the pickle
     there.
     """
 
@@ -214,7 +214,7 @@ class PayloadTooLarge(TaskError):
 
 class RemoteTraceback(Exception):
     """
-    The text of a traceback from a universe. It stands as the C{__cause__} of the exception that
+    The text of a traceback from a runner. It stands as the C{__cause__} of the exception that
     came from there.
     """
 
@@ -252,10 +252,10 @@ class WorkerError(AsynQueueError):
 
 class WorkerDied(WorkerError):
     """
-    A worker's universe died while it was running the task that fails with this error. Whether the
+    A worker's runner died while it was running the task that fails with this error. Whether the
     task had any effect there is unknown.
 
-    @ivar pid: the process ID of the universe, or C{None} if it has none.
+    @ivar pid: the process ID of the runner, or C{None} if it has none.
     @ivar exitCode: its exit status, or C{None} if a signal killed it or nothing is known.
     @ivar signal: the number of the signal that killed it, or C{None}.
     @ivar residentKilobytes: its resident memory when last seen, or C{None}. It is looked at once a
@@ -290,9 +290,9 @@ class WorkerDied(WorkerError):
 
     def death(self) -> str:
         """
-        How the universe ended, as the beginning of a sentence.
+        How the runner ended, as the beginning of a sentence.
         """
-        text = "The worker's universe" if self.pid is None else f"Worker process {self.pid}"
+        text = "The worker's runner" if self.pid is None else f"Worker process {self.pid}"
         if self.signal is not None:
             text += f" was killed by signal {self.signal} ({signalName(self.signal)})"
         elif self.exitCode is not None:
@@ -330,7 +330,7 @@ class ExecutorDied(WorkerDied):
 
 class WorkerRecycled(WorkerError):
     """
-    Why a worker has let go of its universe, between two tasks, in order to start another. No task
+    Why a worker has let go of its runner, between two tasks, in order to start another. No task
     fails with this; observers hear of it.
     """
 
@@ -344,7 +344,7 @@ class WorkerDetached(WorkerError):
 
 class WorkerStartError(WorkerError):
     """
-    A worker could not start its universe, after several tries.
+    A worker could not start its runner, after several tries.
     """
 
 
@@ -375,7 +375,7 @@ def signalName(number: int) -> str:
 
 def withTraceback(exception: BaseException, text: Any) -> BaseException:
     """
-    Hang a universe's traceback on an exception that came from there.
+    Hang a runner's traceback on an exception that came from there.
 
     @param exception: the exception, rebuilt on the near side.
     @param text: the traceback's text, or something false if there is none.

@@ -1,10 +1,13 @@
 """
-The import path that AsynQueue 0.9's users type. The home is L{asynqueue.deferreds}.
+An import path of AsynQueue 0.9: descriptions of calls and errors, for people.
 """
 
 from __future__ import annotations
 
-from asynqueue.deferreds.info import Info
-from asynqueue.deferreds.showresult import showResult, whichThread
+from asynqueue.tools.info import Info, showResult, whichThread
 
-__all__ = ["Info", "showResult", "whichThread"]
+__all__ = [
+    "Info",
+    "showResult",
+    "whichThread",
+]

@@ -55,11 +55,11 @@ class IWorker(Interface):
         """
 
 
-class IUniverseWorker(IWorker):
+class IRunnerWorker(IWorker):
     """
-    A worker whose calls run in a universe, beyond a channel.
+    A worker whose calls run in a runner, beyond a channel.
 
-    It may be sent tasks ahead, gives back those that it did not begin, and may lose its universe
+    It may be sent tasks ahead, gives back those that it did not begin, and may lose its runner
     and start another.
     """
 
@@ -76,9 +76,9 @@ class IUniverseWorker(IWorker):
         """
     )
 
-    def employ(employer: Any) -> None:
+    def setListener(listener: Any) -> None:
         """
-        Take an L{IEmployer}, to be told from now on what becomes of the tasks given to L{runMany}.
+        Take an L{IWorkerListener}, to be told what becomes of the tasks given to L{runMany}.
         """
 
     def runMany(tasks: list[Any]) -> None:
@@ -89,14 +89,14 @@ class IUniverseWorker(IWorker):
     def cancel(task: Any) -> None:
         """
         A task that this worker has is no longer wanted, and has been ended. Stop its run if it can
-        be stopped; this may cost the universe, but no other task. (A queue calls this on a worker
+        be stopped; this may cost the runner, but no other task. (A queue calls this on a worker
         of six members, too, if it has it.)
         """
 
 
-class IEmployer(Interface):
+class IWorkerListener(Interface):
     """
-    Whoever gives an L{IUniverseWorker} its tasks: a queue.
+    Whoever gives an L{IRunnerWorker} its tasks: a queue.
     """
 
     def begin() -> None:
@@ -111,7 +111,7 @@ class IEmployer(Interface):
 
     def ready(worker: Any) -> None:
         """
-        The worker has a universe, its first or a new one, that is ready for tasks.
+        The worker has a runner, its first or a new one, that is ready for tasks.
         """
 
     def released(worker: Any, ended: list[tuple[Any, float | None]]) -> None:
@@ -133,7 +133,7 @@ class IEmployer(Interface):
 
     def lost(worker: Any, reason: Exception) -> None:
         """
-        The worker lost its universe and gets no tasks until L{ready} is called again.
+        The worker lost its runner and gets no tasks until L{ready} is called again.
         """
 
 
@@ -152,33 +152,33 @@ class IObserver(Interface):
         fire before.) An observer may ask anything of the queue. If it raises, that is logged, and
         the others still hear.
 
-        @param event: an L{Event<asynqueue.queue.events.Event>}.
+        @param event: an L{Event<asynqueue._queue.observers.Event>}.
         """
 
 
 class IChannel(Interface):
     """
-    Carries messages between a worker and one universe. It is used once.
+    Carries messages between a worker and one runner. It is used once.
     """
 
-    pid: int | None = Attribute("The process ID of the universe, where it has one.")
+    pid: int | None = Attribute("The process ID of the runner, where it has one.")
 
     isMortal: bool = Attribute(
         """
-        Whether L{terminate} and L{kill} end the code that runs in the universe. If they do not, a
+        Whether L{terminate} and L{kill} end the code that runs in the runner. If they do not, a
         call that is not wanted goes on, and nobody waits for it.
         """
     )
 
     lastBegun: int | None = Attribute(
         """
-        The number of the last call that the universe began; C{None} if the channel cannot tell.
+        The number of the last call that the runner began; C{None} if the channel cannot tell.
         """
     )
 
     def open(receiver: Any) -> None:
         """
-        Start the universe, without waiting for it.
+        Start the runner, without waiting for it.
 
         @param receiver: gets C{received(messages)} for what comes, in order, and C{lost(reason)}
             once, when nothing more can come, with a L{WorkerDied<asynqueue.errors.WorkerDied>} or
@@ -196,22 +196,22 @@ class IChannel(Interface):
 
     def nudge() -> None:
         """
-        Have the universe look at its messages even though a task is running. Not every channel can.
+        Have the runner look at its messages even though a task is running. Not every channel can.
         """
 
     def terminate() -> None:
         """
-        Ask the universe to end, whatever it is doing.
+        Ask the runner to end, whatever it is doing.
         """
 
     def kill() -> None:
         """
-        End the universe now.
+        End the runner now.
         """
 
     def residentKilobytes() -> int | None:
         """
-        @return: the universe's resident memory, in kilobytes, or C{None} if that is not known.
+        @return: the runner's resident memory, in kilobytes, or C{None} if that is not known.
         """
 
 
@@ -227,7 +227,7 @@ class IJobStore(Interface):
         """
         Open the store for this program alone.
 
-        @return: all jobs in it, as L{StoredJob<asynqueue.dispatch.store.StoredJob>}, in the order
+        @return: all jobs in it, as L{StoredJob<asynqueue._dispatch.stores.StoredJob>}, in the order
             of their numbers.
         @raise StoreLocked: if somebody else has it open.
         @raise StoreCorrupt: if it makes no sense. It is not made anew.
@@ -245,7 +245,7 @@ class IJobStore(Interface):
         this has returned; or, if it raises, none. A change of a job that is not in it has no
         effect.
 
-        @param changes: tuples; what they look like stands in L{asynqueue.dispatch.store}.
+        @param changes: tuples; what they look like stands in L{asynqueue._dispatch.stores}.
         @raise StoreError: if they could not be made.
         """
 

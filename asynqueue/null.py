@@ -1,9 +1,11 @@
 """
-The import path that AsynQueue 0.9's users type. The home is L{asynqueue.queue}.
+An import path of AsynQueue 0.9: the queue for the main loop.
 """
 
 from __future__ import annotations
 
-from asynqueue.queue.nullqueue import NullQueue
+from asynqueue._queue.ownqueues import NullQueue
 
-__all__ = ["NullQueue"]
+__all__ = [
+    "NullQueue",
+]

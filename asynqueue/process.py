@@ -1,12 +1,14 @@
 """
-The import path that AsynQueue 0.9's users type. The homes are L{asynqueue.queue} and
-L{asynqueue.workers.process}.
+An import path of AsynQueue 0.9: queues and workers of processes.
 """
 
 from __future__ import annotations
 
-from asynqueue.queue.processqueue import ProcessQueue
-from asynqueue.workers.process.base import ProcessBase
-from asynqueue.workers.process.worker import ProcessWorker
+from asynqueue._queue.ownqueues import ProcessQueue
+from asynqueue._workers.process import ProcessBase, ProcessWorker
 
-__all__ = ["ProcessBase", "ProcessQueue", "ProcessWorker"]
+__all__ = [
+    "ProcessBase",
+    "ProcessQueue",
+    "ProcessWorker",
+]

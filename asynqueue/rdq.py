@@ -1,29 +1,36 @@
 """
-The resizable dispatch queue and what belongs to it, for those who come from txRDQ. The homes are
-L{asynqueue.dispatch}, L{asynqueue.deferreds} and L{asynqueue.errors}.
+The resizable dispatch queue and what belongs to it, under the name that users of txRDQ know.
 """
 
 from __future__ import annotations
 
-from asynqueue.deferreds import DeferredPool, DeferredPriorityQueue
-from asynqueue.dispatch.job import Job, JobCancelled, JobDeferred
-from asynqueue.dispatch.rdq import ResizableDispatchQueue
+from asynqueue._core.ratelimit import RateLimit
+from asynqueue._core.retry import Retry, backoff
+from asynqueue._dispatch.job import DeadLetter, DurableJob, Job, JobCancelled, JobDeferred
+from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue._dispatch.sqlitestore import SQLiteJobStore
+from asynqueue._dispatch.stores import MemoryJobStore, StoredJob
 from asynqueue.errors import JobError, JobNotDispatched, QueueFull, QueueStopped
-from asynqueue.tasks.ratelimit import RateLimit
-from asynqueue.tasks.retry import Retry, backoff
+from asynqueue.tools.priorityqueue import DeferredPriorityQueue
+from asynqueue.tools.tracker import DeferredPool
 
 __all__ = [
+    "DeadLetter",
     "DeferredPool",
     "DeferredPriorityQueue",
+    "DurableJob",
     "Job",
     "JobCancelled",
     "JobDeferred",
     "JobError",
     "JobNotDispatched",
+    "MemoryJobStore",
     "QueueFull",
     "QueueStopped",
     "RateLimit",
     "ResizableDispatchQueue",
     "Retry",
+    "SQLiteJobStore",
+    "StoredJob",
     "backoff",
 ]

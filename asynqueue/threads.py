@@ -1,13 +1,14 @@
 """
-The import path that AsynQueue 0.9's users type. The homes are L{asynqueue.workers.threads},
-L{asynqueue.queue.threadqueue} and L{asynqueue.iteration}.
+An import path of AsynQueue 0.9: queues and workers of threads, and iterators
+that threads may block on.
 """
 
 from __future__ import annotations
 
-from asynqueue.iteration import Consumerator, Filerator, OrderedItemProducer
-from asynqueue.queue.threadqueue import ThreadLooper, ThreadQueue, deferToThread
-from asynqueue.workers.threads import ThreadWorker
+from asynqueue._queue.ownqueues import ThreadLooper, ThreadQueue, deferToThread
+from asynqueue._workers.threads import ThreadWorker
+from asynqueue.tools.blocking import Consumerator, Filerator
+from asynqueue.tools.ordered import OrderedItemProducer
 
 __all__ = [
     "Consumerator",

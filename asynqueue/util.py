@@ -1,9 +1,13 @@
 """
-The import path that AsynQueue 0.9's users type. The home is L{asynqueue.deferreds}.
+An import path of AsynQueue 0.9: the lock and the tracker of Deferreds.
 """
 
 from __future__ import annotations
 
-from asynqueue.deferreds import DeferredLock, DeferredTracker
+from asynqueue.tools.lock import DeferredLock
+from asynqueue.tools.tracker import DeferredTracker
 
-__all__ = ["DeferredLock", "DeferredTracker"]
+__all__ = [
+    "DeferredLock",
+    "DeferredTracker",
+]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from asynqueue.deferreds import defaultReactor
+from asynqueue._reactor import defaultReactor
 from tests.support import leaks
 
 # pytest has its own process show its stacks on a fatal signal; this asks worker processes for it.

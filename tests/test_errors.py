@@ -100,10 +100,10 @@ def test_stateErrorNamesObjectStateAndEvent() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({}, "The worker's universe was lost"),
+        ({}, "The worker's runner was lost"),
         ({"pid": 12}, "Worker process 12 was lost"),
         ({"pid": 12, "exitCode": 0}, "Worker process 12 ended with exit code 0"),
-        ({"exitCode": 3}, "The worker's universe ended with exit code 3"),
+        ({"exitCode": 3}, "The worker's runner ended with exit code 3"),
         ({"pid": 12, "signal": 9}, "Worker process 12 was killed by signal 9 (SIGKILL)"),
         ({"pid": 12, "signal": 11}, "Worker process 12 was killed by signal 11 (SIGSEGV)"),
         ({"pid": 12, "signal": 250}, "Worker process 12 was killed by signal 250 (unknown)"),

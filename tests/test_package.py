@@ -68,12 +68,15 @@ def test_versionIsAVersion() -> None:
     assert all(part.isdigit() for part in asynqueue.__version__.split(".")[:2])
 
 
-@pytest.mark.parametrize("room", ["asynqueue.queue", "asynqueue.workers.process"])
-def test_lazyRoomsHaveWhatTheyList(room: str) -> None:
-    module = import_module(room)
-    public = [name for name in dir(module) if name[0].isupper()]
-    assert public
-    assert all(getattr(module, name) is not None for name in public)
+FACES = ["base", "info", "iteration", "null", "process", "rdq", "tasks", "threads", "tools"]
+FACES += ["util", "workers"]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_importPathsThatUsersTypeHaveWhatTheyList(face: str) -> None:
+    module = import_module(f"asynqueue.{face}")
+    assert len({*module.__all__}) == len(module.__all__)
+    assert all(getattr(module, name) is not None for name in module.__all__)
 
 
 # The tool behind it

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from asynqueue.testing.farcontract import FarWorkerContract
     from asynqueue.testing.hold import DeferredHold, FileHold, Hold
     from asynqueue.testing.iterating import IteratingWorkerContract
-    from asynqueue.testing.keeper import Keeper, NotingEmployer
     from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
-    from asynqueue.testing.mortal import MortalUniverseContract
+    from asynqueue.testing.mortal import MortalRunnerContract
+    from asynqueue.testing.owner import RecordingListener, TaskOwner
     from asynqueue.testing.pickling import PicklingWorkerContract
     from asynqueue.testing.stepworker import InlineWorker, StepWorker
     from asynqueue.testing.storecontract import JobStoreContract
@@ -30,11 +30,11 @@ _HOMES = {
     "InlineWorker": "asynqueue.testing.stepworker",
     "IteratingWorkerContract": "asynqueue.testing.iterating",
     "JobStoreContract": "asynqueue.testing.storecontract",
-    "Keeper": "asynqueue.testing.keeper",
+    "TaskOwner": "asynqueue.testing.owner",
     "MemoryChannel": "asynqueue.testing.memory",
     "MemoryWorker": "asynqueue.testing.memory",
-    "MortalUniverseContract": "asynqueue.testing.mortal",
-    "NotingEmployer": "asynqueue.testing.keeper",
+    "MortalRunnerContract": "asynqueue.testing.mortal",
+    "RecordingListener": "asynqueue.testing.owner",
     "PicklingWorkerContract": "asynqueue.testing.pickling",
     "StepWorker": "asynqueue.testing.stepworker",
     "SynchronousQueue": "asynqueue.testing.synchronous",
@@ -51,14 +51,14 @@ __all__ = [
     "InlineWorker",
     "IteratingWorkerContract",
     "JobStoreContract",
-    "Keeper",
     "MemoryChannel",
     "MemoryWorker",
-    "MortalUniverseContract",
-    "NotingEmployer",
+    "MortalRunnerContract",
     "PicklingWorkerContract",
+    "RecordingListener",
     "StepWorker",
     "SynchronousQueue",
+    "TaskOwner",
     "WorkerContract",
     "act",
     "actStubbornly",

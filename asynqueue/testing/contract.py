@@ -12,8 +12,8 @@ from typing import Any
 
 from zope.interface.verify import verifyObject
 
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue.interfaces import IWorker
-from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED
 from asynqueue.testing import far
 from asynqueue.testing.contractcase import ContractCase
 
@@ -82,7 +82,7 @@ class WorkerContract(ContractCase):
 
     async def test_keywordsReachTheFunction(self) -> None:
         worker = await self.start()
-        task = self.keeper.make(far.keywords, 1)
+        task = self.owner.make(far.keywords, 1)
         task.kwargs = {"niceness": "mine"}
         task.start(worker, 0.0)
         worker.run(task)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from asynqueue.queue.queued import QueuedTask
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.testing import far
 from asynqueue.testing.hold import FileHold, Hold
-from asynqueue.testing.keeper import Keeper
+from asynqueue.testing.owner import TaskOwner
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase
@@ -60,7 +60,7 @@ class ContractCase(TestCase):
     # What the tests are written with --------------------------------------------------------------
 
     def setUp(self) -> None:
-        self.keeper = Keeper(Clock())
+        self.owner = TaskOwner(Clock())
 
     async def start(self) -> Any:
         """
@@ -78,7 +78,7 @@ class ContractCase(TestCase):
 
         @return: the task, and what C{run} returned.
         """
-        task = self.keeper.make(function, *args, **options)
+        task = self.owner.make(function, *args, **options)
         task.start(worker, 0.0)
         ready = maybeDeferred(worker.run, task)
         # A failure that this test does not look at is not to be reported as some other test's.

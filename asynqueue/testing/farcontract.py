@@ -1,5 +1,5 @@
 """
-What workers with a universe promise besides, as tests.
+What workers with a runner promise besides, as tests.
 """
 
 # Trial's assertions carry no annotations.
@@ -11,10 +11,10 @@ from typing import Any
 
 from zope.interface.verify import verifyObject
 
+from asynqueue._core.states import CANCELLED, UNDERWAY
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import StateError
-from asynqueue.interfaces import IUniverseWorker
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.tasks.states import CANCELLED, UNDERWAY
+from asynqueue.interfaces import IRunnerWorker
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
 
@@ -22,13 +22,13 @@ from asynqueue.testing.contract import WorkerContract
 class FarWorkerContract(WorkerContract):
     """
     L{WorkerContract<asynqueue.testing.WorkerContract>}, and what every provider of
-    L{IUniverseWorker<asynqueue.interfaces.IUniverseWorker>} promises besides. Take this one to test
+    L{IRunnerWorker<asynqueue.interfaces.IRunnerWorker>} promises besides. Take this one to test
     a backend of your own, that is, a subclass of
-    L{ChannelWorker<asynqueue.workers.channel.worker.ChannelWorker>}; with
+    L{ChannelWorker<asynqueue._workers.channelworker.ChannelWorker>}; with
     L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>}, with
-    L{PicklingWorkerContract<asynqueue.testing.PicklingWorkerContract>} unless the universe shares
+    L{PicklingWorkerContract<asynqueue.testing.PicklingWorkerContract>} unless the runner shares
     this process's memory, and with
-    L{MortalUniverseContract<asynqueue.testing.MortalUniverseContract>} if it can be killed::
+    L{MortalRunnerContract<asynqueue.testing.MortalRunnerContract>} if it can be killed::
 
         class MyWorkerTests(FarWorkerContract, IteratingWorkerContract, TestCase):
             def makeWorker(self):
@@ -39,16 +39,16 @@ class FarWorkerContract(WorkerContract):
         """
         Send a worker several tasks, each with its number as its result.
         """
-        tasks = [self.keeper.make(far.echo, number) for number in range(count)]
+        tasks = [self.owner.make(far.echo, number) for number in range(count)]
         for task in tasks:
             task.start(worker, 0.0)
         worker.runMany(tasks)
         return tasks
 
-    async def test_itProvidesIUniverseWorker(self) -> None:
+    async def test_itProvidesIRunnerWorker(self) -> None:
         worker = await self.start()
-        self.assertTrue(IUniverseWorker.providedBy(worker))
-        verifyObject(IUniverseWorker, worker)
+        self.assertTrue(IRunnerWorker.providedBy(worker))
+        verifyObject(IRunnerWorker, worker)
 
     async def test_tasksThatAreSentAheadRunInOrder(self) -> None:
         worker = await self.start()

@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue.deferreds import Delay
 from asynqueue.testing import far
+from asynqueue.tools.delay import Delay
 
 PATIENCE = 20.0
 """For how many seconds a call is held that nobody releases."""

@@ -15,10 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
+from asynqueue._iteration.deferator import Deferator
 from asynqueue.errors import IterationStopped
-from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
+from asynqueue.tools.consumers import ListConsumer
 
 MANY = 50_000
 """More items than any worker's credit."""

@@ -1,5 +1,5 @@
 """
-Universes in this process, moved by hand.
+Runners in this process, moved by hand.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any, ClassVar, Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.framing import LARGEST, FrameDecoder, decode, encode
+from asynqueue._runner.messages import HELLO, Message
+from asynqueue._workers.channelworker import ChannelWorker
+from asynqueue._workers.supervisor import Recycling
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
-from asynqueue.universe.framing import LARGEST, FrameDecoder, decode, encode
-from asynqueue.universe.messages import HELLO, Message
-from asynqueue.universe.universe import Universe
-from asynqueue.workers.channel.recycling import Recycling
-from asynqueue.workers.channel.worker import ChannelWorker
 
 NEW: Final = "NEW"
 OPEN: Final = "OPEN"
 DEAD: Final = "DEAD"
 OVER: Final = "OVER"
 
-_stepping: ContextVar[MemoryChannel] = ContextVar("the channel whose universe is being stepped")
+_stepping: ContextVar[MemoryChannel] = ContextVar("the channel whose runner is being stepped")
 
 _pids = count(1_000_001)
 """Larger than any that a real process is likely to have."""
@@ -34,13 +34,13 @@ _pids = count(1_000_001)
 
 class Killed(BaseException):
     """
-    Ends the code of a universe that was killed while that code was running.
+    Ends the code of a runner that was killed while that code was running.
     """
 
 
 def act(name: str, *args: Any) -> Any:
     """
-    A call for a L{MemoryChannel}'s universe: do what the test has put into C{actions} under this
+    A call for a L{MemoryChannel}'s runner: do what the test has put into C{actions} under this
     name, as if it took its time; then heed the nudges and signals that came meanwhile, as a child
     process would.
     """
@@ -90,25 +90,25 @@ class Wire:
 @implementer(IChannel)
 class MemoryChannel:
     """
-    A channel to a real C{Universe} in this process, which does nothing until L{step} is called, by
+    A channel to a real C{CallRunner} in this process. It does nothing until L{step} is called, by
     hand or by a clock that is pumped::
 
-        NEW --open--> OPEN --die, or the universe ends--> DEAD --step--> OVER
+        NEW --open--> OPEN --die, or the runner ends--> DEAD --step--> OVER
 
     The attributes of the first group are for tests to set; before L{open}, where they concern it.
 
     @ivar actions: what L{act} can do, by name.
     @ivar refuses: whether L{open} raises.
-    @ivar isStillborn: whether the universe dies before it says hello.
-    @ivar isMute: whether the universe says no hello before C{hello} is called.
+    @ivar isStillborn: whether the runner dies before it says hello.
+    @ivar isMute: whether the runner says no hello before C{hello} is called.
     @ivar tellsBegun: whether the channel can tell the last call that was begun.
-    @ivar hearsNudges: whether a busy universe can be reached.
+    @ivar hearsNudges: whether a busy runner can be reached.
     @ivar largest: how many bytes L{send} takes at once.
     @ivar resident: the resident memory to report, in kilobytes.
 
     @ivar state: one of the words in the picture.
     @ivar sent: all messages that were sent.
-    @ivar signals: what was done to the universe, C{'nudge'}, C{'terminate'} or C{'kill'}, each with
+    @ivar signals: what was done to the runner, C{'nudge'}, C{'terminate'} or C{'kill'}, each with
         the time in seconds.
     """
 
@@ -118,7 +118,7 @@ class MemoryChannel:
         self, reactor: IReactorTime, raw: bool = False, stepSeconds: float | None = None
     ) -> None:
         """
-        @param reactor: what gives the time, to the universe as well: nothing takes time there
+        @param reactor: what gives the time, to the runner as well: nothing takes time there
             unless an action advances the clock.
         @param raw: whether iterators come back as they are, where a call does not say.
         @param stepSeconds: if given, the reactor does a step after so many seconds, for as long as
@@ -137,7 +137,7 @@ class MemoryChannel:
         self.pid: int | None = None
         self.sent: list[Message] = []
         self.signals: list[tuple[str, float]] = []
-        self.universe = Universe(self.post, self._begin, raw, reactor.seconds)
+        self.runner = CallRunner(self.post, self._begin, raw, reactor.seconds)
         self._reactor = reactor
         self._stepSeconds = stepSeconds
         self._nextStep: IDelayedCall | None = None
@@ -167,7 +167,7 @@ class MemoryChannel:
             raise AssertionError(f"a channel is used once, and this one is {self.state}")
         if self.refuses:
             self.state = OVER
-            raise WorkerStartError("this universe refuses to start")
+            raise WorkerStartError("this runner refuses to start")
         self._receiver = receiver
         self.state = OPEN
         self.pid = next(_pids)
@@ -192,7 +192,7 @@ class MemoryChannel:
         See L{IChannel}.
         """
         self._note("nudge")
-        if self.state == OPEN and self.hearsNudges and self.universe.running is not None:
+        if self.state == OPEN and self.hearsNudges and self.runner.running is not None:
             self._takeIn()
             self._orders.add("nudge")
 
@@ -203,8 +203,8 @@ class MemoryChannel:
         self._note("terminate")
         if self.state != OPEN:
             return
-        if self.universe.running is None:
-            self.universe.terminate()
+        if self.runner.running is None:
+            self.runner.terminate()
         else:
             self._orders.add("terminate")
         self._pump()
@@ -230,13 +230,13 @@ class MemoryChannel:
 
     def hello(self) -> None:
         """
-        Have the universe say hello.
+        Have the runner say hello.
         """
-        self.universe.hello()
+        self.runner.hello()
 
     def post(self, message: Message) -> None:
         """
-        Say something to the near side, as the universe does.
+        Say something to the near side, as the runner does.
         """
         if self.state == OPEN:
             self._incoming += self._toNear.carry([message])
@@ -246,7 +246,7 @@ class MemoryChannel:
         self, exitCode: int | None = None, signal: int | None = None, losing: bool = False
     ) -> None:
         """
-        The universe dies, at once. The near side hears of it with the next step.
+        The runner dies, at once. The near side hears of it with the next step.
 
         @param losing: whether what it said last, and was not delivered yet, is lost.
         """
@@ -261,7 +261,7 @@ class MemoryChannel:
 
     def heed(self, onlyDeath: bool = False) -> None:
         """
-        Called by code that runs in the universe: heed what came while it was running.
+        Called by code that runs in the runner: heed what came while it was running.
 
         @raise BaseException: if the code is to end.
         """
@@ -270,19 +270,19 @@ class MemoryChannel:
         orders, self._orders = self._orders, set()
         if onlyDeath:
             if "terminate" in orders:
-                self.universe.ended = self.universe.isTerminated = True
+                self.runner.ended = self.runner.isTerminated = True
             return
         if "terminate" in orders:
-            self.universe.terminate()
+            self.runner.terminate()
         if "nudge" in orders:
-            self.universe.interrupt()
+            self.runner.interrupt()
 
     def _begin(self, number: int) -> None:
         self._begun = number
 
     def _takeIn(self) -> None:
         arrived, self._outgoing = self._outgoing, []
-        self.universe.receive(arrived)
+        self.runner.receive(arrived)
 
     # Moving
     # ----------------------------------------------------------------------------------------------
@@ -294,12 +294,12 @@ class MemoryChannel:
         """
         if self.state != OPEN:
             return self.state == DEAD
-        universe = self.universe
-        return bool(self._incoming or self._outgoing) or universe.hasWork or universe.ended
+        runner = self.runner
+        return bool(self._incoming or self._outgoing) or runner.hasWork or runner.ended
 
     def step(self) -> bool:
         """
-        Let the universe take in what was sent, run one call at most, and produce one batch of each
+        Let the runner take in what was sent, run one call at most, and produce one batch of each
         stream; then deliver what it said.
 
         @return: whether there was anything to do.
@@ -316,7 +316,7 @@ class MemoryChannel:
         for _ in range(limit):
             if not self.step():
                 return
-        raise AssertionError(f"the universe is still busy after {limit} steps")
+        raise AssertionError(f"the runner is still busy after {limit} steps")
 
     def advance(self) -> None:
         """
@@ -324,15 +324,15 @@ class MemoryChannel:
         """
         if self.state != OPEN:
             return
-        universe = self.universe
+        runner = self.runner
         token = _stepping.set(self)
         try:
-            if not universe.ended:
+            if not runner.ended:
                 self._takeIn()
-                universe.step()
-            if universe.ended:
-                universe.close()
-                if universe.isTerminated:
+                runner.step()
+            if runner.ended:
+                runner.close()
+                if runner.isTerminated:
                     self.die(signal=SIGTERM)
                 else:
                     self.die(exitCode=0)
@@ -369,7 +369,7 @@ class MemoryChannel:
 
 class MemoryWorker(ChannelWorker):
     """
-    A worker whose universes are L{MemoryChannel}s.
+    A worker whose runners are L{MemoryChannel}s.
 
     @cvar channelClass: what its channels are.
     @ivar channels: all that it has had, the present one last.
@@ -392,7 +392,7 @@ class MemoryWorker(ChannelWorker):
         """
         @param prepare: is given each channel before it is opened, to set its attributes.
         @param stepSeconds: see L{MemoryChannel.__init__}.
-        @param recycling: says when a universe is replaced that has nothing wrong with it.
+        @param recycling: says when a runner is replaced that has nothing wrong with it.
         """
         self.channels: list[MemoryChannel] = []
         self.actions: dict[str, Callable[..., Any]] = {}
@@ -403,7 +403,7 @@ class MemoryWorker(ChannelWorker):
 
     def makeChannel(self) -> IChannel:
         """
-        Make the channel to one new universe.
+        Make the channel to one new runner.
         """
         channel = self.channelClass(self._reactor, self._raw, self._stepSeconds)
         channel.actions = self.actions
@@ -433,6 +433,6 @@ class MemoryWorker(ChannelWorker):
 
     def die(self, signal: int = 9, losing: bool = False) -> None:
         """
-        Kill the present universe from outside.
+        Kill the present runner from outside.
         """
         self.channel.die(signal=signal, losing=losing)

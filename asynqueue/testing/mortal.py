@@ -1,5 +1,5 @@
 """
-What workers promise whose universes can die, as tests.
+What workers promise whose runners can die, as tests.
 """
 
 # Trial's assertions carry no annotations.
@@ -15,50 +15,50 @@ from asynqueue.testing.farcontract import FarWorkerContract
 from asynqueue.testing.iterating import IteratingWorkerContract
 
 
-class MortalUniverseContract(FarWorkerContract, IteratingWorkerContract):
+class MortalRunnerContract(FarWorkerContract, IteratingWorkerContract):
     """
     L{FarWorkerContract<asynqueue.testing.FarWorkerContract>}, L{IteratingWorkerContract
-    <asynqueue.testing.IteratingWorkerContract>}, and what is promised where universes are killed::
+    <asynqueue.testing.IteratingWorkerContract>}, and what is promised where runners are killed::
 
-        class MyWorkerTests(MortalUniverseContract, PicklingWorkerContract, TestCase):
+        class MyWorkerTests(MortalRunnerContract, PicklingWorkerContract, TestCase):
             def makeWorker(self):
                 return MyWorker()
 
-            def killUniverse(self, worker):
+            def killRunner(self, worker):
                 os.kill(worker.pid, signal.SIGKILL)
     """
 
-    def killUniverse(self, worker: Any) -> None:
+    def killRunner(self, worker: Any) -> None:
         """
-        Kill the worker's present universe, from outside.
+        Kill the worker's present runner, from outside.
         """
-        raise NotImplementedError("say how a universe is killed")
+        raise NotImplementedError("say how a runner is killed")
 
-    async def test_theUniverseIsReplacedWhenItDies(self) -> None:
+    async def test_theRunnerIsReplacedWhenItDies(self) -> None:
         worker = await self.start()
-        self.killUniverse(worker)
+        self.killRunner(worker)
         self.pump()
-        # The message may go to the universe that is dying, but then it is not begun there.
-        await self.assertWorks(worker, "the death of its universe")
+        # The message may go to the runner that is dying, but then it is not begun there.
+        await self.assertWorks(worker, "the death of its runner")
 
     async def test_aDeathCostsAtMostTheTaskThatWasBegun(self) -> None:
         worker = await self.start()
         held, _, _ = await self.hold(worker)
         others = self.giveMany(worker, 3)
-        self.killUniverse(worker)
+        self.killRunner(worker)
         self.pump()
         error = await self.ending(held)
         self.assertTrue(error is None or isinstance(error, WorkerDied), repr(error))
         for number, task in enumerate(others):
             self.assertEqual(
-                await self.ending(task), number, "what had not begun runs in the next universe"
+                await self.ending(task), number, "what had not begun runs in the next runner"
             )
 
     async def test_aDeathInMidStreamComesAfterTheItems(self) -> None:
         worker = await self.start()
         deferator, _ = await self.iterate(worker, far.endless)
         self.assertEqual(await self.items(deferator, 1), [0])
-        self.killUniverse(worker)
+        self.killRunner(worker)
         taken = [0]
         with self.assertRaises(WorkerDied):
             while True:

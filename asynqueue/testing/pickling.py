@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from asynqueue.errors import CallNotPicklable, RemoteError, ResultNotPicklable, ResultNotRebuilt
-from asynqueue.iteration import ListConsumer
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
+from asynqueue.tools.consumers import ListConsumer
 
 
 class PicklingWorkerContract(WorkerContract):

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._core.states import DRAINING, READY, STOPPED
 from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
-from asynqueue.tasks.states import DRAINING, READY, STOPPED
 
 
 @implementer(IWorker)

@@ -13,15 +13,15 @@ from typing import Any
 
 from zope.interface.verify import verifyObject
 
-from asynqueue.dispatch.store import (
+from asynqueue._dispatch.stores import (
     BEGIN,
     BEGUN,
-    BURY,
     DEAD,
+    DEAD_LETTER,
     END,
     INSERT,
     MOVE,
-    REVIVE,
+    REQUEUE,
     WAIT,
     WAITING,
     Change,
@@ -123,20 +123,28 @@ class JobStoreContract:
 
     def test_theDeadAreKeptAndListed(self) -> None:
         store = self.opened()
-        store.apply([(INSERT, self.job()), (INSERT, self.job(2)), (BEGIN, 2), (BURY, 2, "why")])
+        store.apply(
+            [(INSERT, self.job()), (INSERT, self.job(2)), (BEGIN, 2), (DEAD_LETTER, 2, "why")]
+        )
         dead = self.job(2, state=DEAD, attempts=1, error="why")
         self.assertEqual(store.jobs(DEAD), [dead])
         self.assertEqual(store.jobs(WAITING), [self.job()])
         self.assertEqual(store.jobs(BEGUN), [])
 
     def test_aDeadOneThatIsRevivedIsAsNewAndForTheFunctionThatIsNamed(self) -> None:
-        dead = [(INSERT, self.job(due=1.0)), (BEGIN, 1), (BURY, 1, "why")]
-        found = self.after(*dead, (REVIVE, 1, "other.function"))
+        dead = [(INSERT, self.job(due=1.0)), (BEGIN, 1), (DEAD_LETTER, 1, "why")]
+        found = self.after(*dead, (REQUEUE, 1, "other.function"))
         self.assertEqual(found, [self.job(function="other.function")])
 
     def test_aChangeOfAJobThatIsNotThereHasNoEffect(self) -> None:
-        changes = [(BEGIN, 7), (WAIT, 7, None, None), (MOVE, 7, 1), (END, 7), (BURY, 7, "why")]
-        found = self.after((INSERT, self.job()), *changes, (REVIVE, 7, "other.function"))
+        changes = [
+            (BEGIN, 7),
+            (WAIT, 7, None, None),
+            (MOVE, 7, 1),
+            (END, 7),
+            (DEAD_LETTER, 7, "why"),
+        ]
+        found = self.after((INSERT, self.job()), *changes, (REQUEUE, 7, "other.function"))
         self.assertEqual(found, [self.job()])
 
     def test_itKnowsTheHighestNumberThatThereEverWas(self) -> None:

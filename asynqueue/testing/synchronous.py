@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from asynqueue.queue.queued import QueuedTask, TaskDeferred
-from asynqueue.queue.taskqueue import KEYWORDS, TaskQueue
+from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
+from asynqueue._queue.taskqueue import KEYWORDS, TaskQueue
+from asynqueue._runner.messages import Message
 from asynqueue.testing.instant import InstantReactor
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
-from asynqueue.universe.messages import Message
 
 
 class SynchronousDeferred(TaskDeferred):
@@ -40,10 +40,10 @@ class SynchronousDeferred(TaskDeferred):
 
 class SynchronousChannel(MemoryChannel):
     """
-    A channel to a universe in this process that does at once what it can.
+    A channel to a runner in this process that does at once what it can.
     """
 
-    # Nobody waits for a call that has been given up: its universe goes on as soon as it may.
+    # Nobody waits for a call that has been given up: its runner goes on as soon as it may.
     isMortal = False
 
     _reactor: InstantReactor

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import Clock
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue.dispatch import JobDeferred
+from asynqueue.rdq import JobDeferred
 from benchmarks.counter import Counter
 from benchmarks.measure import Contender, Measure, Row
 from benchmarks.tasks import echo

@@ -12,8 +12,8 @@ import psutil
 from twisted.internet.task import Clock
 
 from asynqueue import TaskQueue
-from asynqueue.tasks.scheduler import Capacity, Scheduler
-from asynqueue.tasks.task import Task
+from asynqueue._core.scheduler import Capacity, Scheduler
+from asynqueue._core.task import Task
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.tasks import echo
 
@@ -59,7 +59,7 @@ def takeTime(pending: int, total: int) -> float:
 
 def _putAndTake(pending: int, total: int) -> tuple[float, float]:
     scheduler: Scheduler[Task] = Scheduler()
-    scheduler.hire("worker", capacity=Capacity(slots=1, aheadSeconds=0.025))
+    scheduler.attach("worker", capacity=Capacity(slots=1, aheadSeconds=0.025))
     _put(scheduler, WARM_UP)
     _takeAll(scheduler, WARM_UP)
     putting = taking = 0.0

@@ -11,7 +11,7 @@ from uuid import uuid4
 from twisted.web.template import Tag, tags
 
 from asynqueue import DeadLetter, Job
-from asynqueue.dispatch.rdq import ResizableDispatchQueue
+from asynqueue._dispatch.rdq import ResizableDispatchQueue
 
 MOST_ROWS = 50
 """How many rows of a table are shown."""

@@ -23,7 +23,7 @@ from asynqueue import (
     Retry,
     backoff,
 )
-from asynqueue.dispatch.job import JobCancelled, JobDeferred
+from asynqueue._dispatch.job import JobCancelled, JobDeferred
 from asynqueue.errors import JobNotDispatched, QueueFull
 from asynqueue.interfaces import IJobStore
 from examples.sms.client import MessageRefused

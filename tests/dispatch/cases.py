@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.dispatch import Job, JobDeferred, ResizableDispatchQueue
+from asynqueue.rdq import Job, JobDeferred, ResizableDispatchQueue
 
 
 class CountingClock(Clock):

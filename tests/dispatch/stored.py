@@ -12,10 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue.dispatch.aside import Aside, AsideNow, Done
-from asynqueue.dispatch.durable import DeadLetter, DurableJob
-from asynqueue.dispatch.job import JobDeferred
-from asynqueue.dispatch.store import Change, MemoryJobStore, StoredJob
+from asynqueue._dispatch.job import DeadLetter, DurableJob, JobDeferred
+from asynqueue._dispatch.serialthread import Done, ImmediateExecutor, SerialExecutor
+from asynqueue._dispatch.stores import Change, MemoryJobStore, StoredJob
 from asynqueue.errors import StoreError
 from tests.dispatch.cases import DispatchCase
 
@@ -103,8 +102,8 @@ class DurableCase(DispatchCase):
         case = self
 
         class Queue(ResizableDispatchQueue):
-            def _makeAside(self) -> Aside:
-                return AsideNow() if case.aside is None else case.aside
+            def _makeAside(self) -> SerialExecutor:
+                return ImmediateExecutor() if case.aside is None else case.aside
 
             def _wallClock(self) -> float:
                 return case.wall.now

@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
-from asynqueue.dispatch import Job, JobCancelled
+from asynqueue._core.retry import Retry
 from asynqueue.errors import JobNotDispatched, QueueStopped
-from asynqueue.tasks.retry import Retry
+from asynqueue.rdq import Job, JobCancelled, ResizableDispatchQueue
 from tests.dispatch.cases import DispatchCase, firings
+
+
+def _stopAgain(
+    failure: Failure, queue: ResizableDispatchQueue, stopping: list[Deferred[list[Job]]]
+) -> None:
+    stopping.append(queue.stop())
 
 
 class PauseTests(DispatchCase):
@@ -226,7 +233,7 @@ class StopTests(DispatchCase):
             self.putAll(queue, "bc")
             self.settle()
             inner: list[Deferred[list[Job]]] = []
-            first.addErrback(lambda _, queue=queue, inner=inner: inner.append(queue.stop()))
+            first.addErrback(_stopAgain, queue, inner)
             outer = queue.stop(cancelUnderway)
             for stopped in (outer, inner[0]):
                 assert self.argsOf(self.successResultOf(stopped)) == ["a", "b", "c"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
 from asynqueue import Retry
-from asynqueue.dispatch.job import Job, JobCancelled
+from asynqueue._dispatch.job import Job, JobCancelled
 from asynqueue.errors import (
     JobExists,
     JobNotDispatched,

@@ -17,9 +17,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from asynqueue import ResizableDispatchQueue, Retry, TaskQueue
-from asynqueue.dispatch.aside import AsideThread
-from asynqueue.dispatch.job import JobCancelled
-from asynqueue.dispatch.store import WAITING
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._dispatch.job import JobCancelled
+from asynqueue._dispatch.serialthread import SerialThread
+from asynqueue._dispatch.stores import WAITING
 from asynqueue.errors import (
     IterationStopped,
     JobNotDispatched,
@@ -28,7 +29,6 @@ from asynqueue.errors import (
     WorkerDied,
     WorkerError,
 )
-from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.dispatch.cases import CountingClock
@@ -447,7 +447,7 @@ class HurryTests(SynchronousTestCase):
 
     def test_whatIsUnderwayIsWaitedForAndToldOnce(self) -> None:
         reactor = LazyReactor()
-        aside = AsideThread(reactor)
+        aside = SerialThread(reactor)
         go, told = threading.Event(), []
 
         def first() -> str:

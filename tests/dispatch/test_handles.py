@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
-from asynqueue.dispatch import Job, JobCancelled, JobDeferred
 from asynqueue.errors import JobError, StateError
+from asynqueue.rdq import Job, JobCancelled, JobDeferred
 from tests.dispatch.cases import DispatchCase, firings
 
 

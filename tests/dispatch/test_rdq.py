@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from asynqueue.dispatch import Job, ResizableDispatchQueue
-from asynqueue.dispatch.dispatcher import TURN_SECONDS
+from asynqueue._dispatch.rdq import TURN_SECONDS
 from asynqueue.errors import QueueStopped
+from asynqueue.rdq import Job, ResizableDispatchQueue
 from tests.dispatch.cases import DispatchCase
 
 
@@ -132,7 +132,8 @@ class OrderTests(DispatchCase):
     def test_priorityThatIsNoNumberIsRefused(self) -> None:
         queue = self.makeQueue()
         [job] = self.putAll(queue, "a")
-        for priority in (float("nan"), "high", None):
+        wrong: list[Any] = [float("nan"), "high", None]
+        for priority in wrong:
             with pytest.raises(ValueError, match="a priority must be a number"):
                 queue.put("b", priority)
             with pytest.raises(ValueError, match="a priority must be a number"):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import CancelledError
 
-from asynqueue.dispatch import Retry
 from asynqueue.errors import QueueFull, QueueStopped
+from asynqueue.rdq import Retry
 from tests.dispatch.cases import DispatchCase, firings
 
 

@@ -13,8 +13,8 @@ from tempfile import mkdtemp
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.dispatch.sqlite import SQLiteJobStore
-from asynqueue.dispatch.store import INSERT, MemoryJobStore, StoredJob
+from asynqueue._dispatch.sqlitestore import SQLiteJobStore
+from asynqueue._dispatch.stores import INSERT, MemoryJobStore, StoredJob
 from asynqueue.errors import StoreError
 from asynqueue.testing import JobStoreContract
 

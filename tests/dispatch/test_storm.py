@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from twisted.internet.defer import Deferred
 
-from asynqueue.dispatch import Job, JobCancelled, JobDeferred, ResizableDispatchQueue, Retry
 from asynqueue.errors import JobNotDispatched, QueueFull, QueueStopped, StateError
+from asynqueue.rdq import Job, JobCancelled, JobDeferred, ResizableDispatchQueue, Retry
 from tests.dispatch.cases import CountingClock, Held, firings
 
 KINDS = ("value", "error", "held", "stubborn")

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from asynqueue.dispatch import Job, JobCancelled, ResizableDispatchQueue, Retry
+from typing import Any
+
 from asynqueue.errors import QueueStopped
+from asynqueue.rdq import Job, JobCancelled, ResizableDispatchQueue, Retry
 from asynqueue.testing import far
 from tests.dispatch.cases import firings
 from tests.support.cases import QueueCase
 
 
 class TaskQueueTests(QueueCase):
-    def makeDispatcher(self, function: object, width: int, **keywords: object) -> None:
+    def makeDispatcher(self, function: Any, width: int, **keywords: Any) -> None:
         """
         Make C{self.dispatcher}, on a task queue with two workers that are stepped by hand.
         """

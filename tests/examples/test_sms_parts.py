@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.template import Tag, flattenString
 
 from asynqueue import DeadLetter
-from asynqueue.dispatch.rdq import ResizableDispatchQueue
-from asynqueue.dispatch.store import WAITING, Change, MemoryJobStore
+from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue._dispatch.stores import WAITING, Change, MemoryJobStore
 from asynqueue.errors import StoreError
 from asynqueue.interfaces import IJobStore
 from asynqueue.rdq import QueueFull

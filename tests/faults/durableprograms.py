@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from asynqueue import ResizableDispatchQueue, Retry
-from asynqueue.dispatch.durable import DurableJob
-from asynqueue.dispatch.sqlite import SQLiteJobStore
+from asynqueue._dispatch.job import DurableJob
+from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue.errors import StoreError
 
 WIDTH = 4
@@ -133,7 +133,7 @@ def fork(folder: Path) -> None:
     """
     Have a child process use a store and end; put a job afterwards, and die.
     """
-    from asynqueue.dispatch.store import END, INSERT, StoredJob
+    from asynqueue._dispatch.stores import END, INSERT, StoredJob
 
     store = SQLiteJobStore(folder / "jobs.db")
     store.open()

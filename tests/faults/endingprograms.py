@@ -16,9 +16,9 @@ from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
 from zope.interface import provider
 
 from asynqueue import Delay, ProcessQueue, ResizableDispatchQueue
-from asynqueue.dispatch.durable import DurableJob
+from asynqueue._dispatch.job import DurableJob
+from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
-from asynqueue.workers.process.launch import startContext
 from tests.faults import endingtasks
 from tests.faults.programs import outcomeOf, tell
 from tests.integration import tasks

@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from asynqueue import Delay, ProcessQueue
+from asynqueue._workers import restart as healing
+from asynqueue._workers.launch import startContext
 from asynqueue.errors import WorkerStartError
-from asynqueue.workers.channel import healing
-from asynqueue.workers.process.launch import startContext
 from tests.faults.programs import occupy, tell
 from tests.integration import tasks
 from tests.support.processes import areGone

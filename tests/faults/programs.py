@@ -18,9 +18,9 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from asynqueue import Delay, ProcessQueue
-from asynqueue.queue.queued import QueuedTask
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
-from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 
 

@@ -15,11 +15,11 @@ import pytest
 from twisted.internet.defer import gatherResults
 
 from asynqueue import ProcessQueue
-from asynqueue.deferreds import defaultReactor
+from asynqueue._reactor import defaultReactor
+from asynqueue._runner.framing import LARGEST
+from asynqueue._workers.launch import startContext
 from asynqueue.errors import PayloadTooLarge
 from asynqueue.testing import far
-from asynqueue.universe.framing import LARGEST
-from asynqueue.workers.process.launch import startContext
 from tests.faults import bigvalues
 from tests.faults.bigvalues import MARK
 from tests.support.processes import PollingReactor, ProcessTestCase

@@ -21,8 +21,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue.dispatch.sqlite import SQLiteJobStore
-from asynqueue.dispatch.store import INSERT, StoredJob
+from asynqueue._dispatch.sqlitestore import SQLiteJobStore
+from asynqueue._dispatch.stores import INSERT, StoredJob
 from asynqueue.errors import StoreCorrupt, StoreLocked
 from tests.faults.durableprograms import WIDTH
 from tests.support.processes import startProgram

@@ -15,6 +15,11 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Delay, ProcessQueue
+from asynqueue._runner.framing import FrameDecoder
+from asynqueue._workers import processchannel as channel
+from asynqueue._workers import restart as healing
+from asynqueue._workers.launch import startContext
+from asynqueue._workers.procinfo import MemoryWatch
 from asynqueue.errors import (
     CallNotPicklable,
     RemoteError,
@@ -25,11 +30,6 @@ from asynqueue.errors import (
     WorkerStartError,
 )
 from asynqueue.testing import far
-from asynqueue.universe.framing import FrameDecoder
-from asynqueue.workers.channel import healing
-from asynqueue.workers.process import channel
-from asynqueue.workers.process.launch import startContext
-from asynqueue.workers.process.sight import MemorySight
 from tests.integration import tasks
 from tests.support.processes import (
     BrokenStart,
@@ -181,7 +181,7 @@ class ForkServerTests(FaultCase):
     async def test_08_killedForMemory(self) -> None:
         counters = self.makeFolder() / "vmstat"
         counters.write_text("oom_kill 0\n")
-        self.patch(MemorySight, "counters", counters)
+        self.patch(MemoryWatch, "counters", counters)
         queue = await self.start()
         # As the system does it, which is not to be driven to that here.
         call = (tasks.countAndKillSelf, str(counters))
@@ -308,7 +308,7 @@ class ForkServerTests(FaultCase):
         queue = await self.start()
         with noFileDescriptors():
             os.kill(self.pids[0], signal.SIGKILL)
-            tries = self.workers[0]._healing
+            tries = self.workers[0]._backoff
             await self.until(lambda: tries.shortages > 2 * healing.START_TRIES)
             waiting = queue.call(far.echo, 1, series="victim")
             self.assertEqual(await queue.call(far.echo, 2, series="bystander"), 2)

@@ -18,10 +18,10 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import ProcessQueue, ThreadQueue
-from asynqueue.deferreds import defaultReactor
-from asynqueue.tasks.options import RUNS
+from asynqueue._core.options import RUNS
+from asynqueue._reactor import defaultReactor
+from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
-from asynqueue.workers.process.launch import startContext
 from benchmarks.pools import OURS
 from benchmarks.storms.comparison import goThrough
 from benchmarks.storms.trial import IDEMPOTENT

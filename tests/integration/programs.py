@@ -19,9 +19,9 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, inli
 from twisted.internet.task import react
 
 from asynqueue import Delay, ListConsumer, ProcessQueue
+from asynqueue._workers.launch import startContext
 from asynqueue.errors import WorkerDied
 from asynqueue.testing import far
-from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 
 

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 
 from asynqueue import report
-from asynqueue.deferreds import defaultReactor
+from asynqueue._reactor import defaultReactor
 from tests.integration.tasks import AWHILE
 
 # The reactor of a process that has one is there before any call.

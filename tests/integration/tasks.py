@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asynqueue.universe.streams import BATCH_SECONDS
+from asynqueue._runner.streams import BATCH_SECONDS
 
 AWHILE = 60.0
 """Seconds; longer than any test waits."""

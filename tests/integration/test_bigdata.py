@@ -12,8 +12,8 @@ import psutil
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Deferator, ProcessQueue
+from asynqueue._runner.packing import pack
 from asynqueue.testing import far
-from asynqueue.universe.packing import pack
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase
 

@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from asynqueue.deferreds import defaultReactor
+from asynqueue._queue.ownqueues import ThreadQueue
+from asynqueue._reactor import defaultReactor
 from asynqueue.errors import NotReadyError
 from asynqueue.iteration import (
     Consumerator,
@@ -23,7 +24,6 @@ from asynqueue.iteration import (
     IterationProducer,
     OrderedItemProducer,
 )
-from asynqueue.queue.threadqueue import ThreadQueue
 
 MANY = 5000
 

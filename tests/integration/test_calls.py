@@ -15,10 +15,10 @@ import psutil
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 from asynqueue import Deferator, ListConsumer, ProcessQueue, ProcessWorker, TaskQueue
+from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
+from asynqueue._workers.launch import startContext
 from asynqueue.errors import QueueStopped, RemoteTraceback
-from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
-from asynqueue.workers.process.launch import startContext
 from tests.integration import tasks
 from tests.support.processes import PollingReactor, ProcessTestCase, areGone, isGone
 
@@ -109,7 +109,7 @@ class CoreTests(ProcessTestCase):
         self.assertIn("in _raiseDeeper", str(cause))
         self.assertIn("tasks.py", str(cause))
         self.assertIn("OwnError: ('no', 7)", str(cause))
-        self.assertNotIn("universe.py", str(cause))
+        self.assertNotIn("runner.py", str(cause))
 
     async def test_farTracebacksTellOfCausesToo(self) -> None:
         queue = self.start()

@@ -9,7 +9,7 @@ import time
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Delay, ResizableDispatchQueue
-from asynqueue.dispatch import Job, JobCancelled
+from asynqueue.rdq import Job, JobCancelled
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase

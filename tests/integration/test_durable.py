@@ -14,7 +14,7 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from asynqueue import Delay, ResizableDispatchQueue
-from asynqueue.dispatch.store import MemoryJobStore
+from asynqueue._dispatch.stores import MemoryJobStore
 from asynqueue.errors import StoreLocked
 
 

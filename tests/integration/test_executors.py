@@ -17,6 +17,9 @@ import pytest
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._runner.progress import report
+from asynqueue._workers.executor import ExecutorWorker
 from asynqueue.errors import (
     CallNotPicklable,
     CallNotRebuilt,
@@ -27,10 +30,7 @@ from asynqueue.errors import (
     WorkerError,
 )
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import FileHold, WorkerContract, far
-from asynqueue.universe.reporting import report
-from asynqueue.workers.executor import ExecutorWorker
 
 pytestmark = pytest.mark.timeout(60)
 

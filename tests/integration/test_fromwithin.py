@@ -18,10 +18,10 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
 from asynqueue import Delay, ListConsumer
+from asynqueue._queue.observers import PROGRESSED
+from asynqueue._workers.termination import Termination
 from asynqueue.errors import CallNotPicklable, ResultNotPicklable
-from asynqueue.queue.events import PROGRESSED
 from asynqueue.testing import far
-from asynqueue.workers.channel.ladder import Ladder
 from tests.integration import tasks, within
 from tests.support.processes import PATIENCE, ProcessTestCase, startProgram, strangers
 
@@ -247,7 +247,7 @@ class CoroutineTests(ProcessTestCase):
         cause = str(error.__cause__)
         self.assertIn("in refuseSoon", cause)
         self.assertNotIn("asyncio", cause)
-        self.assertNotIn("universe", cause)
+        self.assertNotIn("runner", cause)
 
     async def test_theLoopIsKept(self) -> None:
         queue = self.makeQueue()
@@ -255,7 +255,7 @@ class CoroutineTests(ProcessTestCase):
         self.assertEqual(kept, [True] * 3)
 
     async def test_cancellingRunsItsFinallyAndCostsNoProcess(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         queue = self.makeQueue()
         folder = self.makeFolder()
         pid = await queue.call(os.getpid)
@@ -353,7 +353,7 @@ class StormTests(ProcessTestCase):
         self.assertGreater(nudges, 100)
 
     async def test_cancellingATaskThatTalksCostsNoProcess(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         with listening("tests.storm") as heard:
             queue = self.makeQueue()
             pid = await queue.call(os.getpid)
@@ -366,12 +366,12 @@ class StormTests(ProcessTestCase):
             self.assertEqual(await queue.call(os.getpid), pid)
 
     async def test_cancellingATaskAsItBeginsCostsNoProcess(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         queue = self.makeQueue()
         [worker] = queue.workers()
         pid = await queue.call(os.getpid)
         for _ in range(40):
-            await self.until(lambda: worker._conversation.isIdle)
+            await self.until(lambda: worker._protocol.isIdle)
             before = worker._channel.lastBegun
             d = queue.call(tasks.sleepAwhile)
             # As early as can be: what it calls may not even be rebuilt yet.

@@ -12,8 +12,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue import ListConsumer, ProcessQueue
+from asynqueue._core.states import CANCELLED, FAILED
 from asynqueue.errors import TaskTimeout
-from asynqueue.tasks.states import CANCELLED, FAILED
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase, isGone
@@ -21,7 +21,7 @@ from tests.support.processes import ProcessTestCase, isGone
 
 class InterruptTests(ProcessTestCase):
     """
-    The rungs of the ladder: ask, SIGTERM, SIGKILL.
+    The rungs of the termination: ask, SIGTERM, SIGKILL.
     """
 
     async def start(self, N: int = 1) -> ProcessQueue:
@@ -96,7 +96,7 @@ class InterruptTests(ProcessTestCase):
             running = await self.begin(queue, tasks.sleepOr, 0.3)
             for _ in range(10_000):
                 # As a cancelled call does, of which the process knows nothing any more.
-                worker._conversation.cancel(1 << 40)
+                worker._protocol.cancel(1 << 40)
             self.assertEqual(await running, 0.3)
         self.assertEqual([await queue.call(os.getpid)], self.pids)
 

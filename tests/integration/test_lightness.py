@@ -19,11 +19,9 @@ LIGHT = [
     "asynqueue",
     "asynqueue.errors",
     "asynqueue.tasks",
-    "asynqueue.universe.universe",
-    "asynqueue.universe.chunks",
-    "asynqueue.workers",
-    "asynqueue.workers.process",
-    "asynqueue.workers.process.child",
+    "asynqueue._runner.callrunner",
+    "asynqueue._runner.chunks",
+    "asynqueue._runner.processmain",
 ]
 
 SHOW = """

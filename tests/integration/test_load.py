@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, gatherResults
 
-from asynqueue.tasks.states import CANCELLED, FINISHED
+from asynqueue._core.states import CANCELLED, FINISHED
+from asynqueue._workers.protocol import RunnerProtocol
 from asynqueue.testing import far
-from asynqueue.workers.channel.conversation import Conversation
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase
 
@@ -45,7 +45,7 @@ class LoadTests(ProcessTestCase):
 
     async def test_eachOfSeveralProcessesKeepsTheOrder(self) -> None:
         # What a process is slow to begin would go to another one, and run there behind others.
-        self.patch(Conversation, "stallSeconds", tasks.AWHILE)
+        self.patch(RunnerProtocol, "stallSeconds", tasks.AWHILE)
         queue = self.makeQueue(3)
         calls = [queue.call(tasks.remember, number) for number in range(3000)]
         pids = await gatherResults(calls)

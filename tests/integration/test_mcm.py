@@ -221,7 +221,7 @@ def workersOf(pid: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                isGuard = any("guardian" in word for word in child.cmdline())
+                isGuard = any("reaper_main" in word for word in child.cmdline())
                 if os.getpgid(child.pid) == child.pid and not isGuard:
                     workers.append(child)
     return workers

@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue import ListConsumer, ProcessQueue
+from asynqueue._workers.termination import Termination
 from asynqueue.errors import ResultNotPicklable, TaskTimeout, WorkerDied
 from asynqueue.testing import far
-from asynqueue.workers.channel.ladder import Ladder
 from tests.integration import reacting, tasks, within
 from tests.support.processes import (
     PATIENCE,
@@ -117,7 +117,7 @@ class CallTests(ReactorCase):
 
 class EndTests(ReactorCase):
     async def test_cancellingCallsTheCancellerAndCostsNoProcess(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)
@@ -131,7 +131,7 @@ class EndTests(ReactorCase):
         self.assertEqual((await queue.call(reacting.where))[0], pid)
 
     async def test_aTimeoutDoesTheSame(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)
@@ -155,7 +155,7 @@ class EndTests(ReactorCase):
         self.assertTrue(isGone(pid))
 
     async def test_blockingCodeIsInterrupted(self) -> None:
-        self.patch(Ladder, "askSeconds", PATIENCE)
+        self.patch(Termination, "askSeconds", PATIENCE)
         queue = self.start()
         folder = self.makeFolder()
         pid, _ = await queue.call(reacting.where)

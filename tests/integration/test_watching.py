@@ -11,18 +11,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from asynqueue import Delay, Event, report
+from asynqueue._core.states import FAILED, FINISHED, LOST
+from asynqueue._queue.observers import HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
 from asynqueue.errors import WorkerDetached, WorkerDied
-from asynqueue.queue.events import (
-    FAILED,
-    FINISHED,
-    HIRED,
-    LEFT,
-    LOST,
-    PROGRESSED,
-    QUEUED,
-    REPLACED,
-    STARTED,
-)
 from asynqueue.testing import far
 from tests.support.processes import ProcessTestCase, isGone
 

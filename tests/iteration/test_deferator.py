@@ -308,7 +308,7 @@ class ConstructionTests(SynchronousTestCase):
             assert self.successResultOf(deferator.d) is True
             assert list(deferator) == []
 
-    def test_isIteratorIsTheUniversesOwn(self) -> None:
+    def test_isIteratorIsTheRunnersOwn(self) -> None:
         assert Deferator.isIterator is isIterator
         assert Deferator.isIterator(iter([]))
         assert not Deferator(None).isIterator([])

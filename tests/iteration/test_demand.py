@@ -6,9 +6,13 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._iteration.sources import (
+    AsyncIteratorSource,
+    CallSource,
+    IteratorSource,
+    SourceState,
+)
 from asynqueue.iteration import Deferator, isAsyncIterator
-from asynqueue.iteration.demand import AsyncIteratorSource, CallSource, IteratorSource
-from asynqueue.iteration.source import SourceState
 
 
 class IteratorTests(SynchronousTestCase):

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._iteration.sources import SourceState
 from asynqueue.iteration import Deferator
-from asynqueue.iteration.source import SourceState
 from tests.iteration.ledger import Ledger, ended
 
 

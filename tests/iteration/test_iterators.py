@@ -176,8 +176,8 @@ class DelayTests(SynchronousTestCase):
 
 class FaceTests(SynchronousTestCase):
     def test_whatOtherRoomsDefineIsThereToo(self) -> None:
-        from asynqueue import deferreds
-        from asynqueue.universe import iterators
+        from asynqueue import tools
+        from asynqueue._runner import streams
 
-        assert Delay is deferreds.Delay
-        assert isIterator is iterators.isIterator
+        assert Delay is tools.Delay
+        assert isIterator is streams.isIterator

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._iteration.sources import SourceState
 from asynqueue.errors import NotReadyError
 from asynqueue.iteration import ItemSource
-from asynqueue.iteration.source import SourceState
 from tests.iteration.ledger import Ledger, failureOf
 
 

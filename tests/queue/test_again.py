@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue._queue.observers import GIVEN_BACK, STARTED, Event
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import PoisonTask, TaskStalled, WorkerDied
-from asynqueue.queue.events import GIVEN_BACK, STARTED, Event
-from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
 from tests.support.cases import QueueCase
@@ -18,7 +18,7 @@ from tests.support.cases import QueueCase
 
 class DyingCase(QueueCase):
     """
-    A queue with one worker, whose universe dies in the first so many calls of C{act}.
+    A queue with one worker, whose runner dies in the first so many calls of C{act}.
     """
 
     def setUp(self) -> None:
@@ -40,7 +40,7 @@ class DyingCase(QueueCase):
 
     def live(self) -> None:
         """
-        Let as much time pass as new universes take.
+        Let as much time pass as new runners take.
         """
         for _ in range(100):
             self.clock.advance(0.1)

@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
+from asynqueue._core.options import OPTION_NAMES
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import QueueStopped
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.options import OPTION_NAMES
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.support.cases import QueueCase

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from asynqueue.tasks.states import CANCELLED, FINISHED, PENDING, UNDERWAY
+from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase

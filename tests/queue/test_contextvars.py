@@ -22,7 +22,7 @@ USER = f"{__name__}:user"
 
 def look(_: Any = None) -> tuple[str, str]:
     """
-    Called in a universe.
+    Called in a runner.
     """
     return request.get("none"), user.get()
 

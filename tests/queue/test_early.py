@@ -16,18 +16,18 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from asynqueue import ResizableDispatchQueue, TaskQueue
+from asynqueue._core.states import FAILED, PENDING
+from asynqueue._queue import checks
+from asynqueue._queue.observers import QUEUED, Event
+from asynqueue._runner.codecs import DIRECT
+from asynqueue._runner.messages import CALL
+from asynqueue._workers.picklability import EACH, CallCheck
+from asynqueue._workers.protocol import DirectWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.iteration import ListConsumer
-from asynqueue.queue import checks
-from asynqueue.queue.events import FAILED, QUEUED, Event
-from asynqueue.tasks.states import PENDING
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 from asynqueue.testing.stepworker import StepWorker
-from asynqueue.universe.codecs import DIRECT
-from asynqueue.universe.messages import CALL
-from asynqueue.workers.channel.calls import DirectWriter
-from asynqueue.workers.channel.check import EACH, CallCheck
 from tests.support.cases import QueueCase
 
 LOCK = Lock()
@@ -111,7 +111,7 @@ class RefusalTests(EarlyCase):
         self.assertEqual(self.successResultOf(good), 1)
         self.assertEqual([message[1] for message in self.sent()], [1], "no number was used")
 
-    def test_whileAWorkerHasLostItsUniverse(self) -> None:
+    def test_whileAWorkerHasLostItsRunner(self) -> None:
         def refuse(channel: MemoryChannel) -> None:
             channel.refuses = bool(self.workers)
 
@@ -332,7 +332,7 @@ class WhoeverIsQualifiedTests(EarlyCase):
     @given(
         st.lists(
             st.one_of(
-                st.tuples(st.just("hire"), st.sampled_from(["pickling", "sharing", "six"])),
+                st.tuples(st.just("attach"), st.sampled_from(["pickling", "sharing", "six"])),
                 st.tuples(st.just("leave"), st.integers(0, 9)),
                 st.tuples(st.just("qualify"), st.integers(0, 9)),
             ),
@@ -341,13 +341,13 @@ class WhoeverIsQualifiedTests(EarlyCase):
     )
     def test_itIsRightWhoeverComesAndGoes(self, steps: list[tuple[str, Any]]) -> None:
         clock = Clock()
-        # Every worker waits for its universe, or has its task, so nothing is ever sent.
+        # Every worker waits for its runner, or has its task, so nothing is ever sent.
         queue = TaskQueue(reactor=clock)
         kinds: dict[Any, str] = {}
         makers = {"pickling": MemoryWorker, "sharing": SharingWorker}
         for what, which in steps:
             workers = queue.workers()
-            if what == "hire":
+            if what == "attach":
                 if which == "six":
                     worker: Any = StepWorker()
                 else:

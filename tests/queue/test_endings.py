@@ -16,14 +16,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import provider
 
-from asynqueue import TaskQueue
-from asynqueue.deferreds import endings
-from asynqueue.deferreds.exitsignals import SecondSignal, exitSignal
+from asynqueue import TaskQueue, _lifecycle
+from asynqueue._core.states import CANCELLED, STOPPED
+from asynqueue._lifecycle import SecondSignal, exitSignal
+from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerError
-from asynqueue.tasks.states import CANCELLED, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
-from asynqueue.workers.local import AsyncWorker
 from tests.iteration.ledger import Notebook
 from tests.queue.ends import HANDLED, EndingClock
 from tests.support.cases import QueueCase
@@ -52,7 +51,7 @@ class EndingCase(QueueCase):
 
         @provider(ILogObserver)
         def note(event: LogEvent) -> None:
-            if event["log_namespace"].startswith(endings.__name__):
+            if event["log_namespace"].startswith(_lifecycle.__name__):
                 self.events.append(event)
 
         globalLogPublisher.addObserver(note)

@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import TaskTimeout, WorkerDied
 from asynqueue.iteration import ListConsumer
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act, actStubbornly
 from asynqueue.testing.stepworker import StepWorker
@@ -240,7 +240,7 @@ class CancelTests(QueueCase):
         worker.finish()
         self.assertEqual(waiting.state, UNDERWAY)
 
-    def test_whatRunsInAUniverseIsInterrupted(self) -> None:
+    def test_whatRunsInARunnerIsInterrupted(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
         task = queue.submit(act, "cancel")
@@ -249,7 +249,7 @@ class CancelTests(QueueCase):
         self.assertEqual([name for name, _ in worker.channel.signals], ["nudge"])
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
 
-    def test_whatWillNotHearCostsTheUniverseAndNoOtherTask(self) -> None:
+    def test_whatWillNotHearCostsTheRunnerAndNoOtherTask(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
 

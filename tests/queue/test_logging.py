@@ -114,9 +114,9 @@ class LoggingTests(QueueCase):
         self.clock.pump([0.1] * 20)
         self.resultOf(queue.detachWorker(worker))
         [lost] = self.lines(logging.WARNING)
-        self.assertIn("lost its universe: Worker process", lost)
+        self.assertIn("lost its runner: Worker process", lost)
         for line, end in zip(
-            self.lines(logging.INFO), ("is ready", "has a new universe", "left"), strict=True
+            self.lines(logging.INFO), ("is ready", "has a new runner", "left"), strict=True
         ):
             self.assertTrue(line.endswith(end), line)
 

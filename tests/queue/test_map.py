@@ -9,15 +9,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue._iteration.producer import IterationProducer
+from asynqueue._queue.map import LARGEST_CHUNK
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._runner.chunks import runChunk
 from asynqueue.errors import CallNotPicklable, QueueStopped, WorkerDied
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.iteration.producer import IterationProducer
-from asynqueue.queue.mapping import LARGEST_CHUNK
-from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
-from asynqueue.universe.chunks import runChunk
 from tests.iteration.ledger import outcomesOf
 from tests.support.cases import QueueCase
 

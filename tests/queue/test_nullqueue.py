@@ -13,12 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 import asynqueue
 import asynqueue.null
 import asynqueue.workers
+from asynqueue._queue.ownqueues import NullQueue
+from asynqueue._workers.executor import ExecutorWorker
+from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
-from asynqueue.queue.nullqueue import NullQueue
 from asynqueue.testing import far
-from asynqueue.workers.executor import ExecutorWorker
-from asynqueue.workers.local import AsyncWorker
 
 
 class NullQueueTests(SynchronousTestCase):

@@ -11,25 +11,21 @@ from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
 from asynqueue import IObserver, LoggingObserver, TaskQueue
-from asynqueue.errors import WorkerDetached, WorkerDied, WorkerError
-from asynqueue.queue.events import (
-    CANCELLED,
-    FAILED,
-    FINISHED,
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, PENDING, UNDERWAY
+from asynqueue._queue.observers import (
     GIVEN_BACK,
     HIRED,
     LEFT,
-    LOST,
     PROGRESSED,
     QUEUED,
     REPLACED,
     STARTED,
     Event,
 )
-from asynqueue.tasks.states import PENDING, UNDERWAY
+from asynqueue._workers.picklability import EACH
+from asynqueue.errors import WorkerDetached, WorkerDied, WorkerError
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
-from asynqueue.workers.channel.check import EACH
 from tests.support.cases import QueueCase
 
 

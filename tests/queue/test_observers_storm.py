@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from asynqueue import Event
-from asynqueue.queue.events import (
-    CANCELLED,
-    FAILED,
-    FINISHED,
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
+from asynqueue._queue.observers import (
     GIVEN_BACK,
     HIRED,
     LEFT,
-    LOST,
     PROGRESSED,
     QUEUED,
     REPLACED,

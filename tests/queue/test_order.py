@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asynqueue._core.priorities import priorityOf
+from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import WorkerDied
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.niceness import priorityOf
-from asynqueue.tasks.states import FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.testing.stepworker import StepWorker
@@ -135,7 +135,7 @@ class PlaceTests(QueueCase):
 
     def recover(self) -> None:
         """
-        Let the worker have another universe, which runs everything.
+        Let the worker have another runner, which runs everything.
         """
         self.worker.step()
         self.settle()

@@ -1,6 +1,6 @@
 """
 A queue that has worker processes of its own: how many, and what they tell. The processes here are
-universes in memory.
+runners in memory.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue._core.states import READY, STOPPED, UNDERWAY
+from asynqueue._queue.ownqueues import ProcessQueue
 from asynqueue.errors import QueueStopped, WorkerDetached, WorkerStartError
-from asynqueue.queue.processqueue import ProcessQueue
-from asynqueue.tasks.states import READY, STOPPED, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.testing.stepworker import StepWorker

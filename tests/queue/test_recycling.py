@@ -1,16 +1,17 @@
 """
-Universes that are replaced although nothing is wrong with them.
+Runners that are replaced although nothing is wrong with them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from asynqueue._core.states import LOST
+from asynqueue._queue.observers import REPLACED, Event
+from asynqueue._workers.supervisor import LOOK_SECONDS, Recycling
 from asynqueue.errors import WorkerRecycled
-from asynqueue.queue.events import LOST, REPLACED, Event
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
-from asynqueue.workers.channel.recycling import LOOK_SECONDS, Recycling
 from tests.support.cases import QueueCase
 
 
@@ -35,7 +36,7 @@ class RecyclingCase(QueueCase):
 
 
 class TasksTests(RecyclingCase):
-    def test_afterSoManyTasksThereIsANewUniverse(self) -> None:
+    def test_afterSoManyTasksThereIsANewRunner(self) -> None:
         self.begin(maxTasks=3)
         self.call(2)
         self.assertEqual(len(self.worker.channels), 1)
@@ -74,7 +75,7 @@ class TasksTests(RecyclingCase):
         self.assertEqual(ran, sorted(set(ran)))
         self.assertEqual(ran[-1], len(self.worker.channels))
 
-    def test_aUniverseWithAStreamIsNotReplacedUnderIt(self) -> None:
+    def test_aRunnerWithAStreamIsNotReplacedUnderIt(self) -> None:
         self.begin(maxTasks=2)
         deferator = self.resultOf(self.queue.call(far.endless))
         self.call(5)
@@ -98,7 +99,7 @@ class TasksTests(RecyclingCase):
 
 
 class MemoryTests(RecyclingCase):
-    def test_withTooMuchMemoryThereIsANewUniverse(self) -> None:
+    def test_withTooMuchMemoryThereIsANewRunner(self) -> None:
         self.begin(maxKilobytes=1000)
         self.worker.channel.resident = 1000
         self.call()

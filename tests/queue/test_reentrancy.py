@@ -11,14 +11,14 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from asynqueue._core.states import CANCELLED, PENDING, UNDERWAY
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._workers.picklability import EACH
 from asynqueue.errors import CallNotPicklable, QueueStopped
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.states import CANCELLED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
-from asynqueue.workers.channel.check import EACH
 from tests.iteration.ledger import MANY, depth
 from tests.support.cases import QueueCase
 

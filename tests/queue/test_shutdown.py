@@ -9,8 +9,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
+from asynqueue._core.states import FAILED, STOPPED
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerDetached, WorkerDied
-from asynqueue.tasks.states import FAILED, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act
 from asynqueue.testing.stepworker import StepWorker
@@ -51,7 +51,7 @@ class ShutdownTests(QueueCase):
         self.assertEqual(self.resultOf(d), 1)
         self.assertIsNone(self.resultOf(done))
 
-    def test_evenIfTheUniverseDiesMeanwhile(self) -> None:
+    def test_evenIfTheRunnerDiesMeanwhile(self) -> None:
         worker = self.makeWorker(stepSeconds=None)
         queue = self.makeQueue(worker)
         worker.stepAll()
@@ -64,7 +64,7 @@ class ShutdownTests(QueueCase):
         self.assertEqual(self.resultOf(d), 1)
         self.assertIsNone(self.resultOf(done))
 
-    def test_evenIfTheLastOneTakesTheUniverseWithIt(self) -> None:
+    def test_evenIfTheLastOneTakesTheRunnerWithIt(self) -> None:
         worker = self.makeWorker()
         worker.actions["die"] = worker.die
         queue = self.makeQueue(worker)
@@ -191,7 +191,7 @@ class DeadlineTests(QueueCase):
         self.errorOf(task.d, WorkerDetached)
         self.assertIsNone(self.resultOf(done))
 
-    def test_anUpdateThatWaitsForAUniverseFails(self) -> None:
+    def test_anUpdateThatWaitsForARunnerFails(self) -> None:
         def prepare(channel: MemoryChannel) -> None:
             channel.isMute = True
 

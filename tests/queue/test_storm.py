@@ -1,6 +1,6 @@
 """
 Whatever happens, in whatever order: every Deferred fires once, no task runs twice, none that was
-not begun is lost, and a universe that dies takes one task with it at most.
+not begun is lost, and a runner that dies takes one task with it at most.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import (
     CallNotPicklable,
     IterationStopped,
@@ -24,9 +27,6 @@ from asynqueue.errors import (
     WorkerDied,
 )
 from asynqueue.iteration import Deferator
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 
@@ -206,7 +206,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(which=numbers, losing=st.booleans())
     def killWithResult(self, which: int, losing: bool) -> None:
         """
-        Kill a universe that has run a call and was just about to tell so, or has told so.
+        Kill a runner that has run a call and was just about to tell so, or has told so.
         """
         self.step(which, 3)
         self.runWithoutTelling(which)
@@ -215,7 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def refuse(self, count: int) -> None:
         """
-        So many universes will refuse to start.
+        So many runners will refuse to start.
         """
         self.refusals = count
 

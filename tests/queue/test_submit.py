@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
-from asynqueue.tasks.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import StepWorker
@@ -189,7 +189,7 @@ class MemoryTests(QueueCase):
     def test_aTimedOutOne(self) -> None:
         self.check(hang, timeout=1)
 
-    def test_oneWhoseUniverseDied(self) -> None:
+    def test_oneWhoseRunnerDied(self) -> None:
         self.check(die)
 
     def test_oneThatCannotBePickled(self) -> None:

@@ -24,11 +24,11 @@ from asynqueue import (
     deferToThread,
     report,
 )
+from asynqueue._core.states import CANCELLED
+from asynqueue._workers import restart as healing
+from asynqueue._workers.threads import ThreadChannel
 from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, WorkerStartError
-from asynqueue.tasks.states import CANCELLED
 from asynqueue.testing import far
-from asynqueue.workers.channel import healing
-from asynqueue.workers.threads.channel import ThreadChannel
 
 PATIENCE = 20.0
 

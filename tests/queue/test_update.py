@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._runner.messages import RECALL
 from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
-from asynqueue.queue.taskqueue import TaskQueue
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
-from asynqueue.universe.messages import RECALL
 from tests.support.cases import QueueCase
 
 
@@ -70,7 +70,7 @@ class FarUpdateTests(UpdateCase):
         self.resultOf(task)
         self.assertEqual([text for _, text in self.ran], ["a", "b", "c", "task"])
 
-    def test_aReplacedUniverseRunsAllInOrderAndBeforeAnyTask(self) -> None:
+    def test_aReplacedRunnerRunsAllInOrderAndBeforeAnyTask(self) -> None:
         worker = self.makeNoting()
         queue = self.makeQueue(worker)
         for text in "abc":
@@ -94,7 +94,7 @@ class FarUpdateTests(UpdateCase):
         self.assertEqual([self.resultOf(d) for d in ds], [[None]] * 3)
         self.assertEqual(sorted(text for _, text in self.ran), ["a", "b", "c"])
 
-    def test_anUpdateThatWasNotBegunIsRunByTheNextUniverse(self) -> None:
+    def test_anUpdateThatWasNotBegunIsRunByTheNextRunner(self) -> None:
         worker = self.makeNoting(stepSeconds=None)
         queue = self.makeQueue(worker)
         worker.stepAll()
@@ -106,7 +106,7 @@ class FarUpdateTests(UpdateCase):
         self.assertEqual([self.resultOf(d) for d in ds], [[None]] * 2)
         self.assertEqual([text for _, text in self.ran], ["a", "b"])
 
-    def test_oneThatTakesItsUniverseWithItFailsOnce(self) -> None:
+    def test_oneThatTakesItsRunnerWithItFailsOnce(self) -> None:
         worker = self.makeWorker(stepSeconds=None)
         queue = self.makeQueue(worker)
         worker.stepAll()

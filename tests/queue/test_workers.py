@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
+from asynqueue._core.scheduler import Capacity
+from asynqueue._core.states import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY
 from asynqueue.errors import (
     IterationStopped,
     TaskTimeout,
@@ -15,8 +17,6 @@ from asynqueue.errors import (
     WorkerError,
     WorkerStartError,
 )
-from asynqueue.tasks.scheduler import Capacity
-from asynqueue.tasks.states import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 from asynqueue.testing.stepworker import StepWorker
@@ -394,7 +394,7 @@ class ResignTests(QueueCase):
 
     def makeHopeless(self) -> MemoryWorker:
         """
-        @return: a worker that gets no universe after its first.
+        @return: a worker that gets no runner after its first.
         """
 
         def prepare(channel: MemoryChannel) -> None:
@@ -402,7 +402,7 @@ class ResignTests(QueueCase):
 
         return self.makeWorker(prepare=prepare)
 
-    def test_aUniverseThatCannotBeStartedIsTheReason(self) -> None:
+    def test_aRunnerThatCannotBeStartedIsTheReason(self) -> None:
         worker = self.makeHopeless()
         queue = self.makeQueue(worker)
         self.settle()

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.testing.keeper import Keeper, NotingEmployer
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
+from asynqueue.testing.owner import RecordingListener, TaskOwner
 
 
 class WorkerCase(SynchronousTestCase):
@@ -24,8 +24,8 @@ class WorkerCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.keeper = Keeper(self.clock)
-        self.employer = NotingEmployer()
+        self.owner = TaskOwner(self.clock)
+        self.listener = RecordingListener()
 
     def makeWorker(
         self,
@@ -36,12 +36,12 @@ class WorkerCase(SynchronousTestCase):
     ) -> MemoryWorker:
         """
         @param prepare: sets up its channels.
-        @param isEmployed: whether C{self.employer} employs it.
-        @param isReady: whether its universe has said hello.
+        @param isEmployed: whether C{self.listener} employs it.
+        @param isReady: whether its runner has said hello.
         """
         worker = MemoryWorker(reactor=self.clock, prepare=prepare, **keywords)
         if isEmployed:
-            worker.employ(self.employer)
+            worker.setListener(self.listener)
         if isReady:
             worker.stepAll()
         return worker
@@ -61,7 +61,7 @@ class WorkerCase(SynchronousTestCase):
         """
         Make tasks, of a function and its arguments each, and give them to a worker.
         """
-        tasks = [self.keeper.make(*call, **options) for call in calls]
+        tasks = [self.owner.make(*call, **options) for call in calls]
         for task in tasks:
             task.start(worker, self.clock.seconds())
         worker.runMany(tasks)

@@ -18,10 +18,11 @@ from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorTim
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from asynqueue.deferreds import Delay, defaultReactor
-from asynqueue.queue.processqueue import ProcessQueue
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.workers.process.launch import startContext
+from asynqueue._queue.ownqueues import ProcessQueue
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._reactor import defaultReactor
+from asynqueue._workers.launch import startContext
+from asynqueue.tools.delay import Delay
 from tests.support.leaks import countFds, isGone, strangers
 
 __all__ = [

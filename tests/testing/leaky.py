@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from asynqueue.deferreds import Delay, defaultReactor
+from asynqueue._reactor import defaultReactor
+from asynqueue.tools.delay import Delay
 from tests.support import leaks
 
 # None of what is left here is about to end.

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from asynqueue._runner.messages import GRANT, ITEMS, STREAMING, Message
 from asynqueue.testing import (
     Hold,
     IteratingWorkerContract,
@@ -24,7 +25,6 @@ from asynqueue.testing import (
     StepWorker,
     WorkerContract,
 )
-from asynqueue.universe.messages import GRANT, ITEMS, STREAMING, Message
 
 
 class RunsAfterAStop(StepWorker):
@@ -224,12 +224,12 @@ class WithoutCredit(MemoryChannel):
     def post(self, message: Message) -> None:
         super().post(message)
         if message[0] == STREAMING:
-            self.universe.receive([(GRANT, message[1], 60_000, 1 << 40)])
+            self.runner.receive([(GRANT, message[1], 60_000, 1 << 40)])
 
 
 class MemoryCase(WorkerContract):
     """
-    A contract's test case for workers whose universes move with a clock.
+    A contract's test case for workers whose runners move with a clock.
     """
 
     timeout = 1.0

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.testing import DeferredHold, FileHold, Hold, Keeper, far
+from asynqueue.testing import DeferredHold, FileHold, Hold, TaskOwner, far
 
 
 def test_aCallThatNobodyReleasesEndsAndSaysWhatToOverride(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_aPlainHoldHoldsNothing() -> None:
 
 class BegunTests(SynchronousTestCase):
     def test_aTaskThatEndsWithoutHavingBegunIsToldOf(self) -> None:
-        task = Keeper(Clock()).make(far.echo)
+        task = TaskOwner(Clock()).make(far.echo)
         task.errback(RuntimeError("it was refused"))
         hold = FileHold(self.mktemp())
         with self.assertRaises(AssertionError):

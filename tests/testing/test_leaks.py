@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from asynqueue.deferreds import defaultReactor
+from asynqueue._reactor import defaultReactor
 from tests.support import leaks
 from tests.support.processes import PATIENCE, ROOT, startServers
 

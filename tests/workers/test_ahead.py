@@ -4,11 +4,11 @@ What is sent ahead, recalled, and given back.
 
 from __future__ import annotations
 
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._runner.messages import CALL, RECALL
 from asynqueue.errors import CallNotPicklable, PayloadTooLarge
-from asynqueue.queue.queued import QueuedTask
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
-from asynqueue.universe.messages import CALL, RECALL
 from tests.support.cases import WorkerCase
 
 
@@ -32,7 +32,7 @@ class RecallTests(WorkerCase):
         self.assertEqual(worker.channel.signals, [("nudge", 0.05)])
         self.assertTrue(slow.isDone)
         self.assertEqual(
-            self.employer.notes[1:],
+            self.listener.notes[1:],
             [
                 ("stalled", None),
                 # What was heard while it ran is said after it.
@@ -53,12 +53,12 @@ class RecallTests(WorkerCase):
         self.assertEqual([task.isDone for task in tasks], [True, True, False])
         self.assertEqual(worker.channel.signals[0][0], "nudge")
 
-    def test_aUniverseThatGetsNoTimeToRunIsLeftAlone(self) -> None:
+    def test_aRunnerThatGetsNoTimeToRunIsLeftAlone(self) -> None:
         worker = self.makeWorker()
         tasks = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
         self.dawdle(1)
         self.assertNotIn((RECALL,), worker.channel.sent)
-        self.assertEqual(self.employer.of("stalled"), [])
+        self.assertEqual(self.listener.of("stalled"), [])
         worker.stepAll()
         self.assertEqual([task.result for task in tasks], [1, 2])
 
@@ -70,7 +70,7 @@ class RecallTests(WorkerCase):
         self.dawdle(0.05)
         self.assertIn((RECALL,), worker.channel.sent)
         worker.stepAll()
-        self.assertEqual(self.employer.of("givenBack"), [tasks])
+        self.assertEqual(self.listener.of("givenBack"), [tasks])
         stream.result.stop()
 
     def test_norWhereTheChannelCannotTell(self) -> None:
@@ -82,7 +82,7 @@ class RecallTests(WorkerCase):
     def test_aLoneCallMayTakeItsTime(self) -> None:
         worker, _ = self.runSlowly(5)
         self.assertEqual(worker.channel.signals, [])
-        self.assertEqual(self.employer.of("stalled"), [])
+        self.assertEqual(self.listener.of("stalled"), [])
 
     def test_whatWasCancelledMeanwhileIsNotGivenBack(self) -> None:
         worker = self.makeWorker()
@@ -95,7 +95,7 @@ class RecallTests(WorkerCase):
         worker.actions["dawdle"] = dawdle
         _, second, third = self.giveMany(worker, (act, "dawdle"), (far.echo,), (far.echo,))
         worker.stepAll()
-        self.assertEqual(self.employer.of("givenBack"), [[third]])
+        self.assertEqual(self.listener.of("givenBack"), [[third]])
 
     def test_theFunctionOfARecalledCallIsStillKnown(self) -> None:
         worker = self.makeWorker()
@@ -117,14 +117,14 @@ class RecallTests(WorkerCase):
 
 class ReleaseTests(WorkerCase):
     """
-    The employer hears exactly once that the worker no longer has a task.
+    The listener hears exactly once that the worker no longer has a task.
     """
 
     def released(self) -> list[QueuedTask]:
         """
         @return: the tasks, in the order of their numbers.
         """
-        return sorted(self.employer.of("released"), key=lambda task: task.id)
+        return sorted(self.listener.of("released"), key=lambda task: task.id)
 
     def test_onceForEachWayToEnd(self) -> None:
         worker = self.makeWorker()
@@ -146,7 +146,7 @@ class ReleaseTests(WorkerCase):
         worker.stepAll()
         self.assertEqual(self.released(), tasks)
 
-    def test_onceWithALostUniverseThatHadToldOfTheEnd(self) -> None:
+    def test_onceWithALostRunnerThatHadToldOfTheEnd(self) -> None:
         worker = self.makeWorker()
         tasks = self.giveMany(worker, (far.echo, 1), (far.echo, 2))
         worker.channel.advance()
@@ -154,7 +154,7 @@ class ReleaseTests(WorkerCase):
         worker.stepAll()
         self.assertEqual(self.released(), tasks)
         self.assertEqual(tasks[0].result, 1)
-        self.assertEqual(self.employer.of("givenBack"), [tasks[1:]])
+        self.assertEqual(self.listener.of("givenBack"), [tasks[1:]])
 
 
 class SendTests(WorkerCase):
@@ -204,8 +204,8 @@ class SendTests(WorkerCase):
     def test_aCrashOnHearingOfItLosesNoTask(self) -> None:
         worker = self.makeWorker()
         left: list[QueuedTask] = []
-        bad = self.keeper.make(far.echo, lambda: None)
-        good = self.keeper.make(far.echo, 1)
+        bad = self.owner.make(far.echo, lambda: None)
+        good = self.owner.make(far.echo, 1)
         bad.d.addBoth(lambda _: left.extend(worker.crash()))
         for task in (bad, good):
             task.start(worker, 0.0)
@@ -216,7 +216,7 @@ class SendTests(WorkerCase):
 
     def test_runIsReadyAgainAtOnceWhereNothingWasSent(self) -> None:
         worker = self.makeWorker()
-        task = self.keeper.make(lambda: None)
+        task = self.owner.make(lambda: None)
         task.start(worker, 0.0)
         self.successResultOf(worker.run(task))
 
@@ -246,8 +246,8 @@ class StatsTests(WorkerCase):
 
     def test_aTaskWithoutAStartTimeIsLeftOut(self) -> None:
         worker = self.makeWorker(callStats=True)
-        task = self.keeper.make(far.echo)
+        task = self.owner.make(far.echo)
         worker.runMany([task])
         worker.stepAll()
         self.assertEqual(self.successResultOf(worker.stats()), [])
-        self.assertEqual(self.employer.of("released"), [task])
+        self.assertEqual(self.listener.of("released"), [task])

@@ -9,29 +9,29 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
+from asynqueue.testing.owner import TaskOwner
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._runner.messages import CALL
+from asynqueue._runner.packing import unpack
+from asynqueue._workers import protocol as calls
+from asynqueue._workers.protocol import CallWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.testing import far
-from asynqueue.testing.keeper import Keeper
-from asynqueue.universe.messages import CALL
-from asynqueue.universe.packing import unpack
-from asynqueue.workers.channel import calls
-from asynqueue.workers.channel.calls import CallWriter
 from tests.support.cases import WorkerCase
 
 
 class WritingTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.keeper = Keeper(Clock())
+        self.owner = TaskOwner(Clock())
         self.writer = CallWriter()
 
     def write(self, function: Any, *args: Any, **kw: Any) -> Any:
         """
         @return: what the message says of the function and of the arguments.
         """
-        task = self.keeper.make(function, *args, raw=True)
+        task = self.owner.make(function, *args, raw=True)
         task.kwargs = kw
         call, number, function, arguments, raw, _ = self.writer.write(7, task)
         self.assertEqual((call, number, raw), (CALL, 7, True))
@@ -71,7 +71,7 @@ class WritingTests(SynchronousTestCase):
 
     def test_aMessageThatWasNotSentTeachesNothing(self) -> None:
         for function, isTaught in ((far.echo, True), (partial(far.echo), False)):
-            task = self.keeper.make(function)
+            task = self.owner.make(function)
             message = self.writer.write(1, task)
             self.writer.unteach(task, message)
             again = self.writer.write(2, task)
@@ -79,7 +79,7 @@ class WritingTests(SynchronousTestCase):
             self.assertNotEqual(again[2], 0)
 
     def test_numbersAreNotUsedAgain(self) -> None:
-        task = self.keeper.make(far.echo)
+        task = self.owner.make(far.echo)
         self.writer.unteach(task, self.writer.write(1, task))
         numbers = [self.write(function)[0][0] for function in (far.square, far.echo, far.add)]
         self.assertEqual(numbers, [1, 2, 3])
@@ -111,7 +111,7 @@ class WritingTests(SynchronousTestCase):
 
 
 class TeachingTests(WorkerCase):
-    def test_theUniverseUnderstandsNumbers(self) -> None:
+    def test_theRunnerUnderstandsNumbers(self) -> None:
         worker = self.makeWorker()
         tasks = self.giveMany(worker, (far.echo, 1), (far.square, 2), (far.echo, 3))
         worker.stepAll()
@@ -119,7 +119,7 @@ class TeachingTests(WorkerCase):
         worker.stepAll()
         self.assertEqual([task.result for task in [*tasks, *more]], [1, 4, 3, 16, 6])
 
-    def test_aNewUniverseIsTaughtAnew(self) -> None:
+    def test_aNewRunnerIsTaughtAnew(self) -> None:
         worker = self.makeWorker()
         self.give(worker, far.echo)
         worker.stepAll()

@@ -10,17 +10,17 @@ from pickle import PickleBuffer
 from threading import Lock
 from typing import Any
 
+from asynqueue.testing.owner import TaskOwner
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._workers import picklability as check
+from asynqueue._workers.picklability import ALL, EACH, CallCheck
+from asynqueue._workers.protocol import CallWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.testing import far
-from asynqueue.testing.keeper import Keeper
-from asynqueue.workers.channel import check
-from asynqueue.workers.channel.calls import CallWriter
-from asynqueue.workers.channel.check import ALL, EACH, CallCheck
 
 LOCK = Lock()
 
@@ -93,11 +93,11 @@ class Buffer:
 
 class CheckTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.keeper = Keeper(Clock())
+        self.owner = TaskOwner(Clock())
         self.check = CallCheck()
 
     def refusal(self, function: Any, *args: Any, **kw: Any) -> CallNotPicklable | None:
-        task = self.keeper.make(function, *args)
+        task = self.owner.make(function, *args)
         task.kwargs = kw
         return self.check.refusal(task)
 
@@ -114,7 +114,7 @@ class CheckTests(SynchronousTestCase):
         kw: dict[str, Any],
         context: list[tuple[str, Any]] | None,
     ) -> None:
-        task = Keeper(Clock()).make(function, *args)
+        task = TaskOwner(Clock()).make(function, *args)
         task.kwargs = kw
         task.context = None if context is None else tuple(context)
         said = None

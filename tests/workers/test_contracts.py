@@ -13,14 +13,14 @@ from asynqueue.testing import (
     Hold,
     InlineWorker,
     MemoryWorker,
-    MortalUniverseContract,
+    MortalRunnerContract,
     PicklingWorkerContract,
     StepWorker,
     WorkerContract,
 )
 
 
-class MemoryWorkerTests(MortalUniverseContract, PicklingWorkerContract, TestCase):
+class MemoryWorkerTests(MortalRunnerContract, PicklingWorkerContract, TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
@@ -34,13 +34,13 @@ class MemoryWorkerTests(MortalUniverseContract, PicklingWorkerContract, TestCase
     def makeHold(self) -> Hold:
         return Hold()
 
-    def killUniverse(self, worker: Any) -> None:
+    def killRunner(self, worker: Any) -> None:
         worker.die()
 
 
 class HandSteppedMemoryWorkerTests(MemoryWorkerTests):
     """
-    Nothing happens before the first pump: not even the universe is there.
+    Nothing happens before the first pump: not even the runner is there.
     """
 
     def setUp(self) -> None:

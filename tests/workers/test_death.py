@@ -1,5 +1,5 @@
 """
-Exactly what was running dies with a universe; the rest is run again.
+Exactly what was running dies with a runner; the rest is run again.
 """
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asynqueue._core.states import FINISHED, LOST, READY, UNDERWAY
+from asynqueue._runner.messages import ENDED, HELLO, ITEMS, RETURNED, UNBEGUN, VERSION
 from asynqueue.errors import ProtocolError, WorkerDied, WorkerStartError
-from asynqueue.tasks.states import FINISHED, LOST, READY, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act
-from asynqueue.universe.messages import ENDED, HELLO, ITEMS, RETURNED, UNBEGUN, VERSION
 from tests.support.cases import WorkerCase
 
 
@@ -25,7 +25,7 @@ class DeathTests(WorkerCase):
         tasks = self.giveMany(worker, (far.echo,), (far.echo,))
         worker.die()
         worker.step()
-        self.assertEqual(self.employer.of("givenBack"), [tasks])
+        self.assertEqual(self.listener.of("givenBack"), [tasks])
         self.assertEqual([task.state for task in tasks], [UNDERWAY, UNDERWAY])
 
     def test_inTheMiddleOfACallThatCallFailsAndNoOther(self) -> None:
@@ -38,7 +38,7 @@ class DeathTests(WorkerCase):
         self.assertIsInstance(error, WorkerDied)
         self.assertEqual(error.signal, 11)
         self.assertIn("SIGSEGV", str(error))
-        self.assertEqual(self.employer.of("givenBack"), [tasks[2:]])
+        self.assertEqual(self.listener.of("givenBack"), [tasks[2:]])
 
     def test_exitingWithoutAnErrorIsADeathToo(self) -> None:
         worker = self.makeWorker()
@@ -69,9 +69,9 @@ class DeathTests(WorkerCase):
         worker.die()
         worker.step()
         self.assertIsInstance(first.failure.value, WorkerDied)
-        self.assertEqual(self.employer.of("givenBack"), [others])
+        self.assertEqual(self.listener.of("givenBack"), [others])
 
-    def test_butWithoutAUniverseNoCallHasBegun(self) -> None:
+    def test_butWithoutARunnerNoCallHasBegun(self) -> None:
         def prepare(channel: MemoryChannel) -> None:
             channel.tellsBegun = False
             channel.isStillborn = True
@@ -79,9 +79,9 @@ class DeathTests(WorkerCase):
         worker = self.makeWorker(prepare, isReady=False)
         task = self.give(worker, far.echo)
         worker.step()
-        [reason] = self.employer.of("lost")
+        [reason] = self.listener.of("lost")
         self.assertIsInstance(reason, WorkerStartError)
-        self.assertEqual(self.employer.of("givenBack"), [[task]])
+        self.assertEqual(self.listener.of("givenBack"), [[task]])
 
     def test_aCancelledCallDiesUnnoticed(self) -> None:
         worker = self.makeWorker()
@@ -96,18 +96,18 @@ class DeathTests(WorkerCase):
         dropped = self.give(worker, far.echo)
         self.dropTask(worker, dropped)
         worker.stepAll()
-        self.assertEqual(self.employer.of("givenBack"), [[waiting]])
+        self.assertEqual(self.listener.of("givenBack"), [[waiting]])
 
     def test_deathsWithinCallbacksOfDeaths(self) -> None:
         worker = self.makeWorker()
         worker.actions["die"] = worker.die
-        again = self.keeper.make(far.echo, "again")
+        again = self.owner.make(far.echo, "again")
         task = self.give(worker, act, "die")
         again.start(worker, 0.0)
-        # Given to a worker that has just lost its universe.
+        # Given to a worker that has just lost its runner.
         task.d.addBoth(lambda _: worker.runMany([again]))
         worker.stepAll()
-        self.assertEqual(self.employer.of("givenBack"), [[again]])
+        self.assertEqual(self.listener.of("givenBack"), [[again]])
 
     @given(
         before=st.integers(0, 5),
@@ -131,12 +131,12 @@ class DeathTests(WorkerCase):
         worker.stepAll()
         self.assertTrue(all(task.state is FINISHED for task in done))
         self.assertTrue(all(type(task.failure.value) is WorkerDied for task in fatal))
-        self.assertEqual(self.employer.of("givenBack"), [waiting] if waiting else [])
+        self.assertEqual(self.listener.of("givenBack"), [waiting] if waiting else [])
 
 
 class NonsenseTests(WorkerCase):
     """
-    A universe that says what makes no sense is killed.
+    A runner that says what makes no sense is killed.
     """
 
     def check(self, *message: object) -> None:
@@ -153,9 +153,9 @@ class NonsenseTests(WorkerCase):
         self.assertEqual(worker.state, LOST)
         self.assertEqual(worker.channel.signals, [("kill", 0.0)])
         self.assertIsInstance(begun.failure.value, WorkerDied)
-        self.assertEqual(self.employer.of("givenBack"), [[unbegun]])
+        self.assertEqual(self.listener.of("givenBack"), [[unbegun]])
         self.assertEqual(len(self.flushLoggedErrors()), 1)
-        self.assertEqual(self.employer.depth, 0)
+        self.assertEqual(self.listener.depth, 0)
         self.clock.advance(0)
         worker.stepAll()
         self.assertEqual(worker.state, READY)

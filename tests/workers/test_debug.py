@@ -24,12 +24,11 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import Interface, implementer, provider
 
+from asynqueue._queue.ownqueues import ThreadLooper, ThreadQueue
+from asynqueue._runner.messages import CALL, ENDED, ITEMS, QUIT, RAISED, RETURNED, Message
+from asynqueue._workers.threads import ThreadChannel, ThreadWorker
 from asynqueue.errors import ReactorTouched, ResultNotPicklable
-from asynqueue.queue.threadqueue import ThreadLooper, ThreadQueue
 from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, far
-from asynqueue.universe.messages import CALL, ENDED, ITEMS, QUIT, RAISED, RETURNED, Message
-from asynqueue.workers.threads import ThreadWorker
-from asynqueue.workers.threads.channel import ThreadChannel
 
 
 class ContractTests(FarWorkerContract, IteratingWorkerContract, TestCase):
@@ -348,7 +347,7 @@ class AfterwardsTests(DebugCase):
         trace = failure.getTraceback()
         self.assertIn("in swallow", trace)
         self.assertIn("in touch", trace)
-        self.assertNotIn("universe.py", trace)
+        self.assertNotIn("runner.py", trace)
 
     def test_whatIsSwallowedBlamesNoOtherCall(self) -> None:
         first, second = self.runAll(self.swallow, (succeed, 1))

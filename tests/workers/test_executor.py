@@ -17,6 +17,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from asynqueue._core.states import CANCELLED, LOST, PENDING, STOPPED, UNDERWAY
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._runner.progress import report
+from asynqueue._workers.executor import ExecutorWorker
+from asynqueue._workers.executorstreams import Mailbox
 from asynqueue.errors import (
     CallNotPicklable,
     ExecutorDied,
@@ -29,14 +35,8 @@ from asynqueue.errors import (
     WorkerError,
 )
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.states import CANCELLED, LOST, PENDING, STOPPED, UNDERWAY
 from asynqueue.testing import IteratingWorkerContract, far
-from asynqueue.testing.keeper import Keeper
-from asynqueue.universe.reporting import report
-from asynqueue.workers.executor import ExecutorWorker
-from asynqueue.workers.executor.mailbox import Mailbox
+from asynqueue.testing.owner import TaskOwner
 from tests.support.executors import StepExecutor
 
 letter: ContextVar[str] = ContextVar("letter", default="none")
@@ -52,7 +52,7 @@ class ExecutorCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.keeper = Keeper(self.clock)
+        self.owner = TaskOwner(self.clock)
         self.executor = StepExecutor(self.pickles)
         self.worker = ExecutorWorker(self.executor, slots=2, reactor=self.clock)
 
@@ -62,7 +62,7 @@ class ExecutorCase(SynchronousTestCase):
         """
         Give the worker a task.
         """
-        task = self.keeper.make(function, *args, **options)
+        task = self.owner.make(function, *args, **options)
         task.start(self.worker, 0.0)
         return task, self.worker.run(task)
 
@@ -182,7 +182,7 @@ class HereTests(ExecutorCase):
     def test_theTasksOwnVariablesAreSet(self) -> None:
         task, _ = self.give(letter.get)
         self.assertEqual(task.result, None)
-        other = self.keeper.make(letter.get)
+        other = self.owner.make(letter.get)
         other.context = ((f"{__name__}.letter", "b"),)
         other.start(self.worker, 0.0)
         self.worker.run(other)
@@ -322,14 +322,14 @@ class ElsewhereTests(ExecutorCase):
         self.assertEqual(list(self.run1(far.echo, iter([1, 2]), raw=True).result), [1, 2])
 
     def test_theTasksOwnVariablesAreSet(self) -> None:
-        task = self.keeper.make(letter.get)
+        task = self.owner.make(letter.get)
         task.context = ((f"{__name__}.letter", "b"),)
         task.start(self.worker, 0.0)
         self.worker.run(task)
         self.settle()
         # A method of a context variable cannot be pickled.
         self.assertIsInstance(task.failure.value, CallNotPicklable)
-        task = self.keeper.make(currentLetter)
+        task = self.owner.make(currentLetter)
         task.context = ((f"{__name__}.letter", "b"),)
         task.start(self.worker, 0.0)
         self.worker.run(task)

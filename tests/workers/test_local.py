@@ -9,22 +9,22 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar, copy_context
 from typing import Any
 
+from asynqueue.testing.owner import TaskOwner
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from asynqueue._core.states import DRAINING, READY, STOPPED
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._runner.progress import report
+from asynqueue._workers import local as module
+from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import IterationStopped
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.queue.taskqueue import TaskQueue
-from asynqueue.tasks.states import DRAINING, READY, STOPPED
 from asynqueue.testing import DeferredHold, IteratingWorkerContract, far
-from asynqueue.testing.keeper import Keeper
-from asynqueue.universe.reporting import report
-from asynqueue.workers.local import AsyncWorker
-from asynqueue.workers.local import worker as module
 
 letter: ContextVar[str] = ContextVar("letter", default="none")
 
@@ -57,7 +57,7 @@ class SteppedContractTests(ContractTests):
 class LocalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.keeper = Keeper(self.clock)
+        self.owner = TaskOwner(self.clock)
         self.worker = AsyncWorker(reactor=self.clock)
 
     def give(
@@ -66,7 +66,7 @@ class LocalCase(SynchronousTestCase):
         """
         Give the worker a task, which does not begin yet.
         """
-        task = self.keeper.make(function, *args, **options)
+        task = self.owner.make(function, *args, **options)
         task.start(self.worker, 0.0)
         return task, self.worker.run(task)
 

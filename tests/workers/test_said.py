@@ -1,5 +1,5 @@
 """
-What a universe says besides its answers, and answers that nobody can use.
+What a runner says besides its answers, and answers that nobody can use.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import succeed
 
+from asynqueue._runner.messages import LOG, PROGRESS
 from asynqueue.errors import CallNotPicklable, ResultNotRebuilt
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
-from asynqueue.universe.messages import LOG, PROGRESS
 from tests.support.cases import WorkerCase
 
 
@@ -81,7 +81,7 @@ class SaidTests(WorkerCase):
 
     def test_aVariableThatCannotBePickledIsNamed(self) -> None:
         worker = self.makeWorker()
-        task = self.keeper.make(far.echo)
+        task = self.owner.make(far.echo)
         task.context = (("a.fine", 1), ("a.bad", lambda: None))
         task.start(worker, 0.0)
         worker.runMany([task])

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from asynqueue._core.states import DRAINING, LOST, PENDING, READY, STARTING, STOPPED
+from asynqueue._runner.messages import QUIT
+from asynqueue._workers.restart import FIRST_DELAY
 from asynqueue.errors import StateError, WorkerDied, WorkerStartError
-from asynqueue.tasks.states import DRAINING, LOST, PENDING, READY, STARTING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import OVER, MemoryChannel, MemoryWorker, act
-from asynqueue.universe.messages import QUIT
-from asynqueue.workers.channel.healing import FIRST_DELAY
 from tests.support.cases import WorkerCase
 
 
@@ -24,21 +24,21 @@ def beMute(channel: MemoryChannel) -> None:
 
 
 class StartTests(WorkerCase):
-    def test_itStartsWithoutAUniverse(self) -> None:
+    def test_itStartsWithoutARunner(self) -> None:
         worker = self.makeWorker(isReady=False)
         self.assertEqual(worker.state, STARTING)
-        self.assertEqual(self.employer.notes, [])
+        self.assertEqual(self.listener.notes, [])
 
     def test_helloMakesItReady(self) -> None:
         worker = self.makeWorker(isReady=False)
         worker.step()
         self.assertEqual(worker.state, READY)
-        self.assertEqual(self.employer.notes, [("ready", None)])
+        self.assertEqual(self.listener.notes, [("ready", None)])
 
     def test_whoEmploysAReadyWorkerHearsSoAtOnce(self) -> None:
         worker = self.makeWorker(isEmployed=False)
-        worker.employ(self.employer)
-        self.assertEqual(self.employer.notes, [("ready", None)])
+        worker.setListener(self.listener)
+        self.assertEqual(self.listener.notes, [("ready", None)])
 
     def test_tasksGivenBeforeTheHelloAreRun(self) -> None:
         worker = self.makeWorker(isReady=False)
@@ -46,7 +46,7 @@ class StartTests(WorkerCase):
         worker.stepAll()
         self.assertEqual(task.result, 1)
 
-    def test_aFirstUniverseThatRefusesIsTriedAgain(self) -> None:
+    def test_aFirstRunnerThatRefusesIsTriedAgain(self) -> None:
         refusing = iter([True, False])
         worker = self.makeWorker(
             lambda channel: setattr(channel, "refuses", next(refusing)), isReady=False
@@ -57,16 +57,16 @@ class StartTests(WorkerCase):
         self.clock.advance(FIRST_DELAY)
         worker.stepAll()
         self.assertEqual(worker.state, READY)
-        self.assertEqual(self.employer.of("givenBack"), [[task]])
+        self.assertEqual(self.listener.of("givenBack"), [[task]])
 
-    def test_aWorkerCanBeStoppedBeforeItsFirstUniverseRefuses(self) -> None:
+    def test_aWorkerCanBeStoppedBeforeItsFirstRunnerRefuses(self) -> None:
         worker = self.makeWorker(lambda channel: setattr(channel, "refuses", True), isReady=False)
         stopped = worker.stop()
         self.clock.advance(0)
         self.successResultOf(stopped)
         self.assertEqual(worker.state, STOPPED)
 
-    def test_aWorkerCanBeCrashedBeforeItsFirstUniverseRefuses(self) -> None:
+    def test_aWorkerCanBeCrashedBeforeItsFirstRunnerRefuses(self) -> None:
         worker = self.makeWorker(lambda channel: setattr(channel, "refuses", True), isReady=False)
         task = self.give(worker, far.echo, 1)
         self.assertEqual(worker.crash(), [task])
@@ -74,10 +74,10 @@ class StartTests(WorkerCase):
         self.clock.advance(0)
         self.successResultOf(stopped)
 
-    def test_aUniverseThatDiesBeforeItsHelloIsLost(self) -> None:
+    def test_aRunnerThatDiesBeforeItsHelloIsLost(self) -> None:
         worker = self.makeWorker(beStillborn)
         self.assertEqual(worker.state, LOST)
-        [reason] = self.employer.of("lost")
+        [reason] = self.listener.of("lost")
         self.assertIsInstance(reason, WorkerStartError)
 
     def test_itsReprTellsItsState(self) -> None:
@@ -103,7 +103,7 @@ class LossTests(WorkerCase):
         worker.channel.resident = 4321
         worker.die(signal=11)
         worker.step()
-        [reason] = self.employer.of("lost")
+        [reason] = self.listener.of("lost")
         self.assertIsInstance(reason, WorkerDied)
         self.assertEqual(
             (reason.pid, reason.exitCode, reason.signal, reason.residentKilobytes),
@@ -115,24 +115,24 @@ class LossTests(WorkerCase):
         worker.die()
         worker.step()
         task = self.give(worker, far.echo)
-        self.assertEqual(self.employer.of("givenBack"), [[task]])
+        self.assertEqual(self.listener.of("givenBack"), [[task]])
 
     def test_everyFactComesBetweenABeginningAndAnEnd(self) -> None:
         worker = self.makeWorker()
         depths: list[int] = []
         task = self.give(worker, far.echo)
-        task.d.addCallback(lambda _: depths.append(self.employer.depth))
+        task.d.addCallback(lambda _: depths.append(self.listener.depth))
         worker.stepAll()
         dying = self.give(worker, act, "die")
-        dying.d.addBoth(lambda _: depths.append(self.employer.depth))
+        dying.d.addBoth(lambda _: depths.append(self.listener.depth))
         worker.actions["die"] = worker.die
         worker.stepAll()
         self.assertEqual(depths, [1, 1])
-        self.assertEqual(self.employer.depth, 0)
+        self.assertEqual(self.listener.depth, 0)
 
 
 class StopTests(WorkerCase):
-    def test_anIdleUniverseIsToldToQuit(self) -> None:
+    def test_anIdleRunnerIsToldToQuit(self) -> None:
         worker = self.makeWorker()
         stopped = worker.stop()
         self.assertEqual(worker.state, DRAINING)
@@ -157,7 +157,7 @@ class StopTests(WorkerCase):
     def test_itTakesNothingWhileItDrains(self) -> None:
         worker = self.makeWorker()
         worker.stop()
-        task = self.keeper.make(far.echo)
+        task = self.owner.make(far.echo)
         error = self.assertRaises(StateError, worker.runMany, [task])
         self.assertEqual((error.subject, error.state, error.event), (worker, DRAINING, "run"))
         self.assertRaises(StateError, worker.run, task)
@@ -170,7 +170,7 @@ class StopTests(WorkerCase):
         self.assertEqual(worker.state, DRAINING)
         worker.stepAll()
         self.assertEqual((worker.state, task.result), (STOPPED, 1))
-        self.assertEqual(self.employer.of("ready"), [])
+        self.assertEqual(self.listener.of("ready"), [])
         self.successResultOf(stopped)
         self.assertAtRest()
 
@@ -184,7 +184,7 @@ class StopTests(WorkerCase):
         self.assertAtRest()
         self.assertEqual(len(worker.channels), 1)
 
-    def test_aUniverseThatWillNotQuitIsKilled(self) -> None:
+    def test_aRunnerThatWillNotQuitIsKilled(self) -> None:
         worker = self.makeWorker()
         stopped = worker.stop()
         # It is not stepped, and so deaf.
@@ -196,7 +196,7 @@ class StopTests(WorkerCase):
         self.successResultOf(stopped)
         self.assertEqual(worker.state, STOPPED)
 
-    def test_aUniverseThatNeverSpokeIsKilledToo(self) -> None:
+    def test_aRunnerThatNeverSpokeIsKilledToo(self) -> None:
         worker = self.makeWorker(beMute)
         stopped = worker.stop()
         self.clock.advance(5)
@@ -212,7 +212,7 @@ class StopTests(WorkerCase):
         worker.stepAll()
         self.assertEqual(worker.state, STOPPED)
         self.assertIsInstance(begun.failure.value, WorkerDied)
-        self.assertEqual(self.employer.of("givenBack"), [[unbegun]])
+        self.assertEqual(self.listener.of("givenBack"), [[unbegun]])
         self.successResultOf(stopped)
         self.assertAtRest()
 
@@ -261,7 +261,7 @@ class CrashTests(WorkerCase):
         worker.step()
         self.check(worker)
 
-    def test_itKillsTheUniverseAndHearsNothingMoreOfIt(self) -> None:
+    def test_itKillsTheRunnerAndHearsNothingMoreOfIt(self) -> None:
         worker = self.makeWorker()
         task = self.give(worker, far.echo)
         worker.channel.advance()
@@ -306,7 +306,7 @@ class CrashTests(WorkerCase):
         worker.stepAll()
         self.successResultOf(stopped)
         self.assertEqual(worker.state, STOPPED)
-        self.assertEqual(self.employer.of("givenBack"), [[unbegun]])
+        self.assertEqual(self.listener.of("givenBack"), [[unbegun]])
         self.assertAtRest()
 
     def test_aStopWhileItDiesEndsEverything(self) -> None:

@@ -13,26 +13,26 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from asynqueue._core.states import DRAINING, LOST, READY, STARTING, STOPPED
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import WorkerDied, WorkerStartError
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.tasks.states import DRAINING, LOST, READY, STARTING, STOPPED
 from asynqueue.testing import far
-from asynqueue.testing.keeper import Keeper, NotingEmployer
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
+from asynqueue.testing.owner import RecordingListener, TaskOwner
 
 numbers = st.integers(0, 1000)
 
 
 class WorkerMachine(RuleBasedStateMachine):
     """
-    A worker, employed or not, with whatever universes it gets.
+    A worker, employed or not, with whatever runners it gets.
     """
 
     @initialize(isEmployed=st.booleans(), tellsBegun=st.booleans())
     def start(self, isEmployed: bool, tellsBegun: bool) -> None:
         self.clock = Clock()
-        self.keeper = Keeper(self.clock)
-        self.employer = NotingEmployer()
+        self.owner = TaskOwner(self.clock)
+        self.listener = RecordingListener()
         self.isEmployed = isEmployed
         self.tellsBegun = tellsBegun
         self.refusals = 0
@@ -43,14 +43,14 @@ class WorkerMachine(RuleBasedStateMachine):
         self.worker = MemoryWorker(reactor=self.clock, prepare=self.prepare)
         self.worker.actions["die"] = self.worker.die
         if isEmployed:
-            self.worker.employ(self.employer)
+            self.worker.setListener(self.listener)
 
     def prepare(self, channel: MemoryChannel) -> None:
         channel.tellsBegun = self.tellsBegun
         channel.refuses = self.refusals > 0
         self.refusals -= channel.refuses
 
-    # What its employer does -----------------------------------------------------------------------
+    # What its listener does -----------------------------------------------------------------------
 
     @precondition(lambda self: self.worker.state in (STARTING, READY, LOST))
     @rule(
@@ -65,7 +65,7 @@ class WorkerMachine(RuleBasedStateMachine):
         tasks = []
         for function in functions:
             args = ("die",) if function is act else ()
-            tasks.append(self.keeper.make(function or far.echo, *args, *([self] * (not function))))
+            tasks.append(self.owner.make(function or far.echo, *args, *([self] * (not function))))
             tasks[-1].start(self.worker, self.clock.seconds())
         self.tasks += tasks
         if byRun:
@@ -124,18 +124,18 @@ class WorkerMachine(RuleBasedStateMachine):
     # What must hold -------------------------------------------------------------------------------
 
     def givenBack(self) -> list[QueuedTask]:
-        return [task for tasks in self.employer.of("givenBack") for task in tasks]
+        return [task for tasks in self.listener.of("givenBack") for task in tasks]
 
     @invariant()
     def noTaskEndsTwice(self) -> None:
         if not hasattr(self, "worker"):
             return
         assert self.worker.state in (STARTING, READY, DRAINING, LOST, STOPPED)
-        assert self.employer.depth == 0
+        assert self.listener.depth == 0
         ends = Counter([*self.left, *self.givenBack()])
         for task in self.tasks:
             assert ends[task] <= 1
-        released = Counter(self.employer.of("released"))
+        released = Counter(self.listener.of("released"))
         assert all(count == 1 for count in released.values())
 
     def teardown(self) -> None:

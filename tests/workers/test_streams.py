@@ -12,6 +12,9 @@ from twisted.internet.interfaces import IConsumer, IReactorFromThreads
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from asynqueue._core.states import DRAINING, STOPPED
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._runner.messages import CANCEL, CREDIT_ITEMS, GRANT
 from asynqueue.errors import (
     ImplementationError,
     IterationStopped,
@@ -20,11 +23,8 @@ from asynqueue.errors import (
     WorkerDied,
 )
 from asynqueue.iteration import Deferator, ListConsumer
-from asynqueue.queue.queued import QueuedTask
-from asynqueue.tasks.states import DRAINING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
-from asynqueue.universe.messages import CANCEL, CREDIT_ITEMS, GRANT
 from tests.iteration.ledger import outcomesOf
 from tests.support.cases import WorkerCase
 
@@ -185,7 +185,7 @@ class CreditTests(StreamCase):
 class EndTests(StreamCase):
     def test_aStreamIsATaskOnlyUntilItBegins(self) -> None:
         _, task = self.makeStreaming(far.endless)
-        self.assertEqual(self.employer.of("released"), [task])
+        self.assertEqual(self.listener.of("released"), [task])
 
     def test_stoppingEarlyClosesTheGenerator(self) -> None:
         worker, task = self.makeStreaming(untilClosed, "close")
@@ -193,7 +193,7 @@ class EndTests(StreamCase):
         self.assertEqual(self.closings, 0)
         worker.stepAll()
         self.assertEqual(self.closings, 1)
-        self.assertFalse(worker.channel.universe.hasStreams)
+        self.assertFalse(worker.channel.runner.hasStreams)
 
     def test_whatArrivesAfterwardsIsDropped(self) -> None:
         worker = self.makeWorker()
@@ -209,7 +209,7 @@ class EndTests(StreamCase):
     def test_droppingTheDeferatorClosesTheGenerator(self) -> None:
         worker = self.makeWorker()
         worker.actions["close"] = self.close
-        worker.run(self.keeper.make(untilClosed, "close"))
+        worker.run(self.owner.make(untilClosed, "close"))
         worker.stepAll()
         self.assertEqual(self.closings, 1)
 
@@ -248,7 +248,7 @@ class EndTests(StreamCase):
         [*items, error] = takeAll(task.result)
         self.assertEqual(items, [0, 1, 2])
         self.assertIsInstance(error, ResultNotPicklable)
-        self.assertFalse(worker.channel.universe.hasStreams)
+        self.assertFalse(worker.channel.runner.hasStreams)
 
     def test_anItemThatCannotBeRebuiltComesAfterTheItems(self) -> None:
         worker, task = self.makeStreaming(far.bombs, 3)
@@ -256,7 +256,7 @@ class EndTests(StreamCase):
         self.assertEqual(items, [0, 1, 2])
         self.assertIsInstance(error, ResultNotRebuilt)
         self.assertIn("ValueError: bang", str(error))
-        self.assertFalse(worker.channel.universe.hasStreams)
+        self.assertFalse(worker.channel.runner.hasStreams)
 
     def test_anItemThatCanBeRebuiltTheSecondTimeIsAnItem(self) -> None:
         Moody.refusals = 1
@@ -320,7 +320,7 @@ class InterruptionTests(StreamCase):
         worker.stepAll()
         self.assertIsInstance(takeAll(task.result)[-1], WorkerDied)
         self.assertIsInstance(fatal.failure.value, WorkerDied)
-        self.assertEqual(self.employer.of("givenBack"), [[waiting]])
+        self.assertEqual(self.listener.of("givenBack"), [[waiting]])
 
     def test_aCrashComesAfterTheItems(self) -> None:
         worker, task = self.makeStreaming(far.endless)
@@ -383,7 +383,7 @@ class InterruptionTests(StreamCase):
         worker.channel.advance()
         self.dropTask(worker, task)
         worker.stepAll()
-        self.assertFalse(worker.channel.universe.hasStreams)
+        self.assertFalse(worker.channel.runner.hasStreams)
         self.assertEqual(self.closings, 1)
 
     def test_itsConsumerGetsNothing(self) -> None:

@@ -14,11 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import provider
 from zope.interface.verify import verifyObject
 
-from asynqueue.errors import WorkerDied, WorkerStartError
-from asynqueue.interfaces import IChannel
-from asynqueue.tasks.states import FINISHED, LOST, READY, STARTING, STOPPED
-from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, Keeper, far
-from asynqueue.universe.messages import (
+from asynqueue._core.states import FINISHED, LOST, READY, STARTING, STOPPED
+from asynqueue._runner.messages import (
     CALL,
     CANCEL,
     GRANT,
@@ -31,10 +28,11 @@ from asynqueue.universe.messages import (
     UNBEGUN,
     Message,
 )
-from asynqueue.workers.channel.healing import START_TRIES
-from asynqueue.workers.threads import ThreadWorker
-from asynqueue.workers.threads.channel import ThreadChannel
-from asynqueue.workers.threads.inbox import Inbox
+from asynqueue._workers.restart import START_TRIES
+from asynqueue._workers.threads import Inbox, ThreadChannel, ThreadWorker
+from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.interfaces import IChannel
+from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, TaskOwner, far
 
 PATIENCE = 20.0
 
@@ -307,7 +305,7 @@ class StartTests(SynchronousTestCase):
         channel.thread.run()
 
     def give(self, worker: ThreadWorker) -> Any:
-        task = Keeper(self.clock).make(far.echo, 5)
+        task = TaskOwner(self.clock).make(far.echo, 5)
         task.start(worker, 0.0)
         worker.runMany([task])
         return task
@@ -363,7 +361,7 @@ class StatsTests(SynchronousTestCase):
     def test_aCallsOwnCallbackFindsItInTheStats(self) -> None:
         clock = Clock()
         worker = ThreadWorker(callStats=True, reactor=clock)
-        task = Keeper(clock).make(far.echo, 5)
+        task = TaskOwner(clock).make(far.echo, 5)
         task.start(worker, 0.0)
         found: list[Any] = []
         done = threading.Event()

@@ -7,13 +7,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from asynqueue.deferreds import Delay, defaultReactor
+from asynqueue._reactor import defaultReactor
+from asynqueue._runner.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
+from asynqueue._runner.packing import pack
+from asynqueue._workers.processchannel import PipeChannel
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
 from asynqueue.testing import far
-from asynqueue.universe.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
-from asynqueue.universe.packing import pack
-from asynqueue.workers.process.channel import PipeChannel
+from asynqueue.tools.delay import Delay
 from tests.integration import tasks
 from tests.support.processes import BrokenStart, PollingReactor, ProcessTestCase, countFds
 

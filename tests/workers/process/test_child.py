@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.universe.interruption import TaskInterrupted
-from asynqueue.universe.messages import CANCEL, Message
-from asynqueue.workers.process.child import NUDGE, _heedSignals
+from asynqueue._runner.exceptions import TaskInterrupted
+from asynqueue._runner.messages import CANCEL, Message
+from asynqueue._runner.processmain import NUDGE, _heedSignals
 
 
 class StandInPipe:
@@ -77,7 +77,7 @@ class StandInService:
         self.wakes += 1
 
 
-class StandInUniverse:
+class StandInRunner:
     """
     Notes what it receives, and interrupts what is not wanted.
     """
@@ -118,8 +118,8 @@ class SignalTests(SynchronousTestCase):
         self.nudge = NUDGE
         for number in (NUDGE, signal.SIGTERM):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
-        standIns: list[Any] = [StandInPipe(), StandInUniverse(), StandInService()]
-        self.pipe, self.universe, self.service = standIns
+        standIns: list[Any] = [StandInPipe(), StandInRunner(), StandInService()]
+        self.pipe, self.runner, self.service = standIns
         _heedSignals(*standIns)
 
     def raiseSignal(self, *messages: Message) -> None:
@@ -131,33 +131,33 @@ class SignalTests(SynchronousTestCase):
 
     def test_aRunningTaskIsInterruptedForItsMessages(self) -> None:
         self.raiseSignal((7,))
-        self.assertEqual(self.universe.received, [(7,)])
+        self.assertEqual(self.runner.received, [(7,)])
 
     def test_aTaskThatIsNotWantedIsEnded(self) -> None:
         self.assertRaises(TaskInterrupted, self.raiseSignal, (CANCEL, 1))
 
     def test_betweenTasksTheLoopReadsForItself(self) -> None:
-        self.universe.running = None
+        self.runner.running = None
         self.raiseSignal((7,))
         self.assertEqual(self.pipe.reads, 0)
 
     def test_aNudgeThatComesTooEarlyIsHeededByTheNextTask(self) -> None:
-        self.universe.running = None
+        self.runner.running = None
         self.raiseSignal((CANCEL, 1))
-        self.assertTrue(self.universe.wasNudged)
-        self.universe.running = 1
-        self.assertRaises(TaskInterrupted, self.universe.look)
+        self.assertTrue(self.runner.wasNudged)
+        self.runner.running = 1
+        self.assertRaises(TaskInterrupted, self.runner.look)
 
     def test_aNudgeWhileReadingDoesNotReadInBetween(self) -> None:
         self.pipe.duringRead = [lambda: self.raiseSignal((8,)), lambda: self.raiseSignal((9,))]
         self.raiseSignal((7,))
-        self.assertEqual(self.universe.received, [(7,), (8,), (9,)])
+        self.assertEqual(self.runner.received, [(7,), (8,), (9,)])
         self.assertEqual(self.pipe.reads, 3)
 
     def test_aNudgeAfterTheLastLookIsNotLost(self) -> None:
         self.pipe.duringLook = [lambda: self.raiseSignal((8,))]
         self.raiseSignal((7,))
-        self.assertEqual(self.universe.received, [(7,), (8,)])
+        self.assertEqual(self.runner.received, [(7,), (8,)])
 
     def test_whatANudgeWhileReadingCancelsIsEnded(self) -> None:
         self.pipe.duringRead = [lambda: self.raiseSignal((CANCEL, 1))]
@@ -165,9 +165,9 @@ class SignalTests(SynchronousTestCase):
 
     def test_afterAnInterruptionTheNextNudgeIsHeeded(self) -> None:
         self.assertRaises(TaskInterrupted, self.raiseSignal, (CANCEL, 1))
-        self.universe.running = 2
+        self.runner.running = 2
         self.raiseSignal((7,))
-        self.assertEqual(self.universe.received[-1], (7,))
+        self.assertEqual(self.runner.received[-1], (7,))
 
     def test_aClosedPipeIsNotReadForEver(self) -> None:
         def close() -> None:
@@ -178,9 +178,9 @@ class SignalTests(SynchronousTestCase):
         self.raiseSignal((7,))
         self.assertEqual(self.pipe.reads, 1)
 
-    def test_sigtermEndsTheUniverse(self) -> None:
+    def test_sigtermEndsTheRunner(self) -> None:
         signal.raise_signal(signal.SIGTERM)
-        self.assertTrue(self.universe.isTerminated)
+        self.assertTrue(self.runner.isTerminated)
         self.assertEqual(self.service.wakes, 1)
 
     def test_aSignalInTheMiddleOfAMessageIsHeldBack(self) -> None:
@@ -188,5 +188,5 @@ class SignalTests(SynchronousTestCase):
         self.raiseSignal((7,))
         signal.raise_signal(signal.SIGTERM)
         self.assertEqual(self.pipe.heldBack, [self.nudge, signal.SIGTERM])
-        self.assertEqual(self.universe.received, [])
-        self.assertFalse(self.universe.isTerminated)
+        self.assertEqual(self.runner.received, [])
+        self.assertFalse(self.runner.isTerminated)

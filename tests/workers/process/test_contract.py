@@ -11,23 +11,23 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue.testing import MortalUniverseContract, PicklingWorkerContract
-from asynqueue.workers.process import ProcessWorker
-from asynqueue.workers.process.launch import startContext
+from asynqueue._workers.launch import startContext
+from asynqueue._workers.process import ProcessWorker
+from asynqueue.testing import MortalRunnerContract, PicklingWorkerContract
 from tests.support.processes import PollingReactor, ProcessTestCase
 
 
-class ForkServerTests(MortalUniverseContract, PicklingWorkerContract, ProcessTestCase):
+class ForkServerTests(MortalRunnerContract, PicklingWorkerContract, ProcessTestCase):
     timeout = ProcessTestCase.timeout
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
-        MortalUniverseContract.setUp(self)
+        MortalRunnerContract.setUp(self)
         return ProcessTestCase.setUp(self)
 
     def makeWorker(self) -> ProcessWorker:
         return ProcessWorker()
 
-    def killUniverse(self, worker: Any) -> None:
+    def killRunner(self, worker: Any) -> None:
         os.kill(worker.process.pid, signal.SIGKILL)
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.universe.framing import FrameDecoder, decode, encode
-from asynqueue.universe.messages import Message
-from asynqueue.universe.packing import pack, unpack
-from asynqueue.workers.process.child import NUDGE
-from asynqueue.workers.process.farpipe import FarPipe
-from asynqueue.workers.process.nearpipe import NearPipe
+from asynqueue._runner.framing import FrameDecoder, decode, encode
+from asynqueue._runner.messages import Message
+from asynqueue._runner.packing import pack, unpack
+from asynqueue._runner.pipes import FarPipe, NearPipe
+from asynqueue._runner.processmain import NUDGE
 
 BIG = 4 << 20
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._runner.framing import decode, encode
+from asynqueue._runner.packing import pack, unpack
+from asynqueue._runner.pipes import PIECES, READS, NearPipe
 from asynqueue.errors import ProtocolError
-from asynqueue.universe.framing import decode, encode
-from asynqueue.universe.packing import pack, unpack
-from asynqueue.workers.process.nearpipe import PIECES, READS, NearPipe
 
 BIG = 8 << 20
 """More bytes than a pipe takes before somebody reads them."""

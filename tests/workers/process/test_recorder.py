@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.workers.process.recorder import Recorder
+from asynqueue._runner.recorder import Recorder
 from tests.support.processes import PATIENCE, startServers
 
 LARGEST = (1 << 64) - 1

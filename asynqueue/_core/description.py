@@ -1,0 +1,109 @@
+"""
+Calls, and values, described in a line for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from reprlib import Repr
+from typing import Any, Final
+
+from asynqueue._core.task import functionName
+
+SHORT: Final = 80
+"""How many characters a value may take up within a sentence."""
+
+LONGEST: Final = 60
+"""How many characters of one string, number or object are shown."""
+
+LONGEST_ERROR: Final = 1000
+"""How many characters of one exception's text are shown."""
+
+MOST: Final = 6
+"""How many items of one container are shown."""
+
+MOST_ARGUMENTS: Final = 12
+"""How many arguments of one call are shown."""
+
+
+def describeCall(
+    function: object,
+    args: Iterable[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    instance: object = None,
+) -> str:
+    """
+    Describe a call as one would write it::
+
+        fetch('http://example.org/', timeout=30)
+
+    Long arguments are shortened, and whatever cannot be described is named by its type: nothing
+    that the arguments do can make this raise.
+
+    @param function: the callable, or its name.
+    @param args: its positional arguments.
+    @param kwargs: its keyword arguments.
+    @param instance: what the function is a method of, if that is to be shown.
+    """
+    every = [("", value) for value in args]
+    every += [(f"{name}=", value) for name, value in (kwargs or {}).items()]
+    described = [name + describeValue(value) for name, value in every[:MOST_ARGUMENTS]]
+    if len(every) > MOST_ARGUMENTS:
+        described.append("...")
+    owner = "" if instance is None else f"{describeValue(instance)}."
+    return f"{owner}{describeFunction(function)}({', '.join(described)})"
+
+
+def describeFunction(function: object) -> str:
+    """
+    @param function: a callable, or its name.
+    @return: its name.
+    """
+    if isinstance(function, str):
+        return function
+    try:
+        return functionName(function)
+    except Exception:
+        return _typeOf(function)
+
+
+def describeValue(value: object) -> str:
+    """
+    @return: what C{repr} makes of a value, shortened where it is long.
+    """
+    describer = Repr()
+    describer.maxlevel = 3
+    describer.maxstring = describer.maxlong = describer.maxother = LONGEST
+    describer.maxtuple = describer.maxlist = describer.maxdict = MOST
+    describer.maxset = describer.maxfrozenset = describer.maxdeque = describer.maxarray = MOST
+    try:
+        return describer.repr(value)
+    except Exception:
+        return _typeOf(value)
+
+
+def shortly(value: object) -> str:
+    """
+    @return: what L{describeValue} makes of a value, in one short line.
+    """
+    text = describeValue(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+
+
+def describeError(error: BaseException | None) -> str:
+    """
+    @return: an exception's type and text, as they end a traceback, cut off where the text is very
+        long.
+    """
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return _typeOf(error)
+    if len(text) > LONGEST_ERROR:
+        text = f"{text[:LONGEST_ERROR]}..."
+    return f"{name}: {text}" if text else name
+
+
+def _typeOf(value: object) -> str:
+    return f"<{type(value).__name__} at {id(value):#x}>"

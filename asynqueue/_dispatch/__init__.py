@@ -1,0 +1,3 @@
+"""
+The resizable dispatch queue: pending jobs, persistence and stores.
+"""

@@ -1,0 +1,316 @@
+"""
+The Deferator: items that arrive in their own time, to be iterated over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.reflect import safe_repr
+
+from asynqueue._iteration.sources import ItemSource, SourceState, makeSource
+from asynqueue._runner.streams import isIterator
+from asynqueue.errors import IterationStopped, NotReadyError
+
+
+class ItemDeferred(Deferred[Any]):
+    """
+    A Deferred of a L{Deferator}'s next item.
+
+    A callback of it may ask for the item after it, whose callback asks for the next, and so on. For
+    that, the methods that may run callbacks do it under L{Deferator._unroll}. (After a failure
+    there is no next, so an errback has no need of it.)
+
+    Cancelling it loses nothing: the item that it would have fired with is the next one's.
+    """
+
+    def __init__(self, deferator: Deferator) -> None:
+        super().__init__(deferator._waitNoMore)
+        self._deferator = deferator
+
+    def stop(self) -> None:
+        """
+        Stop the L{Deferator}.
+        """
+        self._deferator.stop()
+
+    def addCallbacks(self, *args: Any, **kw: Any) -> Any:
+        return self._deferator._unroll(super().addCallbacks, *args, **kw)
+
+    def addCallback(self, *args: Any, **kw: Any) -> Any:
+        return self._deferator._unroll(super().addCallback, *args, **kw)
+
+    def addBoth(self, *args: Any, **kw: Any) -> Any:
+        return self._deferator._unroll(super().addBoth, *args, **kw)
+
+
+class Deferator:
+    """
+    B{Defer}red-yielding iterB{ator}, and an asynchronous iterator besides, over items that come
+    from elsewhere or take their time.
+
+    In a coroutine::
+
+        async with deferator:
+            async for item in deferator:
+                ...
+
+    An item is there as soon as it has arrived; a failure of the iteration is raised, once, after
+    the items before it. Leaving the C{async with} early stops the iteration.
+
+    With C{inlineCallbacks}, or any other way to wait for each Deferred before asking for the next::
+
+        for d in deferator:
+            item = yield d
+            if isEnough(item):
+                d.stop()
+                break
+
+    As Python wants to know at once whether there is another C{d}, an item's Deferred fires only
+    when it is known whether another item follows: this way lags behind by one item. If the
+    iteration fails, one last Deferred fails, after those of the items. If it turns out empty when
+    the first Deferred is out already, that one fires with C{None}. If it is stopped while a
+    Deferred is out, that one fails with L{IterationStopped<asynqueue.errors.IterationStopped>}.
+
+    Mix the two ways as you like, but ask for one thing at a time. A Deferator that is dropped
+    before its end stops its iteration, so that nothing far away goes on producing; but call L{stop}
+    where you can, as nobody knows when Python collects its garbage.
+
+    My own Deferred is C{d}; its methods and attributes can be reached on me too.
+
+    @ivar d: fires with C{True} when the iteration has run to its end, and with C{False} when it was
+        stopped or failed. It never fails, and cancelling it stops the iteration.
+    @ivar source: where the items come from.
+    @ivar representation: a text that tells what is iterated over.
+    """
+
+    isIterator = staticmethod(isIterator)
+
+    # Those of the Deferred's attributes that are of use here; see __getattr__.
+    addBoth: Callable[..., Deferred[Any]]
+    addCallback: Callable[..., Deferred[Any]]
+    addCallbacks: Callable[..., Deferred[Any]]
+    addErrback: Callable[..., Deferred[Any]]
+    called: bool
+    cancel: Callable[[], None]
+    chainDeferred: Callable[[Deferred[Any]], Deferred[None]]
+
+    def __init__(self, objOrRep: Any, /, *args: Any, **kw: Any) -> None:
+        """
+        Construct me with an L{ItemSource}; or a L{Prefetcherator} that was set up; or an iterator,
+        which I advance on demand (its items may be Deferreds, which are waited for). Anything else
+        counts as an empty iteration, unless a function comes with it.
+
+        @param objOrRep: one of these; or, with a function, whatever tells best what is iterated
+            over, as a text or an object to be represented by its C{repr}.
+        @param args: a function to get the items from, and its arguments. It returns, perhaps as a
+            Deferred, a 3-tuple: the next item, whether that is valid (it is not if there was no
+            item at all), and whether more are left. So it must be one step ahead; see
+            L{Prefetcherator}.
+        @param kw: the function's keywords.
+        @raise TypeError: if the function is not callable.
+        """
+        self._waiting: Deferred[Any] | None = None
+        self._isUnrolling = False
+        self.representation = _represent(objOrRep)
+        source = self.source = makeSource(objOrRep, args, kw)
+
+        def cancelled(d: Deferred[bool]) -> None:
+            source.stop()
+            if not d.called:
+                d.callback(False)
+
+        # It knows the source and not me, as a cycle would put off __del__.
+        self.d: Deferred[bool] = Deferred(cancelled)
+        if source.state is SourceState.ENDED and not source.items:
+            self.finish()
+
+    def __del__(self) -> None:
+        d = self.__dict__.get("d")
+        if d is not None and not d.called:
+            self.source.abandoned(self.stop)
+
+    def __repr__(self) -> str:
+        source = self.source
+        return (
+            f"<Deferator of {self.representation}: "
+            f"{source.state.value}, {len(source.items)} items waiting>"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("d", "source"):
+            raise AttributeError(f"This Deferator has no {name!r} yet")
+        return getattr(self.d, name)
+
+    def stop(self) -> None:
+        """
+        End the iteration here: what has arrived is dropped, the producer is told to close, and my
+        C{d} fires with C{False} if it has not fired. Stopping again has no effect.
+        """
+        try:
+            self.source.stop()
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """
+        Fire my C{d}, if it has not fired, with whether the iteration has come to its own end.
+
+        For whoever takes the items straight from my C{source}, as an
+        L{IterationProducer<asynqueue.iteration.IterationProducer>} does, and has come to the end.
+        """
+        if not self.d.called:
+            source = self.source
+            self.d.callback(source.state is SourceState.ENDED and not source.items)
+
+    # As an iterator of Deferreds ------------------------------------------------------------------
+
+    def __iter__(self) -> Deferator:
+        return self
+
+    def __next__(self) -> ItemDeferred:
+        """
+        @return: the Deferred of the next item; see the class for when it fires.
+        @raise StopIteration: at the end.
+        @raise NotReadyError: if the last Deferred has not fired.
+        """
+        self._checkNotWaiting()
+        source = self.source
+        isDecided = self._isDecided()
+        if isDecided and not source.items and not self._hasFailureToTell():
+            self.finish()
+            raise StopIteration
+        d = ItemDeferred(self)
+        if isDecided and source.items and source.listener is None and not self._isUnrolling:
+            d.callback(source.take())
+        else:
+            self._wait(d, self._settle)
+            self._settle()
+        return d
+
+    def _settle(self) -> None:
+        """
+        Fire the Deferred that is out, if it can be; and then the one that its callbacks have asked
+        for, and so on.
+        """
+        if not self._isUnrolling:
+            self._unroll(lambda: None)
+
+    def _unroll(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+        """
+        Call a function that may run an item's callbacks. If they ask for the next item, its
+        Deferred is fired afterwards, from here, rather than from within them: so that a long run of
+        items that are ready does not become a deep recursion.
+        """
+        if self._isUnrolling:
+            return function(*args, **kw)
+        self._isUnrolling = True
+        try:
+            result = function(*args, **kw)
+            while type(self._waiting) is ItemDeferred and self._isDecided():
+                self._fire(self._waiting)
+        finally:
+            self._isUnrolling = False
+        return result
+
+    def _isDecided(self) -> bool:
+        """
+        Tell whether there is an item and it is known what follows it, or that there is none. If not
+        so, ask the source for more.
+        """
+        source = self.source
+        if not source.knowsWhatFollows:
+            source.want()
+            if not source.knowsWhatFollows:
+                # The one item that may be there stays until another comes. If it has used up the
+                # producer's credit, no other would come.
+                source.acknowledge()
+        return source.knowsWhatFollows
+
+    def _fire(self, d: ItemDeferred) -> None:
+        self._waitNoMore(d)
+        source = self.source
+        if source.items:
+            d.callback(source.take())
+        elif self._hasFailureToTell():
+            self.finish()
+            d.errback(source.failure)
+        elif source.state is SourceState.STOPPED:
+            d.errback(IterationStopped(f"{self!r} was stopped while its next item was awaited"))
+        else:
+            d.callback(None)
+
+    # As an asynchronous iterator ------------------------------------------------------------------
+
+    def __aiter__(self) -> Deferator:
+        return self
+
+    async def __anext__(self) -> Any:
+        """
+        @return: the next item.
+        @raise StopAsyncIteration: at the end.
+        @raise NotReadyError: if an item is being waited for already.
+        """
+        self._checkNotWaiting()
+        source = self.source
+        while not source.items:
+            if self._hasFailureToTell():
+                self.finish()
+                source.failure.raiseException()  # type: ignore[union-attr]
+            if source.isOver:
+                self.finish()
+                raise StopAsyncIteration
+            source.want()
+            if not source.items and not source.isOver:
+                await self._deferUntilChange()
+        return source.take()
+
+    async def __aenter__(self) -> Deferator:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _deferUntilChange(self) -> Deferred[None]:
+        d: Deferred[None] = Deferred(self._waitNoMore)
+
+        def changed() -> None:
+            self._waitNoMore(d)
+            d.callback(None)
+
+        self._wait(d, changed)
+        return d
+
+    # For both -------------------------------------------------------------------------------------
+
+    def _checkNotWaiting(self) -> None:
+        if self._waiting is not None:
+            raise NotReadyError(f"{self!r} was asked for an item before the last one was there")
+
+    def _hasFailureToTell(self) -> bool:
+        return self.source.failure is not None and not self.d.called
+
+    def _wait(self, d: Deferred[Any], listener: Callable[[], None]) -> None:
+        # Only from now on, and until _waitNoMore(), does the source refer to me.
+        self.source.listen(listener)
+        self._waiting = d
+
+    def _waitNoMore(self, d: Deferred[Any]) -> None:
+        if self._waiting is d:
+            self._waiting = None
+            self.source.listen(None)
+
+
+def _represent(objOrRep: object) -> str:
+    if isinstance(objOrRep, ItemSource):
+        return type(objOrRep).__name__
+    text = objOrRep if isinstance(objOrRep, str) else safe_repr(objOrRep)
+    return text.strip("<>")

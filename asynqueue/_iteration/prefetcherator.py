@@ -1,0 +1,143 @@
+"""
+An iterator that is one item ahead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.python.failure import Failure
+
+from asynqueue._runner.streams import isIterator
+from asynqueue.errors import NotReadyError
+
+
+class OneThread:
+    """
+    Runs calls as Twisted's C{ThreadPool} does, each in a new thread, which keeps no process from
+    ending.
+    """
+
+    def callInThreadWithCallback(
+        self, onResult: Callable[[bool, Any], object], function: Callable[[], Any]
+    ) -> None:
+        """
+        Call a function in a thread.
+
+        @param onResult: called in that thread, with C{True} and the result or with C{False} and the
+            failure.
+        @raise RuntimeError: if the system has no more threads.
+        """
+
+        def run() -> None:
+            try:
+                result = function()
+            except BaseException:
+                onResult(False, Failure())
+            else:
+                onResult(True, result)
+
+        threading.Thread(target=run, name="asynqueue iteration", daemon=True).start()
+
+
+class Prefetcherator:
+    """
+    I prefetch from an iterator, and so know with each item whether there is another one. My
+    L{getNext} is what a L{Deferator<asynqueue.iteration.Deferator>} wants as its function.
+
+    When the iterator raises C{StopIteration}, it is done. Any other error of it counts as one more
+    thing to get: it comes out of the L{getNext} after the last good item, and it is the end.
+
+    @ivar ID: whatever you gave to tell me by.
+    @ivar nextCallTuple: the function that gets the next item, its arguments and its keywords. Not
+        set before L{setup}, nor after the last prefetch.
+    @ivar lastFetch: what was fetched and not given out yet: a tuple of one item, or a failure. Not
+        set if there is nothing, or while it is being fetched.
+    """
+
+    __slots__ = ["ID", "lastFetch", "nextCallTuple"]
+
+    ID: Any
+    lastFetch: tuple[Any] | Failure
+    nextCallTuple: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+    def __init__(self, ID: Any = None) -> None:
+        self.ID = ID
+
+    def __repr__(self) -> str:
+        text = f"<Prefetcherator {self.ID!r}"
+        if hasattr(self, "nextCallTuple"):
+            text += f" calling {self.nextCallTuple!r}"
+        return text + ">"
+
+    def isBusy(self) -> bool:
+        """
+        Tell whether I was set up and still have something to give.
+        """
+        return hasattr(self, "nextCallTuple") or hasattr(self, "lastFetch")
+
+    def setup(self, iteratorOrCallable: Any = None, /, *args: Any, **kw: Any) -> Deferred[bool]:
+        """
+        Give me an iteration, and let me fetch its first item.
+
+        @param iteratorOrCallable: an iterator; or a generator function, which is called once to get
+            one; or a callable to be called for each item, which returns it, perhaps as a Deferred,
+            or raises C{StopIteration}.
+        @param args: the callable's arguments.
+        @param kw: the callable's keywords.
+        @return: a Deferred that fires with C{True} if there is something to get from L{getNext}: an
+            item or an error. With C{False} if the iteration is empty, if the argument is neither of
+            the above, or if I am busy with another iteration.
+        """
+        if self.isBusy():
+            return succeed(False)
+        if inspect.isgeneratorfunction(iteratorOrCallable):
+            iteratorOrCallable = iteratorOrCallable(*args, **kw)
+        if isIterator(iteratorOrCallable):
+            self.nextCallTuple = iteratorOrCallable.__next__, (), {}
+        elif callable(iteratorOrCallable):
+            self.nextCallTuple = iteratorOrCallable, args, kw
+        else:
+            return succeed(False)
+        return self._fetch()
+
+    def getNext(self) -> Deferred[tuple[Any, bool, bool]]:
+        """
+        Get the next item, and fetch the one after it.
+
+        @return: a Deferred that fires, when that is done, with a 3-tuple: the item, whether it is
+            valid, and whether more is left. At the end, or without a L{setup}, it fires with
+            C{(None, False, False)}. It fails with the iteration's error when that is next, and with
+            L{NotReadyError} if the last fetch is not done yet.
+        """
+        if not hasattr(self, "lastFetch"):
+            if hasattr(self, "nextCallTuple"):
+                return fail(NotReadyError(f"{self!r} is still fetching the next item"))
+            return succeed((None, False, False))
+        fetched = self.lastFetch
+        del self.lastFetch
+        if isinstance(fetched, Failure):
+            return fail(fetched)
+        return self._fetch().addCallback(lambda moreLeft: (fetched[0], True, moreLeft))
+
+    def _fetch(self) -> Deferred[bool]:
+        """
+        @return: a Deferred that fires with whether there was something to fetch.
+        """
+        function, args, kw = self.nextCallTuple
+        return maybeDeferred(function, *args, **kw).addCallbacks(self._got, self._failed)
+
+    def _got(self, item: Any) -> bool:
+        self.lastFetch = (item,)
+        return True
+
+    def _failed(self, failure: Failure) -> bool:
+        del self.nextCallTuple
+        if isinstance(failure.value, StopIteration):
+            return False
+        self.lastFetch = failure
+        return True

@@ -1,0 +1,438 @@
+"""
+Where a Deferator's items come from.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from enum import Enum
+from types import CoroutineType
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from asynqueue._iteration.prefetcherator import Prefetcherator
+from asynqueue._runner.streams import isAsyncIterator, isIterator
+from asynqueue.errors import NotReadyError
+
+
+class SourceState(Enum):
+    """
+    How far an L{ItemSource} has come::
+
+        OPEN --- end() ----> ENDED ----+
+          | ---- fail() ---> FAILED ---+--- stop() ---> STOPPED
+          | ------------------ stop() ------------------^
+
+    Any other call than these is ignored.
+    """
+
+    OPEN = "open"
+    ENDED = "ended"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class ItemSource:
+    """
+    A buffer between whoever produces the items of an iteration and the one taker who wants them.
+
+    The feeding side calls L{add}, L{end} and L{fail}. The taking side looks at C{items} and
+    C{isOver}, and calls L{take}. When it finds nothing it calls L{want}, looks again, and if there
+    is still nothing it becomes the listener with L{listen}. There is no locking: everything is
+    called in one thread, the reactor's.
+
+    A subclass overrides the hooks L{want}, L{consumed}, L{stopped} and L{abandoned}. They are not
+    to raise.
+
+    @ivar items: what has arrived and was not taken yet. A taker that removes items from its left
+        without L{take} reports them with L{taken}.
+    @ivar state: how far it has come.
+    @ivar failure: why it ended, if it did not end by itself. It comes after the items.
+    @ivar listener: who L{listen}s, or C{None}.
+    @ivar promisesMore: whether it is known, while it is open, that another item follows those in
+        the buffer. Where that is not known, C{for d in deferator} looks one item ahead.
+    """
+
+    promisesMore: bool = False
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.state = SourceState.OPEN
+        self.failure: Failure | None = None
+        # Each batch's count and cost; None for items that acknowledge() has reported already.
+        self._batches: deque[tuple[int, int] | None] = deque()
+        # How many items of the first of these were not taken yet: 0 only if there is none.
+        self._remaining = 0
+        self.listener: Callable[[], object] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.state.value}, {len(self.items)} items waiting>"
+
+    @property
+    def isOver(self) -> bool:
+        """
+        Whether nothing more will arrive. What is in C{items} can still be taken.
+        """
+        return self.state is not SourceState.OPEN
+
+    @property
+    def knowsWhatFollows(self) -> bool:
+        """
+        Whether it is known what follows the first item in C{items}; or, if there is none, whether
+        it is known that there will be none.
+        """
+        count = len(self.items)
+        return count > 1 or self.isOver or (count == 1 and self.promisesMore)
+
+    # The feeding side -----------------------------------------------------------------------------
+
+    def add(self, items: Iterable[Any], cost: int = 0) -> None:
+        """
+        A batch of items arrives. Ignored if the source is over.
+
+        @param items: the items, in order; there may be none. None of them is a Deferred.
+        @param cost: how much the batch counts against the producer's credit, in bytes. L{consumed}
+            is told it later.
+        """
+        if self.isOver:
+            return
+        batch = items if isinstance(items, (list, tuple)) else list(items)
+        count = len(batch)
+        self.items.extend(batch)
+        if not self._batches:
+            self._remaining = count
+        self._batches.append((count, cost))
+        if not count:
+            self.taken(0)
+        self._notify()
+
+    def end(self) -> None:
+        """
+        The last item has arrived. Ignored if the source is over.
+        """
+        if not self.isOver:
+            self.state = SourceState.ENDED
+            self._notify()
+
+    def fail(self, failure: Failure) -> None:
+        """
+        No more items will arrive, because of this failure; it comes after those in the buffer.
+        Ignored if the source is over.
+        """
+        if not self.isOver:
+            self.state = SourceState.FAILED
+            self.failure = failure
+            self._notify()
+
+    # The taking side ------------------------------------------------------------------------------
+
+    def take(self) -> Any:
+        """
+        Take the first item.
+
+        @raise IndexError: if there is none; look at C{items} first.
+        """
+        item = self.items.popleft()
+        self._remaining -= 1
+        if not self._remaining:
+            self.taken(0)
+        return item
+
+    def taken(self, count: int) -> None:
+        """
+        Account for items that were removed from the left of C{items}. L{consumed} is called for
+        every batch of which nothing is left.
+
+        @param count: how many items.
+        """
+        batches = self._batches
+        while batches and count >= self._remaining:
+            count -= self._remaining
+            batch = batches.popleft()
+            following = batches[0] if batches else None
+            self._remaining = following[0] if following else 0
+            if batch:
+                self.consumed(*batch)
+        # Without batches the count is 0, unless stop() came before the items were accounted for.
+        if batches:
+            self._remaining -= count
+
+    def acknowledge(self) -> None:
+        """
+        Report the items in the buffer as consumed, although they stay there.
+
+        A taker that cannot go on before it knows what follows them does this, so that a producer
+        that has used up its credit sends more.
+        """
+        kept = len(self.items)
+        self.taken(kept)
+        if not self.items:
+            return
+        if self._batches:
+            self._remaining += kept
+        else:
+            self._batches.append(None)
+            self._remaining = kept
+
+    def listen(self, listener: Callable[[], object] | None) -> None:
+        """
+        Set the one listener. It is called after every change: a batch added, or the end for
+        whatever reason. It may call anything here.
+
+        @param listener: called without arguments; C{None} for nobody.
+        @raise NotReadyError: if somebody else is listening.
+        """
+        if listener is not None and self.listener not in (None, listener):
+            raise NotReadyError(f"{self!r} has a taker already, who waits for its next item")
+        self.listener = listener
+
+    def stop(self) -> None:
+        """
+        The taker wants no more. The items in the buffer are dropped, and with them a failure that
+        would have come after them. L{stopped} is called if the source was open.
+        """
+        if self.state is SourceState.STOPPED:
+            return
+        wasOpen = self.state is SourceState.OPEN
+        self.state = SourceState.STOPPED
+        self.failure = None
+        self.items.clear()
+        self._batches.clear()
+        self._remaining = 0
+        try:
+            if wasOpen:
+                self.stopped()
+        finally:
+            self._notify()
+
+    # Hooks for subclasses -------------------------------------------------------------------------
+
+    def want(self) -> None:
+        """
+        A taker needs an item more than the buffer holds. It may say so repeatedly while it waits.
+
+        A source that works on demand overrides this. It may add the item from within this call.
+        """
+
+    def consumed(self, count: int, cost: int) -> None:
+        """
+        All items of an added batch have been taken. This is called once for each batch, in their
+        order; never for those that L{stop} dropped.
+
+        @param count: how many items the batch had.
+        @param cost: what L{add} was told.
+        """
+
+    def stopped(self) -> None:
+        """
+        The taker called L{stop} before the source was over: let the far generator close.
+        """
+
+    def abandoned(self, stop: Callable[[], None]) -> None:
+        """
+        The taker was garbage-collected before it came to the end. B{This may be called in any
+        thread, and in the middle of anything}, as the garbage collector likes. A source with
+        something far away to tell overrides it, and has its reactor call C{stop} (with
+        C{reactor.callFromThread}). The default is to call it at once.
+
+        @param stop: ends the iteration, this source included.
+        """
+        stop()
+
+    def _notify(self) -> None:
+        if self.listener is not None:
+            self.listener()
+
+
+_LATER: Final = (Deferred, CoroutineType, Failure)
+
+
+def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSource:
+    """
+    Make a source of what a L{Deferator<asynqueue.iteration.Deferator>} is constructed with, which
+    says what that may be.
+
+    @raise TypeError: if there is a function that is not callable.
+    """
+    if args:
+        if not callable(args[0]):
+            raise TypeError(f"A Deferator gets its items from a function, but not from {args[0]!r}")
+        return CallSource(*args, **kw)
+    if isinstance(obj, ItemSource):
+        return obj
+    if isinstance(obj, Prefetcherator):
+        return CallSource(obj.getNext)
+    if isIterator(obj):
+        return IteratorSource(obj)
+    if isAsyncIterator(obj):
+        return AsyncIteratorSource(obj)
+    source = ItemSource()
+    source.end()
+    return source
+
+
+class DemandSource(ItemSource):
+    """
+    The base of all: it calls a function for each item, and never again before the last call is
+    through. A subclass says what the function's result means.
+
+    C{stop} cancels the Deferred of a call that is not through.
+    """
+
+    def __init__(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> None:
+        super().__init__()
+        self._callTuple = function, args, kw
+        self._isAsking = False
+        self._asked: Deferred[Any] | None = None
+
+    def want(self) -> None:
+        if self._isAsking or self.isOver:
+            return
+        self._isAsking = True
+        function, args, kw = self._callTuple
+        try:
+            result = function(*args, **kw)
+            if not isinstance(result, _LATER):
+                self._got(result)
+                return
+        except BaseException:
+            # As with maybeDeferred(), which would do all of this, at twice the cost for an item.
+            result = Failure()
+        asked: Deferred[Any] = maybeDeferred(lambda: result)
+        if self.isOver:
+            # The function itself has called stop().
+            asked.cancel()
+        self._asked = asked
+        asked.addCallback(self._got).addErrback(self._failed)
+
+    def stopped(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+
+    def _got(self, result: Any) -> None:
+        raise NotImplementedError
+
+    def _failed(self, failure: Failure) -> None:
+        self.fail(failure)
+
+    def _addFirst(self, item: Any) -> None:
+        # The next want() may come from within add().
+        self._isAsking = False
+        self.add((item,))
+
+
+class CallSource(DemandSource):
+    """
+    Gets its items from a function that returns, perhaps as a Deferred, 3-tuples: the next item,
+    whether that is valid (it is not if there was no item at all), and whether more are left.
+
+    The source fails with the function's error, or with C{TypeError} if the function returns
+    anything else.
+    """
+
+    def _got(self, result: Any) -> None:
+        if not isinstance(result, tuple | list) or len(result) != 3:
+            raise TypeError(
+                f"{self._callTuple[0]!r} is to return an item, whether it is valid and whether "
+                f"more are left, but it returned {result!r}"
+            )
+        item, isValid, moreLeft = result
+        if isValid and moreLeft:
+            self.promisesMore = True
+            self._addFirst(item)
+            return
+        self.promisesMore = False
+        if isValid:
+            # Nothing will be asked for from within this, as the call counts as not through.
+            self.add((item,))
+        self.end()
+
+
+class IteratorSource(DemandSource):
+    """
+    Gets its items from an iterator. It blocks the reactor for as long as the iterator takes to come
+    up with the next one. An item that is a Deferred or a coroutine is waited for.
+
+    The source fails with the iterator's error. C{stop} closes a generator, and whatever its
+    C{finally} clauses raise comes out of C{stop}.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        super().__init__(iterator.__next__)
+        self._iterator = iterator
+
+    def stopped(self) -> None:
+        super().stopped()
+        iterator = self._iterator
+        if (
+            inspect.isgenerator(iterator)
+            and inspect.getgeneratorstate(iterator) != inspect.GEN_RUNNING
+        ):
+            iterator.close()
+
+    def _got(self, result: Any) -> None:
+        self._addFirst(result)
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, StopIteration):
+            self.end()
+        else:
+            self.fail(failure)
+
+
+class AsyncIteratorSource(DemandSource):
+    """
+    Gets its items from an asynchronous iterator, such as an asynchronous generator, in the
+    reactor's thread: what it awaits are Deferreds and coroutines.
+
+    The source fails with the iterator's error. C{stop} cancels the Deferred that the iterator is
+    waiting for, then closes the iterator with its C{aclose} if it has one. If that fails, nobody is
+    left to be told, so it is logged.
+    """
+
+    log = Logger()
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        super().__init__(self._getNext)
+        self._iterator = iterator
+        self._isStepping = False
+
+    def stopped(self) -> None:
+        super().stopped()
+        if not self._isStepping:
+            Deferred.fromCoroutine(self._close())
+
+    def _getNext(self) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._step())
+
+    async def _step(self) -> Any:
+        self._isStepping = True
+        try:
+            return await self._iterator.__anext__()
+        finally:
+            self._isStepping = False
+            if self.isOver:
+                # It was stopped meanwhile, when it could not be closed.
+                await self._close()
+
+    async def _close(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            try:
+                await close()
+            except Exception:
+                self.log.failure("an asynchronous iterator raised when it was closed")
+
+    def _got(self, result: Any) -> None:
+        self._addFirst(result)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(StopAsyncIteration):
+            self.end()
+        else:
+            self.fail(failure)

@@ -1,0 +1,104 @@
+"""
+The typed way to call: scheduling options first, then a call from which no keyword is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+
+from asynqueue._core.options import OPTION_NAMES, USUAL, TaskOptions
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.errors import ImplementationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Queue(Protocol):
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: TaskOptions,
+    ) -> QueuedTask: ...
+
+    def _map(
+        self,
+        function: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        window: int | None,
+        chunksize: int | None,
+        options: TaskOptions,
+    ) -> Deferator: ...
+
+
+class CallOptions:
+    """
+    A queue together with the options of the calls that are to be made through it::
+
+        urgent = queue.options(niceness=-10, timeout=5.0)
+        d = urgent.call(fetch, url, timeout=30)  # fetch's own timeout
+
+    @ivar options: the L{TaskOptions<asynqueue.tasks.TaskOptions>}.
+    """
+
+    def __init__(self, queue: _Queue, options: TaskOptions) -> None:
+        self._queue = queue
+        self.options = options
+
+    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Put a call into the queue. All keywords are the function's.
+
+        @return: a Deferred, as C{TaskQueue.call} returns it.
+        """
+        return cast("Deferred[T]", self._queue._submit(function, args, kwargs, self.options).d)
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
+        """
+        Put a call into the queue. All keywords are the function's.
+
+        @return: the task.
+        """
+        return self._queue._submit(function, args, kwargs, self.options)
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+    ) -> Deferator:
+        """
+        Call a function for each item, as C{TaskQueue.map} does, with these options.
+        """
+        return self._queue._map(function, iterable, window, chunksize, self.options)
+
+
+def takeOptions(kw: dict[str, Any]) -> TaskOptions:
+    """
+    Take the queue's own keywords out of a call's.
+    """
+    own = OPTION_NAMES & kw.keys()
+    if not own:
+        return USUAL
+    return makeOptions({name: kw.pop(name) for name in own})
+
+
+def makeOptions(keywords: dict[str, Any]) -> TaskOptions:
+    """
+    @raise TypeError: if one of the keywords is no option.
+    @raise ValueError: if one has a value that it cannot have.
+    @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
+    """
+    options = TaskOptions(**keywords)
+    consumer = options.consumer
+    if consumer is not None and not IConsumer.providedBy(consumer):
+        raise ImplementationError(f"{consumer!r} does not provide IConsumer")
+    return options

@@ -1,0 +1,71 @@
+"""
+The timeouts of tasks that are underway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.errors import TaskStalled, TaskTimeout
+
+
+class Timers:
+    """
+    Fails each task whose run takes longer than its C{timeout}, or reports no progress for longer
+    than its C{stallTimeout}.
+    """
+
+    def __init__(self, reactor: IReactorTime, stopRun: Callable[[QueuedTask], None]) -> None:
+        """
+        @param stopRun: stops the run of a task that has failed for that reason.
+        """
+        self._reactor = reactor
+        self._stopRun = stopRun
+        self._runs: dict[QueuedTask, IDelayedCall] = {}
+        self._stalls: dict[QueuedTask, IDelayedCall] = {}
+
+    def start(self, task: QueuedTask) -> None:
+        """
+        A task whose time is limited is given to a worker.
+        """
+        seconds = task.options.timeout
+        if seconds is not None:
+            self._runs[task] = self._reactor.callLater(seconds, self._timedOut, task)
+        self.progressed(task)
+
+    def progressed(self, task: QueuedTask) -> None:
+        """
+        A task is not stalled at this moment.
+        """
+        seconds = task.options.stallTimeout
+        if seconds is not None:
+            self._cancel(self._stalls, task)
+            self._stalls[task] = self._reactor.callLater(seconds, self._stalled, task)
+
+    def stop(self, task: QueuedTask) -> None:
+        """
+        A task is done, or not with a worker any more.
+        """
+        self._cancel(self._runs, task)
+        self._cancel(self._stalls, task)
+
+    def _cancel(self, calls: dict[QueuedTask, IDelayedCall], task: QueuedTask) -> None:
+        call = calls.pop(task, None)
+        if call is not None and call.active():
+            call.cancel()
+
+    def _timedOut(self, task: QueuedTask) -> None:
+        seconds = task.options.timeout
+        self._fail(task, TaskTimeout(f"{task} ran for longer than {seconds} seconds"))
+
+    def _stalled(self, task: QueuedTask) -> None:
+        seconds = task.options.stallTimeout
+        self._fail(task, TaskStalled(f"{task} reported no progress for {seconds} seconds"))
+
+    def _fail(self, task: QueuedTask, error: TaskTimeout) -> None:
+        task.errback(Failure(error))
+        self._stopRun(task)

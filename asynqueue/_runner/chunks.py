@@ -1,0 +1,33 @@
+"""
+Chunks: many small calls in one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from asynqueue._runner.exceptions import Described, describe
+
+ChunkResult = tuple[list[Any], float, Described | None]
+"""The results, how many seconds they took, and what the call after the last of them raised, if one
+did."""
+
+
+def runChunk(function: Callable[[Any], Any], items: Sequence[Any]) -> ChunkResult:
+    """
+    Call a function for each item, in order, up to the first one that raises.
+
+    @param function: takes an item.
+    @param items: what to call it with.
+    """
+    started = time.perf_counter()
+    results: list[Any] = []
+    failure: Described | None = None
+    try:
+        for item in items:
+            results.append(function(item))
+    except BaseException as error:
+        failure = describe(error)
+    return results, time.perf_counter() - started, failure

@@ -1,0 +1,211 @@
+"""
+How calls, results and exceptions become messages, and how messages become them again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from asynqueue._runner.exceptions import describe, explained, rebuild, typeName
+from asynqueue._runner.messages import RAISED, RETURNED, Message
+from asynqueue._runner.packing import Packed, pack, sizeOf, unpack
+from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
+
+Rebuilt = tuple[Any, Any, Any]
+"""A function, its arguments and its keywords."""
+
+
+class Reader(Protocol):
+    """
+    Reads the calls that a near side's writer wrote.
+    """
+
+    def keep(self, function: Any) -> None:
+        """Note what a call's function defines, even if that call is not run."""
+
+    def read(self, function: Any, arguments: Any) -> Rebuilt:
+        """Rebuild a call. Raises whatever that raises."""
+
+
+class PickleReader:
+    """
+    Rebuilds functions and arguments from their pickles, and remembers the functions that were
+    numbered.
+    """
+
+    def __init__(self) -> None:
+        # Each function that was defined: packed, and rebuilt once it was called.
+        self._definitions: dict[int, Packed] = {}
+        self._functions: dict[int, Any] = {}
+
+    def keep(self, function: Any) -> None:
+        """
+        Note a definition, since later calls may name its number.
+        """
+        if type(function) is tuple and type(function[0]) is int:
+            self._definitions.setdefault(*function)
+
+    def read(self, function: Any, arguments: Any) -> Rebuilt:
+        """
+        Rebuild a call.
+        """
+        if type(function) is tuple and type(function[0]) is int:
+            self.keep(function)
+            function = function[0]
+        if type(function) is int:
+            number, function = function, self._functions.get(function)
+            if function is None:
+                function = self._functions[number] = unpack(self._definitions[number])
+        else:
+            function = unpack(function)
+        # A packed tuple ends with its list of buffers, which is no plain value.
+        if type(arguments) is tuple and (not arguments or type(arguments[-1]) is not list):
+            return function, arguments, {}
+        args, kwargs = unpack(arguments)
+        return function, args, kwargs
+
+
+class DirectReader:
+    """
+    Finds functions and arguments as they are, where the two sides share their memory.
+    """
+
+    def keep(self, function: Any) -> None:
+        """
+        Nothing is defined.
+        """
+
+    def read(self, function: Any, arguments: Any) -> Rebuilt:
+        """
+        Take a call apart.
+        """
+        args, kwargs = arguments
+        return function, args, kwargs
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """
+    How the two sides of a channel make messages of values, and values of messages. A plain value
+    (see L{PLAIN<asynqueue._runner.packing.PLAIN>}) travels as it is, with any of them.
+
+    @ivar pack: makes a value ready to travel, or raises.
+    @ivar unpack: makes a value of what arrived, or raises.
+    @ivar sizeOf: about how many bytes a packed value takes up.
+    @ivar isShared: whether what was packed is the value's own memory, so that it has to leave
+        before whoever made it goes on.
+    @ivar describe: makes an exception ready to travel. It does not raise.
+    @ivar rebuild: makes an exception of what arrived.
+    @ivar makeReader: makes what reads the calls of one conversation.
+    """
+
+    pack: Callable[[Any], Packed]
+    unpack: Callable[[Packed], Any]
+    sizeOf: Callable[[Packed], int]
+    isShared: Callable[[Packed], bool]
+    describe: Callable[[BaseException], Any]
+    rebuild: Callable[[Any], BaseException]
+    makeReader: Callable[[], Reader]
+
+
+def _asItIs(value: Any) -> Any:
+    return value
+
+
+def _withoutDeferred(value: Any) -> Any:
+    """
+    Refuse what is of use only to the reactor that it was made for.
+    """
+    defer = sys.modules.get("twisted.internet.defer")
+    if isinstance(value, getattr(defer, "Deferred", ())):
+        raise TypeError(
+            "a Deferred stays where its reactor is: a function that returns one is for an "
+            "AsyncWorker, or for a ProcessWorker with useReactor=True"
+        )
+    return value
+
+
+def _pack(value: Any) -> Packed:
+    return pack(_withoutDeferred(value))
+
+
+def _sizeInMemory(value: Any) -> int:
+    try:
+        return sys.getsizeof(value)
+    except Exception:
+        # Some types compute it, and may fail.
+        return object.__sizeof__(value)
+
+
+def _withoutCatcher(error: BaseException) -> BaseException:
+    """
+    An exception, without the entry of the function that caught it in its traceback.
+    """
+    trace = error.__traceback__
+    return error if trace is None else error.with_traceback(trace.tb_next)
+
+
+PICKLED: Final = Codec(
+    pack=_pack,
+    unpack=unpack,
+    sizeOf=sizeOf,
+    isShared=lambda packed: type(packed) is tuple,
+    describe=describe,
+    rebuild=rebuild,
+    makeReader=PickleReader,
+)
+"""For two sides that share nothing."""
+
+DIRECT: Final = Codec(
+    pack=_withoutDeferred,
+    unpack=_asItIs,
+    sizeOf=_sizeInMemory,
+    isShared=lambda packed: False,
+    describe=_withoutCatcher,
+    rebuild=_asItIs,
+    makeReader=DirectReader,
+)
+"""For two sides that share their memory: everything arrives as the very object that was sent."""
+
+
+class Answers:
+    """
+    Posts answers. One that cannot travel becomes the answer that says so.
+    """
+
+    def __init__(self, post: Callable[[Message], None], codec: Codec) -> None:
+        self._post = post
+        self._codec = codec
+
+    def returned(self, id: int, seconds: float, result: Any) -> None:
+        """
+        A call has returned something.
+
+        @param seconds: how long it took.
+        """
+        what = "bring back the result, of type "
+        try:
+            packed = self._codec.pack(result)
+        except BaseException as error:
+            what += typeName(type(result))
+            self.raised(id, seconds, explained(ResultNotPicklable, what, error))
+            return
+        try:
+            self._post((RETURNED, id, seconds, packed))
+        except PayloadTooLarge as error:
+            what += typeName(type(result))
+            self.raised(id, seconds, explained(PayloadTooLarge, what, error))
+
+    def raised(self, id: int, seconds: float, error: BaseException) -> None:
+        """
+        A call, or the stream that it has yielded, has raised an exception.
+        """
+        try:
+            self._post((RAISED, id, seconds, self._codec.describe(error)))
+        except PayloadTooLarge as tooLarge:
+            what = f"bring back an exception of type {typeName(type(error))}"
+            refusal = explained(PayloadTooLarge, what, tooLarge)
+            self._post((RAISED, id, seconds, self._codec.describe(refusal)))

@@ -1,0 +1,261 @@
+"""
+Calls that run in somebody else's executor.
+
+Such an executor takes a function and what it is to be called with, and brings back what that
+returned. Whether it does so in this process or in another shows only when the function runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextvars import copy_context
+from dataclasses import replace
+from pickle import dumps, loads
+from typing import Any, Final, NamedTuple, Protocol
+
+from asynqueue._runner.codecs import DIRECT, PICKLED, Codec
+from asynqueue._runner.context import applyContext
+from asynqueue._runner.coroutines import CoroutineRunner
+from asynqueue._runner.exceptions import Described, describe, explained, typeName
+from asynqueue._runner.packing import PLAIN, Packed
+from asynqueue._runner.progress import setReporter
+from asynqueue._runner.pullstream import PullStream
+from asynqueue._runner.streams import isIterator
+from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
+
+_MARKER: Final = object()
+
+Body = tuple[Any, Any, Any, Any]
+"""A function, its arguments, its keywords, and the pairs of its context."""
+
+
+def whereabouts() -> tuple[int, int]:
+    """
+    @return: what tells this interpreter from all others that run now: a subinterpreter has module
+        objects of its own.
+    """
+    return os.getpid(), id(_MARKER)
+
+
+class Near(Protocol):
+    """
+    Whoever made a call, as seen from where it runs, if that is the same interpreter. Both methods
+    are called in the executor's thread.
+    """
+
+    def begun(self) -> None:
+        """The call begins."""
+
+    def report(self, done: float, total: float | None) -> None:
+        """It has come so far."""
+
+
+class Call:
+    """
+    A call on its way to where it runs. If it is pickled on that way, it becomes a L{PickledCall}.
+
+    @ivar wasPickled: whether it was, so that it may have left.
+    @ivar near: whoever made it.
+    @ivar raw: whether an iterator is a result like any other.
+    """
+
+    __slots__ = ("_body", "_isSealed", "_origin", "near", "raw", "wasPickled")
+
+    def __init__(self, body: Body, raw: bool, near: Near, isSealed: bool) -> None:
+        """
+        @param isSealed: whether the call is to travel in a pickle within the pickle. One that
+            cannot be rebuilt then does no harm to those who carry it. But only
+            C{multiprocessing}'s pickler knows of that, not one that the executor may have.
+        """
+        self.raw = raw
+        self.near: Near = near
+        self.wasPickled = False
+        self._body = body
+        self._isSealed = isSealed
+        self._origin = whereabouts()
+
+    @property
+    def isHere(self) -> bool:
+        """
+        Whether it is where it was made.
+        """
+        return self._origin == whereabouts()
+
+    def open(self) -> Body:
+        """
+        Find what to call.
+        """
+        return self._body
+
+    def __reduce__(self) -> Any:
+        self.wasPickled = True
+        return PickledCall, (self._sealed() if self._isSealed else self._body, self.raw)
+
+    def _sealed(self) -> bytes:
+        from multiprocessing.reduction import ForkingPickler
+
+        return bytes(ForkingPickler.dumps(self._body, 5))
+
+
+class PickledCall:
+    """
+    A call that has arrived elsewhere.
+
+    @ivar raw: whether an iterator is a result like any other.
+    """
+
+    __slots__ = ("_content", "raw")
+
+    isHere: Final = False
+
+    def __init__(self, content: Any, raw: bool) -> None:
+        self._content = content
+        self.raw = raw
+
+    def open(self) -> Body:
+        """
+        Find what to call.
+
+        @raise BaseException: whatever rebuilding it raises.
+        """
+        content = self._content
+        body: Body = loads(content) if type(content) is bytes else content
+        return body
+
+
+class Outcome(NamedTuple):
+    """
+    What has become of a call.
+
+    @ivar isHere: whether it ran where it was made. If not, the rest is packed.
+    @ivar result: what it returned, or a L{PullStream}, or C{None} if it raised.
+    @ivar error: what it raised, as its codec describes it, or C{None}.
+    """
+
+    isHere: bool
+    result: Any
+    error: Any
+
+    @property
+    def codec(self) -> Codec:
+        """
+        What unpacks the rest.
+        """
+        return DIRECT if self.isHere else CARRIED
+
+
+def execute(call: Call | PickledCall) -> Outcome:
+    """
+    Make a call. This is what an executor is given to run.
+
+    @return: what has become of it. Nothing is raised.
+    """
+    isHere = call.isHere
+    codec = DIRECT if isHere else CARRIED
+    try:
+        body = call.open()
+    except BaseException as error:
+        ours = explained(CallNotRebuilt, "rebuild the call", error)
+        return Outcome(isHere, None, codec.describe(ours))
+    near = call.near if isHere and isinstance(call, Call) else None
+    if near is not None:
+        near.begun()
+    runner = CoroutineRunner()
+    context = copy_context()
+    try:
+        result = context.run(_run, runner, near, *body)
+    except BaseException as error:
+        # The entry of this function is of no use to anybody.
+        trace = error.__traceback__
+        outcome = Outcome(
+            isHere, None, codec.describe(error.with_traceback(trace and trace.tb_next))
+        )
+    else:
+        if call.raw or not isIterator(result):
+            outcome = _returned(isHere, codec, result)
+        elif isHere:
+            return Outcome(True, PullStream(result, context, runner), None)
+        else:
+            outcome = _cannotStream(codec, result)
+    return _closed(runner, outcome, codec)
+
+
+def _returned(isHere: bool, codec: Codec, result: Any) -> Outcome:
+    try:
+        return Outcome(isHere, codec.pack(result), None)
+    except BaseException as error:
+        what = f"pickle the result, of type {typeName(type(result))}"
+        return Outcome(isHere, None, codec.describe(explained(ResultNotPicklable, what, error)))
+
+
+def _cannotStream(codec: Codec, iterator: Any) -> Outcome:
+    """
+    An iterator cannot leave its interpreter, and nobody would be there to ask it for more.
+    """
+    try:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+        raise ResultNotPicklable(
+            f"the call returned an iterator, of type {typeName(type(iterator))}, and an executor "
+            "whose calls run in another interpreter cannot stream its items: return a list, or use "
+            "a ProcessWorker, which can"
+        )
+    except BaseException as error:
+        return Outcome(False, None, codec.describe(error))
+
+
+def _closed(runner: CoroutineRunner, outcome: Outcome, codec: Codec) -> Outcome:
+    """
+    Close what a call's coroutine ran in.
+    """
+    try:
+        runner.close()
+    except BaseException as error:
+        return Outcome(outcome.isHere, None, codec.describe(error))
+    return outcome
+
+
+def _run(
+    runner: CoroutineRunner, near: Near | None, function: Any, args: Any, kwargs: Any, pairs: Any
+) -> Any:
+    """
+    Within the context of a call: make it.
+    """
+    setReporter(None if near is None else near.report)
+    if pairs:
+        applyContext(pairs)
+    result = function(*args, **kwargs)
+    if runner.accepts(result):
+        result = runner.run(result)
+    return runner.iterate(result)
+
+
+def _carry(value: Any) -> Packed:
+    """
+    Pack a value into something that any pickler can take along.
+    """
+    if type(value) in PLAIN:
+        return value
+    try:
+        return dumps(value, 5)
+    except BaseException:
+        # Where an executor has the pickler of that name, it pickles more.
+        cloudpickle = sys.modules.get("cloudpickle")
+        if cloudpickle is None:
+            raise
+        return cloudpickle.dumps(value)
+
+
+def _describe(error: BaseException) -> Described:
+    packed, *texts = describe(error)
+    if type(packed) is not bytes and packed is not None:
+        # With its large buffers beside it, it could not be pickled once more.
+        packed = dumps(error, 5)
+    name, text, trace = texts
+    return packed, name, text, trace
+
+
+CARRIED: Final = replace(PICKLED, pack=_carry, describe=_describe)
+"""For two interpreters with an executor between them, which pickles in its own way."""

@@ -1,0 +1,156 @@
+"""
+What a task logs, on its way to the near side's log.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from asynqueue._runner.exceptions import textOf, typeName
+from asynqueue._runner.packing import PLAIN
+
+Record = dict[str, Any]
+"""A record of C{logging}: plain values only, the message and the exception as texts. One of
+Twisted's logger has C{isTwisted} besides."""
+
+Forward = Callable[[Record], object]
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
+"""Twisted's names of levels, as the numbers of C{logging}."""
+
+_OWN: Final = frozenset({"args", "exc_info", "exc_text", "message", "msg", "asctime"})
+"""Attributes of a record that do not travel under their own names, or not as they are."""
+
+
+def levels() -> dict[str, int]:
+    """
+    @return: the levels that are set in this process, by the names of their loggers.
+    """
+    loggers = logging.root.manager.loggerDict
+    found = {
+        name: logger.level
+        for name, logger in list(loggers.items())
+        if isinstance(logger, logging.Logger) and logger.level
+    }
+    return {"": logging.root.level, **found}
+
+
+class LogForwarding(logging.Handler):
+    """
+    Takes what is logged in this process, with C{logging} or with Twisted's logger, and hands it on.
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        """
+        @param forward: takes each record.
+        """
+        super().__init__()
+        self._forward = forward
+        self._twisted: Any = None
+        self._texts = logging.Formatter()
+
+    def install(self, levels: Mapping[str, int]) -> None:
+        """
+        Begin.
+
+        @param levels: the levels that the near side has set, by the names of their loggers.
+        """
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        logging.getLogger().addHandler(self)
+        self.catchTwisted()
+
+    def createLock(self) -> None:
+        """
+        Have no lock. Forwarding needs none, and something that the garbage collector runs, while
+        another thread logs, might wait for it for ever.
+        """
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """
+        Hand a record on, unless a filter of this handler stops it.
+        """
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """
+        Hand a record on.
+        """
+        try:
+            self._forward(self._plain(record))
+        except Exception:
+            self.handleError(record)
+
+    def _plain(self, record: logging.LogRecord) -> Record:
+        plain: Record = {"msg": _messageOf(record)}
+        for name, value in record.__dict__.items():
+            if type(name) is str and name not in _OWN:
+                plain[name] = value if type(value) in PLAIN else _shown(value)
+        if record.exc_info:
+            plain["exc_text"] = self._texts.formatException(record.exc_info)
+        elif record.exc_text:
+            plain["exc_text"] = _exactly(record.exc_text)
+        return plain
+
+    # Twisted's logger -----------------------------------------------------------------------------
+
+    def catchTwisted(self) -> None:
+        """
+        Hear Twisted's logger too, from when on something has imported it. What it was told before
+        was kept, and is heard now.
+        """
+        if self._twisted is not None:
+            return
+        # Another thread may be importing it at this moment.
+        twisted: Any = sys.modules.get("twisted.logger")
+        beginner = getattr(twisted, "globalLogBeginner", None)
+        if beginner is not None:
+            self._twisted = twisted
+            beginner.beginLoggingTo([self._twistedEvent], redirectStandardIO=False)
+
+    def _twistedEvent(self, event: dict[str, Any]) -> None:
+        level = _LEVELS.get(getattr(event.get("log_level"), "name", "info"), logging.INFO)
+        name = str(event.get("log_namespace", "twisted"))
+        if level < logging.getLogger(name).getEffectiveLevel():
+            return
+        record: Record = {
+            "name": name,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "created": float(event.get("log_time", 0.0)),
+            "msg": self._twisted.formatEvent(event),
+            "isTwisted": True,
+        }
+        failure = event.get("log_failure")
+        if failure is not None:
+            record["exc_text"] = str(failure.getTraceback())
+        self._forward(record)
+
+
+def _messageOf(record: logging.LogRecord) -> str:
+    try:
+        return _exactly(record.getMessage())
+    except Exception as error:
+        why = f"{typeName(type(error))}: {textOf(error)}"
+        return f"{_shown(record.msg)} with {_shown(record.args)} (cannot be formatted: {why})"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _exactly(repr(value))
+    except Exception as error:
+        return f"<{typeName(type(value))}, not to be shown: {typeName(type(error))}>"
+
+
+def _exactly(text: str) -> str:
+    """
+    A plain string, where it is one of another type.
+    """
+    return str.__str__(text)

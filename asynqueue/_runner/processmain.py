@@ -1,0 +1,246 @@
+"""
+What runs in a worker's child process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
+from typing import Any, Final, Protocol
+
+from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.coroutines import CoroutineRunner, Waiter
+from asynqueue._runner.logs import LogForwarding
+from asynqueue._runner.messages import LOG, Message
+from asynqueue._runner.pipes import FarPipe
+from asynqueue._runner.recorder import Recorder
+
+NUDGE: Final = getattr(signal, "SIGURG", None)
+"""The signal that has a busy child look at its messages. Its default is to be ignored, so that it
+does no harm to a process that does not expect it."""
+
+LOOK_SECONDS: Final = 0.002
+"""How long a child with calls in hand goes on before it looks for more messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOptions:
+    """
+    How a child is to work.
+
+    @ivar raw: whether iterators are brought back as they are, where a call does not say.
+    @ivar useReactor: whether it runs a reactor, so that a call may return a Deferred.
+    @ivar logLevels: the levels of the loggers whose records are sent to the parent, by name;
+        C{None} to send none.
+    """
+
+    raw: bool = False
+    useReactor: bool = False
+    logLevels: Mapping[str, int] | None = None
+
+
+def main(
+    connection: Connection, life: Connection, recorder: Recorder, options: ChildOptions
+) -> None:
+    """
+    Run the calls that come over a pipe, until told to quit or the near end is gone.
+
+    @param connection: the pipe's far end.
+    @param life: the far end of another pipe, on which nothing is ever sent.
+    @param recorder: where to note the call that begins, and a crash.
+    @param options: how to work.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        # It was held back until it is ignored.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # Whatever its tasks start belongs to its process group, and no Ctrl-C reaches them.
+    with suppress(PermissionError):
+        # It leads one already, if whoever started it has seen to that.
+        os.setsid()
+    dieWith(life)
+    recorder.catchCrash()
+    pipe = FarPipe(connection.fileno())
+    service = _makeService(pipe, options)
+    runner = _makeRunner(pipe, recorder, options, service.waiter)
+    _heedSignals(pipe, runner, service)
+    try:
+        service.serve(runner)
+    except (BrokenPipeError, ConnectionResetError):
+        # The near end is gone, and with it everybody who could want a result.
+        return
+    if runner.isTerminated:
+        # After all else that is done at the end.
+        Finalize(None, _dieOfTermination, exitpriority=-1)
+
+
+def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
+    if not options.useReactor:
+        return PlainService(pipe)
+    from asynqueue._runner.reactormain import ReactorService
+
+    return ReactorService(pipe)
+
+
+def _makeRunner(
+    pipe: FarPipe, recorder: Recorder, options: ChildOptions, waiter: Waiter
+) -> CallRunner:
+    logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
+    runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=waiter)
+    if options.logLevels is not None:
+        runner.watch = logs.catchTwisted
+        logs.install(options.logLevels)
+    return runner
+
+
+class Service(Protocol):
+    """
+    Moves a runner in a child process.
+    """
+
+    waiter: Waiter
+
+    def serve(self, runner: CallRunner) -> None:
+        """Greet, then do what comes, until the runner has ended or the near end is gone."""
+
+    def wake(self) -> None:
+        """Called by the handler of SIGTERM, when the runner has been told to end: notice it."""
+
+
+class PlainService:
+    """
+    Waits for messages, and for nothing else.
+
+    @ivar waiter: what waits for coroutines.
+    """
+
+    def __init__(self, pipe: FarPipe) -> None:
+        self.waiter: Waiter = CoroutineRunner()
+        self._pipe = pipe
+        self._isReading = False
+
+    def serve(self, runner: CallRunner) -> None:
+        """
+        See L{Service}.
+        """
+        pipe, clock = self._pipe, time.perf_counter
+        runner.hello()
+        looked = clock()
+        while not runner.ended and not pipe.isClosed:
+            if not runner.hasWork:
+                runner.receive(self._read(runner))
+                looked = clock()
+            elif clock() - looked >= LOOK_SECONDS:
+                if pipe.hasInput():
+                    runner.receive(pipe.read())
+                looked = clock()
+            runner.step()
+        runner.close()
+
+    def wake(self) -> None:
+        """
+        See L{Service}.
+        """
+        if self._isReading:
+            raise _NoMoreWaiting
+
+    def _read(self, runner: CallRunner) -> list[Message]:
+        """
+        Read, in a way that SIGTERM puts an end to. What that leaves unread was not begun.
+        """
+        self._isReading = True
+        try:
+            # SIGTERM may have come just before.
+            return [] if runner.ended else self._pipe.read()
+        except _NoMoreWaiting:
+            return []
+        finally:
+            self._isReading = False
+
+
+class _NoMoreWaiting(BaseException):
+    """
+    Raised by SIGTERM in a child that waits for its next message.
+    """
+
+
+def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
+    isReading = mustRead = False
+
+    def nudged(number: int, frame: Any) -> None:
+        nonlocal mustRead
+        if pipe.holdsBack(number):
+            return
+        mustRead = True
+        if runner.running is None:
+            # Between tasks the loop reads for itself, and must not be disturbed while it does. But
+            # a task may be about to begin.
+            runner.wasNudged = True
+        else:
+            look()
+
+    def look() -> None:
+        nonlocal isReading, mustRead
+        if isReading:
+            # By a signal that came meanwhile. What is interrupted reads again for it.
+            return
+        while mustRead:
+            isReading, mustRead = True, False
+            try:
+                while pipe.hasInput() and not pipe.isClosed:
+                    runner.receive(pipe.read())
+            finally:
+                isReading = False
+        runner.interrupt()
+
+    def terminated(number: int, frame: Any) -> None:
+        if not pipe.holdsBack(number):
+            runner.terminate()
+            service.wake()
+
+    runner.look = look
+    signal.signal(signal.SIGTERM, terminated)
+    if NUDGE is not None:
+        signal.signal(NUDGE, nudged)
+        # Where a task is in a system call of a library, let that go on rather than fail.
+        signal.siginterrupt(NUDGE, False)
+
+
+def _dieOfTermination() -> None:
+    """
+    End in the way in which SIGTERM ends a process that does not heed it, so that the parent sees
+    that this is no usual end.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def dieWith(life: Connection) -> None:
+    """
+    On Linux, have the kernel kill this process as soon as the near end of a pipe is closed, even if
+    it is busy then. That happens when the near process ends, in whatever way, whether or not it is
+    this one's parent: with C{forkserver} it is not.
+
+    @param life: the pipe's far end.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    fd = life.fileno()
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    if life.poll():
+        # It was closed before.
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,214 @@
+"""
+A worker's child process that runs a reactor, so that a call may return a Deferred.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from types import CoroutineType
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.coroutines import Done, Waiter
+from asynqueue._runner.exceptions import TaskInterrupted
+from asynqueue._runner.pipes import FarPipe
+from asynqueue.errors import withTraceback
+
+
+class DeferredWaiter:
+    """
+    Waits for Deferreds, and for coroutines that await Deferreds, while the reactor runs.
+    """
+
+    log = Logger()
+
+    def __init__(self, moveOn: Callable[[], object]) -> None:
+        """
+        @param moveOn: is called when what was waited for is there, and was told.
+        """
+        self._waiting: Deferred[Any] | None = None
+        self._isInterrupted = False
+        self._moveOn = moveOn
+
+    def accepts(self, value: Any) -> bool:
+        """
+        Whether it is a Deferred or a coroutine.
+        """
+        return isinstance(value, Deferred | CoroutineType)
+
+    def wait(self, value: Any, done: Done) -> None:
+        """
+        Wait for it. If it has fired already, that is told within this call.
+        """
+        d: Deferred[Any] = value if isinstance(value, Deferred) else Deferred.fromCoroutine(value)
+        self._waiting = d
+        self._isInterrupted = False
+
+        def fired(result: Any) -> None:
+            self._waiting = None
+            if not isinstance(result, Failure):
+                done(result, None)
+            elif self._isInterrupted and result.check(CancelledError):
+                done(None, TaskInterrupted())
+            else:
+                done(None, _raised(result))
+            self._moveOn()
+
+        d.addBoth(fired)
+
+    def iterate(self, value: Any) -> Any:
+        """
+        Nothing is iterated over here that would have to be waited for.
+        """
+        return value
+
+    def interrupt(self) -> bool:
+        """
+        Cancel what is waited for.
+        """
+        if self._waiting is None:
+            return False
+        self._isInterrupted = True
+        try:
+            self._waiting.cancel()
+        except Exception:
+            # It goes on.
+            self.log.failure("a Deferred that a task returned could not be cancelled")
+        return True
+
+    def close(self) -> None:
+        """
+        Nothing is left open.
+        """
+
+
+def _raised(failure: Failure) -> BaseException:
+    """
+    A failure's exception, with its traceback.
+    """
+    error = failure.value
+    assert error is not None
+    if error.__traceback__ is None and error.__cause__ is None:
+        # Twisted made a text of it.
+        withTraceback(error, failure.getTraceback())
+    return error
+
+
+@implementer(IReadDescriptor)
+class ReactorService:
+    """
+    Moves a runner in the turns of a reactor, which watches the pipe.
+
+    @ivar waiter: what waits for Deferreds.
+    """
+
+    def __init__(self, pipe: FarPipe) -> None:
+        from twisted.internet import reactor
+
+        self.waiter: Waiter = DeferredWaiter(self._moveSoon)
+        self._pipe = pipe
+        self._reactor: Any = reactor
+        self._isDue = self._isStopping = False
+
+    def serve(self, runner: CallRunner) -> None:
+        """
+        Run the reactor until the runner has ended or the near end is gone.
+        """
+        self._runner = runner
+        self._reactor.callWhenRunning(runner.hello)
+        self._reactor.addReader(self)
+        self._heedChildren()
+        self._reactor.run(installSignalHandlers=False)
+
+    def _heedChildren(self) -> None:
+        """
+        Have the reactor hear of the ends of programs that it runs. The other signals that it would
+        take are heeded here already.
+        """
+        number = getattr(signal, "SIGCHLD", None)
+        if number is None:
+            return
+        from twisted.internet.process import reapAllProcesses
+
+        def ended(number: int, frame: Any) -> None:
+            self._reactor.callFromThread(reapAllProcesses)
+
+        signal.signal(number, ended)
+        signal.siginterrupt(number, False)
+
+    def wake(self) -> None:
+        """
+        Have the runner moved, soon. This may be called by the handler of a signal.
+        """
+        self._reactor.callFromThread(self._moveSoon)
+
+    def _moveSoon(self) -> None:
+        if not self._isDue:
+            self._isDue = True
+            self._reactor.callLater(0, self._move)
+
+    def _move(self) -> None:
+        self._isDue = False
+        runner = self._runner
+        if self._isStopping:
+            return
+        try:
+            if not runner.ended and not self._pipe.isClosed:
+                runner.step()
+            if runner.ended:
+                runner.close()
+        except (BrokenPipeError, ConnectionResetError):
+            # The near end is gone, and with it everybody who could want a result.
+            self._stop()
+            return
+        if runner.ended or self._pipe.isClosed:
+            self._stop()
+        elif runner.hasWork:
+            self._moveSoon()
+
+    def _stop(self) -> None:
+        if not self._isStopping:
+            self._isStopping = True
+            self._reactor.removeReader(self)
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
+
+    # IReadDescriptor ------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """
+        The pipe.
+        """
+        return self._pipe.fd
+
+    def doRead(self) -> None:
+        """
+        The pipe has something: take it in, and go on.
+        """
+        try:
+            self._runner.receive(self._pipe.read())
+        except (BrokenPipeError, ConnectionResetError):
+            self._stop()
+        else:
+            self._moveSoon()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor has stopped, or what came over the pipe was no message.
+        """
+        self._stop()
+
+    def logPrefix(self) -> str:
+        """
+        What the log is to call this.
+        """
+        return "asynqueue"

@@ -1,0 +1,493 @@
+"""
+A worker whose calls run in an executor of C{concurrent.futures}, or what is like one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import BrokenExecutor, CancelledError
+from functools import partial
+from pickle import PicklingError
+from threading import Thread
+from typing import Any, ClassVar, Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue._core.scheduler import Capacity
+from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, nextState
+from asynqueue._reactor import defaultReactor
+from asynqueue._runner.exceptions import explained, textOf, typeName
+from asynqueue._runner.executorcall import Call, Outcome, execute
+from asynqueue._runner.pullstream import PullStream
+from asynqueue._workers.executorstreams import Mailbox, Streams, failureOf
+from asynqueue._workers.procinfo import cores
+from asynqueue._workers.protocol import notRebuilt
+from asynqueue.errors import (
+    CallNotPicklable,
+    ExecutorDied,
+    IterationStopped,
+    StateError,
+    WorkerError,
+)
+from asynqueue.interfaces import IWorker
+
+UNPICKLABLE: Final = (PicklingError, TypeError, AttributeError, ValueError, RecursionError)
+"""What picklers raise."""
+
+
+def slotsOf(executor: Any) -> int:
+    """
+    @return: how many calls an executor runs at once, as far as one can know.
+    """
+    workers = getattr(executor, "_max_workers", None)
+    if type(workers) is int and workers > 0:
+        return workers
+    return cores()
+
+
+def isStandardProcessPool(executor: Any) -> bool:
+    """
+    Tell whether an executor is the standard library's C{ProcessPoolExecutor}.
+    """
+    # Without importing what only such an executor needs.
+    module = sys.modules.get("concurrent.futures.process")
+    return module is not None and isinstance(executor, module.ProcessPoolExecutor)
+
+
+def isRefusal(error: Exception) -> bool:
+    """
+    Tell whether C{submit} has raised this because it takes nothing any more: the standard library's
+    executors raise a C{RuntimeError} then.
+    """
+    return isinstance(error, RuntimeError) and not isinstance(
+        error, RecursionError | NotImplementedError
+    )
+
+
+class Run:
+    """
+    A task that was given; it is the near side of its call.
+
+    @ivar done: what C{run} returned.
+    @ivar future: the executor's, while that has the call.
+    @ivar call: that call.
+    @ivar hasBegun: whether it is known to have begun.
+    """
+
+    def __init__(self, task: Any, mailbox: Mailbox) -> None:
+        self.task = task
+        self.done: Deferred[None] = Deferred()
+        self.future: Any = None
+        self.call: Call | None = None
+        self.hasBegun = False
+        self._mailbox = mailbox
+        self._progress: tuple[float, float | None] | None = None
+
+    @property
+    def mayHaveBegun(self) -> bool:
+        """
+        Whether the call may have had any effect.
+        """
+        return self.hasBegun or (self.call is not None and self.call.wasPickled)
+
+    def begun(self) -> None:
+        """
+        In the executor's thread: the call begins.
+        """
+        self.hasBegun = True
+
+    def report(self, done: float, total: float | None) -> None:
+        """
+        In the executor's thread: the call has come so far. Of what comes before the reactor has
+        looked, only the last is told.
+        """
+        isFirst = self._progress is None
+        self._progress = done, total
+        if isFirst:
+            self._mailbox.post(self._tell)
+
+    def _tell(self) -> None:
+        progress, self._progress = self._progress, None
+        reported = getattr(self.task, "reported", None)
+        if progress is not None and reported is not None:
+            reported(*progress)
+
+    # Ends -----------------------------------------------------------------------------------------
+
+    def finished(self, outcome: Outcome, streams: Streams) -> None:
+        """
+        End the task with what has become of its call.
+        """
+        task, codec = self.task, outcome.codec
+        if outcome.error is not None:
+            task.errback(failureOf(codec.rebuild(outcome.error)))
+        elif isinstance(outcome.result, PullStream):
+            streams.deliver(task, outcome.result)
+        else:
+            try:
+                result = codec.unpack(outcome.result)
+            except BaseException as error:
+                task.errback(Failure(notRebuilt("the result", error)))
+            else:
+                task.callback(result)
+
+    def failed(self, error: BaseException, executor: str, isSealed: bool) -> None:
+        """
+        The executor could not run the call.
+
+        @param isSealed: whether the executor does nothing that can fail, other than to pickle it.
+        """
+        why: Exception
+        if isSealed or isinstance(error, UNPICKLABLE):
+            why = explained(CallNotPicklable, "pickle the call", error)
+        else:
+            why = explained(WorkerError, f"run the call in the {executor}", error)
+        why.__cause__ = error
+        self.task.errback(Failure(why))
+
+    def died(self, error: BaseException, executor: str, why: str) -> None:
+        """
+        The executor broke with the call.
+        """
+        died = ExecutorDied(executor, why)
+        died.__cause__ = error
+        self.task.errback(Failure(died))
+
+
+@implementer(IWorker)
+class ExecutorWorker:
+    """
+    Runs tasks in a C{concurrent.futures.Executor}, or in any other object whose C{submit} returns a
+    future::
+
+        executor = ThreadPoolExecutor(8)
+        queue = TaskQueue(ExecutorWorker(executor))
+
+    At most C{slots} tasks are given to the executor at once; the others wait in the queue, where
+    their priorities hold. The executor may serve others too.
+
+    If the calls run in this interpreter, as in a thread pool, an iterator that one returns is
+    advanced in the executor, a batch for each time that a taker has run out of items. One that runs
+    elsewhere cannot stream, and fails with C{ResultNotPicklable}.
+
+    A task that has begun cannot be interrupted. If it is cancelled, its slot stays taken until it
+    is over. C{report} reaches the task only if the call runs in this interpreter. An C{update} of
+    the queue runs once, in one thread or process of the executor, whichever that is: set up the
+    others with what the executor has for that.
+
+    An executor that breaks, or is shut down by others, makes the worker resign: tasks that cannot
+    have begun go back to the queue.
+
+    @cvar cQualified: the series that all instances are qualified for: C{'executor'}, and not
+        C{'local'}, as nobody knows where an executor has its calls run.
+    @ivar iQualified: the series that this one is qualified for besides.
+    @ivar raw: whether iterators are results as they are, where a call does not say.
+    @ivar executor: the executor.
+    @ivar capacity: what the scheduler may give it.
+    @ivar state: C{READY}; C{DRAINING} once it was told to stop; C{LOST} when the executor takes
+        nothing any more; C{STOPPED}.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["executor"]
+
+    def __init__(
+        self,
+        executor: Any,
+        slots: int | None = None,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        shutdownExecutor: bool = False,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param executor: whatever runs the calls.
+        @param slots: how many tasks the executor may have at once. Default: as many as it has
+            threads or processes, if it tells so as those of the standard library do, or else as
+            this program may use processor cores.
+        @param series: the series that this worker is qualified for, besides C{None} and
+            C{'executor'}.
+        @param raw: whether an iterator that a task returns is its result as it is, rather than a
+            L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
+        @param shutdownExecutor: whether the executor is shut down when this worker has stopped or
+            crashed. Otherwise it is left running.
+        @param reactor: the reactor to use. Default: the global reactor.
+        @raise TypeError: if the executor has no C{submit}, or no C{shutdown} though it is needed.
+        @raise ValueError: if C{slots} is not a positive integer.
+        """
+        if not callable(getattr(executor, "submit", None)):
+            raise TypeError(f"an executor is to have a submit() method, unlike {executor!r}")
+        if shutdownExecutor and not callable(getattr(executor, "shutdown", None)):
+            raise TypeError(f"{executor!r} has no shutdown() method")
+        if slots is None:
+            slots = slotsOf(executor)
+        if type(slots) is not int or slots < 1:
+            raise ValueError(f"slots must be a positive integer, not {slots!r}")
+        self.executor = executor
+        self.iQualified = list(series)
+        self.raw = raw
+        self.capacity = Capacity(slots=slots)
+        self.state: str = READY
+        self._shutdownExecutor = shutdownExecutor
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self._mailbox = Mailbox(self._reactor)
+        self._name = typeName(type(executor))
+        self._reason: WorkerError | None = None
+        self._isSealing = isStandardProcessPool(executor)
+        self._runs: dict[Any, Run] = {}
+        self._streams = Streams(executor, self._mailbox, self._reactor, self._goOn)
+        self._losing: IDelayedCall | None = None
+        self._isGone = self._isShuttingDown = False
+        self._resign: Callable[[], Any] | None = None
+        self._stopWaiters: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        why = "" if self._reason is None else f" ({self._reason})"
+        return (
+            f"<{type(self).__name__} of {self._name}: {self.state}{why}, {len(self._runs)} tasks>"
+        )
+
+    # IWorker --------------------------------------------------------------------------------------
+
+    def setResignator(self, callableObject: Any) -> None:
+        """
+        See L{IWorker<asynqueue.interfaces.IWorker>}.
+        """
+        self._resign = callableObject
+
+    def run(self, task: Any) -> Deferred[None]:
+        """
+        Give a task to the executor.
+
+        @return: a Deferred that fires when it is over; for an iterator, when that was returned. If
+            the executor does not take it, the task is kept until L{crash} gives it back.
+        @raise StateError: if the worker is stopping or has stopped.
+        """
+        if self.state not in (READY, LOST):
+            raise StateError(self, self.state, "run")
+        run = self._runs[task] = Run(task, self._mailbox)
+        if self.state == READY:
+            self._submit(run)
+        else:
+            self._loseSoon(self._reason)
+        return run.done
+
+    def cancel(self, task: Any) -> None:
+        """
+        A task that this worker has is no longer wanted, and has been ended. If the executor has not
+        begun it, it is taken back; otherwise its slot stays taken until it is over. An iteration
+        that feeds the task's consumer is stopped.
+        """
+        run = self._runs.get(task)
+        if run is None:
+            self._streams.cancel(task)
+        elif run.future is None or self._takeBack(run):
+            self._end(run, lambda: None)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Finish the tasks that were given, and end the iterations with C{IterationStopped}.
+
+        @return: a Deferred that fires when all is over; with C{shutdownExecutor}, when the executor
+            is down, too.
+        """
+        if self._isGone:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopWaiters.append(stopped)
+        if self.state == READY:
+            self._move("drain")
+        self._streams.end(self._stoppedIterating())
+        self._goOn()
+        return stopped
+
+    def crash(self) -> list[Any]:
+        """
+        Take back what the executor has not begun, and wait for nothing. What it has begun goes on
+        there, and its result is dropped.
+
+        @return: the tasks that were given and not ended.
+        """
+        if self.state == STOPPED and not self._runs:
+            return []
+        if self.state != STOPPED:
+            self._move("crash")
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            self._takeBack(run)
+        self._streams.end(self._stoppedIterating())
+        if self._shutdownExecutor:
+            self._shutdownExecutor = False
+            self.executor.shutdown(wait=False)
+        self._gone()
+        for run in runs:
+            run.done.callback(None)
+        return [run.task for run in runs if not run.task.isDone]
+
+    # Runs -----------------------------------------------------------------------------------------
+
+    def _submit(self, run: Run) -> None:
+        task = run.task
+        raw = self.raw if task.options.raw is None else task.options.raw
+        body = (*task.callTuple, getattr(task, "context", None))
+        call = run.call = Call(body, raw, run, self._isSealing)
+        try:
+            future = self.executor.submit(execute, call)
+        except Exception as error:
+            if not isRefusal(error):
+                self._mailbox.post(self._failed, run, error)
+            else:
+                self._loseSoon(WorkerError(f"its executor takes no calls: {textOf(error)}"))
+            return
+        run.future = future
+        future.add_done_callback(partial(self._mailbox.post, self._ran, run))
+
+    def _takeBack(self, run: Run) -> bool:
+        """
+        @return: whether the executor had not begun a run, and will not.
+        """
+        future, run.future = run.future, None
+        if future is None or future.cancel():
+            return True
+        run.future = future
+        return False
+
+    def _ran(self, run: Run, future: Any) -> None:
+        """
+        The executor is done with a call.
+        """
+        if self._runs.get(run.task) is not run or run.future is not future:
+            self._discard(future)
+            return
+        run.future = None
+        try:
+            outcome: Outcome = future.result()
+        except CancelledError:
+            # Not by us. If the executor is being shut down, it will say so.
+            if self.state != LOST:
+                self._submit(run)
+            self._goOn()
+        except BrokenExecutor as error:
+            self._broke(run, error)
+        except BaseException as error:
+            self._failed(run, error)
+        else:
+            self._end(run, partial(run.finished, outcome, self._streams))
+
+    def _end(self, run: Run, tell: Callable[[], object]) -> None:
+        """
+        A run is over.
+        """
+        if self._runs.get(run.task) is run:
+            del self._runs[run.task]
+            tell()
+            run.done.callback(None)
+            self._goOn()
+
+    def _discard(self, future: Any) -> None:
+        """
+        Nobody wants to know any more what a call returned; but an iterator is to be closed.
+        """
+        try:
+            outcome = future.result()
+        except BaseException:
+            # It never ran, or it was told what came of it already.
+            return
+        if isinstance(outcome.result, PullStream):
+            self._streams.discard(outcome.result)
+
+    def _failed(self, run: Run, error: BaseException) -> None:
+        self._end(run, partial(run.failed, error, self._name, self._isSealing))
+
+    # The end --------------------------------------------------------------------------------------
+
+    def _move(self, event: str) -> None:
+        self.state = nextState(WORKER, self.state, event, self)
+
+    def _broke(self, run: Run, error: BaseException) -> None:
+        """
+        The executor broke with a run. Others that it has will come back in the same way, or be
+        finished.
+        """
+        why = f"{typeName(type(error))}: {textOf(error)}"
+        if run.mayHaveBegun:
+            self._end(run, partial(run.died, error, self._name, why))
+        self._lose(WorkerError(f"its executor broke: {why}"))
+
+    def _loseSoon(self, reason: WorkerError | None) -> None:
+        """
+        The executor takes nothing any more; but whoever gave the task is to have its Deferred
+        before that has any consequences.
+        """
+        if self._losing is None:
+            self._losing = self._reactor.callLater(0, self._lose, reason)
+
+    def _lose(self, reason: WorkerError | None) -> None:
+        if self._losing is not None and self._losing.active():
+            self._losing.cancel()
+        self._losing = None
+        if self.state in (READY, DRAINING):
+            self._reason = reason
+            self._move("lose")
+        self._goOn()
+
+    def _stoppedIterating(self) -> Failure:
+        return Failure(IterationStopped(f"{self} stopped in mid-iteration"))
+
+    def _goOn(self) -> None:
+        """
+        See whether all is over.
+        """
+        if self.state == READY or any(run.future is not None for run in self._runs.values()):
+            return
+        if self.state == LOST:
+            self._giveUp()
+        if self._runs or self._streams or not self._stopWaiters:
+            return
+        if self.state == DRAINING:
+            self._move("stopped")
+        elif self.state == LOST:
+            self._move("drain")
+        self._stopped()
+
+    def _giveUp(self) -> None:
+        """
+        The executor is lost and has none of the tasks any more: whoever employs this worker takes
+        those that are left. If there is nobody, they fail.
+        """
+        resign, self._resign = self._resign, None
+        if resign is not None and not self._stopWaiters:
+            resign()
+            return
+        runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            run.task.errback(Failure(self._reason))
+            run.done.callback(None)
+
+    def _stopped(self) -> None:
+        if not self._shutdownExecutor:
+            if not self._isShuttingDown:
+                self._gone()
+            return
+        self._shutdownExecutor = False
+        self._isShuttingDown = True
+        # It waits for whatever others have given to the executor.
+        Thread(target=self._shutDown, daemon=True).start()
+
+    def _shutDown(self) -> None:
+        try:
+            self.executor.shutdown(wait=True)
+        finally:
+            self._mailbox.post(self._gone)
+
+    def _gone(self) -> None:
+        self._isGone = True
+        if self._losing is not None:
+            self._losing.cancel()
+            self._losing = None
+        waiters, self._stopWaiters = self._stopWaiters, []
+        for waiter in waiters:
+            waiter.callback(None)

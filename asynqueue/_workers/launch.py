@@ -1,0 +1,243 @@
+"""
+Starting a child process, and what is left to do when it has ended.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext
+from multiprocessing.util import Finalize
+from typing import Any, Final
+
+from asynqueue._runner import processmain as child
+from asynqueue._runner.reaper_main import killGroup
+from asynqueue._runner.recorder import Recorder
+from asynqueue._workers.procinfo import MemoryWatch, hasEnded, residentKilobytes
+from asynqueue._workers.reaper import Reaper, programReaper
+from asynqueue.errors import WorkerDied
+
+
+def startContext(method: str | None = None) -> BaseContext:
+    """
+    @param method: a start method of C{multiprocessing}; by default C{forkserver}, or C{spawn} where
+        there is none. Never C{fork} by default: a copy of a process with a running reactor is not a
+        sound place to work in.
+    @return: the context to start children with.
+    """
+    if method is None:
+        known = multiprocessing.get_all_start_methods()
+        method = "forkserver" if "forkserver" in known else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([child.__name__])
+    return context
+
+
+CRASHES: Final = frozenset(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL")
+    if hasattr(signal, name)
+)
+"""The signals on which C{faulthandler} writes something."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """
+    What is left of a child that has ended: the C{multiprocessing} process without the file
+    descriptors that it would hold on to.
+    """
+
+    pid: int
+    exitcode: int | None
+
+    def is_alive(self) -> bool:
+        """
+        @return: C{False}.
+        """
+        return False
+
+
+class ChildProcess:
+    """
+    A child process that was started, with the near end of the pipe to it, and its flight recorder.
+    It is killed when this object is forgotten, or the interpreter ends; so is whatever its tasks
+    have started, then or when it ends by itself.
+
+    @ivar process: the C{multiprocessing} process; an L{EndedProcess} after L{ended}.
+    @ivar fd: the file descriptor of the pipe's near end.
+    @ivar endFd: one that becomes readable when the process ends. Without C{pidfd_open}, that may be
+        late.
+    """
+
+    def __init__(self, context: Any, options: child.ChildOptions) -> None:
+        """
+        Start it.
+
+        @param context: how.
+        @param options: how it is to work.
+        @raise OSError: if it cannot be started.
+        @raise EOFError: if the server that is to start it has gone.
+        """
+        self._recorder = Recorder()
+        self._lastBegun = 0
+        self._guard = programReaper()
+        self._starter = os.getpid()
+        with ExitStack() as opened:
+            opened.callback(self._recorder.close)
+            near, far = context.Pipe()
+            with far:
+                opened.enter_context(near)
+                life, nearLife = context.Pipe(duplex=False)
+                with life:
+                    opened.enter_context(nearLife)
+                    self.fd: int = near.fileno()
+                    self.process: Any = context.Process(
+                        target=child.main,
+                        args=(far, life, self._recorder, options),
+                        name="asynqueue worker",
+                    )
+                    self._launch()
+                    self.endFd = self._openEnd(opened)
+            self._opened = opened.pop_all()
+        self._recorder.sent()
+        self._finalizer = Finalize(
+            self, _abandon, args=(self.process, self._guard), exitpriority=10
+        )
+
+    def _launch(self) -> None:
+        with _interruptsHeld():
+            self.process.start()
+            try:
+                self._guard.watch(self.process.pid)
+            except BaseException:
+                # It has no task yet that could have started anything.
+                self.process.kill()
+                self.process.join()
+                raise
+
+    def _openEnd(self, opened: ExitStack) -> int:
+        # What a task has forked may hold the sentinel open, which is the end of a pipe.
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                fd: int = os.pidfd_open(self.process.pid)
+                opened.callback(os.close, fd)
+                return fd
+        sentinel: int = self.process.sentinel
+        return sentinel
+
+    @property
+    def hasEnded(self) -> bool:
+        """
+        Whether it has ended. To ask costs something.
+        """
+        if self._isOurs:
+            return self.process.exitcode is not None
+        # The system tells a process how another one ended only if that is its child.
+        return hasEnded(self.process.pid)
+
+    @property
+    def _isOurs(self) -> bool:
+        """
+        Whether this is the process that started it, and not one that was forked from that one, as
+        when a program goes into the background.
+        """
+        return self._starter == os.getpid()
+
+    @property
+    def lastBegun(self) -> int:
+        """
+        The number of the last call that it began.
+        """
+        if isinstance(self.process, EndedProcess):
+            return self._lastBegun
+        return self._recorder.lastBegun
+
+    def signal(self, number: int) -> None:
+        """
+        Send it a signal, if it is still there.
+        """
+        if self.hasEnded:
+            return
+        # If it has ended since, that is about to be told.
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """
+        Kill it, and what its tasks have started.
+        """
+        _kill(self.process)
+
+    def residentKilobytes(self) -> int | None:
+        """
+        @return: its resident memory, or C{None} if it is not there any more.
+        """
+        isOver = isinstance(self.process, EndedProcess)
+        return None if isOver else residentKilobytes(self.process.pid)
+
+    def ended(self, memory: MemoryWatch) -> WorkerDied:
+        """
+        It has ended: kill what its tasks have left, and let go of everything.
+
+        @param memory: what was seen of its memory.
+        @return: how it ended.
+        """
+        pid: int = self.process.pid
+        status: int | None = self.process.exitcode
+        killed = -status if status is not None and status < 0 else None
+        killGroup(pid)
+        self._guard.forget(pid)
+        self._lastBegun = self._recorder.lastBegun
+        died = WorkerDied(
+            pid,
+            exitCode=None if killed else status,
+            signal=killed,
+            residentKilobytes=memory.residentKilobytes,
+            isLikelyOutOfMemory=killed == signal.SIGKILL and memory.ranOut(),
+            stacks=self._recorder.stacks if killed in CRASHES else None,
+        )
+        self._opened.close()
+        self._finalizer.cancel()
+        if self._isOurs:
+            self.process.join()
+        self.process = EndedProcess(pid, status)
+        return died
+
+
+@contextmanager
+def _interruptsHeld() -> Iterator[None]:
+    """
+    What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
+    this process hears of it a moment later.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Starting this one lets interrupts through again, so it is not to be started in here.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill(process: Any) -> None:
+    if process.exitcode is None:
+        process.kill()
+        killGroup(process.pid)
+
+
+def _abandon(process: Any, guard: Reaper) -> None:
+    """
+    The interpreter ends, or nobody has the channel any more.
+    """
+    _kill(process)
+    guard.forget(process.pid)

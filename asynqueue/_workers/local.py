@@ -1,0 +1,448 @@
+"""
+A worker that runs its calls in the main loop.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from contextvars import Context, copy_context
+from functools import partial
+from inspect import iscoroutine
+from threading import get_ident
+from typing import Any, ClassVar
+from weakref import WeakSet, WeakValueDictionary
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue._core.scheduler import Capacity
+from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.sources import AsyncIteratorSource, ItemSource, IteratorSource
+from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue._runner.context import applyContext
+from asynqueue._runner.progress import setReporter
+from asynqueue._runner.streams import isAsyncIterator, isIterator
+from asynqueue._workers.protocol import deliver
+from asynqueue.errors import IterationStopped, StateError
+from asynqueue.interfaces import IWorker
+
+
+def isIteration(result: Any) -> bool:
+    """
+    Tell whether a task's result is to be iterated over.
+    """
+    return isIterator(result) or isAsyncIterator(result)
+
+
+def _makeSource(iterator: Any, context: Context) -> ItemSource:
+    """
+    @param iterator: an iterator, or an asynchronous one.
+    @param context: what its code is to run in.
+    """
+    # A Deferator is both.
+    if isAsyncIterator(iterator):
+        return AsyncContextSource(context, iterator)
+    return ContextSource(Within(context, iterator))
+
+
+class Within:
+    """
+    Advances an iterator in a context, and closes it there.
+    """
+
+    def __init__(self, context: Context, iterator: Iterator[Any]) -> None:
+        self._context = context
+        self._iterator = iterator
+        self._isRunning = False
+        self._isClosing = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self._isRunning = True
+        try:
+            return self._context.run(self._iterator.__next__)
+        finally:
+            self._isRunning = False
+            if self._isClosing:
+                self.close()
+
+    def close(self) -> None:
+        """
+        Close it, if it can be closed; if its own code asks for that, then after it has yielded.
+        """
+        self._isClosing = self._isRunning
+        close = getattr(self._iterator, "close", None)
+        if close is not None and not self._isRunning:
+            self._context.run(close)
+
+
+class ContextSource(IteratorSource):
+    """
+    Gets its items from an iterator in its context.
+    """
+
+    def __init__(self, within: Within) -> None:
+        super().__init__(within)
+        self._close = within.close
+
+    def stopped(self) -> None:
+        super().stopped()
+        self._close()
+
+
+class AsyncContextSource(AsyncIteratorSource):
+    """
+    Gets its items from an asynchronous iterator. Each step runs in a copy of its context, as
+    Deferreds have it: what a step sets, the next one does not see.
+    """
+
+    def __init__(self, context: Context, iterator: AsyncIterator[Any]) -> None:
+        super().__init__(iterator)
+        self._context = context
+
+    def stopped(self) -> None:
+        self._context.copy().run(super().stopped)
+
+    def _getNext(self) -> Deferred[Any]:
+        return self._context.copy().run(super()._getNext)
+
+
+class Iterations:
+    """
+    The iterations that are underway.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        # A Deferator that nobody else refers to is to be collected, and its source with it.
+        self._sources: WeakSet[ItemSource] = WeakSet()
+        # Those of tasks that are not done.
+        self._fed: WeakValueDictionary[Any, ItemSource] = WeakValueDictionary()
+        self._reason: Failure | None = None
+
+    def deliver(self, task: Any, iterator: Any, context: Context) -> None:
+        """
+        Feed an iterator's items to the task's consumer, and end the task when that is over; or end
+        the task with a L{Deferator<asynqueue.iteration.Deferator>}, as soon as there is an item.
+        """
+        if isinstance(iterator, Deferator) and task.options.consumer is None:
+            task.callback(iterator)
+            return
+        source: Any = _makeSource(iterator, context)
+        self._sources.add(source)
+        self._fed[task] = source
+        if task.isDone:
+            self._close(source.stop)
+            return
+        if self._reason is not None:
+            self._shut(source, self._reason)
+        source.want()
+        deliver(task, source, self._reactor)
+
+    def cancel(self, task: Any) -> None:
+        """
+        A task is not wanted any more: stop its iteration, unless it has ended with that.
+        """
+        source = self._fed.get(task)
+        if source is not None:
+            self._close(source.stop)
+
+    def end(self, reason: Failure) -> None:
+        """
+        End all iterations, and those that come from now on, with a failure. It comes after the
+        items that they have already.
+        """
+        self._reason = reason
+        for source in list(self._sources):
+            self._shut(source, reason)
+
+    def _shut(self, source: ItemSource, reason: Failure) -> None:
+        if not source.isOver:
+            source.fail(reason)
+            # Its takers are told why; what it iterates over is let go as if they had stopped it.
+            self._close(source.stopped)
+
+    def _close(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except BaseException:
+            self.log.failure("an iterator raised when it was closed")
+
+
+TURN_SECONDS = 0.01
+"""For how long functions are called before the reactor gets its turn."""
+
+
+class _Run:
+    """
+    A task that was given.
+
+    @ivar done: what C{run} returned.
+    @ivar context: what the task's code runs in, once it was begun.
+    @ivar wait: what its function returned, if that is waited for.
+    """
+
+    __slots__ = ("context", "done", "task", "wait")
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.done: Deferred[None] = Deferred()
+        self.context: Context = copy_context()
+        self.wait: Deferred[Any] | None = None
+
+
+@implementer(IWorker)
+class AsyncWorker:
+    """
+    Runs tasks in the main loop, in the order in which they come. What they call must not block.
+
+    A function may return a value, a Deferred or a coroutine; a task that waits for one of the
+    latter holds its slot until that is done. No function is called from within L{run}, but soon
+    after it, so that a callback that makes the next call does not pile up on the stack.
+
+    Each function runs in a copy of the context that L{run} was called in, so that the context
+    variables which it sets are its own. An iterator that it returns is advanced in that context
+    too, whenever somebody wants its next item.
+
+    @cvar cQualified: the series that all instances are qualified for.
+    @ivar iQualified: the series that this one is qualified for besides.
+    @ivar raw: whether iterators are results as they are, where a call does not say.
+    @ivar capacity: what the scheduler may give it.
+    @ivar state: C{READY}, C{DRAINING} once it was told to stop, then C{STOPPED}.
+    """
+
+    log = Logger()
+
+    cQualified: ClassVar[list[Hashable]] = ["async", "local"]
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        slots: int = 1,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param series: the series that this worker is qualified for, besides C{None}, C{'async'}
+            and C{'local'}.
+        @param raw: whether an iterator that a task returns is its result as it is, rather than a
+            L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
+        @param slots: how many tasks may be underway at once, waiting for their Deferreds.
+        @param reactor: what gives the time. Default: the global reactor.
+        @raise ValueError: if C{slots} is not a positive integer.
+        """
+        if type(slots) is not int or slots < 1:
+            raise ValueError(f"slots must be a positive integer, not {slots!r}")
+        self.iQualified = list(series)
+        self.raw = raw
+        self.capacity = Capacity(slots=slots)
+        self.state: str = READY
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self._due: OrderedDict[Any, _Run] = OrderedDict()
+        self._underway: dict[Any, _Run] = {}
+        self._iterations = Iterations(self._reactor)
+        self._turn: IDelayedCall | None = None
+        self._isTaking = False
+        self._stopWaiters: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.state}, {len(self._underway)} tasks underway>"
+
+    # IWorker --------------------------------------------------------------------------------------
+
+    def setResignator(self, callableObject: Any) -> None:
+        """
+        See L{IWorker<asynqueue.interfaces.IWorker>}. The main loop never resigns.
+        """
+
+    def run(self, task: Any) -> Deferred[None]:
+        """
+        Run a task, once those before it have begun.
+
+        @return: a Deferred that fires when it is over; for an iterator, when that was returned.
+        @raise StateError: if the worker is stopping or has stopped.
+        """
+        if self.state != READY:
+            raise StateError(self, self.state, "run")
+        run = self._due[task] = _Run(task)
+        self._takeSoon()
+        return run.done
+
+    def cancel(self, task: Any) -> None:
+        """
+        A task that this worker has is no longer wanted, and has been ended: cancel what it waits
+        for, or stop the iteration that feeds its consumer. Code that takes no notice of being
+        cancelled keeps its slot until it is through.
+        """
+        run = self._due.pop(task, None)
+        if run is not None:
+            run.done.callback(None)
+            self._stopIfIdle()
+            return
+        run = self._underway.get(task)
+        if run is not None:
+            self._cancelWait(run)
+        else:
+            self._iterations.cancel(task)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Finish the tasks that were given, and end the iterations with C{IterationStopped}.
+
+        @return: a Deferred that fires when all is over.
+        """
+        if self.state == STOPPED:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopWaiters.append(stopped)
+        if self.state == READY:
+            self.state = nextState(WORKER, self.state, "drain", self)
+            self._iterations.end(self._stoppedIterating())
+            self._stopIfIdle()
+        return stopped
+
+    def crash(self) -> list[Any]:
+        """
+        Forget the tasks that have not begun, and cancel what those underway are waiting for.
+
+        @return: the tasks that were given and not ended.
+        """
+        if self.state == STOPPED:
+            return []
+        self.state = nextState(WORKER, self.state, "crash", self)
+        runs = [*self._underway.values(), *self._due.values()]
+        self._underway.clear()
+        self._due.clear()
+        left = [run.task for run in runs if not run.task.isDone]
+        for run in runs:
+            self._cancelWait(run)
+        self._iterations.end(self._stoppedIterating())
+        self._stopped()
+        for run in runs:
+            run.done.callback(None)
+        return [task for task in left if not task.isDone]
+
+    # What is done ---------------------------------------------------------------------------------
+
+    def _takeSoon(self) -> None:
+        if self._turn is None and not self._isTaking:
+            self._turn = self._reactor.callLater(0, self._take)
+
+    def _take(self) -> None:
+        """
+        Begin tasks, for a while: those, too, that come in the meantime.
+        """
+        self._turn = None
+        self._isTaking = True
+        deadline = self._reactor.seconds() + TURN_SECONDS
+        try:
+            while self._canBegin():
+                self._begin(self._due.popitem(last=False)[1])
+                if self._reactor.seconds() >= deadline:
+                    break
+        finally:
+            self._isTaking = False
+        if self._canBegin():
+            self._takeSoon()
+        self._stopIfIdle()
+
+    def _canBegin(self) -> bool:
+        return bool(self._due) and len(self._underway) < self.capacity.slots
+
+    def _begin(self, run: _Run) -> None:
+        task = run.task
+        if task.isDone:
+            run.done.callback(None)
+            return
+        self._underway[task] = run
+        try:
+            result = run.context.run(self._call, task)
+        except BaseException:
+            result = Failure()
+        if isinstance(result, Deferred):
+            run.wait = result
+            result.addBoth(self._waited, run)
+            if task.isDone or self._underway.get(task) is not run:
+                # Its own function has cancelled it, or crashed this worker.
+                self._cancelWait(run)
+        else:
+            self._waited(result, run)
+
+    def _call(self, task: Any) -> Any:
+        """
+        Within the task's own context: make its call.
+        """
+        reported = getattr(task, "reported", None)
+        setReporter(None if reported is None else partial(self._report, reported, get_ident()))
+        context = getattr(task, "context", None)
+        if context:
+            applyContext(context)
+        function, args, kw = task.callTuple
+        result = function(*args, **kw)
+        return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+
+    def _report(self, reported: Any, home: int, done: float, total: float | None) -> None:
+        if get_ident() == home:
+            reported(done, total)
+        else:
+            # The function has handed its context to a thread.
+            callFromAnyThread(self._reactor, partial(reported, done, total))
+
+    def _cancelWait(self, run: _Run) -> None:
+        if run.wait is None:
+            return
+        try:
+            run.wait.cancel()
+        except BaseException:
+            self.log.failure("cancelling what {task} waits for failed", task=run.task)
+
+    def _waited(self, result: Any, run: _Run) -> None:
+        """
+        A task's result is there.
+        """
+        task = run.task
+        # After a crash nobody wants it.
+        if self._underway.get(task) is not run:
+            return
+        del self._underway[task]
+        self._end(task, run, result)
+        run.done.callback(None)
+        if self._due:
+            self._takeSoon()
+        self._stopIfIdle()
+
+    def _end(self, task: Any, run: _Run, result: Any) -> None:
+        raw = self.raw if task.options.raw is None else task.options.raw
+        if isinstance(result, Failure):
+            task.errback(result)
+        elif raw or not isIteration(result):
+            task.callback(result)
+        else:
+            self._iterations.deliver(task, result, run.context)
+
+    # The end --------------------------------------------------------------------------------------
+
+    def _stoppedIterating(self) -> Failure:
+        return Failure(IterationStopped(f"{self} stopped in mid-iteration"))
+
+    def _stopIfIdle(self) -> None:
+        if self.state == DRAINING and not self._due and not self._underway and not self._isTaking:
+            self.state = nextState(WORKER, self.state, "stopped", self)
+            self._stopped()
+
+    def _stopped(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        waiters, self._stopWaiters = self._stopWaiters, []
+        for waiter in waiters:
+            waiter.callback(None)

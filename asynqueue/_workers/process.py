@@ -1,0 +1,177 @@
+"""
+A worker in a child process, and a base for objects that keep something there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable
+from multiprocessing.context import BaseContext
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+
+from asynqueue._runner.logs import levels
+from asynqueue._runner.processmain import ChildOptions
+from asynqueue._workers.channelworker import ChannelWorker
+from asynqueue._workers.processchannel import PipeChannel
+from asynqueue._workers.procinfo import cores
+from asynqueue._workers.reaper import programReaper
+from asynqueue._workers.supervisor import Recycling
+from asynqueue.interfaces import IChannel
+from asynqueue.tools.delay import Delay
+
+
+class ProcessBase:
+    """
+    A base class for objects that calls take along, as an argument or as the object whose method is
+    called, and that want to find again in a process what they left there.
+
+    Each call unpickles an object of its own, so that what one call sets on it is gone with the
+    next. What it puts into L{data} stays, for all instances of its class in that process, and reads
+    like an attribute::
+
+        class Parser(ProcessBase):
+            def parse(self, line):
+                if "grammar" not in self.data:
+                    self.data["grammar"] = loadGrammar()
+                return self.grammar.parse(line)
+
+    Nothing of it travels, and it is gone with its process.
+
+    (With AsynQueue 0.9 all classes shared one dictionary. Here each class has its own.)
+    """
+
+    _processData: ClassVar[dict[tuple[int, type], dict[str, Any]]] = {}
+
+    @property
+    def pid(self) -> int:
+        """
+        The ID of the process that this is read in.
+        """
+        return os.getpid()
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """
+        What the instances of my class keep in this process.
+        """
+        return self._processData.setdefault((os.getpid(), type(self)), {})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._processData[os.getpid(), type(self)][name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}, and keeps nothing of "
+                f"that name in process {os.getpid()}"
+            ) from None
+
+
+STANDBY_SECONDS = 0.25
+"""The first polling interval where the reactor watches the pipe, and the polling only stands by."""
+
+
+class ProcessWorker(ChannelWorker):
+    """
+    Runs tasks in a child process, one at a time.
+
+    A call's function, arguments and result are pickled to cross the pipe, so the function must be
+    one that the child can import by its name. NumPy arrays and other large buffers, C{bytes} and
+    C{bytearray} are sent without being copied, a few megabytes in each turn of the reactor; they
+    must not change until the call's Deferred has fired. All else is pickled in one go.
+
+    A process that dies takes at most the task that it was running with it, which fails with
+    C{WorkerDied}, and whatever its tasks have started. The worker starts another one and goes on.
+
+    @cvar interval: how long the pipe's first polling interval is, in seconds. Where the reactor
+        watches file descriptors, polling is for emergencies, and begins with longer intervals.
+    @cvar backoff: by which factor each further interval is longer, 1.0-1.3.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["process", "local"]
+
+    interval = 0.001
+    backoff = 1.10
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        useReactor: bool = False,
+        reactor: IReactorTime | None = None,
+        context: BaseContext | None = None,
+        forwardLogs: bool = True,
+        maxTasks: int | None = None,
+        maxKilobytes: int | None = None,
+    ) -> None:
+        """
+        Start the first process.
+
+        @param series: the series that this worker is qualified for, besides C{None}, C{'process'}
+            and C{'local'}.
+        @param raw: whether an iterator that a task returns is brought back as it is (it must then
+            be picklable), rather than streamed, where the call does not say.
+        @param callStats: whether to keep the times that C{stats} returns.
+        @param useReactor: whether the process runs a reactor, so that a function may return a
+            Deferred, or a coroutine that awaits Deferreds. The next call begins when it has fired.
+            Without a reactor a coroutine runs in an C{asyncio} event loop of the process.
+        @param reactor: what gives the time and watches the pipe. Default: the global reactor.
+        @param context: the C{multiprocessing} context to start processes with. Default: the
+            C{forkserver} method, or C{spawn} where there is none.
+        @param forwardLogs: whether what the process logs, with C{logging} or Twisted's logger, is
+            logged in this one, with the worker and the task's ID. The levels that are set here when
+            the process starts decide what is sent.
+        @param maxTasks: after how many tasks the process is replaced by a new one; C{None} for
+            never. Calls that were sent ahead are run before.
+        @param maxKilobytes: with how much resident memory, found between two tasks and looked at
+            once a second at the most, the process is replaced; C{None} for never.
+        """
+        self._raw = raw
+        self._useReactor = useReactor
+        self._forwardLogs = forwardLogs
+        self._context = context
+        super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
+        # So that it outlasts the one process, until the next is there.
+        self._guard = programReaper()
+        self._guard.hold()
+
+    def _stopped(self) -> None:
+        self._guard.letGo()
+        super()._stopped()
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new process.
+        """
+        isWatched = IReactorFDSet.providedBy(self._reactor)
+        interval = max(self.interval, STANDBY_SECONDS) if isWatched else self.interval
+        delay = Delay(interval, self.backoff, reactor=self._reactor)
+        options = ChildOptions(
+            raw=self._raw,
+            useReactor=self._useReactor,
+            logLevels=levels() if self._forwardLogs else None,
+        )
+        return PipeChannel(self._reactor, delay, options, self._context)
+
+    @staticmethod
+    def cores() -> int:
+        """
+        @return: how many processor cores this program may use.
+        """
+        return cores()
+
+    @property
+    def process(self) -> Any:
+        """
+        The C{multiprocessing} process of this moment; its C{pid} tells which.
+        """
+        assert isinstance(self._channel, PipeChannel)
+        return self._channel.process
+
+    def memUsage(self) -> int | None:
+        """
+        @return: the process's resident memory in kilobytes, or C{None} if it is not running.
+        """
+        return self._channel.residentKilobytes()

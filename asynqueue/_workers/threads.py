@@ -1,0 +1,329 @@
+"""
+Workers in threads of this process, and the channel to one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from asynqueue._reactor import callFromAnyThread
+from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.codecs import DIRECT, Codec
+from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
+from asynqueue._workers.channelworker import ChannelWorker
+from asynqueue._workers.protocol import DirectWriter, Writer
+from asynqueue._workers.threaddebug import OffLimits, ReactorWatch
+from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.interfaces import IChannel
+
+
+class Inbox:
+    """
+    Messages for a thread, which waits for them. Those that it has not taken can be taken back.
+    """
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._isClosed = False
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """
+        Add messages.
+        """
+        with self._changed:
+            self._messages.extend(messages)
+            self._changed.notify()
+
+    def takeCalls(self, number: int | None = None) -> list[Message]:
+        """
+        @param number: the number of the one call to take out; C{None} for all.
+        @return: the calls that were in here, and are not any more.
+        """
+        with self._changed:
+            taken: list[Message] = []
+            left: deque[Message] = deque()
+            for message in self._messages:
+                isWanted = message[0] == CALL and number in (None, message[1])
+                (taken if isWanted else left).append(message)
+            self._messages = left
+            return taken
+
+    def take(self, shouldWait: bool) -> list[Message]:
+        """
+        Take messages out, in order, up to the first call: the calls behind it can still be taken
+        back.
+
+        @param shouldWait: whether to wait if there are none. That ends when the inbox is closed.
+        """
+        with self._changed:
+            while shouldWait and not self._messages and not self._isClosed:
+                self._changed.wait()
+            taken: list[Message] = []
+            while self._messages and not (taken and taken[-1][0] == CALL):
+                taken.append(self._messages.popleft())
+            return taken
+
+    def close(self) -> None:
+        """
+        Let whoever waits wait no longer.
+        """
+        with self._changed:
+            self._isClosed = True
+            self._changed.notify()
+
+
+def startThread(target: Callable[[], object]) -> threading.Thread:
+    """
+    Start a thread that keeps no interpreter from ending.
+
+    @raise RuntimeError: if the system has no more threads.
+    """
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.name = f"asynqueue worker {thread.native_id}"
+    return thread
+
+
+@implementer(IChannel)
+class ThreadChannel:
+    """
+    A thread and the messages to and from it, which nobody pickles.
+
+    No thread can be ended from outside. One that is told to end while it runs a call is left
+    behind: nothing that it says is heard any more, and it ends after that call.
+
+    @ivar thread: the thread, once L{open} was called.
+    """
+
+    isMortal = False
+    pid = None
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        raw: bool = False,
+        start: Callable[[Callable[[], object]], Any] = startThread,
+        debug: bool = False,
+    ) -> None:
+        """
+        @param reactor: what has its thread called from this one.
+        @param raw: whether iterators come back as they are, where a call does not say.
+        @param start: starts the thread, given what it is to do.
+        @param debug: whether tasks are kept from touching the reactor.
+        """
+        self.thread: Any = None
+        self._reactor = reactor
+        self._start = start
+        self._watch: ReactorWatch | None = None
+        post = self._post
+        if debug:
+            # What is posted to a clock without threads is told within the thread.
+            offLimits = OffLimits(reactor, exempt=[self._post])
+            self._watch = ReactorWatch(offLimits, lambda: self._runner.running)
+            post = self._postWatched
+        self._runner = CallRunner(post, self._begin, raw, codec=DIRECT)
+        self._inbox = Inbox()
+        # Two threads use these, one at a time.
+        self._outboxLock = threading.Lock()
+        self._outbox: list[Message] = []
+        self._isLeft = False
+        self._isOver = False
+        self._lastBegun = 0
+
+    # IChannel -------------------------------------------------------------------------------------
+
+    @property
+    def lastBegun(self) -> int:
+        """
+        The number of the last call that began.
+        """
+        return self._lastBegun
+
+    def open(self, receiver: Any) -> None:
+        """
+        Start the thread.
+        """
+        self._receiver = receiver
+        try:
+            self.thread = self._start(self._serve)
+        except RuntimeError as error:
+            self._isOver = True
+            raise WorkerStartError(f"a worker's thread could not be started: {error}") from error
+
+    def send(self, messages: list[Message]) -> None:
+        """
+        Send messages. Calls that were not begun are taken back from here, even while the thread is
+        busy.
+        """
+        for message in messages:
+            if message[0] == RECALL:
+                self._takeBack(None)
+            elif message[0] == CANCEL:
+                self._takeBack(message[1])
+        self._inbox.put(messages)
+
+    def nudge(self) -> None:
+        """
+        A thread looks at its messages between two calls.
+        """
+
+    def terminate(self) -> None:
+        """
+        Have the thread end after the call that it is running.
+        """
+        self._runner.ended = True
+        self._inbox.close()
+
+    def kill(self) -> None:
+        """
+        Leave the thread, at once.
+        """
+        if self._isOver or self._isLeft:
+            return
+        self._isLeft = True
+        number = self._runner.running
+        if number is not None:
+            self.log.warn(
+                "{thread} is left behind: it is still running call {number}",
+                thread=self.thread,
+                number=number,
+            )
+        self.terminate()
+        self._reactor.callLater(0, self._over)
+
+    def residentKilobytes(self) -> int | None:
+        """
+        A thread has no memory of its own.
+        """
+        return None
+
+    def _takeBack(self, number: int | None) -> None:
+        numbers = [call[1] for call in self._inbox.takeCalls(number)]
+        if numbers:
+            self._post((UNBEGUN, numbers))
+
+    # In the thread --------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        runner, inbox, watch = self._runner, self._inbox, self._watch
+        try:
+            runner.hello()
+            while not runner.ended:
+                runner.receive(inbox.take(shouldWait=not runner.hasWork))
+                if watch is not None:
+                    watch.watch()
+                if not self._isLeft:
+                    runner.step()
+            runner.receive(inbox.takeCalls())
+            runner.close()
+        finally:
+            if watch is not None:
+                watch.end()
+            callFromAnyThread(self._reactor, self._over)
+
+    def _begin(self, number: int) -> None:
+        self._lastBegun = number
+
+    def _post(self, message: Message) -> None:
+        with self._outboxLock:
+            self._outbox.append(message)
+            isFirst = len(self._outbox) == 1
+        if isFirst:
+            callFromAnyThread(self._reactor, self._deliver)
+
+    def _postWatched(self, message: Message) -> None:
+        assert self._watch is not None
+        self._post(self._watch.answer(message))
+
+    # In the reactor's thread ----------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        with self._outboxLock:
+            messages, self._outbox = self._outbox, []
+        if messages and not self._isLeft:
+            self._receiver.received(messages)
+
+    def _over(self) -> None:
+        """
+        The thread has ended, or was left.
+        """
+        if self._isOver:
+            return
+        self._deliver()
+        self._isOver = True
+        self._receiver.lost(WorkerDied())
+
+
+class ThreadWorker(ChannelWorker):
+    """
+    Runs tasks in a thread of its own, one at a time.
+
+    Nothing is pickled or copied: what a call is given, and what it returns, is the very object. An
+    iterator is advanced in the thread, and its items come in batches.
+
+    A call that is cancelled or out of time is not ended, for nothing can end a thread: its result
+    is dropped, and the thread counts as busy until it returns. A thread that is still busy when its
+    worker is crashed, or when the program ends, is left behind.
+
+    @ivar thread: see L{ThreadChannel}.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
+    codec: ClassVar[Codec] = DIRECT
+    makeWriter: ClassVar[Callable[[], Writer]] = DirectWriter
+
+    def __init__(
+        self,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        reactor: IReactorTime | None = None,
+        debug: bool | None = None,
+    ) -> None:
+        """
+        Start the thread.
+
+        @param series: the series that this worker is qualified for, besides C{None}, C{'thread'}
+            and C{'local'}.
+        @param raw: whether an iterator that a task returns is brought back as it is, rather than
+            streamed, where the call does not say.
+        @param callStats: whether to keep the times that C{stats} returns.
+        @param reactor: what gives the time and is called from the thread. Default: the global
+            reactor.
+        @param debug: whether a task that is about to do what only the reactor's thread may do is
+            stopped there with C{ReactorTouched}, which is logged as well. That makes what the
+            thread runs several times slower. Default: whether Python runs in its development mode
+            (C{python -X dev}).
+        """
+        self._raw = raw
+        self._debug = sys.flags.dev_mode if debug is None else debug
+        super().__init__(series, callStats, reactor)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} in {self.thread and self.thread.name!r}: {self.state}>"
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new thread.
+        """
+        return ThreadChannel(self._reactor, self._raw, debug=self._debug)
+
+    @property
+    def thread(self) -> threading.Thread:
+        """
+        The thread of this moment.
+        """
+        assert isinstance(self._channel, ThreadChannel)
+        thread: threading.Thread = self._channel.thread
+        return thread

@@ -1,0 +1,45 @@
+"""
+The task record, its states and the scheduler, for those who write workers of their own.
+"""
+
+from __future__ import annotations
+
+from asynqueue._core.heap import PriorityHeap
+from asynqueue._core.options import TaskOptions
+from asynqueue._core.priorities import SerialNumbers, priorityOf
+from asynqueue._core.runtimes import RunTimes
+from asynqueue._core.scheduler import Capacity, Scheduler
+from asynqueue._core.states import (
+    CANCELLED,
+    DRAINING,
+    FAILED,
+    FINISHED,
+    LOST,
+    PENDING,
+    READY,
+    STARTING,
+    STOPPED,
+    UNDERWAY,
+)
+from asynqueue._core.task import Task
+
+__all__ = [
+    "CANCELLED",
+    "DRAINING",
+    "FAILED",
+    "FINISHED",
+    "LOST",
+    "PENDING",
+    "READY",
+    "STARTING",
+    "STOPPED",
+    "UNDERWAY",
+    "Capacity",
+    "PriorityHeap",
+    "RunTimes",
+    "Scheduler",
+    "SerialNumbers",
+    "Task",
+    "TaskOptions",
+    "priorityOf",
+]

@@ -1,0 +1,344 @@
+"""
+Items produced in the order of the calls that they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue._iteration.outcome import Outcome
+from asynqueue._iteration.prefetcherator import OneThread
+from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue.errors import ImplementationError, StateError
+from asynqueue.tools.blocking import Consumerator
+
+
+class ReorderBuffer:
+    """
+    I give out numbers, and hand back what arrives under them in the numbers' order.
+    """
+
+    def __init__(self) -> None:
+        self._announced = 0
+        self._next = 0
+        self._arrived: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        """
+        How many were announced and not taken.
+        """
+        return self._announced - self._next
+
+    @property
+    def isReady(self) -> bool:
+        """
+        Whether the one whose turn it is has arrived.
+        """
+        return self._next in self._arrived
+
+    def announce(self) -> int:
+        """
+        @return: the next number.
+        """
+        self._announced += 1
+        return self._announced - 1
+
+    def arrive(self, number: int, thing: Any) -> None:
+        """
+        Put what arrives under a number.
+
+        @raise ValueError: if the number was not announced, or something has arrived under it.
+        """
+        if not self._next <= number < self._announced or number in self._arrived:
+            raise ValueError(f"nothing is expected under the number {number!r}")
+        self._arrived[number] = thing
+
+    def take(self) -> Any:
+        """
+        Take the one whose turn it is.
+
+        @raise LookupError: if it has not arrived; look at L{isReady} first.
+        """
+        thing = self._arrived.pop(self._next)
+        self._next += 1
+        return thing
+
+
+@implementer(IPushProducer)
+class OrderedItemProducer:
+    """
+    I get items from calls that take their time, and hand them on in the order of the calls.
+
+    They go to a blocking function, in a thread of its own, as an iterator::
+
+        producer = OrderedItemProducer()
+        yield producer.start(writeRows, path)
+        for row in rows:
+            producer.produceItem(queue.call, render, row)
+        written = yield producer.stop()
+
+    Or, without any thread, to C{consumer}.
+
+    The Deferred of L{produceItem} fires when the item was handed on. Who has only so many of them
+    outstanding bounds the memory that waiting items take.
+
+    The first failure ends everything: of a C{produceItem}, when its turn has come; of the function
+    or the consumer, at once. Calls that are underway are then cancelled, their Deferreds fire with
+    C{None}, and further ones are not begun. The failure comes out of L{stop}, and out of the
+    blocking iterator if it was not the function's own. If nobody calls C{stop}, it is logged, and a
+    function that iterates on waits until the reactor stops.
+
+    The thread is a daemon: a function that hangs does not hold up the end of the process. When the
+    reactor stops, a function that waits for an item gets
+    L{IterationStopped<asynqueue.errors.IterationStopped>}, but nobody waits for it to clean up
+    after itself. So wait for C{stop}'s Deferred before you stop the reactor. A reactor's own pool,
+    given as C{threadPool}, is waited for by its reactor, for as long as it takes.
+
+    Use me in the reactor's thread only.
+
+    @ivar i: the L{Consumerator} that the function iterates over, or C{None} with a consumer.
+    """
+
+    def __init__(
+        self,
+        maxThreads: int | None = None,
+        *,
+        consumer: Any = None,
+        window: int = 16,
+        threadPool: Any = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param maxThreads: without effect. AsynQueue 0.9's callers may give it; each of us has one
+            thread at most.
+        @param consumer: who gets the items if there is no blocking function: an C{IConsumer}, which
+            may pause me; or a callable, which gets each item, and the next when the Deferred or
+            coroutine that it may return is through.
+        @param window: how many items may wait in L{i} to be iterated over.
+        @param threadPool: runs the function: anything with the C{callInThreadWithCallback} of
+            Twisted's C{ThreadPool}. Default: a new thread.
+        @param reactor: the reactor. Default: the global one.
+        @raise ImplementationError: if C{consumer} is neither.
+        """
+        self._reactor = defaultReactor() if reactor is None else reactor
+        self._threadPool = OneThread() if threadPool is None else threadPool
+        self._turns = ReorderBuffer()
+        self._calls: dict[Deferred[Any], Deferred[Any]] = {}
+        self._outcome = Outcome()
+        self._isPaused = self._isStopping = self._isOver = False
+        self._isHandling = False
+        self._handling: Deferred[Any] | None = None
+        self._failure: Failure | None = None
+        self.i: Consumerator | None = None
+        if consumer is None:
+            consumer = self.i = Consumerator(window=window, reactor=reactor)
+        elif not IConsumer.providedBy(consumer) and not callable(consumer):
+            raise ImplementationError(
+                f"{consumer!r} does not provide IConsumer, nor is it callable"
+            )
+        self._isStarted = self.i is None
+        self._consumer = consumer
+        self._write: Callable[[Any], Any] = consumer
+        if IConsumer.providedBy(consumer):
+            self._write = consumer.write
+            consumer.registerProducer(self, True)
+
+    @property
+    def isProducing(self) -> bool:
+        """
+        Whether L{produceItem} still calls anything.
+        """
+        return not (self._isStopping or self._isOver or self._failure)
+
+    def start(self, fb: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[None]:
+        """
+        Run a blocking function, C{fb(i, *args, **kw)}, with the blocking iterator L{i}.
+
+        @return: a Deferred that fires with C{None} when it has started in its thread. It fails with
+            L{StateError<asynqueue.errors.StateError>} if I was started or stopped before, or have a
+            consumer.
+        """
+        if self._isStarted or not self.isProducing:
+            state = "started" if self._isStarted else "stopped"
+            return fail(StateError(self, state, "start"))
+        self._isStarted = True
+        started: Deferred[None] = Deferred()
+
+        def run() -> Any:
+            callFromAnyThread(self._reactor, begun)
+            return fb(self.i, *args, **kw)
+
+        def begun() -> None:
+            if not started.called:
+                started.callback(None)
+            self._advance()
+
+        def returned(isSuccess: bool, result: Any) -> None:
+            callFromAnyThread(self._reactor, partial(self._functionEnded, result))
+
+        try:
+            self._threadPool.callInThreadWithCallback(returned, run)
+        except Exception:
+            failure = Failure()
+            self._functionEnded(failure)
+            started.errback(failure)
+        return started
+
+    def produceItem(self, fp: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """
+        Call a function for an item, which is handed on after those asked for before it.
+
+        @param fp: must not block. It may return a Deferred or a coroutine.
+        @return: a Deferred that fires with the item when that was handed on; or with C{None}
+            without that, after a failure (whose own that is comes out of L{stop}), or after
+            L{stop}. Cancelling it cancels C{fp}'s Deferred, which counts as a failure; but an item
+            that is there already goes its way.
+        """
+        if not self.isProducing:
+            return succeed(None)
+        number = self._turns.announce()
+        call = maybeDeferred(fp, *args, **kw)
+        d: Deferred[Any] = Deferred(lambda _: call.cancel())
+        self._calls[d] = call
+        call.addBoth(self._arrived, number, d)
+        return d
+
+    def stop(self) -> Deferred[Any]:
+        """
+        Say that these were all items. The iterator ends, or the consumer is left, after them.
+
+        @return: a Deferred that fires when all is through: with what the blocking function
+            returned, or C{None} if it was never started; with the consumer if there is one; or with
+            the first failure. Asking again gives the same. Cancelling it ends only this wait.
+        """
+        self._isStopping = True
+        if self._isStarted:
+            self._advance()
+        else:
+            # Nobody will ever take what is there.
+            self._finish()
+        return self._outcome.wait()
+
+    # IPushProducer --------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """
+        Hand on nothing until L{resumeProducing}. Calls for items go on.
+        """
+        self._isPaused = True
+
+    def resumeProducing(self) -> None:
+        """
+        Go on handing on items.
+        """
+        self._isPaused = False
+        self._advance()
+
+    def stopProducing(self) -> None:
+        """
+        Hand on nothing more, and cancel the calls that are underway. L{stop} then tells only what
+        the blocking function makes of it.
+        """
+        self._finish()
+
+    # Handing on -----------------------------------------------------------------------------------
+
+    def _arrived(self, result: Any, number: int, d: Deferred[Any]) -> None:
+        if self._isOver:
+            return
+        if isinstance(result, Failure) and self._failure is None:
+            self._failure = result
+        # A failure takes the item's turn.
+        self._turns.arrive(number, (result, d))
+        self._advance()
+
+    def _advance(self) -> None:
+        """
+        Hand on what can be now.
+        """
+        if self._isHandling:
+            return
+        self._isHandling = True
+        try:
+            while self._mayHand() and self._turns.isReady:
+                self._hand(*self._turns.take())
+        finally:
+            self._isHandling = False
+        if self._isStopping and not self._isOver and not self._turns and self._handling is None:
+            self._finish()
+
+    def _mayHand(self) -> bool:
+        isReady = self._isStarted and not self._isPaused
+        return isReady and not self._isOver and self._handling is None
+
+    def _hand(self, item: Any, d: Deferred[Any]) -> None:
+        if isinstance(item, Failure):
+            self._finish(item)
+            return
+        handling = self._handling = maybeDeferred(self._write, item)
+        handling.addCallbacks(self._handed, self._finish, callbackArgs=(item, d))
+
+    def _handed(self, _: Any, item: Any, d: Deferred[Any]) -> None:
+        self._handling = None
+        if self._isOver:
+            return
+        del self._calls[d]
+        if not d.called:
+            d.callback(item)
+        self._advance()
+
+    # The end --------------------------------------------------------------------------------------
+
+    def _functionEnded(self, result: Any) -> None:
+        """
+        The blocking function has returned, perhaps a failure, perhaps early.
+        """
+        self._finish()
+        if self.i is not None:
+            self.i.drop()
+        # If it passes on what was raised in its iterator, it is that.
+        self._outcome.settle(self._failure or result)
+
+    def _finish(self, failure: Failure | None = None) -> None:
+        """
+        Hand on nothing more.
+        """
+        if self._isOver:
+            return
+        self._isOver = True
+        self._failure = failure
+        try:
+            self._leaveConsumer()
+        except Exception:
+            self._failure = self._failure or Failure()
+        self._cancelCalls()
+        if self.i is None:
+            self._outcome.settle(self._failure or self._consumer)
+        elif not self._isStarted:
+            self._outcome.settle(self._failure)
+
+    def _leaveConsumer(self) -> None:
+        consumerator = self.i
+        if consumerator is not None and self._failure is not None:
+            consumerator.fail(self._failure)
+        elif consumerator is not None:
+            consumerator.unregisterProducer()
+        elif IConsumer.providedBy(self._consumer):
+            self._consumer.unregisterProducer()
+
+    def _cancelCalls(self) -> None:
+        handling, self._handling = self._handling, None
+        if handling is not None:
+            handling.cancel()
+        for d, call in list(self._calls.items()):
+            call.cancel()
+            if not d.called:
+                d.callback(None)
+        self._calls.clear()

@@ -1,0 +1,155 @@
+"""
+A queue of objects by priority, to wait at with Deferreds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, KeysView
+from itertools import count
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred, QueueOverflow, QueueUnderflow, succeed
+
+from asynqueue._core.heap import Place, PriorityHeap
+
+_T = TypeVar("_T", bound=Hashable)
+
+
+class _Entry(Generic[_T]):
+    """
+    An object in the queue. The heap wants a place to note where it stands.
+    """
+
+    __slots__ = ("obj", "place")
+
+    def __init__(self, obj: _T) -> None:
+        self.obj = obj
+        self.place: Place | None = None
+
+
+class DeferredPriorityQueue(Generic[_T]):
+    """
+    Objects wait for whoever gets them, or those who would get one wait for objects: like Twisted's
+    C{DeferredQueue}, but with priorities, lower first, equal ones in the order of putting. An
+    object that waits can be moved and taken out.
+
+    The objects are told apart as the keys of a C{dict} are: they must be hashable, and two that are
+    equal cannot wait at the same time.
+
+    @ivar size: how many objects may wait; C{None} for no limit.
+    @ivar backlog: how many L{get}s may wait; C{None} for no limit.
+    """
+
+    def __init__(self, size: int | None = None, backlog: int | None = None) -> None:
+        """
+        @raise ValueError: if one of the two is neither C{None} nor an integer of 0 or more.
+        """
+        for name, number in (("size", size), ("backlog", backlog)):
+            if number is not None and (type(number) is not int or number < 0):
+                raise ValueError(f"{name} must be an integer of 0 or more or None, not {number!r}")
+        self.size = size
+        self.backlog = backlog
+        self._heap: PriorityHeap[_Entry[_T]] = PriorityHeap()
+        self._entries: dict[_T, _Entry[_T]] = {}
+        self._waiting: OrderedDict[Deferred[_T], None] = OrderedDict()
+        self._serials = count()
+
+    def __repr__(self) -> str:
+        return f"<DeferredPriorityQueue: {len(self)} objects, {len(self._waiting)} waiting>"
+
+    def __len__(self) -> int:
+        """
+        How many objects wait.
+        """
+        return len(self._entries)
+
+    def __contains__(self, obj: object) -> bool:
+        """
+        Whether an object waits.
+        """
+        return obj in self._entries
+
+    def __bool__(self) -> bool:
+        # A queue is one, full or empty.
+        return True
+
+    @property
+    def waiting(self) -> KeysView[Deferred[_T]]:
+        """
+        The Deferreds of those who wait for objects, in the order of asking. It follows what
+        happens.
+        """
+        return self._waiting.keys()
+
+    def put(self, obj: _T, priority: float = 0) -> None:
+        """
+        Add an object, or give it to who has waited for one the longest.
+
+        @param priority: lower is more important.
+        @raise RuntimeError: if the object waits here already.
+        @raise QueueOverflow: if as many objects as may be are waiting.
+        """
+        if obj in self._entries:
+            raise RuntimeError(f"{obj!r} is in the queue already")
+        if self._waiting:
+            d, _ = self._waiting.popitem(last=False)
+            d.callback(obj)
+            return
+        if self.size is not None and len(self) >= self.size:
+            raise QueueOverflow(f"{self!r} may have no more than {self.size} objects")
+        entry = _Entry(obj)
+        self._heap.put(entry, priority, next(self._serials))
+        self._entries[obj] = entry
+
+    def get(self) -> Deferred[_T]:
+        """
+        Take the first object out.
+
+        @return: a Deferred that fires with it, at once or when there is one. Cancelling it while it
+            waits ends the wait, and the objects go to others.
+        @raise QueueUnderflow: if there is no object, and as many are waiting for one as may.
+        """
+        if self._entries:
+            obj = self._heap.take().obj
+            del self._entries[obj]
+            return succeed(obj)
+        if self.backlog is not None and len(self._waiting) >= self.backlog:
+            raise QueueUnderflow(f"{self!r} may have no more than {self.backlog} waiting")
+        d: Deferred[_T] = Deferred(self._waiting.pop)
+        self._waiting[d] = None
+        return d
+
+    def delete(self, obj: _T) -> None:
+        """
+        Take an object out that nobody gets.
+
+        @raise KeyError: if it does not wait here.
+        """
+        self._heap.cancel(self._entries.pop(obj))
+
+    def reprioritize(self, obj: _T, priority: float) -> None:
+        """
+        Move an object. Among its new equals it stands where the order of putting puts it.
+
+        @param priority: lower is more important.
+        @raise KeyError: if it does not wait here.
+        """
+        self._heap.reprioritise(self._entries[obj], priority)
+
+    def clear(self) -> list[_T]:
+        """
+        Take all objects out. Who waits for one goes on waiting.
+
+        @return: the objects, in their order.
+        """
+        objects = [entry.obj for entry in self._heap.clear()]
+        self._entries.clear()
+        return objects
+
+    def asGenerator(self) -> Iterator[_T]:
+        """
+        @return: an iterator over the objects that wait at its first step, in their order. They stay
+            where they are.
+        """
+        return (entry.obj for entry in self._heap)

@@ -1,0 +1,239 @@
+"""
+Keep track of Deferreds: wait until all of them, or one, or fewer than some, have fired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from numbers import Real
+from typing import NamedTuple, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from asynqueue._reactor import checkSeconds, defaultReactor
+
+_T = TypeVar("_T")
+
+
+class DeferredTracker:
+    """
+    I count Deferreds that have not fired yet, and tell when there are few enough of them.
+
+    I leave the Deferreds that I track alone: their results pass through me unchanged, and a Failure
+    stays unhandled until somebody else handles it.
+
+    I do not poll. What waits for me fires as soon as a tracked Deferred's result has come to me, in
+    the order of asking, before that Deferred's later callbacks run. Each one fires only if what it
+    waits for is still so at its turn: where several wait for there to be fewer than N, and the
+    callbacks of the first have me track another Deferred, the second goes on waiting.
+    """
+
+    def __init__(
+        self,
+        interval: float | None = None,
+        backoff: float | None = None,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param interval: without effect. AsynQueue 0.9 polled, and this was a setting of it.
+        @param backoff: without effect, likewise.
+        @param reactor: the clock for timeouts. Default: the global reactor.
+        """
+        self._reactor = defaultReactor() if reactor is None else reactor
+        self._count: int | None = 0
+        self._waiters: dict[Deferred[bool], _Waiter] = {}
+
+    @property
+    def dCount(self) -> int | None:
+        """
+        How many Deferreds and other wait conditions I track now; C{None} after L{quitWaiting}.
+        """
+        return self._count
+
+    def put(self, d: Deferred[_T]) -> Deferred[_T]:
+        """
+        Track a Deferred until it fires.
+
+        @param d: the Deferred. One that has fired already counts as firing now. After
+            L{quitWaiting} it is left untouched.
+        @return: the same Deferred.
+        """
+        if self._count is None:
+            return d
+        addBoth = d.addBoth
+        self.addWait()
+        addBoth(self._passThrough)
+        return d
+
+    def addWait(self) -> None:
+        """
+        Add a wait condition, which counts as one more tracked Deferred until L{removeWait} is
+        called.
+        """
+        if self._count is not None:
+            self._count += 1
+
+    def removeWait(self) -> None:
+        """
+        Remove a wait condition, as if one tracked Deferred had fired.
+
+        Call this once for each L{addWait}. A call too many takes the place of a tracked Deferred
+        that has not fired yet; if there is none, the call has no effect. The count is never
+        negative.
+        """
+        if not self._count:
+            return
+        self._count -= 1
+        for d, waiter in tuple(self._waiters.items()):
+            if d in self._waiters and self._isFewerThan(waiter.limit):
+                self._end(d, True)
+
+    def quitWaiting(self) -> None:
+        """
+        Track nothing any more, now and for ever: all that waits for me fires with C{True}, and so
+        does, at once, all that will.
+        """
+        self._count = None
+        for d in tuple(self._waiters):
+            if d in self._waiters:
+                self._end(d, True)
+
+    def notWaiting(self) -> bool:
+        """
+        @return: whether there is nothing that I track.
+        """
+        return not self._count
+
+    def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
+        """
+        Wait until there is nothing that I track.
+
+        @param timeout: how long to wait at most, in seconds. Default: for ever.
+        @return: a Deferred that fires with C{True} when that is so, at once if it is so already, or
+            with C{False} on timeout. Cancelling it ends the wait.
+        @raise ValueError: if the timeout is negative.
+        """
+        return self._wait(self.notWaiting(), 1, timeout)
+
+    def deferToAny(self, timeout: float | None = None) -> Deferred[bool]:
+        """
+        Wait until any tracked Deferred fires after this call, whether it was put before or after.
+
+        @param timeout: how long to wait at most, in seconds. Default: for ever.
+        @return: a Deferred that fires with C{True} when one fires or is removed, at once if I track
+            nothing, or with C{False} on timeout. Cancelling it ends the wait.
+        @raise ValueError: if the timeout is negative.
+        """
+        return self._wait(self.notWaiting(), math.inf, timeout)
+
+    def deferUntilFewer(self, N: float, timeout: float | None = None) -> Deferred[bool]:
+        """
+        Wait until I track fewer than N Deferreds. Those put meanwhile count as well.
+
+        @param N: a positive whole number. It may be a C{float}, such as 50.0.
+        @param timeout: how long to wait at most, in seconds. Default: for ever.
+        @return: a Deferred that fires with C{True} when that is so, at once if it is so already, or
+            with C{False} on timeout. Cancelling it ends the wait.
+        @raise ValueError: if C{N} is not a positive whole number, or the timeout is negative.
+        """
+        if not isinstance(N, Real) or isinstance(N, bool) or N < 1 or N % 1 != 0:
+            raise ValueError(f"N is {N!r}, but it must be a positive whole number")
+        return self._wait(self._isFewerThan(N), N, timeout)
+
+    def _isFewerThan(self, limit: float) -> bool:
+        return self._count is None or self._count < limit
+
+    def _passThrough(self, result: _T) -> _T:
+        self.removeWait()
+        return result
+
+    def _wait(self, isSo: bool, limit: float, timeout: float | None) -> Deferred[bool]:
+        if timeout is not None:
+            checkSeconds("timeout", timeout)
+        if isSo:
+            return succeed(True)
+        d: Deferred[bool] = Deferred(self._withdraw)
+        call = None if timeout is None else self._reactor.callLater(timeout, self._end, d, False)
+        self._waiters[d] = _Waiter(limit, call)
+        return d
+
+    def _end(self, d: Deferred[bool], outcome: bool) -> None:
+        self._withdraw(d)
+        d.callback(outcome)
+
+    def _withdraw(self, d: Deferred[bool]) -> None:
+        timeoutCall = self._waiters.pop(d).timeoutCall
+        if timeoutCall is not None and timeoutCall.active():
+            timeoutCall.cancel()
+
+
+class _Waiter(NamedTuple):
+    """
+    What a Deferred waits for, when the next tracked Deferred fires.
+    """
+
+    limit: float
+    """There are fewer tracked Deferreds than this."""
+    timeoutCall: IDelayedCall | None
+
+
+class DeferredPool:
+    """
+    I know how many of the Deferreds that were added to me have not fired yet, and tell when there
+    are none: what a service's C{stopService} waits for.
+
+    I leave the Deferreds alone: their results pass through me unchanged, and a Failure stays
+    unhandled until somebody else handles it. I need no reactor, and know no timeouts; see
+    L{DeferredTracker<asynqueue.tools.tracker.DeferredTracker>} for those.
+    """
+
+    def __init__(self) -> None:
+        self._outstanding = 0
+        self._waiting: OrderedDict[Deferred[None], None] = OrderedDict()
+
+    def __repr__(self) -> str:
+        outstanding, waiting = self.status()
+        return f"<DeferredPool: {outstanding} outstanding, {waiting} waiting>"
+
+    def add(self, d: Deferred[_T]) -> Deferred[_T]:
+        """
+        Wait for a Deferred, too.
+
+        @param d: the Deferred. One that has fired already counts as firing now. One that is added
+            twice counts twice. Only those callbacks count as part of it that were there before.
+        @return: the same Deferred.
+        """
+        self._outstanding += 1
+        return d.addBoth(self._fired)
+
+    def notifyWhenEmpty(self, testImmediately: bool = True) -> Deferred[None]:
+        """
+        @param testImmediately: whether a pool that is empty now will do. Otherwise it has to become
+            empty after this call.
+        @return: a Deferred that fires with C{None} when nothing is outstanding. Those that wait for
+            that fire in the order of asking, each only if it is still so at its turn: where a
+            callback of one adds a Deferred, the others wait for that, too. Cancelling it ends the
+            wait.
+        """
+        if testImmediately and not self._outstanding:
+            return succeed(None)
+        d: Deferred[None] = Deferred(self._waiting.pop)
+        self._waiting[d] = None
+        return d
+
+    def status(self) -> tuple[int, int]:
+        """
+        @return: how many Deferreds are outstanding, and how many wait for there to be none.
+        """
+        return self._outstanding, len(self._waiting)
+
+    def _fired(self, result: _T) -> _T:
+        self._outstanding -= 1
+        # Those who begin to wait in the meantime wait for it to become empty once more.
+        for d in tuple(self._waiting) if not self._outstanding else ():
+            if not self._outstanding and d in self._waiting:
+                del self._waiting[d]
+                d.callback(None)
+        return result

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import math
+import random
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue._core.heap import Place, PriorityHeap
+
+
+class Thing:
+    """
+    The least that a heap can hold. It cannot be compared.
+    """
+
+    __slots__ = ("__weakref__", "name", "place")
+
+    def __init__(self, name: object = None) -> None:
+        self.name = name
+        self.place: Place | None = None
+
+    def __repr__(self) -> str:
+        return f"<thing {self.name}>"
+
+
+class Counting(float):
+    """
+    A priority that counts how often it is compared.
+    """
+
+    count = 0
+
+    def __lt__(self, other: Any) -> bool:
+        Counting.count += 1
+        return float.__lt__(self, other)
+
+    def __eq__(self, other: object) -> bool:
+        Counting.count += 1
+        return float.__eq__(self, other)
+
+    __hash__ = float.__hash__
+
+
+def takeAll(heap: PriorityHeap[Thing]) -> list[Thing]:
+    return [heap.take() for _ in range(len(heap))]
+
+
+def filled(priorities: Sequence[float]) -> tuple[PriorityHeap[Thing], list[Thing]]:
+    heap: PriorityHeap[Thing] = PriorityHeap()
+    things = [Thing(serial) for serial in range(len(priorities))]
+    for serial, (thing, priority) in enumerate(zip(things, priorities, strict=True)):
+        heap.put(thing, priority, serial)
+    return heap, things
+
+
+class HeapTests(SynchronousTestCase):
+    def test_takesTheLowestPriorityFirst(self) -> None:
+        heap, (a, b, c) = filled([3.0, -math.inf, 2.0])
+        assert takeAll(heap) == [b, c, a]
+
+    def test_equalPrioritiesComeInTheOrderOfPutting(self) -> None:
+        heap, things = filled([1.0] * 100)
+        assert takeAll(heap) == things
+
+    def test_serialAndNotTheCallDecidesAmongEquals(self) -> None:
+        heap: PriorityHeap[Thing] = PriorityHeap()
+        late, early = Thing("late"), Thing("early")
+        heap.put(late, 1.0, 9)
+        heap.put(early, 1.0, 4)
+        assert takeAll(heap) == [early, late]
+
+    def test_emptyHeapHasNoHeadAndNothingToTake(self) -> None:
+        heap: PriorityHeap[Thing] = PriorityHeap()
+        assert (len(heap), bool(heap), heap.head(), list(heap)) == (0, False, None, [])
+        with self.assertRaisesRegex(IndexError, "the heap is empty"):
+            heap.take()
+
+    def test_headTellsThePlaceAndTakesNothing(self) -> None:
+        heap, (_, first) = filled([2.0, 1.0])
+        assert heap.head() == (1.0, 1, first)
+        assert heap.head() is first.place
+        assert len(heap) == 2
+
+    def test_iterationIsInOrderAndTakesNothing(self) -> None:
+        heap, (a, b, c) = filled([3.0, 1.0, 2.0])
+        assert list(heap) == [b, c, a]
+        assert takeAll(heap) == [b, c, a]
+
+    def test_itemThatHasAPlaceIsRefusedAndStaysThere(self) -> None:
+        heap, (a, b) = filled([1.0, 2.0])
+        with self.assertRaisesRegex(ValueError, "<thing 0> is in a heap already"):
+            heap.put(a, 3.0, 7)
+        assert takeAll(heap) == [a, b]
+
+    def test_takenItemCanBePutAgain(self) -> None:
+        heap, (a, b) = filled([1.0, 2.0])
+        assert heap.take() is a
+        assert (a in heap, a.place) == (False, None)
+        heap.put(a, 2.0, 0)
+        assert takeAll(heap) == [a, b]
+
+
+class CancelTests(SynchronousTestCase):
+    def test_cancelledItemIsNeverTaken(self) -> None:
+        for gone in range(5):
+            heap, things = filled([4.0, 2.0, 3.0, 1.0, 5.0])
+            assert heap.cancel(things[gone])
+            assert things[gone] not in heap
+            assert len(heap) == 4
+            assert things[gone] not in takeAll(heap)
+
+    def test_cancellingTwiceOrAfterTakingDoesNothing(self) -> None:
+        heap, (a, b, c) = filled([1.0, 2.0, 3.0])
+        assert heap.take() is a
+        assert (heap.cancel(a), heap.cancel(b), heap.cancel(b)) == (False, True, False)
+        assert (len(heap), takeAll(heap)) == (1, [c])
+
+    def test_cancelledItemCanBePutAgainInItsOldPlace(self) -> None:
+        heap, (a, b, c) = filled([1.0, 1.0, 1.0])
+        heap.cancel(b)
+        heap.put(b, 1.0, 1)
+        assert takeAll(heap) == [a, b, c]
+
+    def test_headPassesOverTheCancelled(self) -> None:
+        heap, (a, b) = filled([1.0, 2.0])
+        heap.cancel(a)
+        assert heap.head() is b.place
+        heap.cancel(b)
+        assert heap.head() is None
+
+    def test_cancellingAHundredThousandCostsAFewComparisonsEach(self) -> None:
+        count = 100_000
+        order = random.Random(1)
+        heap, things = filled([Counting(order.random()) for _ in range(count)])
+        order.shuffle(things)
+        Counting.count = 0
+        for thing in things:
+            assert heap.cancel(thing)
+        assert len(heap) == 0
+        # All sweeps together look at as many entries as there were, and make a heap of them anew.
+        assert Counting.count <= 5 * count
+
+    def test_cancellingReleasesTheMemory(self) -> None:
+        heap, things = filled([float(k) for k in range(2000)])
+        alive = weakref.WeakSet(things)
+        for thing in things[1:]:
+            heap.cancel(thing)
+        first = things[0]
+        # Of the loops and the list, nothing is to hold them.
+        del thing, things
+        assert len(alive) <= heap.SMALL
+        assert heap.take() is first
+
+    def test_whatWasCancelledIsReleasedWhileTheRestIsTaken(self) -> None:
+        # As many dead as living, all of them behind the living: none comes up by itself.
+        heap, things = filled([float(k) for k in range(2000)])
+        alive = weakref.WeakSet(things[1000:])
+        for thing in things[1000:]:
+            heap.cancel(thing)
+        del thing, things
+        for _ in range(999):
+            heap.take()
+        assert len(heap) == 1
+        assert len(alive) <= heap.SMALL
+
+
+class ReprioritiseTests(SynchronousTestCase):
+    def test_movesAnItem(self) -> None:
+        heap, (a, b, c) = filled([1.0, 2.0, 3.0])
+        heap.reprioritise(c, 0.0)
+        heap.reprioritise(a, 9.0)
+        assert (len(heap), list(heap), takeAll(heap)) == (3, [c, b, a], [c, b, a])
+
+    def test_standsAmongItsNewEqualsWhereItsSerialPutsIt(self) -> None:
+        heap, (a, b, c) = filled([1.0, 5.0, 1.0])
+        heap.reprioritise(b, 1.0)
+        assert takeAll(heap) == [a, b, c]
+
+    def test_toTheSamePriorityChangesNothing(self) -> None:
+        heap, (a, b, c) = filled([1.0, 1.0, 1.0])
+        for _ in range(100):
+            heap.reprioritise(b, 1.0)
+        assert takeAll(heap) == [a, b, c]
+
+    def test_whatIsInNoHeapIsRefused(self) -> None:
+        heap, (a,) = filled([1.0])
+        heap.take()
+        with self.assertRaisesRegex(ValueError, "<thing 0> is in no heap"):
+            heap.reprioritise(a, 2.0)
+
+    def test_movingOneItemForEverNeedsNoMoreRoom(self) -> None:
+        heap, (a, _) = filled([1.0, 2.0])
+        for k in range(10_000):
+            heap.reprioritise(a, float(k))
+        assert len(heap._entries) <= heap.SMALL
+
+
+class ClearTests(SynchronousTestCase):
+    def test_returnsTheItemsInOrderAndForgetsThem(self) -> None:
+        heap, (a, b, c) = filled([3.0, 1.0, 2.0])
+        heap.cancel(b)
+        assert heap.clear() == [c, a]
+        assert (len(heap), heap.head(), a.place, c in heap) == (0, None, None, False)
+
+    def test_clearedItemsCanBePutAgain(self) -> None:
+        heap, things = filled([1.0, 2.0])
+        heap.clear()
+        for serial, thing in enumerate(things):
+            heap.put(thing, -float(serial), serial)
+        assert takeAll(heap) == things[::-1]

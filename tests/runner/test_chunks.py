@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pickle import dumps, loads
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue._runner.chunks import runChunk
+from asynqueue._runner.exceptions import rebuild
+from asynqueue._runner.packing import pack, unpack
+from tests.runner.travel import journey
+
+
+def reciprocal(number: float) -> float:
+    return 1 / number
+
+
+def exitAt3(number: int) -> int:
+    if number == 3:
+        sys.exit("three")
+    return number
+
+
+class ChunkTests(SynchronousTestCase):
+    @given(st.lists(st.integers()))
+    def test_isTheFunctionOfEachItemInOrder(self, items: list[int]) -> None:
+        results, seconds, failure = runChunk(str, items)
+        assert (results, failure) == (list(map(str, items)), None)
+        assert seconds >= 0
+
+    def test_resultsBeforeTheFirstFailureAreKeptAndNoneComesAfterIt(self) -> None:
+        called = []
+
+        def divide(number: float) -> float:
+            called.append(number)
+            return 1 / number
+
+        results, _, failure = runChunk(divide, [1, 2, 0, 4])
+        assert (results, called) == ([1.0, 0.5], [1, 2, 0])
+        assert failure is not None
+        assert isinstance(rebuild(failure), ZeroDivisionError)
+
+    def test_whateverIsRaisedTheResultsBeforeItAreKept(self) -> None:
+        def raising(error: BaseException) -> Callable[[int], int]:
+            def function(number: int) -> int:
+                if number == 2:
+                    raise error
+                return number
+
+            return function
+
+        for error in (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(4)):
+            results, _, failure = runChunk(raising(error), [0, 1, 2, 3])
+            assert (results, failure is not None) == ([0, 1], True)
+            assert failure is not None
+            assert type(rebuild(failure)) is type(error)
+
+    def test_failureThatIsAnItemIsNoFailure(self) -> None:
+        error = ValueError()
+        assert runChunk(lambda item: item, [error])[::2] == ([error], None)
+
+    def test_outcomeTravelsWhole(self) -> None:
+        results, seconds, failure = unpack(journey(pack(runChunk(exitAt3, [1, 2, 3]))))
+        error = rebuild(failure)
+        assert (results, type(error), error.args) == ([1, 2], SystemExit, ("three",))
+        assert "sys.exit" in str(error.__cause__)
+        assert seconds < 60
+
+    def test_isPickledByItsName(self) -> None:
+        copy: Any = loads(dumps(runChunk))
+        assert copy is runChunk

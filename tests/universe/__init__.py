@@ -1,3 +1,0 @@
-"""
-The promises of the far side: framing, packing, and the universe itself, driven by hand.
-"""
