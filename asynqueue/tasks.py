@@ -1,5 +1,5 @@
 """
-The task record, its states and the scheduler, for those who write workers of their own.
+The task record, its states and the scheduler, for authors of workers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from asynqueue._core.states import (
     LOST,
     PENDING,
     READY,
+    RETIRING,
     STARTING,
     STOPPED,
     UNDERWAY,
@@ -31,6 +32,7 @@ __all__ = [
     "LOST",
     "PENDING",
     "READY",
+    "RETIRING",
     "STARTING",
     "STOPPED",
     "UNDERWAY",

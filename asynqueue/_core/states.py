@@ -13,7 +13,8 @@ from typing import Final
 from asynqueue.errors import StateError
 
 Table = Mapping[str, Mapping[str, str]]
-"""For each state, the events that it allows and the state that each leads to."""
+"""For each state, the events that it allows and the state that each leads to. A state that allows
+no event is final."""
 
 PENDING: Final = "PENDING"
 UNDERWAY: Final = "UNDERWAY"
@@ -22,10 +23,10 @@ FAILED: Final = "FAILED"
 CANCELLED: Final = "CANCELLED"
 
 TASK: Final[Table] = {
-    # A task waits in a queue's heap. It may fail there: its call cannot be pickled, or the queue
+    # The task waits in a queue. It can fail there, because its call cannot be pickled or the queue
     # stops.
     PENDING: {"start": UNDERWAY, "cancel": CANCELLED, "fail": FAILED},
-    # A worker has it. A worker gives back what it never began.
+    # A worker has the task. A worker gives back a task that it has not begun.
     UNDERWAY: {
         "finish": FINISHED,
         "fail": FAILED,
@@ -39,17 +40,21 @@ TASK: Final[Table] = {
 
 STARTING: Final = "STARTING"
 READY: Final = "READY"
+RETIRING: Final = "RETIRING"
 DRAINING: Final = "DRAINING"
 STOPPED: Final = "STOPPED"
 LOST: Final = "LOST"
 
 WORKER: Final[Table] = {
-    # The runner was asked for and has not said hello yet.
+    # The worker has asked for a runner, which has not said hello yet.
     STARTING: {"hello": READY, "drain": DRAINING, "lose": LOST, "crash": STOPPED},
-    READY: {"drain": DRAINING, "lose": LOST, "crash": STOPPED},
-    # No new tasks; what is underway may end.
+    READY: {"retire": RETIRING, "drain": DRAINING, "lose": LOST, "crash": STOPPED},
+    # The worker replaces a sound runner. It gives the runner no new tasks, and what is underway may
+    # end. The runner's end then counts as a loss that needs no back-off.
+    RETIRING: {"drain": DRAINING, "lose": LOST, "crash": STOPPED},
+    # The worker stops. It takes no new tasks, and what is underway may end.
     DRAINING: {"stopped": STOPPED, "lose": LOST, "crash": STOPPED},
-    # The runner is gone without having been asked. A worker that heals starts another.
+    # The runner is gone. The worker starts another one, or waits to.
     LOST: {"restart": STARTING, "drain": STOPPED, "crash": STOPPED},
     STOPPED: {},
 }
@@ -59,7 +64,7 @@ STOPPING: Final = "STOPPING"
 
 QUEUE: Final[Table] = {
     RUNNING: {"shutdown": STOPPING},
-    # No new calls; those already here still run.
+    # The queue takes no new calls. The calls that it has still run.
     STOPPING: {"stopped": STOPPED},
     STOPPED: {},
 }
@@ -70,9 +75,9 @@ def nextState(table: Table, state: str, event: str, subject: object) -> str:
     Look up where an event leads.
 
     @param table: the lifecycle.
-    @param state: the state that C{subject} is in.
+    @param state: the present state of C{subject}.
     @param event: what happened to it.
-    @param subject: whose lifecycle it is, for the error's text.
+    @param subject: the object whose lifecycle it is, named in the error.
     @return: the new state.
     @raise StateError: if the table does not allow the event in that state.
     """

@@ -19,9 +19,13 @@ LEGAL = [
     ("worker", "STARTING", "drain", "DRAINING"),
     ("worker", "STARTING", "lose", "LOST"),
     ("worker", "STARTING", "crash", "STOPPED"),
+    ("worker", "READY", "retire", "RETIRING"),
     ("worker", "READY", "drain", "DRAINING"),
     ("worker", "READY", "lose", "LOST"),
     ("worker", "READY", "crash", "STOPPED"),
+    ("worker", "RETIRING", "drain", "DRAINING"),
+    ("worker", "RETIRING", "lose", "LOST"),
+    ("worker", "RETIRING", "crash", "STOPPED"),
     ("worker", "DRAINING", "stopped", "STOPPED"),
     ("worker", "DRAINING", "lose", "LOST"),
     ("worker", "DRAINING", "crash", "STOPPED"),
@@ -31,7 +35,7 @@ LEGAL = [
     ("queue", "RUNNING", "shutdown", "STOPPING"),
     ("queue", "STOPPING", "stopped", "STOPPED"),
 ]
-"""Every move that is allowed: the picture in words, written down a second time."""
+"""Every allowed move, written down a second time."""
 
 CASES = [
     (name, state, event)
@@ -44,7 +48,7 @@ EXPECTED = {(name, state, event): target for name, state, event, target in LEGAL
 
 
 @pytest.mark.parametrize(("name", "state", "event"), CASES)
-def test_everyEventLeadsWhereThePictureSaysOrIsRefused(name: str, state: str, event: str) -> None:
+def test_everyEventLeadsWhereTheTableSaysOrIsRefused(name: str, state: str, event: str) -> None:
     table = dict(TABLES)[name]
     target = EXPECTED.get((name, state, event))
     if target is not None:
@@ -65,7 +69,7 @@ def test_everyMoveLeadsToAStateOfTheTable(name: str, table: Table) -> None:
 
 
 @pytest.mark.parametrize(("name", "table"), TABLES)
-def test_theTableHasExactlyTheMovesOfThePicture(name: str, table: Table) -> None:
+def test_theTableHasExactlyTheAllowedMoves(name: str, table: Table) -> None:
     moves = {
         (name, state, event, target)
         for state, events in table.items()
