@@ -20,7 +20,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue._reactor import callFromAnyThread, checkSeconds
+from asynqueue._core.checks import checkSeconds
+from asynqueue._reactor import callFromAnyThread
 from asynqueue.errors import signalName
 
 # Only Windows has SIGBREAK. These are the ones that Twisted's reactors stop at.

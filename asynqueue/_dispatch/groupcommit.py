@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue._dispatch.serialthread import SerialExecutor
 from asynqueue._dispatch.stores import Change, StoredJob
+from asynqueue._reactor import SerialExecutor
 from asynqueue.errors import StoreError
 
 LARGEST_GROUP: Final = 4096

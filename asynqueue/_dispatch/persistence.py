@@ -29,7 +29,7 @@ from asynqueue._dispatch.stores import (
     WAIT,
     StoredJob,
 )
-from asynqueue._iteration.outcome import Outcome
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import JobExists, JobNotStorable, StoreError
 
 
@@ -391,7 +391,7 @@ class Kept(NotKept):
         self._line = line
         self._reactor = reactor
         self._byKey: dict[str, DurableJob] = {}
-        self._closed: Outcome | None = None
+        self._closed: OneShotObserverList[None] | None = None
         # The jobs whose beginning is written down, and whose rate does not allow it yet.
         self._held: dict[Job, IDelayedCall] = {}
 
@@ -580,9 +580,9 @@ class Kept(NotKept):
         Close the store, when all is written down; once, for all that ask.
         """
         if self._closed is None:
-            self._closed = Outcome()
-            self._books.close().addBoth(self._closed.settle)
-        return self._closed.wait()
+            self._closed = OneShotObserverList()
+            self._books.close().addBoth(self._closed.fire)
+        return self._closed.whenFired()
 
     def hurry(self) -> None:
         """
@@ -612,20 +612,20 @@ class Kept(NotKept):
         if letter.unique is not None:
             self.standing(letter.unique, False)
         job = self.make(letter.id, letter.jobarg, letter.priority, letter.unique)
-        outcome = Outcome()
+        outcome: OneShotObserverList[DurableJob] = OneShotObserverList()
 
         def hear(error: StoreError | None) -> None:
             job.setSaved(error)
             if error is not None:
                 if not job.isDone:
                     job.fail(Failure(error), self._now())
-                outcome.settle(Failure(error))
+                outcome.fire(Failure(error))
                 return
             if self._host.stopped and not job.isDone:
                 self._host.putBack(job)
             elif not job.isDone and (broken := self._join(job)) is not None:
                 job.fail(Failure(broken), self._now())
-            outcome.settle(job)
+            outcome.fire(job)
             self._host._changed()
 
         self._stand(job)
@@ -634,7 +634,7 @@ class Kept(NotKept):
         except StoreError:
             self._standNoMore(job)
             raise
-        return outcome.wait()
+        return outcome.whenFired()
 
     def forget(self, letter: DeadLetter) -> Deferred[None]:
         """
@@ -642,9 +642,9 @@ class Kept(NotKept):
 
         @raise StoreError: if it is none any more.
         """
-        outcome = Outcome()
-        self._books.forget(letter.id, lambda e: outcome.settle(None if e is None else Failure(e)))
-        return outcome.wait()
+        outcome: OneShotObserverList[None] = OneShotObserverList()
+        self._books.forget(letter.id, lambda e: outcome.fire(None if e is None else Failure(e)))
+        return outcome.whenFired()
 
     def _now(self) -> float:
         return self._reactor.seconds()

@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.retry import Retry
 from asynqueue._core.states import PENDING, RUNNING, STOPPED, STOPPING, UNDERWAY, Table, nextState
 from asynqueue._dispatch.encoding import ExactJSON, JobCodec
@@ -31,10 +32,9 @@ from asynqueue._dispatch.job import (
 )
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Books, Kept, NotKept
-from asynqueue._dispatch.serialthread import SerialExecutor, asideFor
 from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._lifecycle import DRAIN_SECONDS, Endings
-from asynqueue._reactor import checkSeconds, defaultReactor
+from asynqueue._reactor import SerialExecutor, defaultReactor, serialExecutor
 from asynqueue._runner.exceptions import typeName
 from asynqueue.errors import (
     ImplementationError,
@@ -427,7 +427,7 @@ class StoredDispatcher(Dispatcher):
         return highest + 1
 
     def _makeAside(self) -> SerialExecutor:
-        return asideFor(self._reactor)
+        return serialExecutor(self._reactor, "asynqueue store", StoreError)
 
     def _wallClock(self) -> float:
         return time.time()
@@ -674,8 +674,7 @@ class ResizableDispatchQueue(EndingDispatcher):
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
             integer, C{rate}, C{per} and C{burst} are no rate, or C{drainTimeout} is negative.
         """
-        if size is not None and (type(size) is not int or size < 1):
-            raise ValueError(f"size must be a positive integer or None, not {size!r}")
+        checkCount("size", size, optional=True)
         super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
         self.setRate(rate, per, burst)
         first = 1

@@ -25,6 +25,7 @@ from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.prefetcherator import Prefetcherator
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.streams import isIterator
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import ImplementationError, StateError
 
 NEW: Final = "NEW"
@@ -87,7 +88,7 @@ class IterationProducer:
         self._nextTurn: IDelayedCall | None = None
         self._failure: Failure | None = None
         self._run: Deferred[Any] = Deferred(self._cancelled)
-        self._waiters: list[Deferred[Any]] = []
+        self._done: OneShotObserverList[Any] = OneShotObserverList()
         if consumer is not None:
             self.registerConsumer(consumer)
 
@@ -143,11 +144,7 @@ class IterationProducer:
         @return: a Deferred that fires with the consumer, however the iteration came to its end: a
             failure is for who called L{run}. Cancelling it ends only this wait.
         """
-        if self._state == DONE:
-            return succeed(self.consumer)
-        d: Deferred[Any] = Deferred(self._waiters.remove)
-        self._waiters.append(d)
-        return d
+        return self._done.whenFired()
 
     # IPushProducer --------------------------------------------------------------------------------
 
@@ -255,8 +252,7 @@ class IterationProducer:
             self.consumer.unregisterProducer()
         except BaseException:
             failure = failure or Failure()
-        while self._waiters:
-            self._waiters.pop(0).callback(self.consumer)
+        self._done.fire(self.consumer)
         # It is called already if it was cancelled from within a write.
         if not self._run.called:
             self._run.callback(failure or self.consumer)

@@ -9,21 +9,22 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError
 from functools import partial
 from pickle import PicklingError
-from threading import Thread
 from typing import Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._core.checks import checkCount
 from asynqueue._core.scheduler import Capacity
 from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, nextState
-from asynqueue._reactor import defaultReactor
+from asynqueue._reactor import ReactorInbox, callEach, defaultReactor, startThread
 from asynqueue._runner.exceptions import explained, textOf, typeName
 from asynqueue._runner.executorcall import Call, Outcome, execute
 from asynqueue._runner.pullstream import PullStream
-from asynqueue._workers.executorstreams import Mailbox, Streams, failureOf
+from asynqueue._waiters import OneShotObserverList
+from asynqueue._workers.executorstreams import Streams, failureOf
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.protocol import notRebuilt
 from asynqueue.errors import (
@@ -78,13 +79,13 @@ class Run:
     @ivar hasBegun: whether it is known to have begun.
     """
 
-    def __init__(self, task: Any, mailbox: Mailbox) -> None:
+    def __init__(self, task: Any, inbox: ReactorInbox[Callable[[], object]]) -> None:
         self.task = task
         self.done: Deferred[None] = Deferred()
         self.future: Any = None
         self.call: Call | None = None
         self.hasBegun = False
-        self._mailbox = mailbox
+        self._inbox = inbox
         self._progress: tuple[float, float | None] | None = None
 
     @property
@@ -108,7 +109,7 @@ class Run:
         isFirst = self._progress is None
         self._progress = done, total
         if isFirst:
-            self._mailbox.post(self._tell)
+            self._inbox.put(self._tell)
 
     def _tell(self) -> None:
         progress, self._progress = self._progress, None
@@ -224,25 +225,23 @@ class ExecutorWorker:
             raise TypeError(f"{executor!r} has no shutdown() method")
         if slots is None:
             slots = slotsOf(executor)
-        if type(slots) is not int or slots < 1:
-            raise ValueError(f"slots must be a positive integer, not {slots!r}")
         self.executor = executor
         self.iQualified = list(series)
         self.raw = raw
-        self.capacity = Capacity(slots=slots)
+        self.capacity = Capacity(slots=checkCount("slots", slots))
         self.state: str = READY
         self._shutdownExecutor = shutdownExecutor
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
-        self._mailbox = Mailbox(self._reactor)
+        self._inbox: ReactorInbox[Callable[[], object]] = ReactorInbox(self._reactor, callEach)
         self._name = typeName(type(executor))
         self._reason: WorkerError | None = None
         self._isSealing = isStandardProcessPool(executor)
         self._runs: dict[Any, Run] = {}
-        self._streams = Streams(executor, self._mailbox, self._reactor, self._goOn)
+        self._streams = Streams(executor, self._inbox, self._reactor, self._goOn)
         self._losing: IDelayedCall | None = None
-        self._isGone = self._isShuttingDown = False
+        self._isToStop = self._isShuttingDown = False
         self._resign: Callable[[], Any] | None = None
-        self._stopWaiters: list[Deferred[None]] = []
+        self._whenGone: OneShotObserverList[None] = OneShotObserverList()
 
     def __repr__(self) -> str:
         why = "" if self._reason is None else f" ({self._reason})"
@@ -268,7 +267,7 @@ class ExecutorWorker:
         """
         if self.state not in (READY, LOST):
             raise StateError(self, self.state, "run")
-        run = self._runs[task] = Run(task, self._mailbox)
+        run = self._runs[task] = Run(task, self._inbox)
         if self.state == READY:
             self._submit(run)
         else:
@@ -294,10 +293,10 @@ class ExecutorWorker:
         @return: a Deferred that fires when all is over; with C{shutdownExecutor}, when the executor
             is down, too.
         """
-        if self._isGone:
-            return succeed(None)
-        stopped: Deferred[None] = Deferred()
-        self._stopWaiters.append(stopped)
+        self._isToStop = True
+        stopped = self._whenGone.whenFired()
+        if self._whenGone.hasFired:
+            return stopped
         if self.state == READY:
             self._move("drain")
         self._streams.end(self._stoppedIterating())
@@ -338,12 +337,12 @@ class ExecutorWorker:
             future = self.executor.submit(execute, call)
         except Exception as error:
             if not isRefusal(error):
-                self._mailbox.post(self._failed, run, error)
+                self._inbox.put(partial(self._failed, run, error))
             else:
                 self._loseSoon(WorkerError(f"its executor takes no calls: {textOf(error)}"))
             return
         run.future = future
-        future.add_done_callback(partial(self._mailbox.post, self._ran, run))
+        future.add_done_callback(lambda future: self._inbox.put(partial(self._ran, run, future)))
 
     def _takeBack(self, run: Run) -> bool:
         """
@@ -445,7 +444,7 @@ class ExecutorWorker:
             return
         if self.state == LOST:
             self._giveUp()
-        if self._runs or self._streams or not self._stopWaiters:
+        if self._runs or self._streams or not self._isToStop:
             return
         if self.state == DRAINING:
             self._move("stopped")
@@ -459,7 +458,7 @@ class ExecutorWorker:
         those that are left. If there is nobody, they fail.
         """
         resign, self._resign = self._resign, None
-        if resign is not None and not self._stopWaiters:
+        if resign is not None and not self._isToStop:
             resign()
             return
         runs, self._runs = list(self._runs.values()), {}
@@ -475,19 +474,16 @@ class ExecutorWorker:
         self._shutdownExecutor = False
         self._isShuttingDown = True
         # It waits for whatever others have given to the executor.
-        Thread(target=self._shutDown, daemon=True).start()
+        startThread(self._shutDown, "asynqueue executor shutdown")
 
     def _shutDown(self) -> None:
         try:
             self.executor.shutdown(wait=True)
         finally:
-            self._mailbox.post(self._gone)
+            self._inbox.put(self._gone)
 
     def _gone(self) -> None:
-        self._isGone = True
         if self._losing is not None:
             self._losing.cancel()
             self._losing = None
-        waiters, self._stopWaiters = self._stopWaiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._whenGone.fire(None)

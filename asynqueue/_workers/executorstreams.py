@@ -4,7 +4,6 @@ The near side of streams from executors.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -15,49 +14,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._iteration.sources import ItemSource
-from asynqueue._reactor import callFromAnyThread
+from asynqueue._reactor import ReactorInbox
 from asynqueue._runner.pullstream import Batch, PullStream
 from asynqueue._workers.protocol import deliver
 from asynqueue.errors import WorkerError
-
-
-class Mailbox:
-    """
-    Has functions called in the reactor's thread, in the order in which they were posted. However
-    many are posted before the reactor comes to it, it is woken once.
-    """
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._isRung = False
-
-    def post(self, function: Callable[..., object], *args: Any) -> None:
-        """
-        Have something called soon. This may be called in any thread.
-
-        @param function: what to call. It is not to raise.
-        """
-        self._posted.append((function, args))
-        # Two threads that ring at the same time wake the reactor twice, and do no other harm.
-        if not self._isRung:
-            self._isRung = True
-            callFromAnyThread(self._reactor, self._call)
-
-    def _call(self) -> None:
-        """
-        Call what is there now; what is posted meanwhile has to wait for the reactor's next turn.
-        """
-        try:
-            for _ in range(len(self._posted)):
-                function, args = self._posted.popleft()
-                function(*args)
-        finally:
-            # In this order: whoever posts now either is seen here or sees that it has to ring.
-            self._isRung = False
-            if self._posted:
-                self._isRung = True
-                self._reactor.callLater(0, self._call)
 
 
 class Host(Protocol):
@@ -182,7 +142,7 @@ class Streams:
     def __init__(
         self,
         executor: Any,
-        mailbox: Mailbox,
+        inbox: ReactorInbox[Callable[[], object]],
         reactor: IReactorTime,
         streamEnded: Callable[[], None],
     ) -> None:
@@ -190,7 +150,7 @@ class Streams:
         @param streamEnded: is called whenever nothing of an iterator is left in the executor.
         """
         self._executor = executor
-        self._mailbox = mailbox
+        self._inbox = inbox
         self._reactor = reactor
         self._streamEnded = streamEnded
         self._open: dict[ExecutorStream, None] = {}
@@ -260,13 +220,13 @@ class Streams:
         except Exception as error:
             done(None, error)
             return
-        future.add_done_callback(partial(self._mailbox.post, _tell, done))
+        future.add_done_callback(lambda future: self._inbox.put(partial(_tell, done, future)))
 
     def soon(self, function: Callable[[], None]) -> None:
         """
         Have something called in the reactor's thread. This may be called in any.
         """
-        self._mailbox.post(function)
+        self._inbox.put(function)
 
     def streamEnded(self, stream: ExecutorStream) -> None:
         """

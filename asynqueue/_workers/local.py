@@ -13,12 +13,13 @@ from threading import get_ident
 from typing import Any, ClassVar
 from weakref import WeakSet, WeakValueDictionary
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._core.checks import checkCount
 from asynqueue._core.scheduler import Capacity
 from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
 from asynqueue._iteration.deferator import Deferator
@@ -27,6 +28,7 @@ from asynqueue._reactor import callFromAnyThread, defaultReactor
 from asynqueue._runner.context import applyContext
 from asynqueue._runner.progress import setReporter
 from asynqueue._runner.streams import isAsyncIterator, isIterator
+from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.protocol import deliver
 from asynqueue.errors import IterationStopped, StateError
 from asynqueue.interfaces import IWorker
@@ -240,11 +242,9 @@ class AsyncWorker:
         @param reactor: what gives the time. Default: the global reactor.
         @raise ValueError: if C{slots} is not a positive integer.
         """
-        if type(slots) is not int or slots < 1:
-            raise ValueError(f"slots must be a positive integer, not {slots!r}")
         self.iQualified = list(series)
         self.raw = raw
-        self.capacity = Capacity(slots=slots)
+        self.capacity = Capacity(slots=checkCount("slots", slots))
         self.state: str = READY
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self._due: OrderedDict[Any, _Run] = OrderedDict()
@@ -252,7 +252,7 @@ class AsyncWorker:
         self._iterations = Iterations(self._reactor)
         self._turn: IDelayedCall | None = None
         self._isTaking = False
-        self._stopWaiters: list[Deferred[None]] = []
+        self._whenStopped: OneShotObserverList[None] = OneShotObserverList()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.state}, {len(self._underway)} tasks underway>"
@@ -300,10 +300,7 @@ class AsyncWorker:
 
         @return: a Deferred that fires when all is over.
         """
-        if self.state == STOPPED:
-            return succeed(None)
-        stopped: Deferred[None] = Deferred()
-        self._stopWaiters.append(stopped)
+        stopped = self._whenStopped.whenFired()
         if self.state == READY:
             self.state = nextState(WORKER, self.state, "drain", self)
             self._iterations.end(self._stoppedIterating())
@@ -443,6 +440,4 @@ class AsyncWorker:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        waiters, self._stopWaiters = self._stopWaiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._whenStopped.fire(None)

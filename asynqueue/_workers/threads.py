@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from asynqueue._reactor import callFromAnyThread
+from asynqueue._reactor import ReactorInbox, callFromAnyThread, startThread
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import DIRECT, Codec
 from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
@@ -81,14 +81,8 @@ class Inbox:
             self._changed.notify()
 
 
-def startThread(target: Callable[[], object]) -> threading.Thread:
-    """
-    Start a thread that keeps no interpreter from ending.
-
-    @raise RuntimeError: if the system has no more threads.
-    """
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
+def _startWorker(target: Callable[[], object]) -> threading.Thread:
+    thread = startThread(target, "asynqueue worker")
     thread.name = f"asynqueue worker {thread.native_id}"
     return thread
 
@@ -113,7 +107,7 @@ class ThreadChannel:
         self,
         reactor: IReactorTime,
         raw: bool = False,
-        start: Callable[[Callable[[], object]], Any] = startThread,
+        start: Callable[[Callable[[], object]], Any] = _startWorker,
         debug: bool = False,
     ) -> None:
         """
@@ -134,9 +128,7 @@ class ThreadChannel:
             post = self._postWatched
         self._runner = CallRunner(post, self._begin, raw, codec=DIRECT)
         self._inbox = Inbox()
-        # Two threads use these, one at a time.
-        self._outboxLock = threading.Lock()
-        self._outbox: list[Message] = []
+        self._outbox: ReactorInbox[Message] = ReactorInbox(reactor, self._deliver)
         self._isLeft = False
         self._isOver = False
         self._lastBegun = 0
@@ -236,11 +228,7 @@ class ThreadChannel:
         self._lastBegun = number
 
     def _post(self, message: Message) -> None:
-        with self._outboxLock:
-            self._outbox.append(message)
-            isFirst = len(self._outbox) == 1
-        if isFirst:
-            callFromAnyThread(self._reactor, self._deliver)
+        self._outbox.put(message)
 
     def _postWatched(self, message: Message) -> None:
         assert self._watch is not None
@@ -248,10 +236,8 @@ class ThreadChannel:
 
     # In the reactor's thread ----------------------------------------------------------------------
 
-    def _deliver(self) -> None:
-        with self._outboxLock:
-            messages, self._outbox = self._outbox, []
-        if messages and not self._isLeft:
+    def _deliver(self, messages: list[Message]) -> None:
+        if not self._isLeft:
             self._receiver.received(messages)
 
     def _over(self) -> None:
@@ -260,7 +246,7 @@ class ThreadChannel:
         """
         if self._isOver:
             return
-        self._deliver()
+        self._outbox.flush()
         self._isOver = True
         self._receiver.lost(WorkerDied())
 

@@ -18,8 +18,8 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue._iteration.outcome import Outcome
 from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import IterationStopped, NotReadyError
 
 
@@ -163,14 +163,14 @@ class BlockingIterator:
 
         self._reactor = defaultReactor() if reactor is None else reactor
         self._handover = BoundedBuffer(window, roomMade)
-        self._done = Outcome()
+        self._done: OneShotObserverList[None] = OneShotObserverList()
         self._trigger: Any = None
         callFromHere(self._reactor, self._watchReactor)
 
     def __del__(self) -> None:
         # Not there if the constructor has failed.
         done = self.__dict__.get("_done")
-        if done is not None and not done.isSettled:
+        if done is not None and not done.hasFired:
             self._handover.drop()
             callFromAnyThread(self._reactor, self._abandoned)
 
@@ -209,7 +209,7 @@ class BlockingIterator:
         @return: a Deferred that fires with C{None} when the iterating side has come to the end, or
             to the failure, or has called L{stop}. Cancelling it ends only this wait.
         """
-        return self._done.wait()
+        return self._done.whenFired()
 
     def fail(self, failure: Failure) -> None:
         """
@@ -267,13 +267,13 @@ class BlockingIterator:
         if self._trigger is not None:
             self._reactor.removeSystemEventTrigger(self._trigger)  # type: ignore[attr-defined]
             self._trigger = None
-        self._done.settle()
+        self._done.fire(None)
 
     def _watchReactor(self) -> None:
         """
         End with the reactor. Its thread pool waits for its threads at the end, so this comes first.
         """
-        if not IReactorCore.providedBy(self._reactor) or self._done.isSettled:
+        if not IReactorCore.providedBy(self._reactor) or self._done.hasFired:
             return
         me = weakref.ref(self)
 

@@ -12,6 +12,8 @@ from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._waiters import Waiters
+
 _LATER: Final = (Deferred, CoroutineType)
 
 
@@ -41,7 +43,7 @@ class ListConsumer:
         self._hasProducerEnded = False
         self._failure: Failure | None = None
         self._unclaimed: Deferred[Any] | None = None
-        self._waiters: list[Deferred[list[Any]]] = []
+        self._waiters: Waiters[list[Any]] = Waiters()
         for name, value in kw.items():
             setattr(self, name, value)
 
@@ -54,9 +56,7 @@ class ListConsumer:
             L{processItem}. Each call gives a list of its own.
         """
         if not self._isDone():
-            d: Deferred[list[Any]] = Deferred(self._waiters.remove)
-            self._waiters.append(d)
-            return d
+            return self._waiters.add()
         if self._failure is None:
             return succeed(list(self._results))
         return fail(self._claim(self._failure))
@@ -143,7 +143,7 @@ class ListConsumer:
 
     def _checkDone(self) -> None:
         while self._waiters and self._isDone():
-            d = self._waiters.pop(0)
+            d = self._waiters.take()
             if self._failure is None:
                 d.callback(list(self._results))
             else:

@@ -13,7 +13,8 @@ from types import CoroutineType
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from asynqueue._reactor import checkSeconds, defaultReactor
+from asynqueue._core.checks import checkSeconds
+from asynqueue._reactor import defaultReactor
 
 _BACKOFF_RANGE = (1.0, 1.3)
 

@@ -4,7 +4,7 @@ Taking turns: a lock to wait for, which shuts things down when it stops.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from enum import Enum, auto
 from functools import partial
@@ -20,6 +20,8 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from asynqueue._waiters import Waiters
 
 
 class _State(Enum):
@@ -85,12 +87,12 @@ class DeferredLock:
         @param allowZombies: without effect, as it was in AsynQueue 0.9.
         """
         self._state = _State.FREE
-        self._vips: _Line = OrderedDict()
-        self._regulars: _Line = OrderedDict()
-        self._latecomers: _Line = OrderedDict()
+        self._vips: Waiters[DeferredLock] = Waiters()
+        self._regulars: Waiters[DeferredLock] = Waiters()
+        self._latecomers: Waiters[DeferredLock] = Waiters()
         self._isPassing = False
         self._stoppers: deque[Callable[[], object]] = deque()
-        self._stops: list[Deferred[None]] = []
+        self._stops: Waiters[None] = Waiters()
 
     def __repr__(self) -> str:
         waiting = len(self._vips) + len(self._regulars) + len(self._latecomers)
@@ -113,14 +115,9 @@ class DeferredLock:
         if self._state is _State.FREE and not self._vips and not self._regulars:
             self._move("take")
             return succeed(self)
-        d: Deferred[DeferredLock] = Deferred(self._leave)
         if self._state in (_State.DRAINING, _State.DRAINED):
-            self._latecomers[d] = None
-        elif vip:
-            self._vips[d] = None
-        else:
-            self._regulars[d] = None
-        return d
+            return self._latecomers.add()
+        return (self._vips if vip else self._regulars).add()
 
     def release(self) -> None:
         """
@@ -193,8 +190,7 @@ class DeferredLock:
         if self._state is _State.STOPPED:
             return succeed(None)
         self._move("stop")
-        d: Deferred[None] = Deferred(self._stops.remove)
-        self._stops.append(d)
+        d = self._stops.add()
         self._passOn()
         return d
 
@@ -203,10 +199,6 @@ class DeferredLock:
             self._state = _MOVES[event][self._state]
         except KeyError:
             raise RuntimeError(f"Cannot {event} {self!r}: it is {self._state.name}") from None
-
-    def _leave(self, d: Deferred[DeferredLock]) -> None:
-        for line in (self._vips, self._regulars, self._latecomers):
-            line.pop(d, None)
 
     def _passOn(self) -> None:
         """
@@ -220,7 +212,7 @@ class DeferredLock:
         self._isPassing = True
         try:
             while self._state in _MOVES["take"] and (line := self._vips or self._regulars):
-                d, _ = line.popitem(last=False)
+                d = line.take()
                 self._move("take")
                 d.callback(self)
         finally:
@@ -230,9 +222,7 @@ class DeferredLock:
 
     def _close(self) -> None:
         self._move("close")
-        while self._latecomers:
-            d, _ = self._latecomers.popitem(last=False)
-            d.callback(self)
+        self._latecomers.fire(self)
         self._runStoppers()
 
     @inlineCallbacks
@@ -242,15 +232,10 @@ class DeferredLock:
             yield maybeDeferred(self._stoppers.popleft()).addErrback(failures.append)
         self._move("finish")
         if failures and self._stops:
-            self._stops.pop(0).errback(failures.pop(0))
+            self._stops.take().errback(failures.pop(0))
         for failure in failures:
             self._log.failure("A stopper of {lock} failed", failure, lock=self)
-        while self._stops:
-            self._stops.pop(0).callback(None)
-
-
-_Line = OrderedDict[Deferred[DeferredLock], None]
-"""Those who wait, in the order of asking."""
+        self._stops.fire(None)
 
 
 class _Turn:

@@ -13,9 +13,8 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue._iteration.outcome import Outcome
-from asynqueue._iteration.prefetcherator import OneThread
-from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue._reactor import SerialThread, callFromAnyThread, defaultReactor
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import ImplementationError, StateError
 from asynqueue.tools.blocking import Consumerator
 
@@ -128,10 +127,10 @@ class OrderedItemProducer:
         @raise ImplementationError: if C{consumer} is neither.
         """
         self._reactor = defaultReactor() if reactor is None else reactor
-        self._threadPool = OneThread() if threadPool is None else threadPool
+        self._threadPool = threadPool
         self._turns = ReorderBuffer()
         self._calls: dict[Deferred[Any], Deferred[Any]] = {}
-        self._outcome = Outcome()
+        self._outcome: OneShotObserverList[Any] = OneShotObserverList()
         self._isPaused = self._isStopping = self._isOver = False
         self._isHandling = False
         self._handling: Deferred[Any] | None = None
@@ -184,7 +183,12 @@ class OrderedItemProducer:
             callFromAnyThread(self._reactor, partial(self._functionEnded, result))
 
         try:
-            self._threadPool.callInThreadWithCallback(returned, run)
+            if self._threadPool is None:
+                thread = SerialThread(self._reactor, "asynqueue iteration")
+                thread.call(self._functionEnded, run)
+                thread.close()
+            else:
+                self._threadPool.callInThreadWithCallback(returned, run)
         except Exception:
             failure = Failure()
             self._functionEnded(failure)
@@ -224,7 +228,7 @@ class OrderedItemProducer:
         else:
             # Nobody will ever take what is there.
             self._finish()
-        return self._outcome.wait()
+        return self._outcome.whenFired()
 
     # IPushProducer --------------------------------------------------------------------------------
 
@@ -304,7 +308,7 @@ class OrderedItemProducer:
         if self.i is not None:
             self.i.drop()
         # If it passes on what was raised in its iterator, it is that.
-        self._outcome.settle(self._failure or result)
+        self._outcome.fire(self._failure or result)
 
     def _finish(self, failure: Failure | None = None) -> None:
         """
@@ -320,9 +324,9 @@ class OrderedItemProducer:
             self._failure = self._failure or Failure()
         self._cancelCalls()
         if self.i is None:
-            self._outcome.settle(self._failure or self._consumer)
+            self._outcome.fire(self._failure or self._consumer)
         elif not self._isStarted:
-            self._outcome.settle(self._failure)
+            self._outcome.fire(self._failure)
 
     def _leaveConsumer(self) -> None:
         consumerator = self.i

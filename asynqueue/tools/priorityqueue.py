@@ -4,14 +4,15 @@ A queue of objects by priority, to wait at with Deferreds.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator, KeysView
 from itertools import count
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred, QueueOverflow, QueueUnderflow, succeed
 
+from asynqueue._core.checks import checkCount
 from asynqueue._core.heap import Place, PriorityHeap
+from asynqueue._waiters import Waiters
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -45,14 +46,11 @@ class DeferredPriorityQueue(Generic[_T]):
         """
         @raise ValueError: if one of the two is neither C{None} nor an integer of 0 or more.
         """
-        for name, number in (("size", size), ("backlog", backlog)):
-            if number is not None and (type(number) is not int or number < 0):
-                raise ValueError(f"{name} must be an integer of 0 or more or None, not {number!r}")
-        self.size = size
-        self.backlog = backlog
+        self.size = checkCount("size", size, least=0, optional=True)
+        self.backlog = checkCount("backlog", backlog, least=0, optional=True)
         self._heap: PriorityHeap[_Entry[_T]] = PriorityHeap()
         self._entries: dict[_T, _Entry[_T]] = {}
-        self._waiting: OrderedDict[Deferred[_T], None] = OrderedDict()
+        self._waiting: Waiters[_T] = Waiters()
         self._serials = count()
 
     def __repr__(self) -> str:
@@ -80,7 +78,7 @@ class DeferredPriorityQueue(Generic[_T]):
         The Deferreds of those who wait for objects, in the order of asking. It follows what
         happens.
         """
-        return self._waiting.keys()
+        return self._waiting.deferreds
 
     def put(self, obj: _T, priority: float = 0) -> None:
         """
@@ -93,8 +91,7 @@ class DeferredPriorityQueue(Generic[_T]):
         if obj in self._entries:
             raise RuntimeError(f"{obj!r} is in the queue already")
         if self._waiting:
-            d, _ = self._waiting.popitem(last=False)
-            d.callback(obj)
+            self._waiting.take().callback(obj)
             return
         if self.size is not None and len(self) >= self.size:
             raise QueueOverflow(f"{self!r} may have no more than {self.size} objects")
@@ -116,9 +113,7 @@ class DeferredPriorityQueue(Generic[_T]):
             return succeed(obj)
         if self.backlog is not None and len(self._waiting) >= self.backlog:
             raise QueueUnderflow(f"{self!r} may have no more than {self.backlog} waiting")
-        d: Deferred[_T] = Deferred(self._waiting.pop)
-        self._waiting[d] = None
-        return d
+        return self._waiting.add()
 
     def delete(self, obj: _T) -> None:
         """

@@ -5,14 +5,15 @@ Keep track of Deferreds: wait until all of them, or one, or fewer than some, hav
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from numbers import Real
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from asynqueue._reactor import checkSeconds, defaultReactor
+from asynqueue._core.checks import checkSeconds
+from asynqueue._reactor import defaultReactor
+from asynqueue._waiters import Waiters
 
 _T = TypeVar("_T")
 
@@ -43,7 +44,7 @@ class DeferredTracker:
         """
         self._reactor = defaultReactor() if reactor is None else reactor
         self._count: int | None = 0
-        self._waiters: dict[Deferred[bool], _Waiter] = {}
+        self._waiters: Waiters[bool] = Waiters()
 
     @property
     def dCount(self) -> int | None:
@@ -86,9 +87,7 @@ class DeferredTracker:
         if not self._count:
             return
         self._count -= 1
-        for d, waiter in tuple(self._waiters.items()):
-            if d in self._waiters and self._isFewerThan(waiter.limit):
-                self._end(d, True)
+        self._waiters.fireWhere(self._isFewerThan, True)
 
     def quitWaiting(self) -> None:
         """
@@ -96,9 +95,7 @@ class DeferredTracker:
         does, at once, all that will.
         """
         self._count = None
-        for d in tuple(self._waiters):
-            if d in self._waiters:
-                self._end(d, True)
+        self._waiters.fire(True)
 
     def notWaiting(self) -> bool:
         """
@@ -150,33 +147,20 @@ class DeferredTracker:
         return result
 
     def _wait(self, isSo: bool, limit: float, timeout: float | None) -> Deferred[bool]:
-        if timeout is not None:
-            checkSeconds("timeout", timeout)
+        checkSeconds("timeout", timeout, optional=True)
         if isSo:
             return succeed(True)
-        d: Deferred[bool] = Deferred(self._withdraw)
-        call = None if timeout is None else self._reactor.callLater(timeout, self._end, d, False)
-        self._waiters[d] = _Waiter(limit, call)
+        d = self._waiters.add(limit)
+        if timeout is not None:
+            call = self._reactor.callLater(timeout, self._waiters.fireOne, d, False)
+            d.addBoth(_cancelCall, call)
         return d
 
-    def _end(self, d: Deferred[bool], outcome: bool) -> None:
-        self._withdraw(d)
-        d.callback(outcome)
 
-    def _withdraw(self, d: Deferred[bool]) -> None:
-        timeoutCall = self._waiters.pop(d).timeoutCall
-        if timeoutCall is not None and timeoutCall.active():
-            timeoutCall.cancel()
-
-
-class _Waiter(NamedTuple):
-    """
-    What a Deferred waits for, when the next tracked Deferred fires.
-    """
-
-    limit: float
-    """There are fewer tracked Deferreds than this."""
-    timeoutCall: IDelayedCall | None
+def _cancelCall(result: _T, call: IDelayedCall) -> _T:
+    if call.active():
+        call.cancel()
+    return result
 
 
 class DeferredPool:
@@ -191,7 +175,7 @@ class DeferredPool:
 
     def __init__(self) -> None:
         self._outstanding = 0
-        self._waiting: OrderedDict[Deferred[None], None] = OrderedDict()
+        self._waiting: Waiters[None] = Waiters()
 
     def __repr__(self) -> str:
         outstanding, waiting = self.status()
@@ -219,9 +203,7 @@ class DeferredPool:
         """
         if testImmediately and not self._outstanding:
             return succeed(None)
-        d: Deferred[None] = Deferred(self._waiting.pop)
-        self._waiting[d] = None
-        return d
+        return self._waiting.add()
 
     def status(self) -> tuple[int, int]:
         """
@@ -232,8 +214,6 @@ class DeferredPool:
     def _fired(self, result: _T) -> _T:
         self._outstanding -= 1
         # Those who begin to wait in the meantime wait for it to become empty once more.
-        for d in tuple(self._waiting) if not self._outstanding else ():
-            if not self._outstanding and d in self._waiting:
-                del self._waiting[d]
-                d.callback(None)
+        if not self._outstanding:
+            self._waiting.fireWhere(lambda _: not self._outstanding, None)
         return result

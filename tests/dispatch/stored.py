@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from asynqueue import ResizableDispatchQueue
 from asynqueue._dispatch.job import DeadLetter, DurableJob, JobDeferred
-from asynqueue._dispatch.serialthread import Done, ImmediateExecutor, SerialExecutor
 from asynqueue._dispatch.stores import Change, MemoryJobStore, StoredJob
+from asynqueue._reactor import Done, ImmediateExecutor, SerialExecutor
 from asynqueue.errors import StoreError
 from tests.dispatch.cases import DispatchCase
 

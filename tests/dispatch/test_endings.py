@@ -8,18 +8,13 @@ import gc
 import signal
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from asynqueue import ResizableDispatchQueue, Retry, TaskQueue
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue._dispatch.job import JobCancelled
-from asynqueue._dispatch.serialthread import SerialThread
 from asynqueue._dispatch.stores import WAITING
 from asynqueue.errors import (
     IterationStopped,
@@ -425,54 +420,3 @@ class InterpreterTests(EndingCase):
         gc.collect()
         self.assertIsNone(queue())
         self.assertEqual(self.clock.triggers, [])
-
-
-@implementer(IReactorFromThreads)
-class LazyReactor:
-    """
-    Has its calls made when the test says so.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], object]] = []
-
-    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.calls.append(lambda: callable(*args, **kwargs))
-
-
-class HurryTests(SynchronousTestCase):
-    """
-    The thread of a store, when the reactor has had its last turn.
-    """
-
-    def test_whatIsUnderwayIsWaitedForAndToldOnce(self) -> None:
-        reactor = LazyReactor()
-        aside = SerialThread(reactor)
-        go, told = threading.Event(), []
-
-        def first() -> str:
-            go.wait(20)
-            return "first"
-
-        def broken() -> None:
-            raise ZeroDivisionError
-
-        def done(result: Any) -> None:
-            told.append(result)
-            if len(told) == 1:
-                aside.call(told.append, str, "from within")
-
-        aside.call(done, first)
-        aside.call(done, broken)
-        go.set()
-        self.assertEqual(told, [])
-        aside.hurry()
-        self.assertEqual((told[0], told[1].type), ("first", ZeroDivisionError))
-        self.assertEqual(told[2:], ["from within"])
-        aside.call(told.append, str, "now")
-        self.assertEqual(told[3:], ["now"])
-        aside.close()
-        aside.hurry()
-        for call in reactor.calls:
-            call()
-        self.assertEqual(len(told), 4)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._reactor import checkSeconds, defaultReactor
+from asynqueue._reactor import defaultReactor
 from asynqueue.tools.delay import Delay
 from asynqueue.tools.tracker import DeferredTracker
 from tests.tools.clocks import outcomes
@@ -36,14 +34,3 @@ class DefaultReactorTests(SynchronousTestCase):
         tracker.removeWait()
         assert self.successResultOf(d) is True
         assert len(defaultReactor().getDelayedCalls()) == before
-
-
-class CheckSecondsTests(SynchronousTestCase):
-    def test_lengthsOfTimePassUnchanged(self) -> None:
-        for seconds in (0, 0.001, 3, math.inf):
-            assert checkSeconds("timeout", seconds) == seconds
-
-    def test_othersAreRefusedByName(self) -> None:
-        for seconds in (-1, -1e-9, math.nan):
-            with self.assertRaisesRegex(ValueError, f"timeout is {seconds!r}.*0 or more seconds"):
-                checkSeconds("timeout", seconds)

@@ -41,11 +41,11 @@ class SettingsTests(SynchronousTestCase):
                 Delay(backoff=backoff, reactor=Clock())
 
     def test_negativeTimesAreErrorsThatNameThem(self) -> None:
-        with self.assertRaisesRegex(ValueError, r"interval is -0\.1"):
+        with self.assertRaisesRegex(ValueError, r"interval must be 0 or more seconds, not -0\.1"):
             Delay(interval=-0.1, reactor=Clock())
-        with self.assertRaisesRegex(ValueError, "timeout is -2"):
+        with self.assertRaisesRegex(ValueError, "timeout must be 0 or more seconds, not -2"):
             Delay(timeout=-2, reactor=Clock())
-        with self.assertRaisesRegex(ValueError, "seconds is -3"):
+        with self.assertRaisesRegex(ValueError, "seconds must be 0 or more seconds, not -3"):
             Delay(reactor=Clock())(-3)
 
     def test_constructionInstallsNoSystemEventTrigger(self) -> None:

@@ -233,7 +233,7 @@ class TimeoutTests(SynchronousTestCase):
     def test_negativeOneIsAnErrorThatNamesIt(self) -> None:
         for _ in range(2):
             for wait in self.ways:
-                with self.assertRaisesRegex(ValueError, "timeout is -1"):
+                with self.assertRaisesRegex(ValueError, "must be 0 or more seconds, not -1"):
                     wait(-1)
             self.tracker.removeWait()
         assert self.clock.calls == []

@@ -9,7 +9,6 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from asynqueue.testing.owner import TaskOwner
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +18,7 @@ from asynqueue._workers import protocol as calls
 from asynqueue._workers.protocol import CallWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.testing import far
+from asynqueue.testing.owner import TaskOwner
 from tests.support.cases import WorkerCase
 
 

@@ -10,7 +10,6 @@ from pickle import PickleBuffer
 from threading import Lock
 from typing import Any
 
-from asynqueue.testing.owner import TaskOwner
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -21,6 +20,7 @@ from asynqueue._workers.picklability import ALL, EACH, CallCheck
 from asynqueue._workers.protocol import CallWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.testing import far
+from asynqueue.testing.owner import TaskOwner
 
 LOCK = Lock()
 

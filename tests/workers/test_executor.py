@@ -12,17 +12,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
 
 from asynqueue._core.states import CANCELLED, LOST, PENDING, STOPPED, UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._runner.progress import report
 from asynqueue._workers.executor import ExecutorWorker
-from asynqueue._workers.executorstreams import Mailbox
 from asynqueue.errors import (
     CallNotPicklable,
     ExecutorDied,
@@ -611,39 +608,3 @@ class EndTests(ExecutorCase):
         self.give(far.echo)
         self.worker.stop()
         self.assertRaises(StateError, self.give, far.echo)
-
-
-class MailboxTests(SynchronousTestCase):
-    def test_theReactorIsWokenOnceForAll(self) -> None:
-        wakeups: list[Callable[[], Any]] = []
-
-        @implementer(IReactorFromThreads)
-        class Reactor(Clock):
-            def callFromThread(
-                self, callable: Callable[..., Any], *args: object, **kwargs: object
-            ) -> None:
-                wakeups.append(callable)
-
-        mailbox = Mailbox(Reactor())
-        called: list[int] = []
-        for number in range(3):
-            mailbox.post(called.append, number)
-        self.assertEqual((len(wakeups), called), (1, []))
-        wakeups.pop()()
-        self.assertEqual(called, [0, 1, 2])
-        mailbox.post(called.append, 3)
-        self.assertEqual(len(wakeups), 1)
-
-    def test_whatIsPostedMeanwhileWaitsForTheNextTurn(self) -> None:
-        clock = Clock()
-        mailbox = Mailbox(clock)
-        called: list[Any] = []
-
-        def again() -> None:
-            called.append("first")
-            mailbox.post(called.append, "second")
-
-        mailbox.post(again)
-        self.assertEqual(called, ["first"])
-        clock.advance(0)
-        self.assertEqual(called, ["first", "second"])

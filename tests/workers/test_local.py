@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar, copy_context
 from typing import Any
 
-from asynqueue.testing.owner import TaskOwner
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
@@ -25,6 +24,7 @@ from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import IterationStopped
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.testing import DeferredHold, IteratingWorkerContract, far
+from asynqueue.testing.owner import TaskOwner
 
 letter: ContextVar[str] = ContextVar("letter", default="none")
 
