@@ -34,7 +34,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot weblog sms browser test check docs storm bench clean
+.PHONY: help mandelbrot weblog sms browser test check docs storm bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -94,6 +94,9 @@ storm: $(READY) ## run the tests that take long or load the machine
 
 bench: $(BENCH_READY) ## measure against the peers, and print the ratios
 	$(BIN)/python -m benchmarks $(ARGS)
+
+walk: $(READY) ## count the functions and files that a call, a batch and a durable put go through
+	@$(BIN)/python -m benchmarks.walk $(ARGS)
 
 clean: ## remove what these rules and their tools made
 	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build $(PICTURE) build dist *.egg-info

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks import walk
 from benchmarks.comparison import Comparison
 from benchmarks.crashes import comparison as crashes
 from benchmarks.measure import Measure
@@ -26,6 +27,7 @@ from benchmarks.measures import (
 from benchmarks.storms import comparison as storms
 
 MEASURES: Final[tuple[Measure, ...]] = (
+    walk.MEASURE,
     calls.MEASURE,
     mapping.MEASURE,
     roundtrip.MEASURE,

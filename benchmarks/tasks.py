@@ -18,6 +18,13 @@ def echo(value: int) -> int:
     return value
 
 
+def add(first: int, second: int) -> int:
+    """
+    Add two numbers.
+    """
+    return first + second
+
+
 def nap(seconds: float) -> None:
     """
     Sleep.
@@ -45,3 +52,20 @@ def endsOf(array: Any) -> float:
     Look at an array's first and last element.
     """
     return float(array[0] + array[-1])
+
+
+def yieldBatches(items: int, pause: float) -> Iterator[int]:
+    """
+    Yield integers without end, with a pause before the last one of each batch.
+
+    @param items: how many a batch has.
+    @param pause: seconds, more than a batch may be in the making.
+    """
+    number = 0
+    while True:
+        for _ in range(items - 1):
+            yield number
+            number += 1
+        time.sleep(pause)
+        yield number
+        number += 1
