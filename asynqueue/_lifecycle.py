@@ -1,6 +1,24 @@
 """
-How a program ends, and what has to be done before: signals, the reactor's stop, the interpreter's
-end.
+How a program ends, and who is told: the one place that hears of signals, of the reactor's stop and
+of the interpreter's end.
+
+A program ends in one of five ways. C{docs/shutdown.rst} shows them from the outside::
+
+    what happens                    who is told, in this order
+    -----------------------------   -------------------------------------------------------------
+    a signal stops the reactor      StopCalls "before"; drain() of each Ending that has a
+                                    drainTimeout; the reactor waits; StopCalls "during"; endNow()
+                                    of the other Endings
+    the same, and a second signal   cut() of each Ending that drains; a drainTimeout that has
+                                    passed does so too
+    the reactor stops otherwise     StopCalls "before"; the program's own triggers; StopCalls
+                                    "during"; endNow() of each Ending
+    the interpreter ends, and the   abort() of each Ending
+    reactor has not stopped
+    SIGKILL                         nobody: see _workers/reaper.py
+
+There is one L{_Program} for each reactor that anybody has asked about, with one trigger for each
+phase of that reactor's stop, and one function for C{atexit} in all.
 """
 
 from __future__ import annotations
@@ -12,20 +30,366 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from weakref import ref
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkSeconds
+from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import callFromAnyThread
 from asynqueue.errors import signalName
 
-# Only Windows has SIGBREAK. These are the ones that Twisted's reactors stop at.
+DRAIN_SECONDS: Final = 5.0
+"""The default of every queue's C{drainTimeout}: half of the 10 seconds after which Docker kills a
+container that it has asked to end. So the program has time left for all else."""
+
+# Only Windows has SIGBREAK. Twisted's reactors stop at these signals.
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
+
+_log = Logger()
+
+
+class Drainable(Protocol):
+    """
+    An object that may go on for a while after a signal.
+    """
+
+    drainTimeout: float | None
+    """For how many seconds what is underway may go on. C{None}: the object's user handles
+    signals."""
+
+
+class Ending:
+    """
+    What the end of the program does to one object, a queue for example. Constructing it registers
+    it, until L{forget}.
+
+    The object must keep it: the registry refers to it weakly, so that nobody is kept alive in order
+    to be ended.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        owner: Drainable,
+        countUnderway: Callable[[], int],
+        drain: Callable[[str], Deferred[Any]],
+        cut: Callable[[str], Deferred[Any]],
+        endNow: Callable[[str], object],
+        abort: Callable[[], object],
+    ) -> None:
+        """
+        @param owner: the object.
+        @param countUnderway: tells how much is underway.
+        @param drain: has the object take on nothing and begin nothing any more, because of what it
+            is given as a text. It returns a Deferred that fires when all is over.
+        @param cut: ends what is underway, after C{drain}. It returns a Deferred that fires when all
+            is over.
+        @param endNow: ends everything. The reactor has had its last turn.
+        @param abort: ends everything, without logging failures. The interpreter ends.
+        @raise ValueError: if the owner's C{drainTimeout} is negative or not a number.
+        """
+        checkSeconds("drainTimeout", owner.drainTimeout, optional=True)
+        self.owner = owner
+        self.countUnderway = countUnderway
+        self.drain = drain
+        self.cut = cut
+        self.endNow = endNow
+        self.abort = abort
+        self._program = _programOf(reactor)
+        self._program.add(self)
+
+    @property
+    def hasBegun(self) -> bool:
+        """
+        Whether the program is about to end: a signal has asked for it, the reactor stops, or the
+        interpreter ends, which it does without its main thread.
+        """
+        return self._program.isEnding
+
+    def forget(self) -> None:
+        """
+        The object has come to its end: there is nothing left to be told.
+        """
+        self._program.forget(self)
+
+
+class StopCall:
+    """
+    A function that is called once when a reactor stops, for whatever reason. Constructing it
+    registers it, until L{forget}.
+    """
+
+    def __init__(
+        self, reactor: Any, phase: Literal["before", "during"], function: Callable[[], object]
+    ) -> None:
+        """
+        @param phase: C{"before"}: at the beginning of the reactor's stop. C{"during"}: after the
+            reactor's last turn, before any L{Ending}'s C{endNow}.
+        """
+        self.phase = phase
+        self.function = function
+        self._program = _programOf(reactor)
+        self._program.addCall(self)
+
+    def forget(self) -> None:
+        """
+        The function is not to be called.
+        """
+        self._program.forgetCall(self)
+
+
+_programs: Final[dict[int, _Program]] = {}
+"""By the identity of the reactor, which each of these refers to."""
+
+
+def _programOf(reactor: Any) -> _Program:
+    program = _programs.get(id(reactor))
+    if program is None:
+        program = _programs[id(reactor)] = _Program(reactor)
+    return program
+
+
+def _interpreterEnds() -> None:
+    for program in list(_programs.values()):
+        program.abort()
+
+
+class _Program:
+    """
+    Everybody who wants to hear of the end of one reactor, and of the interpreter under it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        # The process in which each was registered.
+        self._endings: dict[ref[Ending], int] = {}
+        self._calls: dict[StopCall, None] = {}
+        self._trigger: Any = None
+        self._isStopping = False
+        # The endings that drain or have drained.
+        self._drained: list[Ending] = []
+        self._drains: dict[_Drain, None] = {}
+        self._second = SecondSignal(reactor, self._signalled)
+
+    @property
+    def isEnding(self) -> bool:
+        if self._isStopping or exitSignal(self._reactor) is not None:
+            return True
+        return not threading.main_thread().is_alive()
+
+    # Who is to be told ----------------------------------------------------------------------------
+
+    def add(self, ending: Ending) -> None:
+        def collected(weak: ref[Ending]) -> None:
+            # The garbage collector works in any thread.
+            callFromAnyThread(self._reactor, lambda: self._remove(weak))
+
+        self._endings[ref(ending, collected)] = os.getpid()
+        self._watch()
+        # The last function that is registered is called first. So this one is called before those
+        # of whatever an object has imported on its way here.
+        atexit.unregister(_interpreterEnds)
+        atexit.register(_interpreterEnds)
+
+    def addCall(self, call: StopCall) -> None:
+        if hasattr(self._reactor, "addSystemEventTrigger"):
+            self._calls[call] = None
+            self._watch()
+
+    def forget(self, ending: Ending) -> None:
+        for weak in list(self._endings):
+            if weak() is ending:
+                self._remove(weak)
+
+    def forgetCall(self, call: StopCall) -> None:
+        self._calls.pop(call, None)
+        self._dropIfEmpty()
+
+    def _remove(self, weak: ref[Ending]) -> None:
+        self._endings.pop(weak, None)
+        self._dropIfEmpty()
+
+    def _watch(self) -> None:
+        _programs[id(self._reactor)] = self
+        if self._trigger is not None or not hasattr(self._reactor, "addSystemEventTrigger"):
+            return
+        # What comes while the reactor stops is too late for the beginning of that.
+        phase, function = "before", self._reactorStops
+        if self._isStopping:
+            phase, function = "during", self._reactorStopped
+        self._trigger = self._reactor.addSystemEventTrigger(phase, "shutdown", function)
+
+    def _dropIfEmpty(self) -> None:
+        if self._endings or self._calls:
+            return
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
+        _programs.pop(id(self._reactor), None)
+        if not any(program._endings for program in _programs.values()):
+            atexit.unregister(_interpreterEnds)
+
+    def _present(self) -> list[Ending]:
+        """
+        The endings that have not drained, in the order of registration.
+        """
+        present = (weak() for weak in list(self._endings))
+        return [one for one in present if one is not None and one not in self._drained]
+
+    # The reactor stops ----------------------------------------------------------------------------
+
+    def _reactorStops(self) -> Deferred[Any] | None:
+        self._trigger = None
+        self._isStopping = True
+        self._call("before")
+        if self._endings or self._calls:
+            # This comes after the triggers of a program that ends something in a way of its own.
+            self._watch()
+        number = exitSignal(self._reactor)
+        return None if number is None else self._drain(number)
+
+    def _drain(self, number: int) -> Deferred[Any]:
+        why = f"the program was asked to end by {signalName(number)}"
+        for ending in self._present():
+            seconds = ending.owner.drainTimeout
+            if seconds is not None:
+                self._drained.append(ending)
+                drain = _Drain(ending, seconds, why, self._reactor, self._drainOver)
+                self._drains[drain] = None
+        drains = list(self._drains)
+        for drain in drains:
+            drain.begin()
+        if self._drains:
+            self._second.install()
+        return DeferredList([drain.done for drain in drains])
+
+    def _signalled(self, number: int) -> None:
+        for drain in list(self._drains):
+            drain.signalled(number)
+
+    def _drainOver(self, drain: _Drain) -> None:
+        del self._drains[drain]
+        if not self._drains:
+            self._second.uninstall()
+
+    def _reactorStopped(self) -> None:
+        self._trigger = None
+        self._call("during")
+        for ending in self._present():
+            _tell(ending.endNow, "the reactor has stopped")
+
+    def _call(self, phase: str) -> None:
+        for call in [call for call in self._calls if call.phase == phase]:
+            # One may have been forgotten because of another.
+            if call in self._calls:
+                _tell(call.function)
+                self.forgetCall(call)
+
+    # The interpreter ends -------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        endings, self._endings = self._endings, {}
+        for weak, pid in endings.items():
+            ending = weak()
+            # A process that was forked from this one has nothing to end here.
+            if ending is not None and pid == os.getpid():
+                _tell(ending.abort)
+
+
+def _tell(function: Callable[..., object], *args: object) -> None:
+    try:
+        function(*args)
+    except Exception:
+        # The others must be told all the same.
+        _log.failure("{function} failed while the program was ending", function=function)
+
+
+DRAINING: Final = "DRAINING"
+CUT: Final = "CUT"
+OVER: Final = "OVER"
+
+DRAIN: Final[Table] = {
+    # What is underway may go on.
+    DRAINING: {"cut": CUT, "finish": OVER},
+    # What is underway is being ended. Neither a third signal nor the deadline adds anything.
+    CUT: {"cut": CUT, "finish": OVER},
+    # Both drain() and cut() tell of the end.
+    OVER: {"cut": OVER, "finish": OVER},
+}
+
+
+class _Drain:
+    """
+    The last seconds of one object, after a signal.
+    """
+
+    def __init__(
+        self,
+        ending: Ending,
+        seconds: float,
+        why: str,
+        reactor: Any,
+        over: Callable[[_Drain], object],
+    ) -> None:
+        """
+        @param seconds: for how long what is underway may go on.
+        """
+        self.done: Deferred[None] = Deferred()
+        self._ending = ending
+        self._seconds = seconds
+        self._why = why
+        self._reactor = reactor
+        self._tellOver = over
+        self._state: str = DRAINING
+        self._timer: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        maybeDeferred(self._ending.drain, self._why).addBoth(self._over)
+        if self._state == OVER:
+            return
+        if self._seconds < math.inf:
+            self._timer = self._reactor.callLater(self._seconds, self._outOfTime)
+        _log.info(
+            "{subject} drains because {why}. What is underway there ({count}) may go on for "
+            "{seconds} seconds. A second signal ends it at once",
+            subject=self._ending.owner,
+            why=self._why,
+            count=self._ending.countUnderway(),
+            seconds=self._seconds,
+        )
+
+    def signalled(self, number: int) -> None:
+        self._cut(f"{self._why}, and then by {signalName(number)} to end at once")
+
+    def _outOfTime(self) -> None:
+        self._timer = None
+        self._cut(f"{self._why}, and {self._seconds} seconds have passed since")
+
+    def _cut(self, why: str) -> None:
+        wasDraining = self._state == DRAINING
+        self._state = nextState(DRAIN, self._state, "cut", self)
+        if wasDraining:
+            maybeDeferred(self._ending.cut, why).addBoth(self._over)
+
+    def _over(self, result: object) -> None:
+        if isinstance(result, Failure):
+            _log.failure("{subject} failed to end", result, subject=self._ending.owner)
+        wasOver = self._state == OVER
+        self._state = nextState(DRAIN, self._state, "finish", self)
+        if wasOver:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._tellOver(self)
+        self.done.callback(None)
+
+
+# Signals ------------------------------------------------------------------------------------------
 
 
 def exitSignal(reactor: object) -> int | None:
@@ -36,7 +400,8 @@ def exitSignal(reactor: object) -> int | None:
     @return: the number of the signal that has asked it to; C{None} if none has, or if it was not
         the reactor that handled it.
     """
-    # Twisted's reactors have this (_ISupportsExitSignalCapturing), others may not.
+    # Twisted has no public way to ask. A handler of our own would have to be in place before the
+    # first signal comes, and the program's handlers are not ours to replace.
     number = getattr(reactor, "_exitSignal", None)
     return number if isinstance(number, int) else None
 
@@ -45,8 +410,8 @@ class SecondSignal:
     """
     Handles the signals that ask a program to end, while it is ending already.
 
-    What handled them before does so too, after me, unless it is the reactor itself, which can stop
-    only once, or Python's or the system's default.
+    The handler that was there before is called afterwards, unless it is the reactor's own, which
+    can stop only once, or Python's or the system's default.
     """
 
     def __init__(self, reactor: Any, hear: Callable[[int], object]) -> None:
@@ -60,35 +425,29 @@ class SecondSignal:
 
     def install(self) -> None:
         """
-        Listen from now on. Only the main thread can, and only to signals that are not ignored.
+        Listen from now on. This has an effect only in the main thread, and only for signals that
+        are not ignored.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         self._isListening = True
         for name in _NAMES:
-            if hasattr(signal, name):
-                self._handle(getattr(signal, name))
-
-    def _handle(self, number: int) -> None:
-        before = signal.getsignal(number)
-        # None is a handler that Python could not bring back.
-        if before is not None and before != signal.SIG_IGN:
-            self._before[number] = before
-            signal.signal(number, self)
+            number: Any = getattr(signal, name, None)
+            before: Any = None if number is None else signal.getsignal(number)
+            # None is also a handler that Python could not bring back.
+            if before not in (None, signal.SIG_IGN, self):
+                self._before[number] = before
+                signal.signal(number, self)
 
     def uninstall(self) -> None:
         """
-        Listen no more, and leave the handlers as they would be without me.
+        Listen no more, and bring back the handlers that were there before. Where somebody has put
+        another handler in place meanwhile, that one stays, and may go on calling this one.
         """
         self._isListening = False
         for number, before in self._before.items():
-            after = signal.getsignal(number)
-            if after is self:
+            if signal.getsignal(number) is self:
                 signal.signal(number, before)
-            while isinstance(after, SecondSignal):
-                if after._before.get(number) is self:
-                    after._before[number] = before
-                after = after._before.get(number)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """
@@ -106,179 +465,3 @@ class SecondSignal:
         if handler is signal.default_int_handler:
             return True
         return getattr(handler, "__self__", None) is self._reactor
-
-
-DRAIN_SECONDS: Final = 5.0
-"""For how long what is underway may go on after a signal, if nobody says so: half of the 10 seconds
-after which Docker kills a container that it has asked to end, so that time is left for all else."""
-
-
-class Endable(Protocol):
-    """
-    What is to be ended before its program is: a queue.
-    """
-
-    drainTimeout: float | None
-    """For how many seconds what is underway may go on after a signal. C{None}: signals are its
-    users' affair."""
-
-    def _countUnderway(self) -> int:
-        """How much is underway."""
-
-    def _drain(self, why: str) -> Deferred[Any]:
-        """
-        Take nothing on and begin nothing any more.
-
-        @return: a Deferred that fires when nothing is underway, and all is over.
-        """
-
-    def _cut(self, why: str) -> Deferred[Any]:
-        """
-        After L{_drain}: end what is underway.
-
-        @return: a Deferred that fires when all is over.
-        """
-
-    def _endNow(self, why: str) -> None:
-        """End everything. The reactor has had its last turn."""
-
-    def _giveUp(self) -> None:
-        """End everything, without complaining. The interpreter ends."""
-
-
-class Endings:
-    """
-    Tells something of the ends of its program. It does not keep it alive for that.
-
-      - The reactor stops because of a signal: it is drained, and the reactor waits for that.
-      - The reactor stops otherwise: it is ended after the reactor's last turn.
-      - The interpreter ends, and the reactor never stopped: it is given up.
-    """
-
-    def __init__(self, subject: Endable, reactor: Any) -> None:
-        if subject.drainTimeout is not None:
-            checkSeconds("drainTimeout", subject.drainTimeout)
-        self._reactor = reactor
-        self._subject: Callable[[], Endable | None]
-        self._subject = ref(subject, lambda _: callFromAnyThread(reactor, self.forget))
-        self._pid = os.getpid()
-        self._hasBegun = False
-        self._trigger: Any = None
-        if hasattr(reactor, "addSystemEventTrigger"):
-            self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._reactorStops)
-        atexit.register(self._interpreterEnds)
-
-    @property
-    def hasBegun(self) -> bool:
-        """
-        Whether the program is about to end: a signal has asked for it, the reactor stops, or the
-        interpreter ends, which it does without its main thread.
-        """
-        if self._hasBegun or exitSignal(self._reactor) is not None:
-            return True
-        return not threading.main_thread().is_alive()
-
-    def forget(self) -> None:
-        """
-        The subject has come to its end.
-        """
-        self._subject = _nothing
-        atexit.unregister(self._interpreterEnds)
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)
-            self._trigger = None
-
-    def _reactorStops(self) -> Deferred[None] | None:
-        self._trigger = None
-        self._hasBegun = True
-        subject = self._subject()
-        if subject is None:
-            return None
-        number = exitSignal(self._reactor)
-        if number is not None and subject.drainTimeout is not None:
-            return Drain(subject, subject.drainTimeout, number, self._reactor).begin()
-        # After the triggers of whoever ends it in a way of his own, and after the workers'.
-        self._reactor.addSystemEventTrigger("during", "shutdown", self._reactorStopped)
-        return None
-
-    def _reactorStopped(self) -> None:
-        subject = self._subject()
-        if subject is not None:
-            subject._endNow("the reactor has stopped")
-
-    def _interpreterEnds(self) -> None:
-        subject = self._subject()
-        self._subject = _nothing
-        # A process that was forked from mine has nothing to end here.
-        if subject is not None and self._pid == os.getpid():
-            subject._giveUp()
-
-
-class Drain:
-    """
-    The last seconds of something, after a signal.
-    """
-
-    log = Logger()
-
-    def __init__(self, subject: Endable, seconds: float, number: int, reactor: Any) -> None:
-        """
-        @param seconds: for how long what is underway may go on.
-        @param number: the signal's.
-        """
-        self._subject = subject
-        self._seconds = seconds
-        self._reactor = reactor
-        self._why = f"the program was asked to end by {signalName(number)}"
-        self._second = SecondSignal(reactor, self._signalled)
-        self._timer: IDelayedCall | None = None
-        self._isCut = self._isOver = False
-        self._done: Deferred[None] = Deferred()
-
-    def begin(self) -> Deferred[None]:
-        """
-        @return: a Deferred that fires when all is over.
-        """
-        self._subject._drain(self._why).addBoth(self._over)
-        if not self._isOver:
-            self._second.install()
-            if self._seconds < math.inf:
-                self._timer = self._reactor.callLater(self._seconds, self._outOfTime)
-            self.log.info(
-                "{subject} drains, for {why}: {count} underway may end within {seconds} seconds. "
-                "A second signal ends them at once",
-                subject=self._subject,
-                why=self._why,
-                count=self._subject._countUnderway(),
-                seconds=self._seconds,
-            )
-        return self._done
-
-    def _outOfTime(self) -> None:
-        self._timer = None
-        self._cut(f"{self._why}, and {self._seconds} seconds have passed since")
-
-    def _signalled(self, number: int) -> None:
-        self._cut(f"{self._why}, and then by {signalName(number)} to end at once")
-
-    def _cut(self, why: str) -> None:
-        if not self._isOver and not self._isCut:
-            self._isCut = True
-            self._subject._cut(why).addBoth(self._over)
-
-    def _over(self, result: object) -> None:
-        if isinstance(result, Failure):
-            self.log.failure("{subject} failed to end", result, subject=self._subject)
-        if self._isOver:
-            return
-        self._isOver = True
-        self._second.uninstall()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._done.callback(None)
-
-
-def _nothing() -> None:
-    """
-    What there is to be ended.
-    """

@@ -33,7 +33,7 @@ from asynqueue._dispatch.job import (
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Books, Kept, NotKept
 from asynqueue._dispatch.sqlitestore import SQLiteJobStore
-from asynqueue._lifecycle import DRAIN_SECONDS, Endings
+from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._reactor import SerialExecutor, defaultReactor, serialExecutor
 from asynqueue._runner.exceptions import typeName
 from asynqueue.errors import (
@@ -491,14 +491,22 @@ class EndingDispatcher(StoredDispatcher):
         asks the program to end. C{None}: signals are left to others, who stop the queue.
     """
 
-    _endings: Endings
+    _ending: Ending
 
     def _endWithProgram(self, drainTimeout: float | None) -> None:
         """
         @raise ValueError: if the time is negative or not a number.
         """
         self.drainTimeout = drainTimeout
-        self._endings = Endings(self, self._reactor)
+        self._ending = Ending(
+            self._reactor,
+            self,
+            self._countUnderway,
+            self._drain,
+            self._cut,
+            self._endNow,
+            self._giveUp,
+        )
 
     def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
         """
@@ -533,7 +541,7 @@ class EndingDispatcher(StoredDispatcher):
         return stopped.addCallback(self._allOver)
 
     def _allOver(self, _: None) -> list[Job]:
-        self._endings.forget()
+        self._ending.forget()
         return [job for job in self._left if _isLeftBehind(job)]
 
     def _checkGoingOn(self, what: str) -> None:
@@ -543,7 +551,7 @@ class EndingDispatcher(StoredDispatcher):
     # With the program -----------------------------------------------------------------------------
 
     def _isCutShort(self, failure: Failure) -> bool:
-        if not self._endings.hasBegun or failure.check(*ENDS) is None:
+        if not self._ending.hasBegun or failure.check(*ENDS) is None:
             return False
         # One that nobody keeps has no other run before it, but a job that was refused was not run.
         return self._keeping.isLasting or failure.check(QueueStopped) is not None

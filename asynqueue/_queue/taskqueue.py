@@ -16,7 +16,7 @@ from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, nextState
 from asynqueue._core.task import NO_KEYWORDS, functionName
 from asynqueue._iteration.deferator import Deferator
-from asynqueue._lifecycle import DRAIN_SECONDS, Endings
+from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._queue.broadcast import Update
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.map import Mapping
@@ -215,14 +215,22 @@ class EndingQueue(Engine):
 
     log = Logger()
 
-    _endings: Endings
+    _ending: Ending
 
     def _endWithProgram(self, drainTimeout: float | None) -> None:
         """
         @raise ValueError: if the time is negative or not a number.
         """
         self.drainTimeout = drainTimeout
-        self._endings = Endings(self, self._reactor)
+        self._ending = Ending(
+            self._reactor,
+            self,
+            self._countUnderway,
+            self._drain,
+            self._cut,
+            self._endNow,
+            self._giveUp,
+        )
 
     def _beginShutdown(self, timeout: float | None) -> Shutdown:
         if self._shutdown is None:
@@ -238,7 +246,7 @@ class EndingQueue(Engine):
         return self._shutdown
 
     def _stop(self) -> None:
-        self._endings.forget()
+        self._ending.forget()
         super()._stop()
 
     def _countUnderway(self) -> int:

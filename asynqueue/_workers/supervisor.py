@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
+from asynqueue._lifecycle import StopCall
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.messages import QUIT, Message
 from asynqueue._workers.protocol import Ended, RunnerProtocol
@@ -127,11 +128,7 @@ class Supervisor:
         self._reason: Exception = WorkerDied()
         self._restart: IDelayedCall | None = None
         self._stopWaiters: list[Deferred[None]] = []
-        self._trigger: Any = None
-        if hasattr(self._reactor, "addSystemEventTrigger"):
-            self._trigger = self._reactor.addSystemEventTrigger(
-                "during", "shutdown", self._reactorStops
-            )
+        self._stopCall = StopCall(self._reactor, "during", self._reactorStops)
         self._start()
 
     # What a worker adds to it ---------------------------------------------------------------------
@@ -371,7 +368,6 @@ class Supervisor:
             self._termination.expectEnd()
 
     def _reactorStops(self) -> None:
-        self._trigger = None
         reason = WorkerError(f"{self} is crashed, for the reactor stops")
         if self._resign is not None:
             self._listener.lost(self, reason)
@@ -381,9 +377,7 @@ class Supervisor:
 
     def _stopped(self) -> None:
         self._isGone = True
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)
-            self._trigger = None
+        self._stopCall.forget()
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None

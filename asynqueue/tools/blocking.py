@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorCore, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._lifecycle import StopCall
 from asynqueue._reactor import callFromAnyThread, defaultReactor
 from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import IterationStopped, NotReadyError
@@ -164,7 +165,7 @@ class BlockingIterator:
         self._reactor = defaultReactor() if reactor is None else reactor
         self._handover = BoundedBuffer(window, roomMade)
         self._done: OneShotObserverList[None] = OneShotObserverList()
-        self._trigger: Any = None
+        self._stopCall: StopCall | None = None
         callFromHere(self._reactor, self._watchReactor)
 
     def __del__(self) -> None:
@@ -264,26 +265,24 @@ class BlockingIterator:
         self._finish()
 
     def _finish(self) -> None:
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)  # type: ignore[attr-defined]
-            self._trigger = None
+        if self._stopCall is not None:
+            self._stopCall.forget()
         self._done.fire(None)
 
     def _watchReactor(self) -> None:
         """
         End with the reactor. Its thread pool waits for its threads at the end, so this comes first.
         """
-        if not IReactorCore.providedBy(self._reactor) or self._done.hasFired:
+        if self._done.hasFired:
             return
         me = weakref.ref(self)
 
         def stopping() -> None:
             this = me()
             if this is not None:
-                this._trigger = None
                 this.fail(Failure(IterationStopped(f"the reactor stops before {this!r} has ended")))
 
-        self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", stopping)
+        self._stopCall = StopCall(self._reactor, "before", stopping)
 
 
 def isReactorThread() -> bool:

@@ -4,10 +4,12 @@ How a dispatch queue ends with its program.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -371,8 +373,14 @@ class InterpreterTests(EndingCase):
     The interpreter ends, and the reactor does not run.
     """
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.atExit: set[Callable[[], object]] = set()
+        self.patch(atexit, "register", self.atExit.add)
+
     def end(self, queue: ResizableDispatchQueue) -> None:
-        queue._endings._interpreterEnds()
+        for function in self.atExit:
+            function()
 
     def test_jobsAreGivenUpAndNobodyComplains(self) -> None:
         queue = self.makeQueue(width=1, size=2)

@@ -223,7 +223,7 @@ class ConsumeratorTests(SidesCase):
     def test_leavesNothingWithTheReactor(self) -> None:
         reactor = StoppingReactor()
         ended, dropped, stopped = (self.make(reactor=reactor) for _ in range(3))
-        assert len(reactor.live) == 3
+        assert len(reactor.live) == 1
         ended.unregisterProducer()
         assert list(ended) == []
         with self.otherThread():
