@@ -26,7 +26,7 @@ class Counter:
         """
         self.expected = expected
         self._complete = complete
-        self._count = 0
+        self.count = 0
         self._sum = 0
 
     def add(self, result: int) -> None:
@@ -34,16 +34,16 @@ class Counter:
         A result came.
         """
         self._sum += result
-        self._count += 1
-        if self._count == self.expected:
+        self.count += 1
+        if self.count == self.expected:
             self._complete()
 
     def check(self) -> None:
         """
         @raise ValueError: unless all came, and rightly.
         """
-        if self._count != self.expected or self._sum != sum(range(self.expected)):
-            raise ValueError(f"of {self.expected} results came {self._count}, sum {self._sum}")
+        if self.count != self.expected or self._sum != sum(range(self.expected)):
+            raise ValueError(f"of {self.expected} results came {self.count}, sum {self._sum}")
 
 
 @implementer(IConsumer)

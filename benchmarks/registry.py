@@ -21,6 +21,7 @@ from benchmarks.measures import (
     mapping,
     pending,
     roundtrip,
+    series,
     start,
     weblog,
 )
@@ -35,6 +36,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     items.MEASURE,
     array.MEASURE,
     pending.MEASURE,
+    series.MEASURE,
     dispatch.MEASURE,
     durable.MEASURE,
     start.MEASURE,

@@ -32,14 +32,6 @@ def nap(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def napOften(seconds: float, times: int) -> None:
-    """
-    Sleep some times in a row.
-    """
-    for _ in range(times):
-        time.sleep(seconds)
-
-
 def countUp(number: int) -> Iterator[int]:
     """
     Yield the integers below a number.

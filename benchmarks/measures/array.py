@@ -71,7 +71,7 @@ MEASURE = Measure(
             "MiB/s",
             Contender("ours", ours, **_SIZE),
             Contender("ProcessPoolExecutor", executor, **_SIZE),
-            Target(5, isLeast=True),
+            Target(10, isLeast=True),
         ),
     ),
 )

@@ -13,14 +13,18 @@ from asynqueue import ProcessQueue
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.reactor import runInReactor
 from benchmarks.tasks import echo
+from benchmarks.usual import becomeUsual
 
 WARM_UP = 200
 
 
-def ours(calls: int) -> float:
+def ours(calls: int, isUsual: bool = False) -> float:
     """
+    @param isUsual: whether the program is a usual one, rather than a bare one.
     @return: the median of the microseconds that a call takes, one after the other.
     """
+    if isUsual:
+        becomeUsual()
     return runInReactor(lambda: _ours(calls))
 
 
@@ -35,10 +39,12 @@ async def _ours(calls: int) -> float:
     return median(times[WARM_UP:]) * 1e6
 
 
-def pingPong(calls: int) -> float:
+def pingPong(calls: int, isUsual: bool = False) -> float:
     """
     @return: the same of a pipe that a pickled call goes through, and its result comes back.
     """
+    if isUsual:
+        becomeUsual()
     times = []
     near, far = multiprocessing.Pipe()
     process = multiprocessing.Process(target=answer, args=(far,))
@@ -68,17 +74,24 @@ def _check(result: int, number: int) -> None:
         raise ValueError(f"call {number} returned {result}")
 
 
-_CALLS = {"arguments": {"calls": 2_000}, "quick": {"calls": 200}}
+def _row(label: str, suffix: str, isUsual: bool) -> Row:
+    arguments = {"calls": 2_000, "isUsual": isUsual}
+    quick = {"calls": 200}
+    return Row(
+        label,
+        "µs",
+        Contender(f"ours{suffix}", ours, arguments=arguments, quick=quick),
+        Contender(f"a bare pipe's ping-pong{suffix}", pingPong, arguments=arguments, quick=quick),
+        Target(2, isLeast=False),
+    )
+
+
+_LABEL = "one call's round trip, median of 2,000"
 
 MEASURE = Measure(
     "roundtrip",
     (
-        Row(
-            "one call's round trip, median of 2,000",
-            "µs",
-            Contender("ours", ours, **_CALLS),
-            Contender("a bare pipe's ping-pong", pingPong, **_CALLS),
-            Target(2, isLeast=False),
-        ),
+        _row(_LABEL, "", isUsual=False),
+        _row(f"{_LABEL}, in a usual program", ", usual program", isUsual=True),
     ),
 )
