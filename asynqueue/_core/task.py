@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from asynqueue._core.heap import Place
 from asynqueue._core.options import USUAL, TaskOptions
-from asynqueue._core.states import PENDING, TASK, nextState
+from asynqueue._core.states import FINISHED, PENDING, TASK, nextState
 
 
 class Record:
     """
-    Something that waits for its turn, is underway, and comes to an end::
+    Something that waits for its turn, is underway, and ends::
 
                          giveBack
                       +-------------+
@@ -25,29 +25,29 @@ class Record:
                    |  +-----fail------+--|-------------> FAILED
                    +-------cancel--------+-------------> CANCELLED
 
-    It knows no reactor, queue or worker: whoever calls its methods says what time it is, in seconds
-    of that caller's clock.
+    A record knows no reactor, queue or worker. The caller of a method says what time it is, in
+    seconds of the caller's clock.
 
-    @ivar id: a number that is unique within its queue, in the order of putting.
-    @ivar priority: its place among those that wait, lower first.
+    @ivar id: a number that is unique within the queue, in the order of putting.
+    @ivar priority: the record's place among those that wait, lower first.
     @ivar state: one of the words in the picture.
     @ivar attempts: how many times it was begun.
     @ivar queuedTime: when it was put.
-    @ivar startTime: when it was begun, the last time, or C{None}.
-    @ivar stopTime: when it was done, one way or the other, or C{None}.
-    @ivar result: what came of it, once it is FINISHED.
-    @ivar failure: why it is FAILED or CANCELLED, or C{None}.
-    @ivar place: for the heap in which it waits.
+    @ivar startTime: when it was last begun, or C{None}.
+    @ivar stopTime: when it ended, or C{None}.
+    @ivar outcome: the result once it is FINISHED; the reason once it is FAILED or CANCELLED. While
+        a job waits for another attempt, this is why the last attempt failed. Otherwise C{None}.
+    @ivar place: belongs to the heap in which the record waits.
     """
 
+    # A million records may wait, and each slot costs 8 bytes.
     __slots__ = (
         "attempts",
-        "failure",
         "id",
+        "outcome",
         "place",
         "priority",
         "queuedTime",
-        "result",
         "startTime",
         "state",
         "stopTime",
@@ -64,19 +64,32 @@ class Record:
         self.attempts = 0
         self.startTime: float | None = None
         self.stopTime: float | None = None
-        self.result: Any = None
-        self.failure: Any = None
+        self.outcome: Any = None
+
+    @property
+    def result(self) -> Any:
+        """
+        What came of it, once it is FINISHED; C{None} before.
+        """
+        return self.outcome if self.state == FINISHED else None
+
+    @property
+    def failure(self) -> Any:
+        """
+        Why it is FAILED or CANCELLED, or why the last attempt failed; C{None} otherwise.
+        """
+        return None if self.state == FINISHED else self.outcome
 
     @property
     def isDone(self) -> bool:
         """
-        C{True} once it is FINISHED, FAILED or CANCELLED.
+        Whether it is FINISHED, FAILED or CANCELLED.
         """
         return not TASK[self.state]
 
     def begin(self, now: float) -> None:
         """
-        It is underway.
+        Go from PENDING to UNDERWAY.
 
         @raise StateError: unless it is PENDING.
         """
@@ -86,7 +99,7 @@ class Record:
 
     def waitAgain(self) -> None:
         """
-        It is not underway any more, and not done either.
+        Go from UNDERWAY back to PENDING.
 
         @raise StateError: unless it is UNDERWAY.
         """
@@ -98,7 +111,7 @@ class Record:
         """
         self.state = nextState(TASK, self.state, "finish", self)
         self.stopTime = now
-        self.result = result
+        self.outcome = result
 
     def fail(self, failure: Any, now: float) -> None:
         """
@@ -106,24 +119,26 @@ class Record:
         """
         self.state = nextState(TASK, self.state, "fail", self)
         self.stopTime = now
-        self.failure = failure
+        self.outcome = failure
 
     def giveUp(self, failure: Any, now: float) -> None:
         """
+        Go to CANCELLED.
+
         @raise StateError: if it is done.
         """
         self.state = nextState(TASK, self.state, "cancel", self)
         self.stopTime = now
-        self.failure = failure
+        self.outcome = failure
 
 
 class Progress(NamedTuple):
     """
-    What a task's function said last of how far it has come.
+    How far a task has come, as its function last reported.
 
-    @ivar done: how much is done, in whatever unit the function counts.
-    @ivar total: how much there is to do, in the same unit; C{None} if that is not known.
-    @ivar time: when that was heard, in seconds of the queue's clock.
+    @ivar done: how much is done, in the function's own unit.
+    @ivar total: how much there is to do, in the same unit; C{None} if that is unknown.
+    @ivar time: when the report was heard, in seconds of the queue's clock.
     """
 
     done: float
@@ -132,25 +147,25 @@ class Progress(NamedTuple):
 
 
 NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
-"""What tasks without keyword arguments share."""
+"""The keyword arguments of all tasks that have none."""
 
 
 class Task(Record):
     """
     One call to make, with its scheduling facts.
 
-    C{startTime} is when a worker got it; C{attempts} says how many times one did, and did not give
-    it back unbegun. C{priority} is C{None} until it was scheduled.
+    C{startTime} is when a worker got the task. C{attempts} counts the workers that got it and did
+    not give it back unbegun. C{priority} is C{None} until the task is scheduled.
 
     @ivar function: the callable.
     @ivar args: its positional arguments.
     @ivar kwargs: its keyword arguments.
     @ivar options: its L{TaskOptions}.
     @ivar worker: the worker that has it, or had it last.
-    @ivar context: the context variables that its run is to find, as pairs of name and value, or
-        C{None}.
-    @ivar progress: how far its run has come, if it said so, or C{None}.
-    @ivar expected: how many seconds the scheduler expects its run to take, once it was assigned.
+    @ivar context: the context variables for its run, as pairs of name and value, or C{None}.
+    @ivar progress: the latest L{Progress} that its function reported, or C{None}.
+    @ivar expected: how many seconds the scheduler expects its run to take. C{None} until the
+        scheduler has assigned it.
     """
 
     __slots__ = (
@@ -186,7 +201,7 @@ class Task(Record):
     @property
     def series(self) -> Any:
         """
-        The series of which this task is a part.
+        The series that this task belongs to.
         """
         return self.options.series
 
@@ -199,7 +214,7 @@ class Task(Record):
 
     def start(self, worker: object, now: float) -> None:
         """
-        A worker got it.
+        Note that a worker got it.
 
         @raise StateError: unless it is PENDING.
         """
@@ -208,7 +223,7 @@ class Task(Record):
 
     def giveBack(self) -> None:
         """
-        The worker never began it: it waits again, in its old place.
+        Note that the worker did not begin it, so that it waits again in its old place.
 
         @raise StateError: unless it is UNDERWAY.
         """

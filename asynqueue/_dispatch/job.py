@@ -158,14 +158,13 @@ class Job(Record):
         @raise StateError: unless it is UNDERWAY.
         """
         self.waitAgain()
-        self.failure = failure
+        self.outcome = failure
 
     def finish(self, result: Any, now: float) -> None:
         """
         @raise StateError: unless it is UNDERWAY.
         """
         super().finish(result, now)
-        self.failure = None
         self._end()
 
     def fail(self, failure: Failure, now: float) -> None:

@@ -1,5 +1,5 @@
 """
-A task with a Deferred.
+A task of a queue: a task that has a Deferred.
 """
 
 from __future__ import annotations
@@ -17,41 +17,46 @@ from asynqueue._core.task import NO_KEYWORDS, Progress, Task
 
 class TaskOwner(Protocol):
     """
-    Whoever a task belongs to: a queue.
+    The queue that a task belongs to.
     """
 
     def seconds(self) -> float:
         """The time, in seconds."""
 
     def settled(self, task: QueuedTask) -> None:
-        """A task is done, one way or the other."""
+        """A task is done."""
 
     def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
-        """A task was cancelled by whoever made the call, and is settled."""
+        """A task was cancelled by its caller, and is settled."""
 
     def progressed(self, task: QueuedTask) -> None:
-        """A task's run has come further."""
+        """A task's function has reported progress."""
 
 
 class TaskDeferred(Deferred[Any]):
     """
-    The Deferred of a task that is not done yet.
+    The Deferred of a task.
+
+    @ivar owner: the queue that the task belongs to.
     """
 
-    task: QueuedTask
+    # A slot here takes up room that would be left empty, while one of the task costs 16 bytes.
+    __slots__ = ("owner",)
+
+    owner: TaskOwner
 
 
 class QueuedTask(Task):
     """
-    A L{Task<asynqueue.tasks.Task>} that was put into a queue, as C{submit} returns it. It can be
-    awaited.
+    A L{Task<asynqueue.tasks.Task>} that was put into a queue, as C{submit} returns it. You can
+    await it.
 
     @ivar d: the Deferred of its result, the same that C{call} returns. It fires with what the
         function returned, a L{Deferator<asynqueue.iteration.Deferator>} if that is an iterator, the
         consumer if there is one, or a Failure.
     """
 
-    __slots__ = ("d", "owner")
+    __slots__ = ("d",)
 
     def __init__(
         self,
@@ -63,48 +68,62 @@ class QueuedTask(Task):
         options: TaskOptions = USUAL,
     ) -> None:
         super().__init__(id, function, args, kwargs, options, owner.seconds())
-        self.owner = owner
-        self.d = d = TaskDeferred(_cancel)
-        d.task = self
+        # The task is the canceller itself, because a million may wait and a bound method takes up
+        # 64 bytes. Twisted drops the canceller when the Deferred fires, so no cycle is left.
+        self.d = d = TaskDeferred(self)
+        d.owner = owner
+
+    def __call__(self, d: Deferred[Any]) -> None:
+        """
+        Give the task up because its Deferred is cancelled. When this has returned, Twisted fires
+        the Deferred with C{CancelledError}.
+        """
+        owner = self.d.owner
+        wasUnderway = self.state == UNDERWAY
+        self.giveUp(Failure(CancelledError(f"{self} was cancelled")), owner.seconds())
+        owner.settled(self)
+        owner.dropped(self, wasUnderway)
 
     def callback(self, result: Any) -> None:
         """
-        A worker has the result. If the task is not UNDERWAY any more, the result came too late and
-        is dropped.
+        Finish the task with its result. If the task is no longer UNDERWAY, the result is dropped
+        because it came too late.
         """
         if self.state is not UNDERWAY:
             return
-        self.finish(result, self.owner.seconds())
-        self._settle()
-        self.d.callback(result)
+        d = self.d
+        self.finish(result, d.owner.seconds())
+        d.owner.settled(self)
+        d.callback(result)
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
-        The task failed. If it is done already, the failure came too late and is dropped.
+        Fail the task. If it is done already, the failure is dropped because it came too late.
         """
         if self.state is not UNDERWAY and self.state is not PENDING:
             return
         if not isinstance(failure, Failure):
             failure = Failure(failure)
-        self.fail(failure, self.owner.seconds())
-        self._settle()
-        self.d.errback(failure)
+        d = self.d
+        self.fail(failure, d.owner.seconds())
+        d.owner.settled(self)
+        d.errback(failure)
 
     def reported(self, done: float, total: float | None) -> None:
         """
-        The task's function said how far it has come. (For workers to call, in the reactor's
-        thread.) Unless the task is UNDERWAY, this came too late and is dropped.
+        Note the progress that the task's function reported. Workers call this in the reactor's
+        thread. Unless the task is UNDERWAY, the report is dropped because it came too late.
         """
         if self.state is not UNDERWAY:
             return
-        self.progress = Progress(done, total, self.owner.seconds())
-        self.owner.progressed(self)
+        self.progress = Progress(done, total, self.d.owner.seconds())
+        self.d.owner.progressed(self)
 
     def cancel(self) -> bool:
         """
-        Give the task up: it fails with C{CancelledError}. One that is pending never runs. One that
-        is underway in a process is asked to end, then killed with its process, which is replaced.
-        What a thread or the main loop is doing goes on, and its result is dropped.
+        Give the task up, so that it fails with C{CancelledError}. A pending task never runs. A task
+        that is underway in a process is asked to end, then killed with its process, which is
+        replaced. A run in a thread or in the main loop goes on, and its result is dropped.
 
         @return: C{False} if it was done already.
         """
@@ -115,8 +134,8 @@ class QueuedTask(Task):
 
     def whenDone(self) -> Deferred[Any]:
         """
-        @return: a new Deferred that fires as this task ends: with its result, or with its failure,
-            which then counts as handled. Cancelling it changes nothing for the task.
+        @return: a new Deferred that fires when this task ends, with its result or its failure. The
+            failure then counts as handled. Cancelling the new Deferred does not cancel the task.
         """
         waiter: Deferred[Any] = Deferred(lambda _: None)
 
@@ -134,23 +153,3 @@ class QueuedTask(Task):
 
     def __await__(self) -> Generator[Deferred[Any], None, Any]:
         return self.whenDone().__await__()
-
-    def _settle(self) -> None:
-        # Without this the task and its Deferred would refer to each other, and last until garbage
-        # is collected.
-        del self.d.task
-        self.owner.settled(self)
-
-
-def _cancel(d: Deferred[Any]) -> None:
-    """
-    The Deferred's owner cancels it. Twisted fires it with C{CancelledError} when this has returned.
-    """
-    assert isinstance(d, TaskDeferred)
-    task = d.task
-    owner = task.owner
-    wasUnderway = task.state == UNDERWAY
-    task.giveUp(Failure(CancelledError(f"{task} was cancelled")), owner.seconds())
-    del d.task
-    owner.settled(task)
-    owner.dropped(task, wasUnderway)

@@ -25,6 +25,7 @@ from asynqueue import (
     report,
 )
 from asynqueue._core.states import CANCELLED
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._workers import restart as healing
 from asynqueue._workers.threads import ThreadChannel
 from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, WorkerStartError
@@ -74,6 +75,9 @@ class ThreadCase(TestCase):
         """
         Have a thread busy until C{self.go} is set.
         """
+        return (await self.submitBlock(queue, **options)).d
+
+    async def submitBlock(self, queue: ThreadQueue, **options: Any) -> QueuedTask:
         begun = threading.Event()
 
         def work() -> str:
@@ -81,9 +85,9 @@ class ThreadCase(TestCase):
             self.go.wait(PATIENCE)
             return "late"
 
-        d = queue.call(work, **options)
+        task = queue.submit(work, **options)
         await self.until(begun.is_set)
-        return d
+        return task
 
 
 @contextmanager
@@ -232,8 +236,8 @@ class ThreadQueueTests(ThreadCase):
 class EndOfCallTests(ThreadCase):
     async def test_aCancelledCallsResultIsDroppedAndItsThreadCountsAsBusy(self) -> None:
         queue = self.makeQueue()
-        blocked = await self.block(queue)
-        task = blocked.task  # type: ignore[attr-defined]
+        task = await self.submitBlock(queue)
+        blocked = task.d
         waiting = queue.call(far.echo, 1)
         blocked.cancel()
         await self.errorOf(blocked, CancelledError)

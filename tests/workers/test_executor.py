@@ -413,7 +413,7 @@ class StreamTests(ExecutorCase):
     def test_whatIsDroppedIsClosed(self) -> None:
         events: list[str] = []
         task = self.run1(self.closing(events))
-        task.result = None
+        task.outcome = None
         task.d.addCallback(lambda _: None)
         self.settle()
         self.assertEqual(events, ["closed"])

@@ -223,7 +223,7 @@ class EndTests(StreamCase):
 
         self.clock = ThreadedClock()
         worker, task = self.makeStreaming(untilClosed, "close")
-        task.result = None
+        task.outcome = None
         sent = len(worker.channel.sent)
         task.d.addCallback(lambda _: None)
         self.assertEqual(len(worker.channel.sent), sent)
