@@ -8,6 +8,7 @@ cheaply.
 
 from __future__ import annotations
 
+import builtins
 import signal as signals
 from typing import Any
 
@@ -126,7 +127,6 @@ class StoreCorrupt(StoreError):
 
 
 # Tasks --------------------------------------------------------------------------------------------
-# -------
 
 
 class TaskError(AsynQueueError):
@@ -135,10 +135,14 @@ class TaskError(AsynQueueError):
     """
 
 
-class TaskTimeout(TaskError, TimeoutError):
+class TaskTimeout(TaskError, builtins.TimeoutError):
     """
     A task ran for longer than its timeout, in seconds.
     """
+
+
+TimeoutError = TaskTimeout
+"""AsynQueue 0.9's name for L{TaskTimeout}."""
 
 
 class TaskStalled(TaskTimeout):
@@ -250,6 +254,11 @@ class WorkerError(AsynQueueError):
     """
 
 
+ThreadError = WorkerError
+"""AsynQueue 0.9's name for the error of a worker that is a thread. A function's own exception comes
+back as it is."""
+
+
 class WorkerDied(WorkerError):
     """
     A worker's runner died while it was running the task that fails with this error. Whether the
@@ -304,6 +313,10 @@ class WorkerDied(WorkerError):
         if self.residentKilobytes is not None:
             text += f", last seen with {self.residentKilobytes} kB resident"
         return text
+
+
+ProcessError = WorkerDied
+"""AsynQueue 0.9's name for L{WorkerDied}."""
 
 
 class ExecutorDied(WorkerDied):

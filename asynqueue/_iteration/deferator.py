@@ -140,6 +140,33 @@ class Deferator:
             f"{source.state.value}, {len(source.items)} items waiting>"
         )
 
+    @property
+    def moreLeft(self) -> bool:
+        """
+        Whether there may be more to get: an item, or the failure that ends the iteration. As long
+        as that is not known, it is C{True}.
+        """
+        source = self.source
+        return bool(source.items or not source.isOver or self._hasFailureToTell())
+
+    def __bool__(self) -> bool:
+        """
+        Whether there may be more to get; see L{moreLeft}. So the result of a call whose iterator
+        is empty is false, as an empty list is.
+        """
+        return self.moreLeft
+
+    def __len__(self) -> int:
+        """
+        How many items are left, which is known only at the end.
+
+        @return: 0 at the end of the iteration.
+        @raise TypeError: before that.
+        """
+        if self.moreLeft:
+            raise TypeError(f"{self!r} has no length, because more items may come")
+        return 0
+
     def __getattr__(self, name: str) -> Any:
         if name in ("d", "source"):
             raise AttributeError(f"This Deferator has no {name!r} yet")

@@ -65,23 +65,23 @@ class IterationProducer:
 
     def __init__(
         self,
-        deferator: Deferator,
+        dr: Deferator,
         consumer: Any = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param deferator: where the items come from.
+        @param dr: where the items come from.
         @param consumer: an C{IConsumer} to register me with now.
         @param reactor: measures the time that I write for, and lets me go on after its turn.
             Default: the global reactor.
-        @raise TypeError: if C{deferator} is no L{Deferator}.
+        @raise TypeError: if C{dr} is not a L{Deferator}.
         @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
-        if not isinstance(deferator, Deferator):
-            raise TypeError(f"An IterationProducer needs a Deferator, but got {deferator!r}")
-        self.dr = deferator
+        if not isinstance(dr, Deferator):
+            raise TypeError(f"an IterationProducer needs a Deferator, not {dr!r}")
+        self.dr = dr
         self.consumer: Any = None
-        self._source = deferator.source
+        self._source = dr.source
         self._reactor = defaultReactor() if reactor is None else reactor
         self._state: str = NEW
         self._isAdvancing = False

@@ -240,6 +240,15 @@ class BlockingIterator:
         self._handover.drop()
         callFromHere(self._reactor, self._abandoned)
 
+    def shutdown(self) -> Deferred[None]:
+        """
+        End the iteration, in the reactor's thread, and drop what was not taken.
+
+        @return: a Deferred that fires with C{None} when that is done.
+        """
+        self.drop()
+        return self.deferUntilDone()
+
     # For subclasses -------------------------------------------------------------------------------
 
     def _isInReactorThread(self) -> bool:

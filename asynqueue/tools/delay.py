@@ -70,16 +70,16 @@ class Delay:
         self._bell = _Bell.QUIET
         self._isShutDown = False
 
-    def __call__(self, seconds: float | None = None) -> Deferred[None]:
+    def __call__(self, delay: float | None = None) -> Deferred[None]:
         """
         Wait for a length of time.
 
-        @param seconds: how long; 0 is until the next reactor turn. Default: L{interval}.
+        @param delay: how long, in seconds; 0 is until the next reactor turn. Default: L{interval}.
         @return: a Deferred that fires with C{None} when the time is over, or at once if I was shut
             down. Cancelling it cancels the delayed call behind it.
-        @raise ValueError: if C{seconds} is negative.
+        @raise ValueError: if C{delay} is negative.
         """
-        seconds = self.interval if seconds is None else checkSeconds("seconds", seconds)
+        seconds = self.interval if delay is None else checkSeconds("delay", delay)
         if self._isShutDown:
             return succeed(None)
         d: Deferred[None] = Deferred(self._cancelPause)
@@ -87,7 +87,7 @@ class Delay:
         return d
 
     def untilEvent(
-        self, checker: Callable[..., object], *args: object, **kw: object
+        self, eventChecker: Callable[..., object], *args: object, **kw: object
     ) -> Deferred[bool]:
         """
         Wait until an event has happened.
@@ -97,8 +97,8 @@ class Delay:
         reactor's clock; the last wait is shortened so that the last check falls on the timeout's
         end.
 
-        @param checker: a callable that only looks whether the event has happened. It returns a true
-            value if so, and must not return a Deferred or a coroutine.
+        @param eventChecker: a callable that only looks whether the event has happened. It returns a
+            true value if so, and must not return a Deferred or a coroutine.
         @param args: positional arguments for the checker.
         @param kw: keyword arguments for the checker.
         @return: a Deferred that fires with C{True} when a check says that the event happened, with
@@ -108,9 +108,9 @@ class Delay:
             answer is the last. Cancelling the Deferred ends the wait and its delayed call.
         @raise TypeError: if the checker is not callable.
         """
-        if not callable(checker):
-            raise TypeError(f"An event checker must be callable, but {checker!r} is not")
-        check = partial(checker, *args, **kw) if args or kw else checker
+        if not callable(eventChecker):
+            raise TypeError(f"An event checker must be callable, but {eventChecker!r} is not")
+        check = partial(eventChecker, *args, **kw) if args or kw else eventChecker
         timeout = self.timeout
         deadline = math.inf if timeout is None else self._reactor.seconds() + timeout
         try:
@@ -318,13 +318,13 @@ def _checkBackoff(backoff: float) -> float:
     return backoff
 
 
-def deferToDelay(seconds: float, reactor: IReactorTime | None = None) -> Deferred[None]:
+def deferToDelay(delay: float, reactor: IReactorTime | None = None) -> Deferred[None]:
     """
     Wait.
 
-    @param seconds: how long; 0 is until the next reactor turn.
+    @param delay: how long, in seconds; 0 is until the next reactor turn.
     @param reactor: the clock to wait with. Default: the global reactor.
     @return: a Deferred that fires with C{None} when the time is over. It can be cancelled.
-    @raise ValueError: if C{seconds} is negative.
+    @raise ValueError: if C{delay} is negative.
     """
-    return Delay(reactor=reactor)(seconds)
+    return Delay(reactor=reactor)(delay)

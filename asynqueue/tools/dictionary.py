@@ -1,141 +1,140 @@
 """
-A dictionary to wait at, for values that are not there yet.
+A dictionary that you can wait at, for values that are not there yet.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator
-from functools import partial
-from typing import Generic, TypeVar
+from collections.abc import Hashable
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
+
+from asynqueue._waiters import Waiters
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 
-class DeferredDict(Generic[_K, _V]):
+class DeferredDict(dict[_K, _V]):
     """
-    I hold values by their keys, and who asks for one that is not there yet waits for it with a
-    Deferred: answers by the number of the question, connections by the name of the peer::
+    A C{dict} whose C{d[key]} and C{d.get(key)} give a Deferred, which fires as soon as the value is
+    there: answers by the number of the question, connections by the name of the peer::
 
         answers = DeferredDict()
-        answers.get(number).addCallback(show)   # who asks ...
-        answers[number] = answer                # ... and who knows need not wait for each other
+        answers[number].addCallback(show)   # One part of the program asks ...
+        answers[number] = answer            # ... and another one answers, sooner or later.
 
-    A value stays until it is replaced or deleted. It is a value, not a Deferred, and each who asks
-    has a Deferred of his own: what one does with it is nothing to the others.
+    Everything else works as with any C{dict}: C{values()}, C{items()} and C{pop()} give the values
+    themselves. Whatever sets a value (C{d[key] = value}, C{update}, C{setdefault}, C{put}) fires
+    the Deferreds that wait for it.
+
+    A value stays until it is replaced or deleted. A value is not a Deferred. Everybody who asks has
+    a Deferred of their own, so that the callbacks of one do not change what another one gets.
     """
 
-    def __init__(self) -> None:
-        self._values: dict[_K, _V] = {}
-        self._waiting: dict[_K, _Waiting[_V]] = {}
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        """
+        @param args: the first values, as C{dict} takes them.
+        @param kw: more of them, by their keys.
+        @raise TypeError: if a value is a Deferred.
+        """
+        super().__init__()
+        self._waiting: dict[_K, Waiters[_V]] = {}
+        self.update(*args, **kw)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self._waiting.values()))
         return f"<DeferredDict: {len(self)} values, {waiting} waiting>"
 
-    def __len__(self) -> int:
-        """
-        How many values are there.
-        """
-        return len(self._values)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Who waits does so in this process.
+        return type(self), (dict(self),)
 
-    def __bool__(self) -> bool:
-        # Even when it is empty, somebody may be waiting here.
-        return True
+    def __getitem__(self, key: _K) -> Deferred[_V]:  # type: ignore[override]
+        """
+        Wait for a value.
 
-    def __contains__(self, key: object) -> bool:
+        @return: a Deferred that fires with the value, at once if it is there, or when it is set; or
+            that fails with what L{fail} is given. Cancelling it ends only this wait.
         """
-        Whether the value is there.
-        """
-        return key in self._values
+        if key in self:
+            return succeed(super().__getitem__(key))
+        waiters = self._waiting.setdefault(key, Waiters())
+        return waiters.add().addBoth(self._tidy, key, waiters)
 
-    def __iter__(self) -> Iterator[_K]:
+    def get(self, key: _K) -> Deferred[_V]:  # type: ignore[override]
         """
-        The keys whose values are there.
-        """
-        return iter(self._values)
+        Wait for a value.
 
-    def __getitem__(self, key: _K) -> _V:
+        @return: what C{d[key]} gives. There is no default value, because the Deferred waits.
         """
-        The value, which must be there.
-
-        @raise KeyError: if it is not.
-        """
-        return self._values[key]
+        return self[key]
 
     def __setitem__(self, key: _K, value: _V) -> None:
         """
-        See L{put}.
-        """
-        self.put(key, value)
+        Set a value, and fire the Deferreds that wait for it, in the order of asking.
 
-    def __delitem__(self, key: _K) -> None:
+        @param value: anything but a Deferred.
+        @raise TypeError: if it is a Deferred.
         """
-        Forget a value. Who asks for it after that waits for another.
-
-        @raise KeyError: if it is not there.
-        """
-        del self._values[key]
-
-    def get(self, key: _K) -> Deferred[_V]:
-        """
-        @return: a Deferred that fires with the value of a key, at once or when it is put; or fails
-            with what L{fail} is told. Cancelling it ends the wait.
-        """
-        if key in self._values:
-            return succeed(self._values[key])
-        waiting = self._waiting.setdefault(key, OrderedDict())
-        d: Deferred[_V] = Deferred(partial(self._withdraw, key, waiting))
-        waiting[d] = None
-        return d
+        if isinstance(value, Deferred):
+            raise TypeError(f"the value of {key!r} must not be a Deferred: set what it fires with")
+        super().__setitem__(key, value)
+        waiters = self._waiting.pop(key, None)
+        if waiters is not None:
+            waiters.fire(value)
 
     def put(self, key: _K, value: _V) -> None:
         """
-        Set the value of a key. All who wait for it get it, in the order of asking.
-
-        @param value: anything but a Deferred.
-        @raise TypeError: if it is a Deferred: put its result once it has one, or L{fail}.
+        Do what C{d[key] = value} does.
         """
-        if isinstance(value, Deferred):
-            raise TypeError(f"the value of {key!r} must not be a Deferred: put what it fires with")
-        self._values[key] = value
-        for d in self._each(key):
-            d.callback(value)
+        self[key] = value
+
+    def update(self, *args: Any, **kw: Any) -> None:
+        """
+        Set several values, given as C{dict.update} takes them.
+
+        @raise TypeError: if a value is a Deferred. Those before it are set.
+        """
+        for key, value in dict(*args, **kw).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> DeferredDict[_K, _V]:  # type: ignore[misc,override]
+        self.update(other)
+        return self
+
+    def setdefault(self, key: _K, default: _V) -> _V:
+        """
+        Set a value, if there is none.
+
+        @return: the value that is there now.
+        @raise TypeError: if it is a Deferred.
+        """
+        if key not in self:
+            self[key] = default
+            # A callback may have deleted or replaced it.
+        return super().get(key, default)
 
     def fail(self, key: _K, failure: Failure | Exception) -> int:
         """
-        Tell all who wait for a value that it does not come. It is not kept for those who ask later,
-        and a value that is there stays.
+        Tell everybody who waits for a value that it will not come. The failure is not kept for
+        those who ask later, and a value that is there stays.
 
-        @return: how many were told. With none, nobody knows of the failure.
+        @return: how many Deferreds failed. If it is 0, nobody knows of the failure.
         """
-        told = 0
-        for d in self._each(key):
-            d.errback(failure)
-            told += 1
-        return told
+        waiters = self._waiting.pop(key, None)
+        if isinstance(failure, Exception):
+            failure = Failure(failure)
+        return 0 if waiters is None else waiters.fire(failure)
 
     def pending(self, key: _K) -> int:
         """
-        @return: how many wait for the value of a key.
+        @return: how many Deferreds wait for the value.
         """
         return len(self._waiting.get(key, ()))
 
-    def _each(self, key: _K) -> Iterator[Deferred[_V]]:
-        # Those who begin to wait for the key in the meantime are not among them.
-        waiting = self._waiting.pop(key, None)
-        while waiting:
-            yield waiting.popitem(last=False)[0]
-
-    def _withdraw(self, key: _K, waiting: _Waiting[_V], d: Deferred[_V]) -> None:
-        del waiting[d]
-        if not waiting and self._waiting.get(key) is waiting:
+    def _tidy(self, result: Any, key: _K, waiters: Waiters[_V]) -> Any:
+        if not waiters and self._waiting.get(key) is waiters:
             del self._waiting[key]
-
-
-_Waiting = OrderedDict[Deferred[_V], None]
-"""Those who wait for one value, in the order of asking."""
+        return result

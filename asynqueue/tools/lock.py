@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from enum import Enum, auto
 from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import (
     CancelledError,
@@ -137,6 +137,34 @@ class DeferredLock:
             leaves the line.
         """
         return self.acquire(vip).addCallback(DeferredLock.release)
+
+    @property
+    def locked(self) -> bool:
+        """
+        Whether the lock is held now.
+        """
+        return self._state in (_State.HELD, _State.DRAINING)
+
+    def run(self, f: Callable[..., object], /, *args: object, **kw: object) -> Deferred[Any]:
+        """
+        Wait for a turn, call a function, and give the turn up when the function is through.
+
+        @param f: the function. If it returns a Deferred or a coroutine, that is waited for.
+        @param args: positional arguments for it.
+        @param kw: keyword arguments for it.
+        @return: a Deferred that fires with what the function returned, or fails with what it
+            raised. Cancelling it while it waits leaves the line; the function is not called then.
+            Cancelling it later cancels the function's Deferred.
+        """
+
+        def call(_: object) -> Deferred[Any]:
+            return maybeDeferred(f, *args, **kw).addBoth(self._giveBack)
+
+        return self.acquire().addCallback(call)
+
+    def _giveBack(self, result: Any) -> Any:
+        self.release()
+        return result
 
     def context(self, vip: bool = False) -> _Turn:
         """

@@ -230,6 +230,15 @@ class OrderedItemProducer:
             self._finish()
         return self._outcome.whenFired()
 
+    def shutdown(self) -> Deferred[Any]:
+        """
+        End at once: hand on nothing more, and cancel the calls that are underway.
+
+        @return: what L{stop} returns. A blocking function that runs is waited for.
+        """
+        self.stopProducing()
+        return self.stop()
+
     # IPushProducer --------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:

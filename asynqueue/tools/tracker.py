@@ -5,7 +5,6 @@ Keep track of Deferreds: wait until all of them, or one, or fewer than some, hav
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -129,14 +128,16 @@ class DeferredTracker:
         """
         Wait until I track fewer than N Deferreds. Those put meanwhile count as well.
 
-        @param N: a positive whole number. It may be a C{float}, such as 50.0.
+        @param N: a number, which need not be whole. The Deferred does not fire for 0 or less,
+            except on timeout or by L{quitWaiting}.
         @param timeout: how long to wait at most, in seconds. Default: for ever.
         @return: a Deferred that fires with C{True} when that is so, at once if it is so already, or
             with C{False} on timeout. Cancelling it ends the wait.
-        @raise ValueError: if C{N} is not a positive whole number, or the timeout is negative.
+        @raise TypeError: if C{N} is not a number.
+        @raise ValueError: if the timeout is negative.
         """
-        if not isinstance(N, Real) or isinstance(N, bool) or N < 1 or N % 1 != 0:
-            raise ValueError(f"N is {N!r}, but it must be a positive whole number")
+        if not isinstance(N, int | float) or math.isnan(N):
+            raise TypeError(f"N must be a number, not {N!r}")
         return self._wait(self._isFewerThan(N), N, timeout)
 
     def _isFewerThan(self, limit: float) -> bool:

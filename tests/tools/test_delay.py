@@ -45,7 +45,7 @@ class SettingsTests(SynchronousTestCase):
             Delay(interval=-0.1, reactor=Clock())
         with self.assertRaisesRegex(ValueError, "timeout must be 0 or more seconds, not -2"):
             Delay(timeout=-2, reactor=Clock())
-        with self.assertRaisesRegex(ValueError, "seconds must be 0 or more seconds, not -3"):
+        with self.assertRaisesRegex(ValueError, "delay must be 0 or more seconds, not -3"):
             Delay(reactor=Clock())(-3)
 
     def test_constructionInstallsNoSystemEventTrigger(self) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -18,7 +21,13 @@ class DictTests(SynchronousTestCase):
     def test_valueThatIsThereComesAtOnce(self) -> None:
         self.values["a"] = 1
         assert self.successResultOf(self.values.get("a")) == 1
-        assert self.values["a"] == 1
+        assert self.successResultOf(self.values["a"]) == 1
+
+    def test_indexingWaitsAsGettingDoes(self) -> None:
+        d = self.values["a"]
+        self.assertNoResult(d)
+        self.values["a"] = 1
+        assert self.successResultOf(d) == 1
 
     def test_valueThatIsNotThereComesWhenItIsPut(self) -> None:
         d = self.values.get("a")
@@ -55,10 +64,7 @@ class DictTests(SynchronousTestCase):
         self.values["a"] = 2
         assert self.successResultOf(d) == 2
 
-    def test_whatIsNotThereIsAKeyError(self) -> None:
-        self.values.get("a").addErrback(Failure.trap, CancelledError)
-        with pytest.raises(KeyError, match="a"):
-            self.values["a"]
+    def test_whatIsNotThereCannotBeDeleted(self) -> None:
         with pytest.raises(KeyError, match="a"):
             del self.values["a"]
 
@@ -69,7 +75,43 @@ class DictTests(SynchronousTestCase):
         assert (len(self.values), list(self.values)) == (2, ["a", "b"])
         assert ("a" in self.values, "c" in self.values) == (True, False)
         assert repr(self.values) == "<DeferredDict: 2 values, 1 waiting>"
-        assert DeferredDict()
+        assert isinstance(self.values, dict)
+
+    def test_isMadeAndUpdatedAsADictIs(self) -> None:
+        values: DeferredDict[str, int] = DeferredDict({"a": 1}, b=2)
+        assert DeferredDict([("a", 1)], b=2) == values == {"a": 1, "b": 2}
+        waiting = [values[key] for key in "cdef"]
+        values.update({"c": 3}, d=4)
+        values |= {"e": 5}
+        assert values.setdefault("f", 6) == 6
+        assert values.setdefault("f", 7) == 6
+        assert [self.successResultOf(d) for d in waiting] == [3, 4, 5, 6]
+        assert list(values.keys()) == list("abcdef")
+        assert list(values.items())[-1] == ("f", 6)
+        assert list(values.values()) == [1, 2, 3, 4, 5, 6]
+
+    def test_whatIsPickledOrCopiedHasTheValuesAlone(self) -> None:
+        values: DeferredDict[str, int] = DeferredDict(a=1)
+        waiting = values["b"]
+        for other in (pickle.loads(pickle.dumps(values)), copy.copy(values)):
+            assert (type(other), other, other.pending("b")) == (DeferredDict, {"a": 1}, 0)
+            other["b"] = 2
+        self.assertNoResult(waiting)
+
+    def test_popGivesTheValueItself(self) -> None:
+        self.values["a"] = 1
+        assert self.values.pop("a") == 1
+        assert self.values.pop("a", 2) == 2
+        self.assertNoResult(self.values["a"])
+
+    def test_noWayOfSettingTakesADeferred(self) -> None:
+        values: DeferredDict[str, object] = DeferredDict()
+        for put in (DeferredDict, values.update, values.__ior__):
+            with pytest.raises(TypeError, match="must not be a Deferred"):
+                put({"a": succeed(1)})
+        with pytest.raises(TypeError, match="must not be a Deferred"):
+            values.setdefault("a", succeed(1))
+        assert not values
 
     def test_whoCancelsGetsNothingAndLeavesNothing(self) -> None:
         first, second = self.values.get("a"), self.values.get("a")
@@ -202,7 +244,7 @@ class DictMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert {key: self.values[key] for key in self.values} == self.model
+        assert self.values == self.model
         for key in range(4):
             waiting = self.waiting.get(key, [])
             assert self.values.pending(key) == len(waiting)

@@ -164,14 +164,27 @@ class WaitingTests(SynchronousTestCase):
         tracked[1].callback(None)
         assert self.successResultOf(d) is True
 
-    def test_limitMayBeAFloatWithoutAFraction(self) -> None:
-        self.put(50)
+    def test_limitMayBeAnyNumber(self) -> None:
+        tracked = self.put(50)
         assert not self.tracker.deferUntilFewer(100 / 2).called
         assert self.tracker.deferUntilFewer(102 / 2).called
+        assert self.tracker.deferUntilFewer(math.inf).called
+        d = self.tracker.deferUntilFewer(49.5)
+        assert not d.called
+        tracked[0].callback(None)
+        assert self.successResultOf(d) is True
 
-    def test_limitThatIsNoPositiveWholeNumberIsAnErrorThatNamesIt(self) -> None:
-        for limit in (0, -1, 1.5, 0.5, math.nan, math.inf, None, "3", True):
-            with self.assertRaisesRegex(ValueError, f"N is {limit!r}.*positive whole number"):
+    def test_thereAreNeverFewerThanNone(self) -> None:
+        waits = [self.tracker.deferUntilFewer(limit) for limit in (0, -1.5)]
+        [tracked] = self.put(1)
+        tracked.callback(None)
+        assert not any(d.called for d in waits)
+        self.tracker.quitWaiting()
+        assert [self.successResultOf(d) for d in waits] == [True, True]
+
+    def test_limitThatIsNotANumberIsAnErrorThatNamesIt(self) -> None:
+        for limit in (math.nan, None, "3"):
+            with self.assertRaisesRegex(TypeError, f"N must be a number, not {limit!r}"):
                 self.tracker.deferUntilFewer(limit)  # type: ignore[arg-type]
 
     def test_removeWaitFiresWhatWaits(self) -> None:
