@@ -9,8 +9,8 @@ Deferred::
     async with ProcessQueue(4) as queue:
         print(await queue.call(function, argument))
 
-Names are imported when they are first asked for, so that a worker process does not pay for what it
-does not use.
+A name is imported when you first ask for it, so that a worker process does not pay for what it does
+not use. The names of L{asynqueue.tools} can be imported from here, too.
 """
 
 from typing import TYPE_CHECKING
@@ -23,124 +23,66 @@ if TYPE_CHECKING:
     from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
     from asynqueue._iteration.deferator import Deferator
-    from asynqueue._iteration.prefetcherator import Prefetcherator
-    from asynqueue._iteration.producer import IterationProducer, iteratorToProducer
     from asynqueue._queue.observers import Event, LoggingObserver
-    from asynqueue._queue.ownqueues import (
-        NullQueue,
-        ProcessQueue,
-        ThreadLooper,
-        ThreadQueue,
-        deferToThread,
-    )
+    from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, ThreadQueue, deferToThread
+    from asynqueue._queue.ownqueues import ThreadLooper as ThreadLooper
     from asynqueue._queue.queuedtask import QueuedTask
     from asynqueue._queue.taskqueue import TaskQueue
     from asynqueue._runner.progress import report
-    from asynqueue._runner.streams import isAsyncIterator, isIterator
     from asynqueue._workers.executor import ExecutorWorker
     from asynqueue._workers.local import AsyncWorker
-    from asynqueue._workers.process import ProcessBase, ProcessWorker
+    from asynqueue._workers.process import ProcessBase as ProcessBase
+    from asynqueue._workers.process import ProcessWorker
     from asynqueue._workers.threads import ThreadWorker
     from asynqueue.interfaces import IObserver, IWorker
-    from asynqueue.tools.blocking import Consumerator, Filerator
-    from asynqueue.tools.consumers import ListConsumer
-    from asynqueue.tools.delay import Delay, deferToDelay
-    from asynqueue.tools.dictionary import DeferredDict
-    from asynqueue.tools.info import Info, showResult
-    from asynqueue.tools.lock import DeferredLock
-    from asynqueue.tools.ordered import OrderedItemProducer
-    from asynqueue.tools.priorityqueue import DeferredPriorityQueue
-    from asynqueue.tools.tracker import DeferredPool, DeferredTracker
-
-_HOMES = {
-    "AsyncWorker": "asynqueue._workers.local",
-    "Consumerator": "asynqueue.tools.blocking",
-    "DeadLetter": "asynqueue._dispatch.job",
-    "Deferator": "asynqueue._iteration.deferator",
-    "DeferredDict": "asynqueue.tools.dictionary",
-    "DeferredLock": "asynqueue.tools.lock",
-    "DeferredPool": "asynqueue.tools.tracker",
-    "DeferredPriorityQueue": "asynqueue.tools.priorityqueue",
-    "DeferredTracker": "asynqueue.tools.tracker",
-    "Delay": "asynqueue.tools.delay",
-    "DurableJob": "asynqueue._dispatch.job",
-    "Event": "asynqueue._queue.observers",
-    "ExecutorWorker": "asynqueue._workers.executor",
-    "Filerator": "asynqueue.tools.blocking",
-    "IObserver": "asynqueue.interfaces",
-    "IWorker": "asynqueue.interfaces",
-    "Info": "asynqueue.tools.info",
-    "IterationProducer": "asynqueue._iteration.producer",
-    "Job": "asynqueue._dispatch.job",
-    "ListConsumer": "asynqueue.tools.consumers",
-    "LoggingObserver": "asynqueue._queue.observers",
-    "NullQueue": "asynqueue._queue.ownqueues",
-    "OrderedItemProducer": "asynqueue.tools.ordered",
-    "Prefetcherator": "asynqueue._iteration.prefetcherator",
-    "ProcessBase": "asynqueue._workers.process",
-    "ProcessQueue": "asynqueue._queue.ownqueues",
-    "ProcessWorker": "asynqueue._workers.process",
-    "QueuedTask": "asynqueue._queue.queuedtask",
-    "ResizableDispatchQueue": "asynqueue._dispatch.rdq",
-    "Retry": "asynqueue._core.retry",
-    "TaskQueue": "asynqueue._queue.taskqueue",
-    "ThreadLooper": "asynqueue._queue.ownqueues",
-    "ThreadQueue": "asynqueue._queue.ownqueues",
-    "ThreadWorker": "asynqueue._workers.threads",
-    "backoff": "asynqueue._core.retry",
-    "deferToDelay": "asynqueue.tools.delay",
-    "deferToThread": "asynqueue._queue.ownqueues",
-    "isAsyncIterator": "asynqueue._runner.streams",
-    "isIterator": "asynqueue._runner.streams",
-    "iteratorToProducer": "asynqueue._iteration.producer",
-    "report": "asynqueue._runner.progress",
-    "showResult": "asynqueue.tools.info",
-}
+    from asynqueue.tools import *  # noqa: F403
 
 __all__ = [
     "AsyncWorker",
-    "Consumerator",
     "DeadLetter",
     "Deferator",
-    "DeferredDict",
-    "DeferredLock",
-    "DeferredPool",
-    "DeferredPriorityQueue",
-    "DeferredTracker",
-    "Delay",
     "DurableJob",
     "Event",
     "ExecutorWorker",
-    "Filerator",
     "IObserver",
     "IWorker",
-    "Info",
-    "IterationProducer",
     "Job",
-    "ListConsumer",
     "LoggingObserver",
     "NullQueue",
-    "OrderedItemProducer",
-    "Prefetcherator",
-    "ProcessBase",
     "ProcessQueue",
     "ProcessWorker",
     "QueuedTask",
     "ResizableDispatchQueue",
     "Retry",
     "TaskQueue",
-    "ThreadLooper",
     "ThreadQueue",
     "ThreadWorker",
     "__version__",
     "backoff",
-    "deferToDelay",
     "deferToThread",
-    "isAsyncIterator",
-    "isIterator",
-    "iteratorToProducer",
     "report",
-    "showResult",
 ]
+
+_HOMES = {
+    "_core.retry": "Retry backoff",
+    "_dispatch.job": "DeadLetter DurableJob Job",
+    "_dispatch.rdq": "ResizableDispatchQueue",
+    "_iteration.deferator": "Deferator",
+    "_queue.observers": "Event LoggingObserver",
+    "_queue.ownqueues": "NullQueue ProcessQueue ThreadLooper ThreadQueue deferToThread",
+    "_queue.queuedtask": "QueuedTask",
+    "_queue.taskqueue": "TaskQueue",
+    "_runner.progress": "report",
+    "_workers.executor": "ExecutorWorker",
+    "_workers.local": "AsyncWorker",
+    "_workers.process": "ProcessBase ProcessWorker",
+    "_workers.threads": "ThreadWorker",
+    "interfaces": "IObserver IWorker",
+    "tools": (
+        "Consumerator DeferredDict DeferredLock DeferredPool DeferredPriorityQueue DeferredTracker "
+        "Delay Filerator Info IterationProducer ListConsumer OrderedItemProducer Prefetcherator "
+        "deferToDelay isAsyncIterator isIterator iteratorToProducer showResult whichThread"
+    ),
+}
 
 __getattr__, __dir__ = lazyNames(globals(), _HOMES)

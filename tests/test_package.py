@@ -12,38 +12,57 @@ import asynqueue
 from asynqueue._lazy import lazyNames
 
 
-def typeCheckersImports(module: types.ModuleType) -> dict[str, str]:
+def typeCheckersImports(package: types.ModuleType) -> dict[str, str]:
     """
-    @return: for each name that a module imports for type checkers alone, where it is imported from.
+    @return: for each name that a package imports for type checkers alone, the module that it is
+        imported from.
     """
-    assert module.__file__ is not None
+    assert package.__file__ is not None
     homes = {}
-    for node in ast.parse(Path(module.__file__).read_text()).body:
+    for node in ast.parse(Path(package.__file__).read_text()).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             for imported in node.body:
                 assert isinstance(imported, ast.ImportFrom)
                 assert imported.module is not None
-                homes.update({alias.name: imported.module for alias in imported.names})
+                names = [alias.name for alias in imported.names]
+                if names == ["*"]:
+                    names = import_module(imported.module).__all__
+                homes.update(dict.fromkeys(names, imported.module))
     return homes
 
 
-@pytest.mark.parametrize("name", asynqueue.__all__)
-def test_everyPublicNameIsThere(name: str) -> None:
-    assert getattr(asynqueue, name) is not None
+def homesOf(package: Any) -> dict[str, str]:
+    """
+    @return: for each name that a package imports when it is asked for, the module that defines it.
+    """
+    return {
+        name: f"{package.__name__}.{home}"
+        for home, names in package._HOMES.items()
+        for name in names.split()
+    }
 
 
-@pytest.mark.parametrize("name", asynqueue._HOMES)
+HOMES = homesOf(asynqueue)
+
+
+@pytest.mark.parametrize("name", HOMES)
 def test_everyNameIsThatOfItsHome(name: str) -> None:
-    assert getattr(asynqueue, name) is getattr(import_module(asynqueue._HOMES[name]), name)
+    assert getattr(asynqueue, name) is getattr(import_module(HOMES[name]), name)
 
 
 def test_typeCheckersAreToldTheSameHomes() -> None:
-    assert typeCheckersImports(asynqueue) == asynqueue._HOMES
+    assert typeCheckersImports(asynqueue) == HOMES
 
 
-def test_thePublicNamesAreThoseWithAHomeAndTheVersion() -> None:
-    assert set(asynqueue.__all__) == {*asynqueue._HOMES, "__version__"}
-    assert len(asynqueue.__all__) == len(set(asynqueue.__all__))
+def test_everyToolCanBeImportedFromTheTopWhereItIsNotListed() -> None:
+    tools = set(import_module("asynqueue.tools").__all__)
+    assert tools <= {*HOMES}
+    assert not tools & {*asynqueue.__all__}
+
+
+def test_thePublicNamesAreFewAndHaveAHome() -> None:
+    assert {*asynqueue.__all__} <= {*HOMES, "__version__"}
+    assert len(asynqueue.__all__) == len(set(asynqueue.__all__)) <= 24
 
 
 def test_dirListsEveryPublicName() -> None:
@@ -83,30 +102,33 @@ def test_importPathsThatUsersTypeHaveWhatTheyList(face: str) -> None:
 
 
 def lazyModule(**homes: str) -> types.ModuleType:
-    module = types.ModuleType("face")
+    """
+    Make a module that looks for names in those of the standard library's package C{collections}.
+    """
+    module = types.ModuleType("collections")
     vars(module)["__getattr__"], vars(module)["__dir__"] = lazyNames(vars(module), homes)
     return module
 
 
 def test_lazyNameIsImportedWhenItIsAskedForAndStays() -> None:
-    face = lazyModule(OrderedDict="collections")
-    assert "OrderedDict" not in vars(face)
-    found = face.OrderedDict
-    assert found is import_module("collections").OrderedDict
-    assert vars(face)["OrderedDict"] is found
+    face = lazyModule(abc="Mapping Sequence")
+    assert "Sequence" not in vars(face)
+    found = face.Sequence
+    assert found is import_module("collections.abc").Sequence
+    assert vars(face)["Sequence"] is found
 
 
 def test_lazyNameWhoseHomeIsMissingIsAnImportError() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_home"):
-        _ = lazyModule(Thing="no_such_home").Thing
+        _ = lazyModule(no_such_home="Thing").Thing
 
 
 def test_lazyNameThatItsHomeDoesNotHaveIsAnAttributeError() -> None:
-    with pytest.raises(AttributeError, match="module 'collections' has no attribute 'Thing'"):
-        _ = lazyModule(Thing="collections").Thing
+    with pytest.raises(AttributeError, match=r"module 'collections\.abc' has no attribute 'Thing'"):
+        _ = lazyModule(abc="Thing").Thing
 
 
 def test_lazyModuleListsItsOwnNamesToo() -> None:
-    face = lazyModule(OrderedDict="collections")
+    face = lazyModule(abc="Mapping")
     vars(face)["own"] = 1
-    assert {"own", "OrderedDict", "__name__"} <= set(dir(face))
+    assert {"own", "Mapping", "__name__"} <= set(dir(face))

@@ -23,24 +23,17 @@ if TYPE_CHECKING:
     from asynqueue.testing.synchronous import SynchronousQueue
 
 _HOMES = {
-    "DeferredHold": "asynqueue.testing.hold",
-    "FarWorkerContract": "asynqueue.testing.farcontract",
-    "FileHold": "asynqueue.testing.hold",
-    "Hold": "asynqueue.testing.hold",
-    "InlineWorker": "asynqueue.testing.stepworker",
-    "IteratingWorkerContract": "asynqueue.testing.iterating",
-    "JobStoreContract": "asynqueue.testing.storecontract",
-    "TaskOwner": "asynqueue.testing.owner",
-    "MemoryChannel": "asynqueue.testing.memory",
-    "MemoryWorker": "asynqueue.testing.memory",
-    "MortalRunnerContract": "asynqueue.testing.mortal",
-    "RecordingListener": "asynqueue.testing.owner",
-    "PicklingWorkerContract": "asynqueue.testing.pickling",
-    "StepWorker": "asynqueue.testing.stepworker",
-    "SynchronousQueue": "asynqueue.testing.synchronous",
-    "WorkerContract": "asynqueue.testing.contract",
-    "act": "asynqueue.testing.memory",
-    "actStubbornly": "asynqueue.testing.memory",
+    "contract": "WorkerContract",
+    "farcontract": "FarWorkerContract",
+    "hold": "DeferredHold FileHold Hold",
+    "iterating": "IteratingWorkerContract",
+    "memory": "MemoryChannel MemoryWorker act actStubbornly",
+    "mortal": "MortalRunnerContract",
+    "owner": "RecordingListener TaskOwner",
+    "pickling": "PicklingWorkerContract",
+    "stepworker": "InlineWorker StepWorker",
+    "storecontract": "JobStoreContract",
+    "synchronous": "SynchronousQueue",
 }
 
 __all__ = [

@@ -10,20 +10,23 @@ import pytest
 
 import asynqueue.testing
 from tests.support.processes import ROOT
-from tests.test_package import typeCheckersImports
+from tests.test_package import homesOf, typeCheckersImports
 
 MODULES = sorted((ROOT / "asynqueue" / "testing").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", asynqueue.testing._HOMES)
+HOMES = homesOf(asynqueue.testing)
+
+
+@pytest.mark.parametrize("name", HOMES)
 def test_everyNameIsThatOfItsHome(name: str) -> None:
-    home = import_module(asynqueue.testing._HOMES[name])
+    home = import_module(HOMES[name])
     assert getattr(asynqueue.testing, name) is getattr(home, name)
 
 
 def test_whatIsListedIsWhatHasAHome() -> None:
-    assert asynqueue.testing.__all__ == sorted(asynqueue.testing._HOMES)
-    assert typeCheckersImports(asynqueue.testing) == asynqueue.testing._HOMES
+    assert asynqueue.testing.__all__ == sorted(HOMES)
+    assert typeCheckersImports(asynqueue.testing) == HOMES
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
