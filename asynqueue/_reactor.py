@@ -8,17 +8,20 @@ The reactor and its threads: the way into the reactor's thread, and the way out 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 __all__ = [
     "Done",
@@ -27,6 +30,7 @@ __all__ = [
     "ReactorInbox",
     "SerialExecutor",
     "SerialThread",
+    "SteadyClock",
     "callEach",
     "callFromAnyThread",
     "defaultReactor",
@@ -50,6 +54,46 @@ def defaultReactor() -> IReactorTime:
     from twisted.internet import reactor
 
     return cast(IReactorTime, reactor)
+
+
+@implementer(IReactorTime)
+class SteadyClock:
+    """
+    Measures and waits for times of one run of a program. It reads like the reactor's clock when it
+    is made, and never goes back nor leaps, whatever becomes of the wall clock, which Twisted's
+    reactors follow.
+
+    @ivar reactor: schedules the calls.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        """
+        @param reactor: a reactor; or a clock that has no threads, whose own time counts then.
+        """
+        self.reactor = reactor
+        self._read = reactor.seconds
+        self._offset = 0.0
+        if IReactorFromThreads.providedBy(reactor):
+            self._read = time.monotonic
+            self._offset = reactor.seconds() - time.monotonic()
+        self._last = -math.inf
+
+    def seconds(self) -> float:
+        now = self._read() + self._offset
+        if now < self._last:
+            # A clock that was set back goes on from where it was.
+            self._offset += self._last - now
+            now = self._last
+        self._last = now
+        return now
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
+        return self.reactor.callLater(delay, callable, *args, **kw)
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        return self.reactor.getDelayedCalls()
 
 
 # Into the reactor's thread ------------------------------------------------------------------------

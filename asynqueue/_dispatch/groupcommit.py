@@ -1,11 +1,12 @@
 """
-Telling a store what happens, without waiting for it.
+Writing changes into a store, many in one commit, without waiting for it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
@@ -13,18 +14,35 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue._core.states import Table, nextState
 from asynqueue._dispatch.stores import Change, StoredJob
 from asynqueue._reactor import SerialExecutor
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import StoreError
 
 LARGEST_GROUP: Final = 4096
 """How many changes are committed together, at the most."""
 
 AGAIN_SECONDS: Final = 1.0
-"""How long to wait before a store that failed is told again what it has to be told."""
+"""How long to wait before changes are written again to a store that failed."""
 
 Told = Callable[[StoreError | None], object]
 """Is called when a change is written, or with the error if it could not be."""
+
+OPEN: Final = "OPEN"
+CLOSING: Final = "CLOSING"
+LAST_TRY: Final = "LAST_TRY"
+CLOSED: Final = "CLOSED"
+
+COMMITS: Final[Table] = {
+    OPEN: {"close": CLOSING},
+    # All changes are still to be written. Those that are owed are tried once more.
+    CLOSING: {"write": LAST_TRY, "closed": CLOSED},
+    # What is owed after this write, and those that follow it, is lost.
+    LAST_TRY: {"write": LAST_TRY, "closed": CLOSED},
+    # Every further change is refused.
+    CLOSED: {},
+}
 
 
 class GroupCommit:
@@ -32,40 +50,43 @@ class GroupCommit:
     Writes changes into a store, in the order in which they come. While one commit is underway, the
     changes that come are gathered, and go into the next one together.
 
-    A change that says what has become of a job has to be written some time, so if the store fails
-    it is owed: tried again with the changes that come, or after a while. One that something else
-    depends on, a job's beginning for instance, can be tried once.
+    A change that says what has become of a job has to be written some time. If the store fails,
+    such a change is owed: it is tried again with the changes that come, or after a while. A change
+    that something else depends on, as on a job's beginning, can be tried once.
     """
 
     log = Logger()
 
-    def __init__(self, store: Any, aside: SerialExecutor, reactor: IReactorTime) -> None:
+    def __init__(self, store: Any, executor: SerialExecutor, reactor: IReactorTime) -> None:
         """
         @param store: an L{IJobStore<asynqueue.interfaces.IJobStore>}.
-        @param aside: where it is called.
+        @param executor: calls the store's methods.
         """
         self._store = store
-        self._aside = aside
+        self._executor = executor
         self._reactor = reactor
-        # Each with whether it is owed if it fails, and whom to tell.
+        self._state = OPEN
+        # Each change with whether it is owed if it fails, and whom to tell.
         self._changes: list[tuple[Change, bool, Told | None]] = []
         self._owed: list[Change] = []
+        # Each question with the number of changes that it is to wait for.
         self._questions: deque[tuple[int, str, Deferred[list[StoredJob]]]] = deque()
-        # How many changes were noted, and how many of these were written or have failed.
+        # How many changes have come, and how many of these were written or have failed.
         self._noted = self._settled = 0
-        self._isBusy = self._hasFailed = self._isClosed = False
+        # Whether the executor has a call.
+        self._isBusy = False
         self._again: IDelayedCall | None = None
-        self._closing: Deferred[None] | None = None
+        self._closed: OneShotObserverList[None] = OneShotObserverList()
 
     def open(self) -> tuple[list[StoredJob], int]:
         """
-        Open the store, and wait until it is open: there is nothing to be done before.
+        Open the store, and wait until it is open, because nothing can be done before.
 
         @return: the store's jobs, and the highest number that a job in it ever had.
-        @raise StoreError: if it cannot be opened.
+        @raise StoreError: if the store cannot be opened.
         """
 
-        def opened() -> tuple[list[StoredJob], int]:
+        def openStore() -> tuple[list[StoredJob], int]:
             jobs = self._store.open()
             try:
                 return jobs, self._store.highest()
@@ -74,31 +95,22 @@ class GroupCommit:
                 raise
 
         try:
-            found: tuple[list[StoredJob], int] = self._aside.wait(opened)
+            found: tuple[list[StoredJob], int] = self._executor.wait(openStore)
         except BaseException:
-            self._aside.close()
+            self._executor.close()
             raise
         return found
 
-    def note(self, change: Change, told: Told | None = None) -> None:
+    def note(self, change: Change, told: Told | None = None, isOwed: bool = True) -> None:
         """
-        Write a change, now or later.
+        Write a change.
 
         @param change: see L{asynqueue._dispatch.stores}.
-        @param told: is called when it is safe, or could not be written for now.
+        @param told: is called when the change is on disk, or could not be written for now.
+        @param isOwed: whether the change is tried again if the store fails. Otherwise it is written
+            now or not at all.
         """
-        self._add(change, True, told)
-
-    def attempt(self, change: Change, told: Told) -> None:
-        """
-        Write a change now, or not at all.
-
-        @param told: is called when it is safe, or has failed.
-        """
-        self._add(change, False, told)
-
-    def _add(self, change: Change, isOwed: bool, told: Told | None) -> None:
-        if self._isClosed:
+        if self._state is CLOSED:
             if told is not None:
                 told(self._closedError())
             return
@@ -109,52 +121,51 @@ class GroupCommit:
 
     def ask(self, state: str) -> Deferred[list[StoredJob]]:
         """
-        @return: a Deferred that fires with the jobs that are in a state when all changes so far are
-            written, or have failed. It fails with C{StoreError} if the store does.
+        @return: a Deferred that fires with the jobs that are in a state, when all changes so far
+            are written or have failed. It fails with C{StoreError} if the store does.
         """
-        if self._isClosed:
+        if self._state is CLOSED:
             return fail(self._closedError())
         asked: Deferred[list[StoredJob]] = Deferred()
         self._questions.append((self._noted, state, asked))
         if not self._isBusy:
-            self._goOn()
+            self._next()
         return asked
 
     def close(self) -> Deferred[None]:
         """
-        Close the store, when all changes so far are written. What is owed is tried once more.
+        Close the store when all changes so far are written. What is owed is tried once more.
 
-        @return: a Deferred that fires when it is closed. If the store fails to the last, it fires
-            all the same, and what could not be written is logged.
+        @return: a Deferred that fires when the store is closed. If the store fails to the last, the
+            Deferred fires all the same, and the changes that were lost are logged.
         """
-        closing = self._closing = Deferred()
-        self._hasFailed = False
-        self._cancelAgain()
-        if not self._isBusy:
-            self._goOn()
-        return closing
+        if self._state is OPEN:
+            self._state = nextState(COMMITS, self._state, "close", self)
+            if not self._isBusy:
+                self._next()
+        return self._closed.whenFired()
 
     def hurry(self) -> None:
         """
-        The reactor has had its last turn: do all that is to be done before this returns, and from
-        now on everything at once.
+        The reactor has had its last turn. Write all changes before this returns, and from now on
+        each one at once.
         """
-        self._aside.hurry()
+        self._executor.hurry()
 
     # Writing --------------------------------------------------------------------------------------
 
-    def _goOn(self) -> None:
+    def _next(self) -> None:
         """
-        Do the next thing that is to be done.
+        Have the executor do the next thing, if there is one.
         """
         if self._questions and self._questions[0][0] <= self._settled:
             _, state, asked = self._questions.popleft()
             self._isBusy = True
-            self._aside.call(lambda result: self._answered(result, asked), self._store.jobs, state)
-        elif self._changes or (self._owed and self._closing is not None and not self._hasFailed):
+            self._executor.call(partial(self._answered, asked), self._store.jobs, state)
+        elif self._changes or (self._owed and self._state is CLOSING):
             self._write()
-        elif self._closing is not None:
-            self._close(self._closing)
+        elif self._state is not OPEN:
+            self._closeStore()
         elif self._owed and self._again is None:
             self._again = self._reactor.callLater(AGAIN_SECONDS, self._writeAgain)
 
@@ -163,23 +174,21 @@ class GroupCommit:
         if not self._isBusy:
             self._write()
 
-    def _cancelAgain(self) -> None:
+    def _write(self) -> None:
         if self._again is not None:
             self._again.cancel()
             self._again = None
-
-    def _write(self) -> None:
-        self._cancelAgain()
+        if self._state is not OPEN:
+            self._state = nextState(COMMITS, self._state, "write", self)
         group = self._changes[:LARGEST_GROUP]
         del self._changes[:LARGEST_GROUP]
+        changes = [each[0] for each in group]
+        if self._owed:
+            changes = self._owed + changes
         self._isBusy = True
-        self._aside.call(
-            lambda result: self._wrote(result, group),
-            self._store.apply,
-            [*self._owed, *(change for change, _, _ in group)],
-        )
+        self._executor.call(partial(self._wrote, group), self._store.apply, changes)
 
-    def _wrote(self, result: Any, group: list[tuple[Change, bool, Told | None]]) -> None:
+    def _wrote(self, group: list[tuple[Change, bool, Told | None]], result: Any) -> None:
         self._isBusy = False
         self._settled += len(group)
         error = None
@@ -187,47 +196,46 @@ class GroupCommit:
             error = self._errorOf(result)
             self._owed += [change for change, isOwed, _ in group if isOwed]
             self.log.failure("{store} could not be written", result, store=self._store.name)
-        else:
+        elif self._owed:
             self._owed = []
-        self._hasFailed = error is not None
-        # The next commit is underway while those who waited for this one hear of it.
-        self._goOn()
+        if self._changes or self._questions or self._owed or self._state is not OPEN:
+            # The next commit is underway while those who waited for this one hear of it.
+            self._next()
         for _, _, told in group:
             if told is not None:
-                self._tell(told, error)
+                try:
+                    told(error)
+                except Exception:
+                    # The others are to hear all the same.
+                    self.log.failure(
+                        "a change of {store} could not be told", store=self._store.name
+                    )
 
-    def _tell(self, told: Told, error: StoreError | None) -> None:
-        try:
-            told(error)
-        except Exception:
-            # The others are to hear all the same.
-            self.log.failure("a change of {store} could not be told", store=self._store.name)
-
-    def _answered(self, result: Any, asked: Deferred[list[StoredJob]]) -> None:
+    def _answered(self, asked: Deferred[list[StoredJob]], result: Any) -> None:
         self._isBusy = False
-        self._goOn()
+        self._next()
         if isinstance(result, Failure):
             result = Failure(self._errorOf(result))
         if not asked.called:
             asked.callback(result)
 
-    def _close(self, closing: Deferred[None]) -> None:
+    def _closeStore(self) -> None:
         if self._owed:
             self.log.error(
                 "{store} was closed without these changes: {owed}",
                 store=self._store.name,
                 owed=self._owed,
             )
-        self._isClosed = True
-        self._closing = None
+        self._state = nextState(COMMITS, self._state, "closed", self)
+        self._isBusy = True
 
         def closed(result: Any) -> None:
             if isinstance(result, Failure):
                 self.log.failure("{store} failed to close", result, store=self._store.name)
-            self._aside.close()
-            closing.callback(None)
+            self._executor.close()
+            self._closed.fire(None)
 
-        self._aside.call(closed, self._store.close)
+        self._executor.call(closed, self._store.close)
 
     def _errorOf(self, failure: Failure) -> StoreError:
         error = failure.value

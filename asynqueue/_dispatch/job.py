@@ -4,7 +4,6 @@ Jobs: one argument for a dispatch queue's function, with its times.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -18,32 +17,68 @@ from asynqueue.errors import JobError, JobNotDispatched, StoreError
 
 class JobCancelled(JobError, CancelledError):
     """
-    A job was cancelled before it had come to its end. This is Twisted's C{CancelledError}, too.
+    A job was cancelled before it ended. This is Twisted's C{CancelledError}, too.
     """
 
 
-class JobDeferred(Deferred["Job"]):
+class QuietDeferred(Deferred[Any]):
     """
-    A Deferred that waits for a job. Cancelling it cancels the job.
+    A Deferred that can fail without being logged if nobody handles the failure.
+    """
+
+    _isQuiet = False
+
+    def fail(self, failure: Failure, isQuiet: bool) -> None:
+        """
+        @param isQuiet: whether the failure is not logged if nobody handles it. Everybody who
+            listens, now or later, still gets it.
+        """
+        self._isQuiet = isQuiet
+        self.errback(failure)
+
+    def __del__(self) -> None:
+        if self._isQuiet:
+            # Nobody can listen any more, so this handles the failure that Twisted would log.
+            self.addErrback(_ignore)
+
+
+def _ignore(failure: Failure) -> None:
+    return None
+
+
+class JobDeferred(QuietDeferred):
+    """
+    A Deferred that waits for a job.
 
     @ivar job: the job.
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(_cancelJob)
+        super().__init__()
         self.job = job
+
+    def cancel(self) -> None:
+        """
+        Cancel the job. This fires when the job's end is told: at once, or when it is on disk if a
+        store keeps the job.
+        """
+        if self.called:
+            # A callback may have returned a Deferred that this waits for.
+            super().cancel()
+        else:
+            self.job.cancel()
 
 
 class JobOwner(Protocol):
     """
-    Whoever a job belongs to: a dispatch queue.
+    The dispatch queue that a job belongs to.
     """
 
     def cancelJob(self, job: Job) -> None:
-        """Somebody wants a job cancelled that is PENDING or UNDERWAY."""
+        """Cancel a job that has not ended."""
 
     def reprioritize(self, job: Job, priority: float) -> None:
-        """Somebody wants a job moved."""
+        """Move a job among those that wait."""
 
 
 class Job(Record):
@@ -57,18 +92,22 @@ class Job(Record):
                    |            |  +----> FAILED
                    +------------+-------> CANCELLED
 
+    A job can be pickled. The copy keeps everything that stands below except C{result} and
+    C{failure}, and belongs to no queue: give it to the C{put} of one to have its argument
+    dispatched.
+
     @ivar id: a number that is unique within its queue, in the order of putting.
     @ivar jobarg: the argument.
     @ivar priority: lower is more important. To change it, call L{reprioritize}.
     @ivar state: one of the words in the picture.
-    @ivar attempts: how many times it was begun.
-    @ivar queuedTime: when it was put, in seconds of the queue's clock, as all times here.
-    @ivar startTime: when it was begun, the last time, or C{None}.
-    @ivar stopTime: when it came to its end, one way or the other, or C{None}.
-    @ivar due: not before when it may be begun, or C{None}.
+    @ivar attempts: how many times the job was begun.
+    @ivar queuedTime: when the job was put, in seconds of the queue's clock, as all times here.
+    @ivar startTime: when its last attempt began, or C{None}.
+    @ivar stopTime: when the job ended, or C{None}.
+    @ivar due: the time before which the job does not begin, or C{None}.
     @ivar result: what the function returned, once the job is FINISHED.
-    @ivar failure: why it is FAILED or CANCELLED; while it waits for another attempt, why the last
-        one failed; else C{None}.
+    @ivar failure: why the job is FAILED or CANCELLED. While the job waits for another attempt, why
+        the last attempt failed. Otherwise C{None}.
     """
 
     PENDING: ClassVar[str] = PENDING
@@ -78,9 +117,10 @@ class Job(Record):
     CANCELLED: ClassVar[str] = CANCELLED
 
     isKept: ClassVar[bool] = False
-    """Whether what becomes of it is kept somewhere, so that nobody has to listen."""
+    """Whether a store keeps what becomes of the job, so that nobody has to listen."""
 
     __slots__ = (
+        "_told",
         "_owner",
         "_watchers",
         "due",
@@ -89,7 +129,21 @@ class Job(Record):
         "key",
     )
 
-    def __init__(self, id: int, owner: JobOwner, jobarg: Any, priority: float, now: float) -> None:
+    _PICKLED: ClassVar[tuple[str, ...]] = (
+        "id",
+        "jobarg",
+        "priority",
+        "state",
+        "attempts",
+        "queuedTime",
+        "startTime",
+        "stopTime",
+        "due",
+    )
+
+    def __init__(
+        self, id: int, owner: JobOwner | None, jobarg: Any, priority: float, now: float
+    ) -> None:
         super().__init__(id, priority, now)
         self.jobarg = jobarg
         self.due: float | None = None
@@ -97,42 +151,61 @@ class Job(Record):
         self.home: Any = None
         self._owner = owner
         self._watchers: JobDeferred | list[JobDeferred] | None = None
+        # What the Deferreds fire with, once it is told: the job, or a failure.
+        self._told: Job | Failure | None = None
 
     def __repr__(self) -> str:
         return f"<job {self.id}: {self.state}, priority {self.priority}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._PICKLED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(0, None, None, 0, 0.0)  # type: ignore[misc]
+        for name, value in state.items():
+            setattr(self, name, value)
+        error = JobError(f"{self} was unpickled and belongs to no queue: put it into one", self)
+        self._told = Failure(error)
+
     def cancel(self) -> bool:
         """
-        Give it up. If it is underway, what its function waits for is cancelled, too, and its result
-        is dropped.
+        Cancel the job. If it is underway, what its function waits for is cancelled, too, and its
+        result is dropped. The job is CANCELLED at once. Its Deferreds fire then, or when that is on
+        disk if a store keeps the job.
 
-        @return: C{False} if it was done already, which is then not changed.
+        @return: C{False} if nothing was changed because the job has ended, or its queue was
+            stopped.
         """
-        if self.isDone:
+        if self.isDone or self._told is not None or self._owner is None:
             return False
         self._owner.cancelJob(self)
         return True
 
     def reprioritize(self, priority: float) -> None:
         """
-        Move it among those that wait.
+        Move the job among those that wait.
 
         @param priority: lower is more important.
-        @raise StateError: unless it is PENDING.
+        @raise JobError: if the job was unpickled.
+        @raise StateError: unless the job is PENDING.
+        @raise ValueError: if the priority is not a number, or the job does not wait in its queue
+            any more.
         """
+        if self._owner is None:
+            raise JobError(f"{self} was unpickled and belongs to no queue: put it into one", self)
         self._owner.reprioritize(self, priority)
 
     def watch(self) -> JobDeferred:
         """
-        @return: a new Deferred that fires with this job when it is FINISHED, and fails when it is
-            FAILED or CANCELLED, with an exception whose C{job} this is. Cancelling it cancels the
-            job.
+        @return: a new Deferred that fires with this job when the job is FINISHED, and fails when it
+            is FAILED or CANCELLED, or is left PENDING by its queue's C{stop}. The exception's
+            C{job} is the job. Cancelling the Deferred cancels the job.
         """
         d = JobDeferred(self)
-        if self.isDone:
-            self._tell(d)
+        if self._told is not None:
+            self._fire(d)
         elif self._watchers is None:
-            # Most jobs have one, which is cheaper without a list.
+            # Most jobs have one watcher, which is cheaper without a list.
             self._watchers = d
         elif isinstance(self._watchers, list):
             self._watchers.append(d)
@@ -143,7 +216,7 @@ class Job(Record):
     @property
     def watchers(self) -> list[JobDeferred]:
         """
-        The Deferreds that wait for it.
+        The Deferreds that wait for the job.
         """
         if self._watchers is None or isinstance(self._watchers, list):
             return list(self._watchers or ())
@@ -153,88 +226,59 @@ class Job(Record):
 
     def retry(self, failure: Failure) -> None:
         """
-        It failed, and waits for another attempt.
+        An attempt has failed, and the job waits for another one.
 
-        @raise StateError: unless it is UNDERWAY.
+        @raise StateError: unless the job is UNDERWAY.
         """
         self.waitAgain()
         self.outcome = failure
 
-    def finish(self, result: Any, now: float) -> None:
-        """
-        @raise StateError: unless it is UNDERWAY.
-        """
-        super().finish(result, now)
-        self._end()
-
-    def fail(self, failure: Failure, now: float) -> None:
-        """
-        @raise StateError: if it is done.
-        """
-        super().fail(failure, now)
-        self._refuse(failure)
-
     def cancelled(self, now: float) -> None:
         """
-        @raise StateError: if it is done.
+        @raise StateError: if the job has ended.
         """
-        failure = Failure(JobCancelled(f"{self} was cancelled", self))
-        self.giveUp(failure, now)
-        self._refuse(failure)
+        self.giveUp(Failure(JobCancelled(f"{self} was cancelled", self)), now)
 
-    def _refuse(self, failure: Failure) -> None:
-        # Whoever hears of it is to find the job, whatever the function has raised. Around the
-        # type's own ways of setting attributes, which may refuse.
-        vars(failure.value)["job"] = self
-        self._end()
+    def tellEnd(self) -> None:
+        """
+        Fire the Deferreds, because the job has ended.
+        """
+        if self.state == FINISHED:
+            self._tell(self)
+        else:
+            # The listeners are to find the job, whatever the function has raised. This goes around
+            # the type's own ways of setting attributes, which may refuse.
+            vars(self.failure.value)["job"] = self
+            self._tell(self.failure)
 
-    def _end(self) -> None:
+    def tellNotDispatched(self) -> None:
+        """
+        Fire the Deferreds, because the queue was stopped while the job was waiting.
+        """
+        error = JobNotDispatched(f"{self} was not begun, because its queue was stopped", self)
+        if self.failure is not None:
+            # The job waited for another attempt.
+            error.__cause__ = self.failure.value
+        self._tell(Failure(error))
+
+    def _tell(self, told: Job | Failure) -> None:
+        if self._told is not None:
+            return
+        self._told = told
         watchers, self._watchers = self._watchers, None
         if isinstance(watchers, list):
             for d in watchers:
-                self._tell(d)
+                self._fire(d)
         elif watchers is not None:
-            self._tell(watchers)
+            self._fire(watchers)
 
-    def _tell(self, d: JobDeferred) -> None:
-        # One that is being cancelled counts as called when this returns.
-        if d.called:
-            return
-        if self.state == FINISHED:
-            d.callback(self)
+    def _fire(self, d: JobDeferred) -> None:
+        told = self._told
+        if isinstance(told, Failure):
+            # A job that is left behind is in the hands of those who have stopped the queue.
+            d.fail(told, self.isKept or self.state == PENDING)
         else:
-            fail(d, self.failure, self.isKept)
-
-
-def fail(d: Deferred[Any], failure: Failure, isKept: bool) -> None:
-    """
-    Have a Deferred fail.
-
-    @param isKept: whether it is nothing to be logged that nobody handles this failure. Whoever
-        listens, now or later, hears as ever.
-    """
-    d.errback(failure)
-    if isKept and d._debugInfo is not None and d._debugInfo.failResult is failure:
-        # What Deferred itself does when somebody handles the failure.
-        d._debugInfo.failResult = None
-
-
-def notDispatched(job: Job) -> Failure:
-    """
-    @return: why a job fails that waits in a queue that is stopped.
-    """
-    error = JobNotDispatched(f"{job} was not begun: its queue was stopped", job)
-    if job.failure is not None:
-        # It waited for another attempt.
-        error.__cause__ = job.failure.value
-    return Failure(error)
-
-
-def _cancelJob(d: Deferred[Job]) -> None:
-    assert isinstance(d, JobDeferred)
-    if not d.job.cancel():
-        # It has come to its end, and others are being told of that just now.
-        d.job._tell(d)
+            d.callback(self)
 
 
 class DurableJob(Job):
@@ -242,84 +286,86 @@ class DurableJob(Job):
     A job that a store keeps.
 
     @ivar unique: the key of which there is to be one job only, or C{None}.
-    @ivar encoded: its argument, as it is stored; C{None} once it was given to the store.
-    @ivar whenOver: is called with the job when it is done, before anybody is told.
     """
 
-    __slots__ = ("_outcome", "_savers", "encoded", "unique", "whenOver")
+    __slots__ = ("_savers", "_savingOutcome", "unique")
+
+    _PICKLED = (*Job._PICKLED, "unique")
 
     isKept = True
 
     def __init__(
         self,
         id: int,
-        owner: JobOwner,
+        owner: JobOwner | None,
         jobarg: Any,
         priority: float,
         now: float,
-        encoded: str | bytes | None = None,
         unique: str | None = None,
     ) -> None:
         super().__init__(id, owner, jobarg, priority, now)
-        self.encoded = encoded
         self.unique = unique
-        self.whenOver: Callable[[DurableJob], object] | None = None
-        self._outcome: StoreError | bool = False
-        self._savers: list[Deferred[DurableJob]] | None = None
+        # Whether the job is safe; or why it could not be made safe.
+        self._savingOutcome: StoreError | bool = False
+        self._savers: QuietDeferred | list[QuietDeferred] | None = None
 
     @property
     def saved(self) -> Deferred[DurableJob]:
         """
-        A new Deferred that fires with the job when it is safe, at once if it is. It fails with
-        C{StoreError} if it could not be made safe; then the job fails, too.
+        A new Deferred that fires with the job when the job is on disk, at once if it is. The
+        Deferred fails with C{StoreError} if the job could not be written; then the job fails, too.
         """
-        saved: Deferred[DurableJob] = Deferred()
-        if self._outcome is not False:
-            self._tellSaved(saved)
+        saved = QuietDeferred()
+        if self._savingOutcome is not False:
+            self._fireSaved(saved)
         elif self._savers is None:
-            self._savers = [saved]
-        else:
+            self._savers = saved
+        elif isinstance(self._savers, list):
             self._savers.append(saved)
+        else:
+            self._savers = [self._savers, saved]
         return saved
 
-    def setSaved(self, error: StoreError | None = None) -> None:
+    def tellSaved(self, error: StoreError | None = None) -> None:
         """
-        It is safe, or could not be made safe.
+        The job is on disk, or could not be written.
         """
-        self._outcome = True if error is None else error
+        self._savingOutcome = True if error is None else error
         savers, self._savers = self._savers, None
-        for saved in savers or ():
-            self._tellSaved(saved)
+        if isinstance(savers, list):
+            for saved in savers:
+                self._fireSaved(saved)
+        elif savers is not None:
+            self._fireSaved(savers)
 
-    def _tellSaved(self, saved: Deferred[DurableJob]) -> None:
+    def _fireSaved(self, saved: QuietDeferred) -> None:
         if saved.called:
             # Somebody has cancelled it.
             return
-        if isinstance(self._outcome, StoreError):
-            fail(saved, Failure(self._outcome), True)
+        if isinstance(self._savingOutcome, StoreError):
+            saved.fail(Failure(self._savingOutcome), isQuiet=True)
         else:
             saved.callback(self)
 
-    def _end(self) -> None:
-        if self.whenOver is not None:
-            self.whenOver(self)
-        super()._end()
+
+# Pickles of jobs name the module that stays.
+Job.__module__ = DurableJob.__module__ = "asynqueue.rdq"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """
-    A job that came to a bad end, and is kept until somebody looks after it.
+    A job that failed for good. The store keeps it until somebody looks after it.
 
-    @ivar id: its number.
-    @ivar function: the name of the function that it was for.
-    @ivar jobarg: its argument; if that cannot be decoded, as it is stored.
+    @ivar id: the job's number.
+    @ivar function: the name of the function that the job was for.
+    @ivar jobarg: the argument, or its stored form if that cannot be decoded.
     @ivar priority: lower is more important.
-    @ivar queued: when it was put, in seconds since the epoch.
-    @ivar attempts: how many times it was begun.
+    @ivar queued: when the job was put, in seconds since the epoch.
+    @ivar attempts: how many times the job was begun.
     @ivar unique: the key of which there is to be one job only, or C{None}.
     @ivar error: what happened, as a text.
-    @ivar isReadable: whether its argument can be decoded.
+    @ivar isReadable: whether the argument can be decoded.
     """
 
     id: int

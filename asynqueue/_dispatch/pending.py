@@ -1,12 +1,13 @@
 """
-The jobs that wait, and which of them is the next to begin. No reactor, no I/O: whoever asks says
-what time it is.
+The jobs that wait, and which of them is the next to begin.
+
+Nothing here knows a reactor or a clock: callers say what time it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, merge
 from itertools import count
 from typing import Any, Final
 
@@ -15,17 +16,18 @@ from asynqueue._core.ratelimit import RateLimit
 from asynqueue._dispatch.job import Job
 
 FEW: Final = 64
-"""With fewer things than this, looking for those that can be forgotten is not worth its while."""
+"""With fewer things than this, it is not worth looking for those that can be forgotten."""
 
 
 class RateBucket:
     """
     The jobs of one key, and the rate at which they may begin.
 
-    @ivar announced: the one entry by which the line knows the first job, if that may begin as far
-        as is known.
-    @ivar opensAt: when the first job may begin, if it may not yet.
-    @ivar starts: the same rate, for the jobs that were taken and start some time after that.
+    @ivar jobs: the jobs that may begin as far as their own times go.
+    @ivar announced: the one valid entry of this bucket in the queue's heap of open buckets, or
+        C{None}.
+    @ivar opensAt: when the rate allows the first job to begin, if it does not allow that yet.
+    @ivar starts: the same rate, for jobs that were taken and start some time later.
     """
 
     __slots__ = ("announced", "jobs", "key", "limit", "opensAt", "starts")
@@ -40,34 +42,37 @@ class RateBucket:
 
     def isIdle(self, now: float) -> bool:
         """
-        @return: whether nothing has to be known of it.
+        @return: whether a new bucket would do the same.
         """
         limits = [limit for limit in (self.limit, self.starts) if limit is not None]
         return not self.jobs and all(limit.isIdle(now) for limit in limits)
 
 
 Announced = tuple[float, int, int, RateBucket]
-"""A lane's first job, by priority and id; a number that is never the same twice; and the lane."""
+"""The priority and the id of a bucket's first job, a number that is unique, and the bucket."""
 
 
 class PendingJobs:
     """
-    Gives out jobs in the order of their priorities, lower first, equal ones in the order of
-    putting; but none before its time, and none of a key whose rate is used up. Those hold up nobody
-    else.
+    Gives out jobs in the order of their priorities, lower first, and equal ones in the order of
+    putting. A job does not begin before its time, nor while the rate of its key is used up. Such a
+    job holds up no other key's.
+
+    Each key has a bucket. The heap of open buckets knows each by its first job, and the heap of
+    shut ones by the time when its rate opens it. A changed bucket is announced anew, and its old
+    entry is dropped when it comes up.
     """
 
     def __init__(self, key: Callable[[Any], Hashable] | None = None) -> None:
         """
-        @param key: takes a job's argument, and gives the key whose rate counts for it. By default
+        @param key: takes a job's argument and returns the key whose rate counts for it. By default
             one rate counts for all.
         """
         self._key = key
         self._rate: tuple[int, float, int | None] | None = None
-        self._lanes: dict[Hashable, RateBucket] = {}
+        self._buckets: dict[Hashable, RateBucket] = {}
         self._many = FEW
         self._delayed: PriorityHeap[Job] = PriorityHeap()
-        # The first job of each lane that is open; and the lanes that are not, by when they open.
         self._open: list[Announced] = []
         self._shut: list[tuple[float, int, RateBucket]] = []
         self._numbers = count()
@@ -80,23 +85,21 @@ class PendingJobs:
         """
         All jobs, by priority and then in the order of putting.
         """
-        heaps = [self._delayed, *(lane.jobs for lane in self._lanes.values())]
-        jobs = [job for heap in heaps for job in heap]
-        return iter(sorted(jobs, key=lambda job: (job.priority, job.id)))
+        return _inOrder([bucket.jobs for bucket in self._buckets.values()], self._delayed)
 
     # Jobs -----------------------------------------------------------------------------------------
 
     def put(self, job: Job, now: float, isNew: bool = True) -> None:
         """
-        A job came, or waits for another attempt.
+        Add a job, which is new or waits for another attempt.
 
-        @param isNew: whether it was never here before.
+        @param isNew: whether the job was never here before.
         @raise TypeError: if the key that counts for it is not hashable. (What the key's function
             raises comes through, too.)
         """
         if self._key is not None and isNew:
             key = self._key(job.jobarg)
-            # Not only when its time has come.
+            # This is to fail here, and not only when the job's time has come.
             hash(key)
             job.key = key
         if job.due is not None and job.due > now:
@@ -106,27 +109,26 @@ class PendingJobs:
             self._join(job, now)
         self._size += 1
 
-    def has(self, job: Job) -> bool:
-        """
-        @return: whether it waits here.
-        """
+    def __contains__(self, job: Job) -> bool:
         home = job.home
-        return home is not None and (home is self._delayed or self._lanes.get(job.key) is home)
+        if home is None:
+            return False
+        if home is self._delayed:
+            return True
+        bucket = self._buckets.get(job.key)
+        return bucket is not None and bucket.jobs is home
 
     def remove(self, job: Job) -> bool:
         """
-        A job is no longer wanted.
+        Take out a job.
 
         @return: whether it was here.
         """
-        home = job.home
-        if not self.has(job):
+        if job not in self:
             return False
-        if home is self._delayed:
-            self._delayed.cancel(job)
-        else:
-            home.jobs.cancel(job)
-            self._announce(home)
+        job.home.cancel(job)
+        if job.home is not self._delayed:
+            self._announce(self._buckets[job.key])
         job.home = None
         self._size -= 1
         return True
@@ -137,53 +139,53 @@ class PendingJobs:
 
         @raise ValueError: if it is not here.
         """
-        home = job.home
-        if not self.has(job):
+        if job not in self:
             raise ValueError(f"{job} does not wait here")
         job.priority = priority
-        if home is not self._delayed:
-            home.jobs.reprioritise(job, priority)
-            self._announce(home)
+        if job.home is not self._delayed:
+            job.home.reprioritise(job, priority)
+            self._announce(self._buckets[job.key])
 
-    def clear(self) -> list[Job]:
+    def clear(self) -> Iterator[Job]:
         """
-        Take all jobs out.
+        Take out all jobs.
 
-        @return: the jobs, by priority.
+        @return: an iterator over the jobs, by priority and then in the order of putting. It takes
+            little time before the first one and between two.
         """
-        jobs = list(self)
-        self._delayed.clear()
-        for lane in self._lanes.values():
-            lane.jobs.clear()
-            lane.announced = None
-        for job in jobs:
-            job.home = None
+        heaps: list[PriorityHeap[Job]] = []
+        for bucket in self._buckets.values():
+            heaps.append(bucket.jobs)
+            bucket.jobs = PriorityHeap()
+            bucket.announced = None
+        delayed, self._delayed = self._delayed, PriorityHeap()
         self._open.clear()
         self._size = 0
-        return jobs
+        return _inOrder(heaps, delayed)
 
     def take(self, now: float) -> Job | None:
         """
-        @return: the next job to begin at this time, which is not here any more; C{None} if there is
-            none, or none that may begin.
+        @return: the next job to begin at this time, which is taken out; C{None} if there is none,
+            or none that may begin.
         """
         if self._shut or self._delayed:
             self._wake(now)
         while self._open:
             entry = heappop(self._open)
-            lane = entry[3]
-            if lane.announced is not entry:
-                # It has another first job since.
+            bucket = entry[3]
+            if bucket.announced is not entry:
+                # The bucket has had another first job since.
                 continue
-            lane.announced = None
-            limit = lane.limit
+            bucket.announced = None
+            limit = bucket.limit
             if limit is not None and not limit.take(now):
-                self._close(lane, limit.earliest())
+                bucket.opensAt = until = limit.earliest()
+                heappush(self._shut, (until, next(self._numbers), bucket))
                 continue
-            job = lane.jobs.take()
+            job = bucket.jobs.take()
             job.home = None
             self._size -= 1
-            self._announce(lane)
+            self._announce(bucket)
             return job
         return None
 
@@ -193,14 +195,13 @@ class PendingJobs:
             C{None} if never.
         """
         while self._shut:
-            opensAt, _, lane = self._shut[0]
-            isLatest = lane.opensAt == opensAt
-            if isLatest and lane.jobs:
+            opensAt, _, bucket = self._shut[0]
+            if bucket.opensAt == opensAt and bucket.jobs:
                 break
             heappop(self._shut)
-            if isLatest:
-                # Nobody waits for it. Whoever comes before that time finds its limit.
-                lane.opensAt = None
+            if bucket.opensAt == opensAt:
+                # A job that comes before that time finds the limit.
+                bucket.opensAt = None
         times = [self._shut[0][0]] if self._shut else []
         delayed = self._delayed.head()
         if delayed is not None:
@@ -218,80 +219,70 @@ class PendingJobs:
 
     def setRate(self, rate: tuple[int, float, int | None] | None) -> None:
         """
-        Change it, for each key. The starts that are known go on to count.
+        Change the rate of every key. The starts that are known still count.
 
-        @raise ValueError: if these are no rate.
+        @raise ValueError: if these numbers are not a rate.
         """
         if rate is not None:
             RateLimit(*rate)
         self._rate = rate
         self._shut.clear()
-        for lane in self._lanes.values():
+        for bucket in self._buckets.values():
             if rate is None:
-                lane.limit = lane.starts = None
+                bucket.limit = bucket.starts = None
             else:
-                lane.limit = lane.limit.changed(*rate) if lane.limit else RateLimit(*rate)
-                lane.starts = lane.starts and lane.starts.changed(*rate)
-            lane.opensAt = None
-            self._announce(lane)
+                bucket.limit = bucket.limit.changed(*rate) if bucket.limit else RateLimit(*rate)
+                bucket.starts = bucket.starts and bucket.starts.changed(*rate)
+            bucket.opensAt = None
+            self._announce(bucket)
 
     def startTime(self, job: Job, now: float) -> float:
         """
-        Ask for the start of a job that was taken before, and could not start at once. If several
-        were held up for different times, they would come too close together.
+        Ask for the start of a job that was taken before, and could not start at once. Several such
+        jobs, held up for different times, would otherwise come too close together.
 
-        @return: when it may start: if that is C{now} or before, it counts as started.
+        @return: when the job may start. If that is C{now} or before, it counts as started.
         """
         if self._rate is None:
             return now
-        lane = self._laneOf(job.key, now)
-        if lane.starts is None:
-            lane.starts = RateLimit(*self._rate)
-        return now if lane.starts.take(now) else lane.starts.earliest()
+        bucket = self._buckets.get(job.key) or self._newBucket(job.key, now)
+        if bucket.starts is None:
+            bucket.starts = RateLimit(*self._rate)
+        return now if bucket.starts.take(now) else bucket.starts.earliest()
 
-    def _laneOf(self, key: Hashable, now: float) -> RateBucket:
-        lane = self._lanes.get(key)
-        if lane is None:
-            if len(self._lanes) >= self._many:
-                self._forget(now)
-            limit = None if self._rate is None else RateLimit(*self._rate)
-            lane = self._lanes[key] = RateBucket(key, limit)
-        return lane
-
-    def _forget(self, now: float) -> None:
-        """
-        Forget the lanes of which nothing has to be known.
-        """
-        self._lanes = {key: lane for key, lane in self._lanes.items() if not lane.isIdle(now)}
-        self._many = max(FEW, 2 * len(self._lanes))
+    def _newBucket(self, key: Hashable, now: float) -> RateBucket:
+        if len(self._buckets) >= self._many:
+            idle = [k for k, bucket in self._buckets.items() if bucket.isIdle(now)]
+            for k in idle:
+                del self._buckets[k]
+            self._many = max(FEW, 2 * len(self._buckets))
+        limit = None if self._rate is None else RateLimit(*self._rate)
+        bucket = self._buckets[key] = RateBucket(key, limit)
+        return bucket
 
     # Opening and closing --------------------------------------------------------------------------
 
     def _join(self, job: Job, now: float) -> None:
-        lane = self._laneOf(job.key, now)
-        lane.jobs.put(job, job.priority, job.id)
-        job.home = lane
-        announced = lane.announced
+        bucket = self._buckets.get(job.key) or self._newBucket(job.key, now)
+        bucket.jobs.put(job, job.priority, job.id)
+        job.home = bucket.jobs
+        announced = bucket.announced
         if announced is None or (job.priority, job.id) < announced:
-            self._announce(lane)
+            self._announce(bucket)
 
-    def _announce(self, lane: RateBucket) -> None:
+    def _announce(self, bucket: RateBucket) -> None:
         """
-        See to it that the line knows a lane's first job, if the lane is open.
+        See to it that the heap of open buckets knows a bucket's first job, if the bucket is open.
         """
-        place = lane.jobs.head()
-        if place is None or lane.opensAt is not None:
-            lane.announced = None
-        elif lane.announced is None or lane.announced[:2] != place[:2]:
-            lane.announced = entry = place[0], place[1], next(self._numbers), lane
+        place = bucket.jobs.head()
+        if place is None or bucket.opensAt is not None:
+            bucket.announced = None
+        elif bucket.announced is None or bucket.announced[:2] != place[:2]:
+            bucket.announced = entry = place[0], place[1], next(self._numbers), bucket
             heappush(self._open, entry)
-            if len(self._open) > FEW + 2 * len(self._lanes):
+            if len(self._open) > FEW + 2 * len(self._buckets):
                 self._open = [entry for entry in self._open if entry[3].announced is entry]
                 heapify(self._open)
-
-    def _close(self, lane: RateBucket, until: float) -> None:
-        lane.opensAt = until
-        heappush(self._shut, (until, next(self._numbers), lane))
 
     def _wake(self, now: float) -> None:
         """
@@ -301,7 +292,18 @@ class PendingJobs:
         while (place := delayed.head()) is not None and place[0] <= now:
             self._join(delayed.take(), now)
         while shut and shut[0][0] <= now:
-            opensAt, _, lane = heappop(shut)
-            if lane.opensAt == opensAt:
-                lane.opensAt = None
-                self._announce(lane)
+            opensAt, _, bucket = heappop(shut)
+            if bucket.opensAt == opensAt:
+                bucket.opensAt = None
+                self._announce(bucket)
+
+
+def _place(job: Job) -> tuple[float, int]:
+    return job.priority, job.id
+
+
+def _inOrder(heaps: list[PriorityHeap[Job]], delayed: PriorityHeap[Job]) -> Iterator[Job]:
+    filled = [heap for heap in heaps if heap]
+    if len(filled) == 1 and not delayed:
+        return iter(filled[0])
+    return merge(*filled, sorted(delayed, key=_place), key=_place)

@@ -7,8 +7,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+import warnings
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
 from inspect import iscoroutine
 from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
@@ -19,27 +21,32 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.retry import Retry
-from asynqueue._core.states import PENDING, RUNNING, STOPPED, STOPPING, UNDERWAY, Table, nextState
-from asynqueue._dispatch.encoding import ExactJSON, JobCodec
-from asynqueue._dispatch.groupcommit import GroupCommit
-from asynqueue._dispatch.job import (
-    DeadLetter,
-    DurableJob,
-    Job,
-    JobCancelled,
-    JobDeferred,
-    notDispatched,
+from asynqueue._core.states import (
+    FAILED,
+    PENDING,
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    UNDERWAY,
+    Table,
+    nextState,
 )
+from asynqueue._dispatch.encoding import ExactJSON, JobCodec, checkText, describeForStore
+from asynqueue._dispatch.groupcommit import AGAIN_SECONDS
+from asynqueue._dispatch.job import DeadLetter, DurableJob, Job, JobCancelled, JobDeferred
 from asynqueue._dispatch.pending import PendingJobs
-from asynqueue._dispatch.persistence import Books, Kept, NotKept
+from asynqueue._dispatch.persistence import ATTEMPTS, Persistence
 from asynqueue._dispatch.sqlitestore import SQLiteJobStore
+from asynqueue._dispatch.stores import BEGIN, END, INSERT, MOVE, WAIT
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
-from asynqueue._reactor import SerialExecutor, defaultReactor, serialExecutor
+from asynqueue._reactor import SerialExecutor, SteadyClock, defaultReactor, serialExecutor
 from asynqueue._runner.exceptions import typeName
+from asynqueue._waiters import Waiters
 from asynqueue.errors import (
     ImplementationError,
     IterationStopped,
-    JobNotDispatched,
+    JobExists,
+    JobNotStorable,
     QueueFull,
     QueueStopped,
     StateError,
@@ -52,551 +59,34 @@ PAUSED: Final = "PAUSED"
 
 DISPATCH: Final[Table] = {
     RUNNING: {"pause": PAUSED, "resume": RUNNING, "stop": STOPPING},
-    # Jobs are taken on, and none is begun.
+    # The queue takes jobs and begins none.
     PAUSED: {"pause": PAUSED, "resume": RUNNING, "stop": STOPPING},
-    # No jobs are taken on or begun; those underway may end.
+    # The queue takes no jobs and begins none. Those underway may end.
     STOPPING: {"stop": STOPPING, "stopped": STOPPED},
     STOPPED: {"stop": STOPPED},
 }
 
 TURN_SECONDS: Final = 0.01
-"""For how long jobs are begun before the reactor gets its turn."""
+"""How long the queue works, beginning jobs or ending them, before the reactor gets its turn."""
 
 NEXT_TURN: Final = -math.inf
-"""As a time to look for jobs: whatever the time is."""
+"""As a time to look for jobs: the reactor's next turn, whatever the time is."""
+
+NEVER: Final = math.inf
+"""As a time to look for jobs."""
+
+ENDS: Final = (QueueStopped, WorkerError, IterationStopped, CancelledError)
+"""What a function fails with when the program ends, and with it a queue that the function uses. Any
+of these can have another reason, too; then the job is only tried once more than it need be."""
 
 
 class Caller(Protocol):
     """
-    Whatever calls functions and returns Deferreds: a C{TaskQueue}, or its C{options(…)}.
+    Calls functions and returns Deferreds: a C{TaskQueue}, or what its C{options(…)} returns.
     """
 
     def call(self, function: Any, /, *args: Any, **kw: Any) -> Deferred[Any]:
         """Call a function."""
-
-
-class Dispatcher:
-    """
-    Begins the jobs of a line, so many at a time, and hears of their ends. It takes on no jobs, and
-    nobody but L{ResizableDispatchQueue<asynqueue._dispatch.rdq.ResizableDispatchQueue>} is one.
-    """
-
-    def __init__(
-        self,
-        func: Callable[[Any], Any],
-        width: int,
-        size: int | None,
-        queue: Caller | None,
-        rateKey: Callable[[Any], Hashable] | None,
-        retry: Retry | None,
-        reactor: IReactorTime | None,
-    ) -> None:
-        """
-        See L{ResizableDispatchQueue<asynqueue._dispatch.rdq.ResizableDispatchQueue>}.
-        """
-        self._func = func
-        self._width = width
-        self._limit = size
-        self._call: Callable[[Callable[[Any], Any], Any], Any]
-        self._call = _callHere if queue is None else queue.call
-        self._retry = retry
-        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
-        self._state: str = RUNNING
-        self._line = PendingJobs(rateKey)
-        self._keeping = NotKept()
-        self._underway: dict[Job, Deferred[Any] | None] = {}
-        self._left: list[Job] = []
-        self._turn: IDelayedCall | None = None
-        self._turnTime = NEXT_TURN
-        self._isDispatching = False
-        self._drained: list[Deferred[None]] = []
-        self._ready: OrderedDict[Deferred[None], None] = OrderedDict()
-
-    @property
-    def paused(self) -> bool:
-        """
-        Whether it is paused.
-        """
-        return self._state == PAUSED
-
-    @property
-    def stopped(self) -> bool:
-        """
-        Whether it was stopped.
-        """
-        return self._state in (STOPPING, STOPPED)
-
-    # Turns ----------------------------------------------------------------------------------------
-
-    def _dispatchSoon(self) -> None:
-        """
-        Something may be ready to begin: have a look in the reactor's next turn.
-        """
-        if (
-            not self._isDispatching
-            and self._state == RUNNING
-            and len(self._underway) < self._width
-            and self._line
-        ):
-            self._lookAt(NEXT_TURN)
-
-    def _lookAt(self, time: float) -> None:
-        """
-        Have a look at this time, or before.
-        """
-        if self._turn is not None:
-            if self._turnTime <= time:
-                return
-            self._turn.cancel()
-        self._turnTime = time
-        delay = max(0.0, time - self._reactor.seconds())
-        self._turn = self._reactor.callLater(delay, self._dispatch)
-
-    def _cancelTurn(self) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-
-    def _dispatch(self) -> None:
-        """
-        Begin jobs, for a while: those, too, that come in the meantime.
-        """
-        self._turn = None
-        self._isDispatching = True
-        try:
-            mayFollow = self._beginMany()
-        finally:
-            self._isDispatching = False
-        self._tell()
-        if self._state != RUNNING:
-            return
-        if mayFollow:
-            self._lookAt(NEXT_TURN)
-        elif len(self._underway) < self._width:
-            time = self._line.nextTime()
-            if time is not None:
-                self._lookAt(time)
-
-    def _beginMany(self) -> bool:
-        """
-        @return: whether there may be more that could begin now.
-        """
-        seconds, underway, take = self._reactor.seconds, self._underway, self._line.take
-        started = now = seconds()
-        while self._state == RUNNING and len(underway) < self._width:
-            # A clock that was set back is no reason to go on for long.
-            if not started <= now < started + TURN_SECONDS:
-                return True
-            job = take(now)
-            if job is None:
-                return False
-            self._begin(job, now)
-            now = seconds()
-        return False
-
-    # Jobs -----------------------------------------------------------------------------------------
-
-    def _begin(self, job: Job, now: float) -> None:
-        job.begin(now)
-        self._underway[job] = None
-        self._keeping.begin(job, self._run)
-
-    def _run(self, job: Job) -> None:
-        if job.state != UNDERWAY:
-            # It could not begin after all, or was cancelled before it could.
-            del self._underway[job]
-            self._changed()
-            return
-        try:
-            result = self._call(self._func, job.jobarg)
-        except BaseException:
-            # The function's own, as maybeDeferred has it; or a task queue refuses.
-            self._ended(Failure(), job)
-            return
-        if not isinstance(result, Deferred):
-            # Most of what costs time here would be a Deferred for it.
-            self._ended(result, job)
-            return
-        self._underway[job] = result
-        result.addBoth(self._ended, job)
-        if job.isDone:
-            # Its own function has cancelled it.
-            result.cancel()
-
-    def _ended(self, result: Any, job: Job) -> None:
-        del self._underway[job]
-        if job.state == UNDERWAY:
-            now = self._reactor.seconds()
-            if not isinstance(result, Failure):
-                self._keeping.finish(job, result, now)
-            elif self._isCutShort(result):
-                self._waitForAnother(job, result)
-            elif not self._tryAgain(job, result, now):
-                self._keeping.fail(job, result, now)
-        self._changed()
-
-    def _tryAgain(self, job: Job, failure: Failure, now: float) -> bool:
-        """
-        @return: whether the failure is dealt with.
-        """
-        error = failure.value
-        assert error is not None
-        if self._retry is None or isinstance(error, CancelledError):
-            return False
-        if self.stopped and not self._keeping.isLasting:
-            return False
-        try:
-            delay = self._retry.delayAfter(error, job.attempts)
-            due = None if delay is None else dueTime(now, delay)
-        except Exception as broken:
-            # The policy is at fault, and whoever waits for the job is to hear of both.
-            broken.__cause__ = error
-            self._keeping.fail(job, Failure(broken), now)
-            return True
-        if job.isDone:
-            # The policy has cancelled it.
-            return True
-        if due is None:
-            return False
-        job.due = due
-        self._waitForAnother(job, failure)
-        return True
-
-    def _waitForAnother(self, job: Job, failure: Failure) -> None:
-        """
-        A job has failed, which is to be tried again.
-        """
-        error = failure.value
-        assert error is not None
-        job.retry(failure)
-        self._keeping.retry(job, error)
-        self.putBack(job)
-
-    def _isCutShort(self, failure: Failure) -> bool:
-        """
-        @return: whether a job failed because the program ends.
-        """
-        return False
-
-    def putBack(self, job: Job) -> None:
-        """
-        A job that was underway waits again; or it is left behind, if there is no more waiting here.
-        """
-        now = self._reactor.seconds()
-        if self.stopped:
-            self._left.append(job)
-            job.fail(notDispatched(job), now)
-        else:
-            self._line.put(job, now, isNew=False)
-
-    def cancelJob(self, job: Job) -> None:
-        """
-        Somebody wants a job cancelled that is not done. (For jobs to call.)
-        """
-        self._keeping.drop(job)
-        self._cancelJob(job)
-
-    def _cancelJob(self, job: Job) -> None:
-        self._line.remove(job)
-        if not self._line:
-            self._cancelTurn()
-        call = self._underway.get(job)
-        job.cancelled(self._reactor.seconds())
-        self._keeping.release(job)
-        if call is not None:
-            # Its slot is free when that has fired.
-            call.cancel()
-        self._changed()
-
-    def reprioritize(self, job: Job, priority: float) -> None:
-        """
-        Move a job among those that wait.
-
-        @param priority: lower is more important.
-        @raise StateError: unless the job is PENDING.
-        @raise ValueError: if the priority is no number, or the job is not one of mine.
-        """
-        if job.state != PENDING:
-            raise StateError(job, job.state, "reprioritize")
-        self._keeping.checkPriority(checkPriority(priority))
-        self._line.reprioritise(job, priority)
-        self._keeping.move(job)
-
-    # Those who wait -------------------------------------------------------------------------------
-
-    def _whenDrained(self) -> Deferred[None]:
-        drained: Deferred[None] = Deferred(self._drained.remove)
-        self._drained.append(drained)
-        self._checkDrained()
-        return drained
-
-    def _checkDrained(self) -> None:
-        settling = self._keeping.settling
-        if self._state == STOPPING and not self._underway and not settling:
-            self._state = nextState(DISPATCH, self._state, "stopped", self)
-        while self._drained and not self._underway and not settling:
-            self._drained.pop(0).callback(None)
-
-    def _room(self) -> float:
-        if self.stopped:
-            return 0
-        return math.inf if self._limit is None else self._limit - len(self._line)
-
-    def _changed(self) -> None:
-        """
-        There may be somebody to tell, and something may be ready to begin.
-        """
-        if self._ready or self._drained or self._state == STOPPING:
-            self._tell()
-        if not self._isDispatching:
-            self._dispatchSoon()
-
-    def _tell(self) -> None:
-        """
-        There may be room, and nothing may be left underway.
-        """
-        room = self._room()
-        while self._ready and room > 0:
-            self._ready.popitem(last=False)[0].callback(None)
-            room = min(room - 1, self._room())
-        self._checkDrained()
-
-
-def _callHere(func: Callable[[Any], Any], jobarg: Any) -> Any:
-    result = func(jobarg)
-    return Deferred.fromCoroutine(result) if iscoroutine(result) else result
-
-
-def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
-    """
-    @param now: the time.
-    @param delay: how many seconds to wait from now on; or else C{at} is the time to wait for.
-    @raise ValueError: if that is no finite time, or both are given.
-    """
-    if delay is not None:
-        if at is not None:
-            raise ValueError("delay and at exclude each other")
-        at = now + checkSeconds("delay", delay)
-    if at is None or not math.isfinite(at):
-        raise ValueError(f"a job can begin at a finite number of seconds, not at {at!r}")
-    return at
-
-
-def checkPriority(priority: float) -> float:
-    """
-    @raise ValueError: if it is no number.
-    """
-    if not isinstance(priority, int | float) or math.isnan(priority):
-        raise ValueError(f"a priority must be a number, not {priority!r}")
-    return priority
-
-
-ATTEMPTS = 3
-"""How many times a job is begun that takes the program with it, if no policy of retries says so."""
-
-
-class StoredDispatcher(Dispatcher):
-    """
-    Opens the store, and looks after the dead letters in it.
-    """
-
-    _kept: Kept | None = None
-
-    def _keepIn(self, store: Any, codec: JobCodec | None, name: str | None) -> int:
-        """
-        Keep jobs in a store from now on, and put those that are in it in line.
-
-        @return: the number of the next job.
-        @raise StoreError: if it cannot be opened.
-        """
-        if isinstance(store, str | os.PathLike):
-            store = SQLiteJobStore(store)
-        elif not IJobStore.providedBy(store):
-            raise ImplementationError(f"{store!r} is neither a path nor a provider of IJobStore")
-        books = Books(
-            GroupCommit(store, self._makeAside(), self._reactor),
-            _nameOf(self._func) if name is None else name,
-            ExactJSON() if codec is None else codec,
-            ATTEMPTS if self._retry is None else self._retry.attempts,
-            self._reactor,
-            self._wallClock,
-        )
-        kept = Kept(self, books, self._line, self._reactor)
-        highest = kept.open()
-        self._keeping = self._kept = kept
-        return highest + 1
-
-    def _makeAside(self) -> SerialExecutor:
-        return serialExecutor(self._reactor, "asynqueue store", StoreError)
-
-    def _wallClock(self) -> float:
-        return time.time()
-
-    def deadLetters(self) -> Deferred[list[DeadLetter]]:
-        """
-        @return: a Deferred that fires with the jobs in my store that came to a bad end: those that
-            failed for good, that were begun as often as may be without coming to an end, whose
-            function is gone or whose argument cannot be decoded. In the order of putting.
-        @raise StoreError: if I have no store.
-        """
-        return self._storeOf("dead letters").deadLetters()
-
-    def retryDeadLetter(self, letter: DeadLetter) -> Deferred[DurableJob]:
-        """
-        Put a dead letter in line again, for my function, as if it had not been tried yet.
-
-        @param letter: one of L{deadLetters}.
-        @return: a Deferred that fires with the job when that is safe, or fails with C{StoreError}.
-        @raise JobExists: if another job with its key stands.
-        @raise JobNotStorable: if its argument could not be decoded.
-        @raise QueueStopped: after C{stop}.
-        @raise StoreError: if I have no store, or the letter is not in it any more.
-        """
-        if self.stopped:
-            raise QueueStopped(f"{self!r} was stopped, and takes no more jobs")
-        return self._storeOf("dead letters").revive(letter)
-
-    def dropDeadLetter(self, letter: DeadLetter) -> Deferred[None]:
-        """
-        Forget a dead letter.
-
-        @param letter: one of L{deadLetters}.
-        @return: a Deferred that fires when that is safe, or fails with C{StoreError}.
-        @raise StoreError: if I have no store, or the letter is not in it any more.
-        """
-        return self._storeOf("dead letters").forget(letter)
-
-    def _storeOf(self, what: str) -> Kept:
-        if self._kept is None:
-            raise StoreError(f"{self!r} has no store, and so no {what}")
-        return self._kept
-
-
-def _nameOf(function: Any) -> str:
-    module = getattr(function, "__module__", None)
-    name = getattr(function, "__qualname__", None)
-    return f"{module}.{name}" if module and name else typeName(type(function))
-
-
-ENDS: Final = (QueueStopped, WorkerError, IterationStopped, CancelledError)
-"""What a function fails with when the program ends, and with it a queue that the function uses. Any
-of these may come of something else too; then the job is only tried once more than it need be."""
-
-
-class EndingDispatcher(StoredDispatcher):
-    """
-    Stops, and does so when its program ends, if nobody has stopped it before.
-
-    @ivar drainTimeout: for how many seconds jobs that are underway may go on after a signal that
-        asks the program to end. C{None}: signals are left to others, who stop the queue.
-    """
-
-    _ending: Ending
-
-    def _endWithProgram(self, drainTimeout: float | None) -> None:
-        """
-        @raise ValueError: if the time is negative or not a number.
-        """
-        self.drainTimeout = drainTimeout
-        self._ending = Ending(
-            self._reactor,
-            self,
-            self._countUnderway,
-            self._drain,
-            self._cut,
-            self._endNow,
-            self._giveUp,
-        )
-
-    def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
-        """
-        Take on no more jobs, begin none, and wait for those underway. The Deferreds of those that
-        wait fail with C{JobNotDispatched}.
-
-        @param cancelUnderway: whether the jobs that are underway are cancelled rather than waited
-            for.
-        @return: a Deferred that fires when no job is underway any more, with the jobs that did not
-            come to their ends: those that were cancelled by this, then those that waited, by
-            priority. So does that of a second call.
-        """
-        self._state = nextState(DISPATCH, self._state, "stop", self)
-        self._cancelTurn()
-        while self._ready:
-            ready, _ = self._ready.popitem(last=False)
-            ready.errback(Failure(QueueStopped(f"{self!r} was stopped, and takes no more jobs")))
-        cancelled = [job for job in self._underway if cancelUnderway and not job.isDone]
-        waiting = self._line.clear()
-        self._left = [*cancelled, *self._left, *waiting]
-        for job in cancelled:
-            # On hearing of one, somebody may have cancelled another.
-            if not job.isDone:
-                self._keeping.leave(job)
-                self._cancelJob(job)
-        now = self._reactor.seconds()
-        for job in waiting:
-            # On hearing of one, somebody may have cancelled another.
-            if not job.isDone:
-                job.fail(notDispatched(job), now)
-        stopped = self._whenDrained().addCallback(lambda _: self._keeping.close())
-        return stopped.addCallback(self._allOver)
-
-    def _allOver(self, _: None) -> list[Job]:
-        self._ending.forget()
-        return [job for job in self._left if _isLeftBehind(job)]
-
-    def _checkGoingOn(self, what: str) -> None:
-        if self.stopped:
-            raise QueueStopped(f"{self!r} is asked for {what}, but it was stopped")
-
-    # With the program -----------------------------------------------------------------------------
-
-    def _isCutShort(self, failure: Failure) -> bool:
-        if not self._ending.hasBegun or failure.check(*ENDS) is None:
-            return False
-        # One that nobody keeps has no other run before it, but a job that was refused was not run.
-        return self._keeping.isLasting or failure.check(QueueStopped) is not None
-
-    def _countUnderway(self) -> int:
-        return len(self._underway)
-
-    def _drain(self, why: str) -> Deferred[Any]:
-        stopped = self.stop()
-        now = self._reactor.seconds()
-        for job in [job for job, call in self._underway.items() if call is None]:
-            # Its function has not been called: it is being written down that it begins, or its rate
-            # does not allow it yet.
-            if job.state == UNDERWAY:
-                self._keeping.leave(job)
-                self._left.append(job)
-                job.fail(notDispatched(job), now)
-                self._keeping.release(job)
-        return stopped
-
-    def _cut(self, why: str) -> Deferred[Any]:
-        self.stop(cancelUnderway=True)
-        # What takes no notice of being cancelled is not waited for.
-        return self._keeping.close()
-
-    def _endNow(self, why: str) -> None:
-        self._cut(why)
-        self._keeping.hurry()
-
-    def _giveUp(self) -> None:
-        waiting: list[Deferred[Any]] = list(self._ready)
-        for job in (*self._line, *self._underway):
-            waiting += job.watchers
-        self._endNow("the interpreter ends")
-        for d in waiting:
-            # There is nobody left to handle it.
-            d.addErrback(lambda _: None)
-
-
-def _isLeftBehind(job: Job) -> bool:
-    # It may have come to its end while others were being cancelled; or this is asked in the middle
-    # of that, by a callback.
-    if job.failure is None or job.state == PENDING:
-        return job.state == PENDING
-    return job.failure.check(JobCancelled, JobNotDispatched) is not None
 
 
 class Size(NamedTuple):
@@ -608,7 +98,7 @@ class Size(NamedTuple):
     pending: int
 
 
-class ResizableDispatchQueue(EndingDispatcher):
+class ResizableDispatchQueue:
     """
     Calls one function with many arguments, a limited number of them at once::
 
@@ -616,16 +106,19 @@ class ResizableDispatchQueue(EndingDispatcher):
         d = queue.put(phoneNumber, priority=3)
         d.addCallback(lambda job: print(job.result))
 
-    Each argument makes a L{Job}. Jobs wait in the order of their priorities, lower first, equal
-    ones in the order of putting; as many are underway at once as the queue is wide, which may be
-    changed at any time, down to none. What waits and what is underway can be looked at, moved and
-    cancelled.
+    Each argument makes a L{Job}. Jobs wait in the order of their priorities, lower first, and equal
+    ones in the order of putting. The queue's width says how many may be underway at once, and can
+    be changed at any time, down to none. You can look at the jobs that wait and those that are
+    underway, move them and cancel them.
 
-    The function is called in the main loop, and never from within a method of this queue; it may
-    return a Deferred or a coroutine. With a task queue, it is called by that queue's workers
-    instead.
+    The function is called in the main loop, and never from within a method of this queue. It may
+    return a Deferred or a coroutine. If the queue has a task queue, that queue's workers call the
+    function instead.
 
-    My methods must be called in the reactor's thread.
+    Call the methods in the reactor's thread.
+
+    @ivar drainTimeout: for how many seconds jobs that are underway may go on after a signal that
+        asks the program to end. C{None}: signals are left to others, who stop the queue.
     """
 
     def __init__(
@@ -651,52 +144,114 @@ class ResizableDispatchQueue(EndingDispatcher):
         @param func: takes a job's argument.
         @param width: how many jobs may be underway at once. With 0, jobs only wait.
         @param size: how many jobs may be pending at once; C{None} for no limit.
-        @param backlog: accepted for txRDQ's callers, and without effect: nobody waits in line for
-            jobs here.
-        @param queue: what calls the function: a C{TaskQueue}, or what its C{options} returns.
-            Default: the main loop. It is not shut down by me.
+        @param backlog: is accepted for txRDQ's callers and has no effect.
+        @param queue: calls the function: a C{TaskQueue}, or what its C{options} returns. Default:
+            the main loop. This queue does not shut it down.
         @param rate: how many jobs may begin in any C{per} seconds, wherever these begin; C{None}
             for no limit.
         @param per: see C{rate}.
-        @param burst: how many of these may begin at once; the others follow at the average pace. By
+        @param burst: how many of these may begin at once. The others follow at the average pace. By
             default all of them may.
-        @param rateKey: takes a job's argument, and gives a hashable key: the rate then holds for
+        @param rateKey: takes a job's argument and returns a hashable key. The rate then holds for
             each key by itself, and the jobs of a key that has used it up hold up no others.
         @param retry: which failures are tried again. By default none is.
         @param store: where jobs are kept that are to survive this program: the path of a file, or
-            an L{IJobStore<asynqueue.interfaces.IJobStore>}. The jobs that are in it are in line
-            again when this has returned. By default jobs live as long as the queue.
-        @param codec: makes texts or bytes of the jobs' arguments for the store, and arguments of
-            these: an object with C{dumps} and C{loads}, such as the module C{pickle}. Default:
-            JSON, for what comes back from it as it was.
-        @param storedAs: by what name the function is known in the store. Default: its module and
-            qualified name. Jobs of other names are dead letters.
+            an L{IJobStore<asynqueue.interfaces.IJobStore>}. The jobs in it wait in this queue when
+            this has returned. By default jobs live as long as the queue.
+        @param codec: encodes the jobs' arguments for the store, as text or bytes, and decodes them:
+            an object with C{dumps} and C{loads}, such as the module C{pickle}. Default: JSON, for
+            values that come back from it as they were.
+        @param storedAs: by what name the store knows the function. Default: its module and
+            qualified name. Jobs for other names become dead letters. A function without a name of
+            its own (a lambda, a C{partial}, an object that can be called) needs this.
         @param drainTimeout: for how many seconds jobs that are underway may go on after a SIGINT or
-            SIGTERM at which the reactor stops. Those that wait are left, as C{stop} leaves them; so
-            are, in a store, those that come to no end because of it. 0 to wait for none. With
+            SIGTERM at which the reactor stops. Jobs that wait are left, as C{stop} leaves them. So
+            are, in a store, those that do not end because of the signal. 0 to wait for none. With
             C{None} the queue leaves signals to others, who stop it. Default: 5. With a task queue
             as C{queue}, that one has a time of its own.
-        @param reactor: what gives the time. Default: the global reactor.
+        @param reactor: schedules calls. Default: the global reactor.
         @raise StoreError: if the store cannot be opened; C{StoreLocked} if another queue has it,
-            C{StoreCorrupt} if it makes no sense.
+            C{StoreCorrupt} if its content makes no sense.
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
-            integer, C{rate}, C{per} and C{burst} are no rate, or C{drainTimeout} is negative.
+            integer, C{rate}, C{per} and C{burst} are not a rate, C{drainTimeout} is negative, or
+            the function needs C{storedAs}.
         """
-        checkCount("size", size, optional=True)
-        super().__init__(func, _checkWidth(width), size, queue, rateKey, retry, reactor)
-        self.setRate(rate, per, burst)
+        self._limit = checkCount("size", size, optional=True)
+        self._width = _checkWidth(width)
+        self._func = func
+        self._call: Callable[[Callable[[Any], Any], Any], Any]
+        self._call = _callHere if queue is None else queue.call
+        self._retry = retry
+        reactor = defaultReactor() if reactor is None else reactor
+        self._clock = SteadyClock(reactor)
+        self._state: str = RUNNING
+        self._pending = PendingJobs(rateKey)
+        self._pending.setRate(None if rate is None else (rate, per, burst))
+        # The jobs that were begun and whose calls have not ended. Each with what its function
+        # returned; or with the call of the reactor that will begin it when its rate allows that; or
+        # with None while it is being written that the job begins.
+        self._underway: dict[Job, Deferred[Any] | IDelayedCall | None] = {}
+        # The jobs whose ends are being written.
+        self._settling: set[Job] = set()
+        # What takes many steps, and is done in several turns of the reactor.
+        self._chores: deque[Iterator[object]] = deque()
+        self._left: list[Job] = []
+        # When the queue looks for jobs to begin, and the reactor's call for that.
+        self._lookTime = NEVER
+        self._look: IDelayedCall | None = None
+        self._ready: Waiters[None] = Waiters()
+        self._drained: Waiters[None] = Waiters()
+        self._byKey: dict[str, DurableJob] = {}
+        self._persistence: Persistence | None = None
         first = 1
-        self._endWithProgram(drainTimeout)
+        self.drainTimeout = drainTimeout
+        self._ending = Ending(
+            reactor,
+            self,
+            self._countUnderway,
+            self._drain,
+            self._cut,
+            self._endNow,
+            self._giveUp,
+        )
         if store is not None:
-            first = self._keepIn(store, codec, storedAs)
+            name = _nameOf(func) if storedAs is None else storedAs
+            first = self._openStore(store, ExactJSON() if codec is None else codec, name)
         self._ids = count(first)
-        self._dispatchSoon()
+        self._changed()
+
+    def _openStore(self, store: Any, codec: JobCodec, name: str) -> int:
+        """
+        @return: the number of the next job.
+        """
+        if isinstance(store, str | os.PathLike):
+            store = SQLiteJobStore(store)
+        elif not IJobStore.providedBy(store):
+            raise ImplementationError(f"{store!r} is neither a path nor a provider of IJobStore")
+        persistence = self._persistence = Persistence(
+            store,
+            self._makeExecutor(),
+            name,
+            codec,
+            ATTEMPTS if self._retry is None else self._retry.attempts,
+            self._clock,
+            self._wallClock,
+        )
+        jobs, highest = persistence.open(self)
+        for job in jobs:
+            self._rejoin(job)
+        return highest + 1
+
+    def _makeExecutor(self) -> SerialExecutor:
+        return serialExecutor(self._clock.reactor, "asynqueue store", StoreError)
+
+    def _wallClock(self) -> float:
+        return time.time()
 
     def __repr__(self) -> str:
-        underway, pending = self.size()
         return (
             f"<{type(self).__name__}: {self._state}, width {self._width}, "
-            f"{underway} underway, {pending} pending>"
+            f"{len(self._underway)} underway, {len(self._pending)} pending>"
         )
 
     # Jobs -----------------------------------------------------------------------------------------
@@ -704,7 +259,7 @@ class ResizableDispatchQueue(EndingDispatcher):
     def put(
         self,
         jobarg: Any,
-        priority: float = 0,
+        priority: float | None = None,
         *,
         delay: float | None = None,
         at: float | None = None,
@@ -714,80 +269,95 @@ class ResizableDispatchQueue(EndingDispatcher):
         """
         Add a job.
 
-        @param jobarg: the argument for the function.
-        @param priority: lower is more important.
-        @param delay: how many seconds it is to wait at least.
-        @param at: the time before which it is not to begin, in seconds of the reactor's clock.
-        @param unique: a key, a string, of which there is to be one job at a time, in line or
-            underway. This takes a store.
+        @param jobarg: the argument for the function. Of a L{Job}, such as one that was saved with
+            C{pickle}, the argument is put, and its priority and key unless others are given.
+        @param priority: lower is more important. Default: 0.
+        @param delay: how many seconds the job is to wait at least.
+        @param at: the time before which the job is not to begin, in seconds of the queue's clock,
+            which reads like C{time.time()} when the queue is made.
+        @param unique: a key, a string, of which there is to be one job at a time, waiting or
+            underway. The queue needs a store for this.
         @param mayStand: whether, if there is one already, a Deferred of that one is returned.
             Otherwise C{JobExists} is raised.
         @return: a Deferred, whose C{job} is the job. It fires with the job when that is FINISHED;
             the function's result is C{job.result}. It fails with what the function raised in the
-            last attempt, with L{JobCancelled<asynqueue._dispatch.job.JobCancelled>}, or with
-            C{JobNotDispatched} if the queue was stopped before its turn came; the exception's
-            C{job} is the job. Cancelling it cancels the job. If a job that a store keeps fails and
-            nobody handles that, it is not logged.
+            last attempt, with L{JobCancelled<asynqueue.rdq.JobCancelled>}, or with
+            C{JobNotDispatched} if the queue was stopped before the job's turn came. The exception's
+            C{job} is the job. Cancelling the Deferred cancels the job. If nobody handles the
+            failure, it is logged, unless a store keeps the job or the queue was stopped.
         @raise JobExists: if there is a job of this key, and there may not be.
         @raise JobNotStorable: if there is a store, and the codec cannot encode the argument.
         @raise QueueStopped: after C{stop}.
         @raise QueueFull: if as many jobs as may be are pending.
-        @raise ValueError: if the priority is no number, C{delay} or C{at} is no finite one or the
-            delay is negative, or both C{delay} and C{at} are given. What C{rateKey} raises comes
-            through, and so does a C{TypeError} if its key is not hashable. In each of these cases
-            there is no job.
+        @raise ValueError: if the priority is not a number, C{delay} or C{at} is not a finite one or
+            the delay is negative, or both C{delay} and C{at} are given. What C{rateKey} raises
+            comes through, and so does a C{TypeError} if its key is not hashable. In each of these
+            cases there is no job.
         """
-        self._checkGoingOn("a place for a job")
-        job = self._standing(unique, mayStand)
-        if job is None:
-            job = self._putNew(jobarg, checkPriority(priority), delay, at, unique)
+        if self.stopped:
+            raise self._stoppedError("a place for a job")
+        if isinstance(jobarg, Job):
+            priority = jobarg.priority if priority is None else priority
+            if unique is None and self._persistence is not None:
+                unique = getattr(jobarg, "unique", None)
+            jobarg = jobarg.jobarg
+        if unique is not None:
+            standing = self._standing(unique, mayStand)
+            if standing is not None:
+                return standing.watch()
+        priority = 0 if priority is None else checkPriority(priority)
+        if self._limit is not None and len(self._pending) >= self._limit:
+            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
+        now = self._clock.seconds()
+        due = None if delay is None and at is None else dueTime(now, delay, at)
+        job: Job
+        if self._persistence is None:
+            job = Job(next(self._ids), self, jobarg, priority, now)
+            job.due = due
+            self._pending.put(job, now)
+        else:
+            checkStorable(priority)
+            encoded = self._persistence.encode(jobarg)
+            job = DurableJob(next(self._ids), self, jobarg, priority, now, unique)
+            job.due = due
+            self._pending.put(job, now)
+            if unique is not None:
+                self._byKey[unique] = job
+            stored = self._persistence.stored(job, encoded)
+            self._persistence.commits.note((INSERT, stored), partial(self._saved, job), False)
         d = job.watch()
-        self._dispatchSoon()
+        if self._lookTime > NEXT_TURN:
+            self._lookSoon()
         return d
 
-    def _putNew(
-        self,
-        jobarg: Any,
-        priority: float,
-        delay: float | None,
-        at: float | None,
-        unique: str | None,
-    ) -> Job:
-        if self._limit is not None and len(self._line) >= self._limit:
-            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
-        now = self._reactor.seconds()
-        due = None if delay is None and at is None else dueTime(now, delay, at)
-        job = self._makeJob(jobarg, priority, now, unique)
-        job.due = due
-        self._line.put(job, now)
-        self._keeping.admit(job)
-        return job
-
-    def _standing(self, unique: str | None, mayStand: bool) -> Job | None:
+    def _standing(self, unique: str, mayStand: bool) -> DurableJob | None:
         """
-        @return: the job that has this unique key already.
+        @param mayStand: whether it is no error if there is one.
+        @return: the job that has this key, if it waits or is underway.
         """
-        if unique is None:
+        if self._persistence is None:
+            raise ValueError(f"{self!r} has no store, and so no unique keys")
+        if not isinstance(unique, str):
+            raise ValueError(f"a unique key must be a string, not {unique!r}")
+        checkText(unique)
+        job = self._byKey.get(unique)
+        if job is None or job.isDone:
             return None
-        if self._kept is None:
-            raise ValueError("only a queue with a store knows which keys are taken")
-        return self._kept.standing(unique, mayStand)
-
-    def _makeJob(self, jobarg: Any, priority: float, now: float, unique: str | None) -> Job:
-        if self._kept is not None:
-            return self._kept.make(next(self._ids), jobarg, priority, unique)
-        return Job(next(self._ids), self, jobarg, priority, now)
+        if not mayStand:
+            raise JobExists(f"{job} has the key {unique!r} already", job)
+        return job
 
     def pending(self) -> list[Job]:
         """
-        @return: the jobs that wait, by priority and then in the order of putting.
+        @return: the jobs that wait, by priority and then in the order of putting. They can be
+            pickled, and put into a queue again after that.
         """
-        return list(self._line)
+        return list(self._pending)
 
     def underway(self) -> set[Job]:
         """
-        @return: the jobs whose calls have begun and have not ended. One that was cancelled is among
-            them until its call has taken notice.
+        @return: the jobs whose calls have begun and have not ended. A cancelled job is among them
+            until its call has taken notice.
         """
         return set(self._underway)
 
@@ -795,35 +365,68 @@ class ResizableDispatchQueue(EndingDispatcher):
         """
         @return: how many jobs are underway, and how many are pending.
         """
-        return Size(len(self._underway), len(self._line))
+        return Size(len(self._underway), len(self._pending))
 
     def clearQueue(self, cancelPending: bool = True) -> list[Job]:
         """
-        Take out all jobs that wait.
+        Take out all jobs that wait. If they are very many, they are cancelled in several turns of
+        the reactor.
 
-        @param cancelPending: whether they are cancelled. Otherwise they are left as they are, in
-            nobody's hands: their Deferreds fire only if somebody cancels them.
+        @param cancelPending: whether the jobs are cancelled. Otherwise they are left as they are,
+            and belong to nobody: their Deferreds fire only if somebody cancels them.
         @return: the jobs, by priority.
         """
-        jobs = self._line.clear()
-        self._cancelTurn()
-        for job in jobs:
-            self._keeping.drop(job)
-        if cancelPending:
-            now = self._reactor.seconds()
-            for job in jobs:
-                # On hearing of one, somebody may have cancelled another.
-                if not job.isDone:
-                    job.cancelled(now)
+        keys = {key: job for key, job in self._byKey.items() if job not in self._pending}
+        jobs = list(self._pending.clear())
+        self._byKey = keys
+        self._cancelLook()
+        self._inTurns(self._dropEach(jobs, cancelPending))
         self._changed()
         return jobs
+
+    def _dropEach(self, jobs: list[Job], isCancelled: bool) -> Iterator[object]:
+        for job in jobs:
+            # On hearing of one, somebody may have cancelled another.
+            if not job.isDone:
+                if isCancelled:
+                    job.cancelled(self._clock.seconds())
+                    self._end(job)
+                elif self._persistence is not None:
+                    self._persistence.commits.note((END, job.id))
+            yield job
+
+    def cancelJob(self, job: Job) -> None:
+        """
+        Cancel a job.
+
+        @param job: one of this queue's jobs that has not ended.
+        """
+        self._cancelJob(job, isLeft=False)
+
+    def reprioritize(self, job: Job, priority: float) -> None:
+        """
+        Move a job among those that wait.
+
+        @param priority: lower is more important.
+        @raise StateError: unless the job is PENDING.
+        @raise ValueError: if the priority is not a number, or the job does not wait in this queue.
+        """
+        if job.state != PENDING:
+            raise StateError(job, job.state, "reprioritize")
+        checkPriority(priority)
+        if self._persistence is None:
+            self._pending.reprioritise(job, priority)
+        else:
+            checkStorable(priority)
+            self._pending.reprioritise(job, priority)
+            self._persistence.commits.note((MOVE, job.id, priority))
 
     # Width ----------------------------------------------------------------------------------------
 
     def getWidth(self) -> int:
         """
         @return: how many jobs may be underway at once, when the queue is not paused. More may be
-            underway for a while after it was made less.
+            underway for a while after this was made less.
         """
         return self._width
 
@@ -832,25 +435,34 @@ class ResizableDispatchQueue(EndingDispatcher):
         Change how many jobs may be underway at once. Those that are underway are left alone. While
         the queue is paused, this takes effect with L{resume}.
 
-        @raise ValueError: if it is not an integer, or negative.
+        @raise ValueError: if the width is not an integer, or negative.
         """
         self._width = _checkWidth(width)
-        self._dispatchSoon()
+        self._lookSoon()
 
     width = property(getWidth, setWidth)
+
+    def start(self, width: int) -> None:
+        """
+        Begin jobs: the same as setting L{width}.
+
+        @raise ValueError: if the width is not an integer, or negative.
+        """
+        self.setWidth(width)
 
     def pause(self) -> Deferred[None]:
         """
         Begin no more jobs until L{resume}.
 
         @return: a Deferred that fires when no job is underway any more, at once if none is. If the
-            queue is resumed before, it goes on waiting for such a moment. Cancelling it only ends
-            the waiting.
+            queue is resumed before, the Deferred goes on waiting for such a moment. Cancelling it
+            only ends the wait.
         @raise QueueStopped: after C{stop}.
         """
-        self._checkGoingOn("a pause")
+        if self.stopped:
+            raise self._stoppedError("a pause")
         self._state = nextState(DISPATCH, self._state, "pause", self)
-        self._cancelTurn()
+        self._cancelLook()
         return self._whenDrained()
 
     def resume(self, width: int | None = None) -> None:
@@ -861,25 +473,40 @@ class ResizableDispatchQueue(EndingDispatcher):
         @raise QueueStopped: after C{stop}.
         @raise ValueError: if the width is not an integer, or negative.
         """
-        self._checkGoingOn("resuming")
+        if self.stopped:
+            raise self._stoppedError("resuming")
         if width is not None:
             self._width = _checkWidth(width)
         self._state = nextState(DISPATCH, self._state, "resume", self)
-        self._dispatchSoon()
+        self._lookSoon()
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the queue is paused.
+        """
+        return self._state == PAUSED
+
+    @property
+    def stopped(self) -> bool:
+        """
+        Whether the queue was stopped.
+        """
+        return self._state in (STOPPING, STOPPED)
 
     def whenReady(self) -> Deferred[None]:
         """
         @return: a Deferred that fires when there is room for another job, at once if there is. Of
-            several that wait, as many fire as there is room for, the first first. The room is not
-            kept: who puts later than in a callback may find it taken. Cancelling it ends the wait.
-        @raise QueueStopped: after C{stop}. Those that wait then fail with it.
+            several that wait, as many fire as there is room for, in the order of asking. The room
+            is not kept: somebody who puts later than in a callback may find it taken. Cancelling
+            the Deferred ends the wait.
+        @raise QueueStopped: after C{stop}. The Deferreds that wait then fail with it.
         """
-        self._checkGoingOn("room for a job")
+        if self.stopped:
+            raise self._stoppedError("room for a job")
         if self._room() > len(self._ready):
             return succeed(None)
-        ready: Deferred[None] = Deferred(self._ready.pop)
-        self._ready[ready] = None
-        return ready
+        return self._ready.add()
 
     # Rate -----------------------------------------------------------------------------------------
 
@@ -889,21 +516,585 @@ class ResizableDispatchQueue(EndingDispatcher):
         How many jobs may begin, in how many seconds, and how many of these at once; C{None} if
         there is no limit.
         """
-        return self._line.rate
+        return self._pending.rate
 
     def setRate(self, rate: int | None, per: float = 1.0, burst: int | None = None) -> None:
         """
-        Change how many jobs may begin in a length of time. The latest starts still count, as far
-        as they are known: as many as the rate was until now.
+        Change how many jobs may begin in a length of time. The latest starts still count, as far as
+        they are known: as many as the rate was until now.
 
         @param rate: C{None} for no limit.
-        @raise ValueError: if these are no rate.
+        @raise ValueError: if these numbers are not a rate.
         """
-        self._line.setRate(None if rate is None else (rate, per, burst))
-        self._dispatchSoon()
+        self._pending.setRate(None if rate is None else (rate, per, burst))
+        self._lookSoon()
+
+    # Dead letters ---------------------------------------------------------------------------------
+
+    def deadLetters(self) -> Deferred[list[DeadLetter]]:
+        """
+        @return: a Deferred that fires with the dead letters of the store, in the order of putting:
+            the jobs that failed for good, that were begun as often as may be without an end, that
+            are for another function, or whose stored form cannot be read.
+        @raise StoreError: if the queue has no store.
+        """
+        return self._storeOfDeadLetters().deadLetters()
+
+    def retryDeadLetter(self, letter: DeadLetter) -> Deferred[DurableJob]:
+        """
+        Put a dead letter into this queue again, for its function, as if it had not been tried yet.
+
+        @param letter: one of L{deadLetters}.
+        @return: a Deferred that fires with the job when that is on disk, or fails with
+            C{StoreError}.
+        @raise JobExists: if another job with its key waits or is underway.
+        @raise JobNotStorable: if the argument could not be decoded.
+        @raise QueueStopped: after C{stop}.
+        @raise StoreError: if the queue has no store, or the letter is not in it any more.
+        """
+        if self.stopped:
+            raise self._stoppedError("a place for a job")
+        persistence = self._storeOfDeadLetters()
+        if not letter.isReadable:
+            raise JobNotStorable(f"{letter} cannot be decoded")
+        if letter.unique is not None:
+            self._standing(letter.unique, False)
+        now = self._clock.seconds()
+        job = DurableJob(letter.id, self, letter.jobarg, letter.priority, now, letter.unique)
+        requeued: Deferred[DurableJob] = Deferred()
+
+        def told(error: StoreError | None) -> None:
+            job.tellSaved(error)
+            if error is not None:
+                self._failUnsaved(job, error)
+            elif not job.isDone:
+                if self.stopped:
+                    self._putBack(job)
+                else:
+                    self._rejoin(job)
+            if not requeued.called:
+                requeued.callback(job if error is None else Failure(error))
+            self._changed()
+
+        persistence.takeDeadLetter(letter.id, told, requeue=True)
+        if job.unique is not None and not job.isDone:
+            self._byKey[job.unique] = job
+        return requeued
+
+    def dropDeadLetter(self, letter: DeadLetter) -> Deferred[None]:
+        """
+        Forget a dead letter.
+
+        @param letter: one of L{deadLetters}.
+        @return: a Deferred that fires when that is on disk, or fails with C{StoreError}.
+        @raise StoreError: if the queue has no store, or the letter is not in it any more.
+        """
+        dropped: Deferred[None] = Deferred()
+
+        def told(error: StoreError | None) -> None:
+            if not dropped.called:
+                dropped.callback(None if error is None else Failure(error))
+
+        self._storeOfDeadLetters().takeDeadLetter(letter.id, told, requeue=False)
+        return dropped
+
+    def _storeOfDeadLetters(self) -> Persistence:
+        if self._persistence is None:
+            raise StoreError(f"{self!r} has no store, and so no dead letters")
+        return self._persistence
+
+    # Stopping -------------------------------------------------------------------------------------
+
+    def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
+        """
+        Take no more jobs, begin none, and wait for those underway. The jobs that wait stay PENDING,
+        and their Deferreds fail with C{JobNotDispatched}. If they are very many, that takes several
+        turns of the reactor.
+
+        @param cancelUnderway: whether the jobs that are underway are cancelled rather than waited
+            for.
+        @return: a Deferred that fires when no job is underway any more, with the jobs that did not
+            end: those that were cancelled by this, then those that waited, by priority. The
+            Deferred of a second call fires with the same.
+        """
+        self._state = nextState(DISPATCH, self._state, "stop", self)
+        self._cancelLook()
+        self._ready.fire(Failure(self._stoppedError("room for a job")))
+        cancelled = [job for job in self._underway if cancelUnderway and not job.isDone]
+        self._left = cancelled + self._left
+        self._inTurns(self._leaveEach(self._pending.clear()))
+        for job in cancelled:
+            # On hearing of one, somebody may have cancelled another.
+            if not job.isDone:
+                self._cancelJob(job, isLeft=True)
+        return self._whenDrained().addCallback(self._closeStore).addCallback(self._allOver)
+
+    def _leaveEach(self, jobs: Iterable[Job]) -> Iterator[object]:
+        for job in jobs:
+            self._left.append(job)
+            # On hearing of one, somebody may have cancelled another.
+            if not job.isDone:
+                job.tellNotDispatched()
+            yield job
+
+    def _closeStore(self, _: object = None) -> Deferred[None]:
+        return succeed(None) if self._persistence is None else self._persistence.commits.close()
+
+    def _allOver(self, _: None) -> list[Job]:
+        self._ending.forget()
+        return [job for job in self._left if _isLeftBehind(job)]
+
+    def _stoppedError(self, what: str) -> QueueStopped:
+        return QueueStopped(f"{self!r} was stopped: {what} was refused")
+
+    # With the program -----------------------------------------------------------------------------
+
+    def _isCutShort(self, failure: Failure) -> bool:
+        """
+        @return: whether a job failed because the program ends.
+        """
+        if not self._ending.hasBegun or failure.check(*ENDS) is None:
+            return False
+        # Without a store there is no other run for the job, but a refused job was not run.
+        return self._persistence is not None or failure.check(QueueStopped) is not None
+
+    def _countUnderway(self) -> int:
+        return len(self._underway)
+
+    def _drain(self, why: str) -> Deferred[Any]:
+        stopped = self.stop()
+        for job, call in [*self._underway.items()]:
+            # The function has not been called: it is being written that the job begins, or its rate
+            # does not allow that yet.
+            if job.state == UNDERWAY and not isinstance(call, Deferred):
+                job.waitAgain()
+                self._noteLeft(job)
+                self._putBack(job)
+                if call is not None:
+                    call.reset(0)
+        return stopped
+
+    def _cut(self, why: str) -> Deferred[Any]:
+        self.stop(cancelUnderway=True)
+        self._doChores(math.inf)
+        # A function that takes no notice of being cancelled is not waited for.
+        return self._closeStore()
+
+    def _endNow(self, why: str) -> None:
+        self._cut(why)
+        if self._persistence is not None:
+            self._persistence.commits.hurry()
+
+    def _giveUp(self) -> None:
+        waiting: list[Deferred[Any]] = [*self._ready.deferreds]
+        for job in (*self._pending, *self._underway):
+            waiting += job.watchers
+        self._endNow("the interpreter ends")
+        for d in waiting:
+            # There is nobody left to handle the failure.
+            d.addErrback(lambda _: None)
+
+    # Beginning jobs -------------------------------------------------------------------------------
+
+    def _lookSoon(self) -> None:
+        """
+        Look for jobs in the reactor's next turn, if one could begin then.
+        """
+        if self._state == RUNNING and len(self._underway) < self._width and self._pending:
+            self._lookAt(NEXT_TURN)
+
+    def _lookAt(self, time: float) -> None:
+        """
+        Look for jobs at this time, or before.
+        """
+        if self._lookTime <= time:
+            return
+        self._cancelLook()
+        self._lookTime = time
+        delay = max(0.0, time - self._clock.seconds())
+        self._look = self._clock.callLater(delay, self._dispatch)
+
+    def _cancelLook(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+            self._lookTime = NEVER
+
+    def _dispatch(self) -> None:
+        """
+        Begin jobs for a while, among them those that come in the meantime.
+        """
+        self._look = None
+        # Nobody has to ask for another look while this one lasts.
+        self._lookTime = NEXT_TURN
+        try:
+            mayFollow = self._beginMany()
+        finally:
+            self._lookTime = NEVER
+        self._tell()
+        if self._state == RUNNING and len(self._underway) < self._width:
+            time = NEXT_TURN if mayFollow else self._pending.nextTime()
+            if time is not None:
+                self._lookAt(time)
+
+    def _beginMany(self) -> bool:
+        """
+        @return: whether there may be more jobs that could begin now.
+        """
+        seconds, underway, take = self._clock.seconds, self._underway, self._pending.take
+        now = seconds()
+        until = now + TURN_SECONDS
+        while self._state == RUNNING and len(underway) < self._width:
+            if now >= until:
+                return True
+            job = take(now)
+            if job is None:
+                return False
+            job.begin(now)
+            underway[job] = None
+            if self._persistence is None:
+                self._run(job)
+            else:
+                # An attempt counts before it begins, because it may take the program with it.
+                begun = partial(self._begun, job)
+                self._persistence.commits.note((BEGIN, job.id), begun, False)
+            now = seconds()
+        return False
+
+    def _begun(self, job: Job, error: StoreError | None) -> None:
+        """
+        It is on disk that a job begins, or could not be written.
+        """
+        if error is not None and job.state == UNDERWAY:
+            job.waitAgain()
+            job.attempts -= 1
+            job.due = self._clock.seconds() + AGAIN_SECONDS
+            self._putBack(job)
+        self._start(job)
+
+    def _start(self, job: Job) -> None:
+        """
+        Call a job's function when its rate allows that. The rate has counted the job when it was
+        taken, but writing has taken time since.
+        """
+        if job.state == UNDERWAY:
+            now = self._clock.seconds()
+            time = self._pending.startTime(job, now)
+            if time > now:
+                self._underway[job] = self._clock.callLater(time - now, self._start, job)
+                return
+        self._run(job)
+
+    def _run(self, job: Job) -> None:
+        if job.state != UNDERWAY:
+            # The job was cancelled, or waits again, before its function was called.
+            del self._underway[job]
+            self._changed()
+            return
+        try:
+            result = self._call(self._func, job.jobarg)
+        except BaseException:
+            # The function itself has raised, as with maybeDeferred; or a task queue refuses.
+            self._ended(Failure(), job)
+            return
+        if not isinstance(result, Deferred):
+            # A Deferred would take most of the time here.
+            self._ended(result, job)
+            return
+        self._underway[job] = result
+        result.addBoth(self._ended, job)
+        if job.isDone:
+            # The function has cancelled its own job.
+            result.cancel()
+
+    # Ending jobs ----------------------------------------------------------------------------------
+
+    def _ended(self, result: Any, job: Job) -> None:
+        """
+        A job's call has ended.
+        """
+        del self._underway[job]
+        if job.state == UNDERWAY:
+            now = self._clock.seconds()
+            if not isinstance(result, Failure):
+                job.finish(result, now)
+                self._end(job)
+            elif self._isCutShort(result):
+                self._waitForAnother(job, result)
+            elif not self._tryAgain(job, result, now):
+                job.fail(result, now)
+                self._end(job)
+        self._changed()
+
+    def _tryAgain(self, job: Job, failure: Failure, now: float) -> bool:
+        """
+        @return: whether the failure is dealt with.
+        """
+        error = failure.value
+        assert error is not None
+        if self._retry is None or isinstance(error, CancelledError):
+            return False
+        if self.stopped and self._persistence is None:
+            return False
+        try:
+            delay = self._retry.delayAfter(error, job.attempts)
+            due = None if delay is None else dueTime(now, delay)
+        except Exception as broken:
+            # The policy is at fault. Whoever waits for the job is to hear of both.
+            broken.__cause__ = error
+            job.fail(Failure(broken), now)
+            self._end(job)
+            return True
+        if job.isDone:
+            # The policy has cancelled the job.
+            return True
+        if due is None:
+            return False
+        job.due = due
+        self._waitForAnother(job, failure)
+        return True
+
+    def _waitForAnother(self, job: Job, failure: Failure) -> None:
+        """
+        A job has failed, and is to be tried again.
+        """
+        job.retry(failure)
+        if self._persistence is not None:
+            due = self._persistence.wallTime(job.due)
+            change = (WAIT, job.id, due, describeForStore(failure.value))
+            self._persistence.commits.note(change)
+        self._putBack(job)
+
+    def _putBack(self, job: Job) -> None:
+        """
+        A job that was underway waits again, or is left behind if the queue was stopped.
+        """
+        if self.stopped:
+            self._left.append(job)
+            job.tellNotDispatched()
+        else:
+            self._pending.put(job, self._clock.seconds(), isNew=False)
+
+    def _rejoin(self, job: DurableJob) -> None:
+        """
+        Have a job wait that comes from the store. It becomes a dead letter if it has no key for its
+        rate.
+        """
+        try:
+            self._pending.put(job, self._clock.seconds())
+        except Exception as error:
+            assert self._persistence is not None
+            job.fail(Failure(error), self._clock.seconds())
+            why = f"its key for the rate cannot be told: {describeForStore(error)}"
+            self._persistence.bury(job.id, job.jobarg, error, why)
+            job.tellEnd()
+        else:
+            if job.unique is not None:
+                self._byKey[job.unique] = job
+
+    def _saved(self, job: DurableJob, error: StoreError | None) -> None:
+        """
+        A new job is on disk, or could not be written.
+        """
+        if error is not None:
+            self._failUnsaved(job, error)
+            self._changed()
+        job.tellSaved(error)
+
+    def _failUnsaved(self, job: DurableJob, error: StoreError) -> None:
+        if not job.isDone:
+            self._pending.remove(job)
+            why = StoreError(f"{job} was not saved: {error}")
+            why.__cause__ = error
+            job.fail(Failure(why), self._clock.seconds())
+            self._freeKey(job)
+            job.tellEnd()
+
+    def _cancelJob(self, job: Job, isLeft: bool) -> None:
+        """
+        @param isLeft: whether a store keeps the job for another run.
+        """
+        self._pending.remove(job)
+        if not self._pending:
+            self._cancelLook()
+        call = self._underway.get(job)
+        if isLeft:
+            self._noteLeft(job)
+        job.cancelled(self._clock.seconds())
+        if isLeft:
+            job.tellEnd()
+        else:
+            self._end(job)
+        if isinstance(call, Deferred):
+            # The job's slot is free when this has fired.
+            call.cancel()
+        elif call is not None:
+            # The job need not wait for its rate.
+            call.reset(0)
+        self._changed()
+
+    def _noteLeft(self, job: Job) -> None:
+        if self._persistence is not None:
+            due = self._persistence.wallTime(job.due)
+            why = "it was underway when its queue was stopped"
+            self._persistence.commits.note((WAIT, job.id, due, why))
+
+    def _end(self, job: Job) -> None:
+        """
+        Tell a job's end: now, or when it is on disk. A job that was told to be over is not done
+        again then.
+        """
+        persistence = self._persistence
+        if persistence is None:
+            job.tellEnd()
+            return
+        assert isinstance(job, DurableJob)
+        self._freeKey(job)
+        self._settling.add(job)
+        told = partial(self._settled, job)
+        if job.state == FAILED:
+            persistence.bury(job.id, job.jobarg, job.failure.value, told=told)
+        else:
+            persistence.commits.note((END, job.id), told)
+
+    def _settled(self, job: Job, error: StoreError | None) -> None:
+        """
+        A job's end is on disk; or the store fails, and its writer has logged that and tries again.
+        """
+        self._settling.discard(job)
+        job.tellEnd()
+        self._changed()
+
+    def _freeKey(self, job: DurableJob) -> None:
+        if job.unique is not None and self._byKey.get(job.unique) is job:
+            del self._byKey[job.unique]
+
+    def _inTurns(self, steps: Iterator[object]) -> None:
+        """
+        Do something that may take many steps: some now, and the others in the reactor's next turns.
+        """
+        self._chores.append(steps)
+        if len(self._chores) == 1:
+            self._doChores(TURN_SECONDS)
+
+    def _doChores(self, seconds: float = TURN_SECONDS) -> None:
+        until = self._clock.seconds() + seconds
+        while self._chores:
+            for _ in self._chores[0]:
+                if self._clock.seconds() >= until:
+                    self._clock.callLater(0, self._doChores)
+                    return
+            self._chores.popleft()
+        self._changed()
+
+    # Those who wait -------------------------------------------------------------------------------
+
+    def _whenDrained(self) -> Deferred[None]:
+        drained = self._drained.add()
+        self._tellDrained()
+        return drained
+
+    def _tellDrained(self) -> None:
+        if self._underway or self._settling or self._chores:
+            return
+        if self._state == STOPPING:
+            self._state = nextState(DISPATCH, self._state, "stopped", self)
+        while self._drained and not self._underway and not self._settling:
+            self._drained.take().callback(None)
+
+    def _room(self) -> float:
+        if self.stopped:
+            return 0
+        return math.inf if self._limit is None else self._limit - len(self._pending)
+
+    def _changed(self) -> None:
+        """
+        There may be somebody to tell, and a job may be ready to begin.
+        """
+        if self._ready or self._drained or self._state == STOPPING:
+            self._tell()
+        if self._lookTime > NEXT_TURN:
+            self._lookSoon()
+
+    def _tell(self) -> None:
+        """
+        There may be room, and nothing may be left underway.
+        """
+        room = self._room()
+        while self._ready and room > 0:
+            self._ready.take().callback(None)
+            room = min(room - 1, self._room())
+        self._tellDrained()
+
+
+def _callHere(func: Callable[[Any], Any], jobarg: Any) -> Any:
+    result = func(jobarg)
+    return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+
+
+def _isLeftBehind(job: Job) -> bool:
+    # The job may have ended while others were being cancelled; or this is asked in the middle of
+    # that, by a callback.
+    if job.state == PENDING:
+        return True
+    return job.failure is not None and job.failure.check(JobCancelled) is not None
 
 
 def _checkWidth(width: int) -> int:
-    if type(width) is not int or width < 0:
-        raise ValueError(f"the width must be an integer of 0 or more, not {width!r}")
-    return width
+    return checkCount("the width", width, least=0)
+
+
+def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
+    """
+    @param now: the time.
+    @param delay: how many seconds to wait from now on; or else C{at} is the time to wait for.
+    @raise ValueError: if that is not a finite time, or both are given.
+    """
+    if delay is not None:
+        if at is not None:
+            raise ValueError("delay and at exclude each other")
+        at = now + checkSeconds("delay", delay)
+    if at is None or not math.isfinite(at):
+        raise ValueError(f"a job can begin at a finite number of seconds, not at {at!r}")
+    return at
+
+
+def checkPriority(priority: float) -> float:
+    """
+    @raise ValueError: if the priority is not a number.
+    """
+    if not isinstance(priority, int | float) or math.isnan(priority):
+        raise ValueError(f"a priority must be a number, not {priority!r}")
+    return priority
+
+
+def checkStorable(priority: float) -> None:
+    """
+    @raise ValueError: if the priority is too large an integer for a store.
+    """
+    if isinstance(priority, int) and not -(2**63) <= priority < 2**63:
+        raise ValueError(f"a store keeps priorities of up to 64 bits, not {priority!r}")
+
+
+def _nameOf(function: Any) -> str:
+    """
+    @return: by what name a store knows a function.
+    @raise ValueError: if the function has no name of its own.
+    """
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or "<lambda>" in name:
+        kind = "lambda" if isinstance(name, str) else typeName(type(function))
+        raise ValueError(
+            f"{function!r} is a {kind} and has no name by which a store could know it in the next "
+            "run: give it one with storedAs=..."
+        )
+    if module == "__main__":
+        warnings.warn(
+            f"the store knows jobs for {name} as for __main__.{name}. A program that imports the "
+            "function's module calls it by another name, and would find dead letters: give it a "
+            "name of its own with storedAs=...",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return f"{module}.{name}"

@@ -62,10 +62,10 @@ MOVE: Final = "move"
 END: Final = "end"
 """C{(END, id)}: it has come to its end, or is not wanted any more."""
 
-DEAD_LETTER: Final = "bury"
+DEAD_LETTER: Final = "dead letter"
 """C{(DEAD_LETTER, id, error)}: it is dead, and is kept."""
 
-REQUEUE: Final = "revive"
+REQUEUE: Final = "requeue"
 """C{(REQUEUE, id, function)}: a dead one waits again, for this function. Its attempts are 0."""
 
 CHANGES: Final = frozenset((INSERT, BEGIN, WAIT, MOVE, END, DEAD_LETTER, REQUEUE))

@@ -102,7 +102,7 @@ class DurableCase(DispatchCase):
         case = self
 
         class Queue(ResizableDispatchQueue):
-            def _makeAside(self) -> SerialExecutor:
+            def _makeExecutor(self) -> SerialExecutor:
                 return ImmediateExecutor() if case.aside is None else case.aside
 
             def _wallClock(self) -> float:

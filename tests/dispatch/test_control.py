@@ -137,7 +137,7 @@ class StopTests(DispatchCase):
         for d in (late, early):
             error = self.errorOf(d, JobNotDispatched)
             assert issubclass(JobNotDispatched, QueueStopped)
-            assert (error.job, d.job.state) == (d.job, Job.FAILED)
+            assert (error.job, d.job.state) == (d.job, Job.PENDING)
         self.assertNoResult(stopped)
         assert queue.stopped
         self.held.finish("a")
@@ -213,7 +213,7 @@ class StopTests(DispatchCase):
         jobs = self.putAll(queue, "abc")
         self.settle()
         assert self.successResultOf(stopped[0]) == jobs[1:]
-        self.assertStates(jobs, Job.FINISHED, Job.FAILED, Job.FAILED)
+        self.assertStates(jobs, Job.FINISHED, Job.PENDING, Job.PENDING)
         assert self.clock.getDelayedCalls() == []
 
     def test_stopWhenWhatIsUnderwayCancelsItself(self) -> None:

@@ -60,16 +60,36 @@ class LifeTests(DurableCase):
         self.successResultOf(drained)
         self.assertEqual(self.rows(), [])
 
-    def test_oneThatIsCancelledWhileItsEndIsWrittenIsCancelled(self) -> None:
+    def test_itIsTooLateToCancelAJobWhoseEndIsBeingWritten(self) -> None:
         self.aside = SteppedAside()
         d = self.makeDurable(width=1).put("a")
         self.settle()
         self.aside.stepAll()
         self.held.finish("a")
         d.cancel()
-        self.failureResultOf(d, JobCancelled)
+        self.assertFalse(d.job.cancel())
+        self.assertNoResult(d)
         self.aside.stepAll()
-        self.assertEqual(d.job.state, Job.CANCELLED)
+        self.assertEqual(self.successResultOf(d).state, Job.FINISHED)
+        self.assertEqual(self.rows(), [])
+
+    def test_thatAJobIsCancelledIsToldWhenItIsOnDisk(self) -> None:
+        self.aside = SteppedAside()
+        queue = self.makeDurable(width=1)
+        first, second, third = (queue.put(name) for name in "abc")
+        self.settle()
+        self.aside.stepAll()
+        first.cancel()
+        self.assertTrue(second.job.cancel())
+        queue.clearQueue()
+        waiting = [queue.pause(), first, second, third, third.job.watch()]
+        self.assertStates([d.job for d in (first, second, third)], *[Job.CANCELLED] * 3)
+        for d in waiting:
+            self.assertNoResult(d)
+        self.aside.stepAll()
+        for d in waiting[1:]:
+            self.failureResultOf(d, JobCancelled)
+        self.successResultOf(waiting[0])
         self.assertEqual(self.rows(), [])
 
     def test_oneThatIsCancelledBeforeItsBeginningIsWrittenIsNotBegun(self) -> None:
@@ -239,7 +259,9 @@ class RestartTests(DurableCase):
         self.makeDurable().put("a")
         self.crash()
         queue = self.makeDurable(rate=1, rateKey=lambda arg: arg["customer"])
-        self.assertIn("no key for its rate", self.lettersOf(queue)[0].error)
+        self.assertIn(
+            "its key for the rate cannot be told: TypeError", self.lettersOf(queue)[0].error
+        )
 
 
 class CodecTests(DurableCase):

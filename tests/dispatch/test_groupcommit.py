@@ -22,13 +22,13 @@ def put(id: int) -> tuple[str, StoredJob]:
     return INSERT, StoredJob(id, "f", "1", 0, 0.0)
 
 
-class LedgerTests(SynchronousTestCase):
+class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.store = FrailStore()
         self.aside = SteppedAside()
-        self.ledger = GroupCommit(self.store, self.aside, self.clock)
-        self.ledger.open()
+        self.commits = GroupCommit(self.store, self.aside, self.clock)
+        self.commits.open()
         self.told: list[Any] = []
 
     def hear(self, what: Any) -> Any:
@@ -36,11 +36,11 @@ class LedgerTests(SynchronousTestCase):
 
     def attempt(self, *changes: Any) -> None:
         for change in changes:
-            self.ledger.attempt(change, self.hear(change[0]))
+            self.commits.note(change, self.hear(change[0]), isOwed=False)
 
     def note(self, *changes: Any) -> None:
         for change in changes:
-            self.ledger.note(change, self.hear(change[0]))
+            self.commits.note(change, self.hear(change[0]))
 
     def test_whatComesMeanwhileGoesIntoTheNextCommitTogether(self) -> None:
         self.attempt(put(1))
@@ -56,7 +56,7 @@ class LedgerTests(SynchronousTestCase):
         self.assertFalse(self.aside.calls)
 
     def test_whoIsToldMayWriteAgain(self) -> None:
-        self.ledger.attempt(put(1), lambda _: self.attempt((BEGIN, 1)))
+        self.commits.note(put(1), lambda _: self.attempt((BEGIN, 1)), isOwed=False)
         self.aside.stepAll()
         self.assertEqual(self.store.groups, [[put(1)], [(BEGIN, 1)]])
 
@@ -108,7 +108,7 @@ class LedgerTests(SynchronousTestCase):
     def test_aQuestionSeesAllThatWasNotedBefore(self) -> None:
         self.attempt(put(1))
         self.note((DEAD_LETTER, 1, "why"))
-        asked = self.ledger.ask(DEAD)
+        asked = self.commits.ask(DEAD)
         self.aside.step()
         self.assertNoResult(asked)
         # Not this: it comes later, and is written after the answer.
@@ -122,7 +122,7 @@ class LedgerTests(SynchronousTestCase):
     def test_closingWritesAllThatWasNoted(self) -> None:
         self.attempt(put(1))
         self.note((BEGIN, 1))
-        closed = self.ledger.close()
+        closed = self.commits.close()
         self.aside.step()
         self.assertNoResult(closed)
         self.aside.stepAll()
@@ -135,7 +135,7 @@ class LedgerTests(SynchronousTestCase):
         self.note((END, 1))
         self.aside.step()
         self.store.isBroken = False
-        closed = self.ledger.close()
+        closed = self.commits.close()
         self.aside.stepAll()
         self.successResultOf(closed)
         self.assertEqual(self.store.groups, [[(END, 1)]])
@@ -145,7 +145,7 @@ class LedgerTests(SynchronousTestCase):
     def test_aStoreThatFailsToTheLastIsClosedAllTheSame(self) -> None:
         self.store.isBroken = True
         self.note((END, 1))
-        closed = self.ledger.close()
+        closed = self.commits.close()
         self.aside.stepAll()
         self.successResultOf(closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -153,16 +153,16 @@ class LedgerTests(SynchronousTestCase):
         self.flushLoggedErrors(StoreError)
 
     def test_afterwardsEverythingFails(self) -> None:
-        self.ledger.close()
+        self.commits.close()
         self.attempt(put(1))
-        asked = self.ledger.ask(DEAD)
+        asked = self.commits.ask(DEAD)
         self.aside.stepAll()
         self.failureResultOf(asked, StoreError)
         self.assertIn("is closed", self.told[0][1])
 
     def test_whoeverRaisesOnHearingKeepsTheOthersFromNothing(self) -> None:
-        self.ledger.attempt(put(1), lambda _: 1 / 0)
-        self.ledger.attempt(put(2), lambda _: 1 / 0)
+        self.commits.note(put(1), lambda _: 1 / 0, isOwed=False)
+        self.commits.note(put(2), lambda _: 1 / 0, isOwed=False)
         self.attempt(put(3))
         self.aside.stepAll()
         self.assertEqual(self.told, [INSERT])
@@ -182,17 +182,17 @@ class LedgerTests(SynchronousTestCase):
         for step in [*steps, "mend"]:
             if step == "put":
                 last += 1
-                self.ledger.attempt(put(last), partial(isSafe, last))
+                self.commits.note(put(last), partial(isSafe, last), isOwed=False)
             elif step == "end" and last:
                 ended.add(last)
-                self.ledger.note((END, last))
+                self.commits.note((END, last))
             elif step == "step" and self.aside.calls:
                 self.aside.step()
             else:
                 self.store.isBroken = step == "break"
             there = {job.id for job in self.store.content()}
             self.assertLessEqual(safe - ended, there)
-        self.ledger.close()
+        self.commits.close()
         self.aside.stepAll()
         self.assertEqual({job.id for job in self.store.content()}, safe - ended)
         self.flushLoggedErrors(StoreError)

@@ -87,17 +87,17 @@ def test_limitThatNobodyWaitsForWakesNobody() -> None:
     assert line.nextTime() == 10.0
 
 
-def test_lanesThatAreDoneWithAreForgotten() -> None:
+def test_bucketsThatAreNotNeededAreForgotten() -> None:
     line = PendingJobs(key=lambda jobarg: jobarg)
     put = Maker(line)
     line.setRate((1, 1.0, None))
     for number in range(20 * FEW):
         put(number, now=float(number))
         assert takeAll(line, float(number)) == [number]
-    assert len(line._lanes) <= 2 * FEW
+    assert len(line._buckets) <= 2 * FEW
 
 
-def test_lanesWhoseLimitStillCountsAreNotForgotten() -> None:
+def test_bucketsWhoseLimitStillCountsAreNotForgotten() -> None:
     line = PendingJobs(key=lambda jobarg: jobarg)
     put = Maker(line)
     line.setRate((1, 1000.0, None))
@@ -256,7 +256,7 @@ class LineMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        assert self.line.clear() == self.ordered()
+        assert list(self.line.clear()) == self.ordered()
         self.jobs.clear()
 
     @rule(rate=rates)

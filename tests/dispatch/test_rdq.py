@@ -132,7 +132,7 @@ class OrderTests(DispatchCase):
     def test_priorityThatIsNoNumberIsRefused(self) -> None:
         queue = self.makeQueue()
         [job] = self.putAll(queue, "a")
-        wrong: list[Any] = [float("nan"), "high", None]
+        wrong: list[Any] = [float("nan"), "high"]
         for priority in wrong:
             with pytest.raises(ValueError, match="a priority must be a number"):
                 queue.put("b", priority)
@@ -280,7 +280,7 @@ class TurnTests(DispatchCase):
         queue = self.makeQueue(setBack, 1)
         self.putAll(queue, range(5))
         self.settle()
-        assert (queue.pending(), self.clock.asked) == ([], 2)
+        assert (queue.pending(), self.clock.asked) == ([], 1)
 
     def test_manyPutsAskForOneTurn(self) -> None:
         queue = self.makeQueue(width=3)
@@ -339,5 +339,5 @@ class ConstructionTests(DispatchCase):
     def test_putAfterStopIsRefused(self) -> None:
         queue = self.makeQueue()
         self.successResultOf(queue.stop())
-        with pytest.raises(QueueStopped, match="is asked for a place for a job, but it was"):
+        with pytest.raises(QueueStopped, match="was stopped: a place for a job was refused"):
             queue.put(1)
