@@ -120,8 +120,8 @@ class Job(Record):
     """Whether a store keeps what becomes of the job, so that nobody has to listen."""
 
     __slots__ = (
-        "_told",
         "_owner",
+        "_told",
         "_watchers",
         "due",
         "home",

@@ -375,6 +375,8 @@ class InterpreterTests(EndingCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # Queues that earlier tests have dropped would be ended, too.
+        gc.collect()
         self.atExit: set[Callable[[], object]] = set()
         self.patch(atexit, "register", self.atExit.add)
 
