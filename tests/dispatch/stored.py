@@ -121,6 +121,8 @@ class DurableCase(DispatchCase):
         old, self.store = self.store, FrailStore()
         self.store._jobs, self.store._highest = dict(old._jobs), old._highest
         old.isBroken = True
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
         self.clock = type(self.clock)()
         self.held = type(self.held)()
         self.queues.clear()

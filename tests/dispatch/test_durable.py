@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
 
 from asynqueue import Retry
-from asynqueue._dispatch.job import Job, JobCancelled
 from asynqueue.errors import (
     JobExists,
     JobNotDispatched,
@@ -21,6 +21,7 @@ from asynqueue.errors import (
     QueueStopped,
     StoreError,
 )
+from asynqueue.rdq import Job, JobCancelled, JobDeferred
 from tests.dispatch.stored import DurableCase, FrailStore, SteppedAside, saved
 
 
@@ -435,13 +436,22 @@ class StopTests(DurableCase):
 
 class CrashTests(DurableCase):
     @given(st.data())
-    def test_whatWasAcknowledgedIsThereAndWhatWasToldAsDoneIsNot(self, data: Any) -> None:
+    def test_anAcknowledgedJobIsThereAndOneWhoseEndWasToldIsNot(self, data: Any) -> None:
+        self.crash()
         self.setUp()
         acknowledged: set[int] = set()
         over: set[int] = set()
         unwanted: set[int] = set()
         steps = st.sampled_from(["put", "turn", "step", "finish", "fail", "cancel", "crash"])
         number = 0
+
+        def watch(d: JobDeferred) -> None:
+            def cancelled(failure: Failure) -> None:
+                failure.trap(JobCancelled)
+                over.add(d.job.jobarg)
+
+            d.addCallbacks(lambda job: over.add(job.jobarg), cancelled)
+
         self.aside = SteppedAside()
         queue = self.makeDurable(width=2, retry=Retry(attempts=100, delays=lambda n: 0.0))
         for step in data.draw(st.lists(steps, max_size=40)):
@@ -449,7 +459,7 @@ class CrashTests(DurableCase):
                 number += 1
                 d = queue.put(number)
                 saved(d).addCallback(lambda job: acknowledged.add(job.jobarg))
-                d.addCallbacks(lambda job: over.add(job.jobarg), lambda _: None)
+                watch(d)
             elif step == "turn":
                 self.settle()
             elif step == "step" and self.aside.calls:
@@ -474,4 +484,4 @@ class CrashTests(DurableCase):
                 self.assertLessEqual(acknowledged - over - unwanted, there)
                 self.assertFalse(over & there)
                 for job in queue.pending():
-                    job.watch().addCallbacks(lambda job: over.add(job.jobarg), lambda _: None)
+                    watch(job.watch())
