@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from random import SystemRandom
 from typing import Any
 
+from benchmarks import page
 from benchmarks.comparison import Asked, Comparison
 from benchmarks.measure import Measure
 from benchmarks.record import LATEST, describeRounds, describeRun, save
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(Asked(chosen.quick, chosen.large, chosen.seed))
     run.measure(measures, 1 if chosen.quick else chosen.rounds)
     run.compare(comparisons)
-    return run.end()
+    return run.end(isWhole=not (chosen.k or chosen.quick or chosen.large))
 
 
 def listMeasures(measures: Sequence[Measure]) -> None:
@@ -118,13 +119,18 @@ class Run:
         self._broken.append(name)
         print(f"{name} broke: {error}", file=sys.stderr)
 
-    def end(self) -> int:
+    def end(self, isWhole: bool) -> int:
         """
         Save the record.
 
+        @param isWhole: whether everything was measured. The documentation then gets the figures.
         @return: the exit status.
         """
-        save({**self._record, "broken": self._broken})
+        record = {**self._record, "broken": self._broken}
+        save(record)
+        if isWhole:
+            page.write(record)
+            print(f"\n{page.FIGURES} and {page.PLOT} have these figures now.")
         if self._asked.isQuick:
             print("A quick run shows that the benchmarks work. It is not to be relied on.")
         print(f"\nAll is in {LATEST}")

@@ -23,7 +23,7 @@ from benchmarks.rounds import Rounds
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
 
-_PEERS = ("joblib", "loky", "pebble")
+_PEERS = ("joblib", "loky", "pebble", "huey", "persist-queue")
 _PACKAGES = ("asynqueue", "twisted", "zope.interface", "psutil", *_PEERS, "numpy", "numba")
 
 
@@ -55,15 +55,9 @@ def describeRounds(measure: Measure, rounds: Rounds) -> dict[str, Any]:
     @return: all that a measure gave.
     """
     return {
-        "contenders": [
-            {
-                "name": contender.name,
-                "arguments": contender.chosen(rounds.isQuick),
-                "figures": figures,
-                "missing": rounds.missing.get(contender),
-            }
-            for contender, figures in rounds.figures.items()
-        ],
+        "arguments": {
+            contender.name: contender.chosen(rounds.isQuick) for contender in rounds.figures
+        },
         "rows": [_describeRow(row, rounds) for row in measure.rows],
     }
 
@@ -73,7 +67,10 @@ def _describeRow(row: Row, rounds: Rounds) -> dict[str, Any]:
         "label": row.label,
         "unit": row.unit,
         "ours": row.ours.name,
+        "figures": rounds.figures[row.ours],
         "peer": None if row.peer is None else row.peer.name,
+        "peersFigures": [] if row.peer is None else rounds.figures[row.peer],
+        "missing": None if row.peer is None else rounds.missing.get(row.peer),
         "ratios": rounds.ratios(row),
         "target": None if row.target is None else asdict(row.target),
         "isMet": rounds.isMet(row),

@@ -43,7 +43,6 @@ def readPage(page: Path) -> nodes.document:
     strictly = {
         "halt_level": Reporter.WARNING_LEVEL,
         "syntax_highlight": "none",
-        "file_insertion_enabled": False,
     }
     text = page.read_text(encoding="utf-8")
     return publish_doctree(text, source_path=str(page), settings_overrides=strictly)
