@@ -163,7 +163,7 @@ class Task(Record):
     @ivar options: its L{TaskOptions}.
     @ivar worker: the worker that has it, or had it last.
     @ivar context: the context variables for its run, as pairs of name and value, or C{None}.
-    @ivar progress: the latest L{Progress} that its function reported, or C{None}.
+    @ivar progress: the latest C{Progress} that its function reported, or C{None}.
     @ivar expected: how many seconds the scheduler expects its run to take. C{None} until the
         scheduler has assigned it.
     """
