@@ -54,11 +54,13 @@ class ItemSource:
     @ivar state: how far it has come.
     @ivar failure: why it ended, if it did not end by itself. It comes after the items.
     @ivar listener: who L{listen}s, or C{None}.
+    @ivar task: the task that yields the items, until it is done; C{None} if there is none.
     @ivar promisesMore: whether it is known, while it is open, that another item follows those in
         the buffer. Where that is not known, C{for d in deferator} looks one item ahead.
     """
 
     promisesMore: bool = False
+    task: Any = None
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()
@@ -128,6 +130,15 @@ class ItemSource:
             self.state = SourceState.FAILED
             self.failure = failure
             self._notify()
+
+    def shut(self, failure: Failure) -> None:
+        """
+        The feeding side gives up: do what L{fail} does, and let whatever produces the items close,
+        as if the taker had called L{stop}. Ignored if the source is over.
+        """
+        if not self.isOver:
+            self.fail(failure)
+            self.stopped()
 
     # The taking side ------------------------------------------------------------------------------
 

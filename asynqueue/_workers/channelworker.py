@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from asynqueue._core.scheduler import Capacity
 from asynqueue._core.states import DRAINING, LOST, READY, STARTING
+from asynqueue._iteration.delivery import deliver
 from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._workers.picklability import CallCheck
 from asynqueue._workers.protocol import (
@@ -24,7 +25,6 @@ from asynqueue._workers.protocol import (
     NearStream,
     RunnerProtocol,
     Writer,
-    deliver,
 )
 from asynqueue._workers.standalone import Standalone
 from asynqueue._workers.supervisor import Recycling, Supervisor

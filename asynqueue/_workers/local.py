@@ -5,13 +5,12 @@ A worker that runs its calls in the main loop.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import iscoroutine
 from threading import get_ident
 from typing import Any, ClassVar
-from weakref import WeakSet, WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -23,13 +22,13 @@ from asynqueue._core.checks import checkCount
 from asynqueue._core.scheduler import Capacity
 from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.delivery import Deliveries
 from asynqueue._iteration.sources import AsyncIteratorSource, ItemSource, IteratorSource
 from asynqueue._reactor import callFromAnyThread, defaultReactor
 from asynqueue._runner.context import applyContext
 from asynqueue._runner.progress import setReporter
 from asynqueue._runner.streams import isAsyncIterator, isIterator
 from asynqueue._waiters import OneShotObserverList
-from asynqueue._workers.protocol import deliver
 from asynqueue.errors import IterationStopped, StateError
 from asynqueue.interfaces import IWorker
 
@@ -116,70 +115,6 @@ class AsyncContextSource(AsyncIteratorSource):
         return self._context.copy().run(super()._getNext)
 
 
-class Iterations:
-    """
-    The iterations that are underway.
-    """
-
-    log = Logger()
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        # A Deferator that nobody else refers to is to be collected, and its source with it.
-        self._sources: WeakSet[ItemSource] = WeakSet()
-        # Those of tasks that are not done.
-        self._fed: WeakValueDictionary[Any, ItemSource] = WeakValueDictionary()
-        self._reason: Failure | None = None
-
-    def deliver(self, task: Any, iterator: Any, context: Context) -> None:
-        """
-        Feed an iterator's items to the task's consumer, and end the task when that is over; or end
-        the task with a L{Deferator<asynqueue.iteration.Deferator>}, as soon as there is an item.
-        """
-        if isinstance(iterator, Deferator) and task.options.consumer is None:
-            task.callback(iterator)
-            return
-        source: Any = _makeSource(iterator, context)
-        self._sources.add(source)
-        self._fed[task] = source
-        if task.isDone:
-            self._close(source.stop)
-            return
-        if self._reason is not None:
-            self._shut(source, self._reason)
-        source.want()
-        deliver(task, source, self._reactor)
-
-    def cancel(self, task: Any) -> None:
-        """
-        A task is not wanted any more: stop its iteration, unless it has ended with that.
-        """
-        source = self._fed.get(task)
-        if source is not None:
-            self._close(source.stop)
-
-    def end(self, reason: Failure) -> None:
-        """
-        End all iterations, and those that come from now on, with a failure. It comes after the
-        items that they have already.
-        """
-        self._reason = reason
-        for source in list(self._sources):
-            self._shut(source, reason)
-
-    def _shut(self, source: ItemSource, reason: Failure) -> None:
-        if not source.isOver:
-            source.fail(reason)
-            # Its takers are told why; what it iterates over is let go as if they had stopped it.
-            self._close(source.stopped)
-
-    def _close(self, close: Callable[[], object]) -> None:
-        try:
-            close()
-        except BaseException:
-            self.log.failure("an iterator raised when it was closed")
-
-
 TURN_SECONDS = 0.01
 """For how long functions are called before the reactor gets its turn."""
 
@@ -249,7 +184,7 @@ class AsyncWorker:
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self._due: OrderedDict[Any, _Run] = OrderedDict()
         self._underway: dict[Any, _Run] = {}
-        self._iterations = Iterations(self._reactor)
+        self._deliveries = Deliveries(self._reactor)
         self._turn: IDelayedCall | None = None
         self._isTaking = False
         self._whenStopped: OneShotObserverList[None] = OneShotObserverList()
@@ -292,7 +227,7 @@ class AsyncWorker:
         if run is not None:
             self._cancelWait(run)
         else:
-            self._iterations.cancel(task)
+            self._deliveries.cancel(task)
 
     def stop(self) -> Deferred[None]:
         """
@@ -303,7 +238,7 @@ class AsyncWorker:
         stopped = self._whenStopped.whenFired()
         if self.state == READY:
             self.state = nextState(WORKER, self.state, "drain", self)
-            self._iterations.end(self._stoppedIterating())
+            self._deliveries.end(self._stoppedIterating())
             self._stopIfIdle()
         return stopped
 
@@ -322,7 +257,7 @@ class AsyncWorker:
         left = [run.task for run in runs if not run.task.isDone]
         for run in runs:
             self._cancelWait(run)
-        self._iterations.end(self._stoppedIterating())
+        self._deliveries.end(self._stoppedIterating())
         self._stopped()
         for run in runs:
             run.done.callback(None)
@@ -421,10 +356,14 @@ class AsyncWorker:
         raw = self.raw if task.options.raw is None else task.options.raw
         if isinstance(result, Failure):
             task.errback(result)
-        elif raw or not isIteration(result):
+        elif (
+            raw
+            or not isIteration(result)
+            or (isinstance(result, Deferator) and task.options.consumer is None)
+        ):
             task.callback(result)
         else:
-            self._iterations.deliver(task, result, run.context)
+            self._deliveries.deliver(task, _makeSource(result, run.context))
 
     # The end --------------------------------------------------------------------------------------
 

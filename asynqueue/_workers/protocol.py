@@ -15,8 +15,6 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.runtimes import isModuleBuiltin
 from asynqueue._core.task import Task
-from asynqueue._iteration.deferator import Deferator
-from asynqueue._iteration.producer import IterationProducer
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import callFromAnyThread
 from asynqueue._runner.codecs import PICKLED, Codec
@@ -255,40 +253,6 @@ def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
     explained = ResultNotRebuilt(f"could not rebuild {what}: {why}")
     explained.__cause__ = withoutFrames(error)
     return explained
-
-
-def deliver(task: Any, stream: NearStream, reactor: IReactorTime) -> None:
-    """
-    Feed the stream to the task's consumer, and end the task when that is over; or end the task with
-    a L{Deferator<asynqueue.iteration.Deferator>} as soon as there is something to iterate over.
-    """
-    consumer = task.options.consumer
-    if consumer is None:
-        _deliverDeferator(task, stream)
-        return
-    try:
-        done = IterationProducer(Deferator(stream), consumer, reactor).run()
-    except Exception:
-        stream.stop()
-        task.errback(Failure())
-    else:
-        done.addCallbacks(task.callback, task.errback)
-
-
-def _deliverDeferator(task: Any, stream: NearStream) -> None:
-    def changed() -> None:
-        if not stream.items and not stream.isOver:
-            return
-        stream.listen(None)
-        # Else the task, its result and the stream would refer to each other in a circle.
-        stream.task = None
-        if stream.failure is not None and not stream.items:
-            task.errback(stream.failure)
-        else:
-            task.callback(Deferator(stream))
-
-    stream.listen(changed)
-    changed()
 
 
 Ended = tuple[Any, float | None]

@@ -1,0 +1,109 @@
+"""
+What becomes of a task whose result is a stream of items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.producer import IterationProducer
+from asynqueue._iteration.sources import ItemSource
+
+
+def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
+    """
+    Feed the items to the task's consumer, and end the task when that is over. If the task has no
+    consumer, end it with a L{Deferator<asynqueue.iteration.Deferator>} as soon as there is an item,
+    or the end.
+    """
+    consumer = task.options.consumer
+    if consumer is None:
+        _deliverDeferator(task, source)
+        return
+    try:
+        done = IterationProducer(Deferator(source), consumer, reactor).run()
+    except Exception:
+        source.stop()
+        task.errback(Failure())
+    else:
+        done.addCallbacks(task.callback, task.errback)
+
+
+def _deliverDeferator(task: Any, source: ItemSource) -> None:
+    def changed() -> None:
+        if not source.items and not source.isOver:
+            return
+        source.listen(None)
+        # Otherwise the task, its result and the source would refer to each other in a circle.
+        source.task = None
+        if source.failure is not None and not source.items:
+            task.errback(source.failure)
+        else:
+            task.callback(Deferator(source))
+
+    source.listen(changed)
+    changed()
+
+
+class Deliveries:
+    """
+    The streams of one worker that runs its calls in this interpreter.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        # A Deferator that nobody else refers to is to be collected, and its source with it.
+        self._sources: WeakSet[ItemSource] = WeakSet()
+        # The sources of tasks that are not done.
+        self._fed: WeakValueDictionary[Any, ItemSource] = WeakValueDictionary()
+        self._reason: Failure | None = None
+
+    def deliver(self, task: Any, source: ItemSource) -> None:
+        """
+        See L{deliver}. If the task is done already, the source is stopped.
+        """
+        self._sources.add(source)
+        if task.isDone:
+            self._close(source.stop)
+            return
+        self._fed[task] = source
+        if self._reason is not None:
+            self._shut(source, self._reason)
+        if not source.items:
+            source.want()
+        deliver(task, source, self._reactor)
+
+    def cancel(self, task: Any) -> None:
+        """
+        A task is not wanted any more. If its stream has not ended with it, stop that.
+        """
+        source = self._fed.get(task)
+        if source is not None:
+            self._close(source.stop)
+
+    def end(self, reason: Failure) -> None:
+        """
+        End all streams with a failure, and those that come from now on. The failure comes after the
+        items that are there already.
+        """
+        self._reason = reason
+        for source in list(self._sources):
+            self._shut(source, reason)
+
+    def _shut(self, source: ItemSource, reason: Failure) -> None:
+        self._close(lambda: source.shut(reason))
+
+    def _close(self, close: Callable[[], object]) -> None:
+        try:
+            close()
+        except BaseException:
+            self.log.failure("an iterator raised when it was closed")
