@@ -21,19 +21,17 @@ _BACKOFF_RANGE = (1.0, 1.3)
 
 class Delay:
     """
-    I wait for a length of time when I am called, and for an event with L{untilEvent}.
+    Waits for a length of time when it is called, and for an event with L{untilEvent}.
 
-    I poll for the event with exponential back-off: each wait between two checks is longer than the
-    one before by the factor L{backoff}, so that it stays in proportion to the time spent waiting so
-    far. Whoever learns that the event may have happened rings my doorbell with L{ring}, which makes
-    me check at once.
+    It polls for the event with exponential back-off: each wait between two checks is longer than
+    the one before by the factor L{backoff}. So it stays in proportion to the time spent waiting so
+    far. If you learn that the event may have happened, call L{ring}, which checks at once.
 
-    I install no system event trigger, so that I may be made and forgotten freely. Who wants my
-    waits to end before the reactor stops calls L{shutdown}. My methods must be called in the
-    reactor's thread.
+    A Delay installs no system event trigger, so you may make one and forget it. Call L{shutdown} if
+    its waits are to end before the reactor stops. Call its methods in the reactor's thread.
 
-    @cvar interval: the first wait between two checks, in seconds, and how long a call of me lasts
-        by default. With 0 there is a check in each reactor turn, without any back-off.
+    @cvar interval: the first wait between two checks, in seconds, and how long a wait lasts by
+        default. With 0 there is a check in each reactor turn, without any back-off.
     @cvar backoff: the factor by which each wait is longer than the one before, from 1.0 to 1.3.
     @cvar timeout: how long L{untilEvent} waits at most, in seconds; C{None} is for ever.
     """
@@ -75,8 +73,8 @@ class Delay:
         Wait for a length of time.
 
         @param delay: how long, in seconds; 0 is until the next reactor turn. Default: L{interval}.
-        @return: a Deferred that fires with C{None} when the time is over, or at once if I was shut
-            down. Cancelling it cancels the delayed call behind it.
+        @return: a Deferred that fires with C{None} when the time is over, or at once after
+            L{shutdown}. Cancelling it cancels the delayed call behind it.
         @raise ValueError: if C{delay} is negative.
         """
         seconds = self.interval if delay is None else checkSeconds("delay", delay)
@@ -92,10 +90,10 @@ class Delay:
         """
         Wait until an event has happened.
 
-        I check at once, then in the next reactor turn, then after L{interval} seconds, then after
-        L{backoff} times as long, and so on. The timeout is measured from this call on with the
-        reactor's clock; the last wait is shortened so that the last check falls on the timeout's
-        end.
+        The first check is made at once, the second one in the next reactor turn, the third one
+        after L{interval} seconds, the next one after L{backoff} times as long, and so on. The
+        timeout is measured from this call on with the reactor's clock. The last wait is shortened
+        so that the last check falls on the timeout's end.
 
         @param eventChecker: a callable that only looks whether the event has happened. It returns a
             true value if so, and must not return a Deferred or a coroutine.
@@ -104,12 +102,12 @@ class Delay:
         @return: a Deferred that fires with C{True} when a check says that the event happened, with
             C{False} if it did not happen within L{timeout} seconds, and with a Failure if the
             checker raised an exception or returned a Deferred or a coroutine (C{TypeError}). It has
-            fired already if the first check settles it. Once I was shut down, the first check's
-            answer is the last. Cancelling the Deferred ends the wait and its delayed call.
+            fired already if the first check settles it. After L{shutdown} there is no second
+            check. Cancelling the Deferred ends the wait and its delayed call.
         @raise TypeError: if the checker is not callable.
         """
         if not callable(eventChecker):
-            raise TypeError(f"An event checker must be callable, but {eventChecker!r} is not")
+            raise TypeError(f"an event checker must be callable, not {eventChecker!r}")
         check = partial(eventChecker, *args, **kw) if args or kw else eventChecker
         timeout = self.timeout
         deadline = math.inf if timeout is None else self._reactor.seconds() + timeout
@@ -125,14 +123,14 @@ class Delay:
 
     def ring(self) -> None:
         """
-        Ring the doorbell: each waiting L{untilEvent} checks now, before this method returns.
+        Make each waiting L{untilEvent} check now, before this method returns.
 
         Where the event has not happened yet, the back-off starts over: the next check comes after
         L{interval} seconds at most. If nothing waits, nothing is done.
 
-        Whatever runs during a ring, callbacks and checkers alike, may ring again. Then all is
-        checked once more after this round, provided that a wait ended in it. Without that
-        condition, checkers that ring would keep each other going for ever.
+        Callbacks and checkers that run during a ring may ring again. Then everything is checked
+        once more after this round, provided that a wait ended in it. Without that condition,
+        checkers that ring would keep each other going for ever.
         """
         if not self._waits:
             return
@@ -156,8 +154,8 @@ class Delay:
         """
         End all waits now, and each later one as soon as it begins.
 
-        What waits for a length of time fires with C{None}. Each L{untilEvent} does one last check
-        and fires with its answer. Doing this again has no effect.
+        A wait for a length of time fires with C{None}. Each L{untilEvent} makes one last check and
+        fires with its answer. Calling this again has no effect.
         """
         self._isShutDown = True
         for d, call in tuple(self._pauses.items()):
@@ -177,23 +175,23 @@ class Delay:
 
 class _Bell(Enum):
     """
-    What the doorbell is doing.
+    How far a L{Delay.ring} has come.
     """
 
     QUIET = auto()
     RINGING = auto()
     AGAIN = auto()
-    """It rang again while it was ringing."""
+    """L{Delay.ring} was called again meanwhile."""
 
 
 class _Wait:
     """
-    I am one L{Delay.untilEvent} whose event had not happened at the first check.
+    One L{Delay.untilEvent} whose event had not happened at the first check.
 
-    @ivar _call: the delayed call for the next check; C{None} while it runs, and when I am over.
+    @ivar _call: the delayed call for the next check; C{None} while it runs, and at the end.
     @ivar _due: when that call is to run, by the reactor's clock, in seconds.
     @ivar _length: how long after the last check that is by the back-off, in seconds.
-    @ivar _deferred: what L{Delay.untilEvent} returned; C{None} when I am over.
+    @ivar _deferred: what L{Delay.untilEvent} returned; C{None} at the end.
     """
 
     __slots__ = (
@@ -262,8 +260,8 @@ class _Wait:
 
     def _look(self) -> bool:
         """
-        Check, and end the wait if there is reason to. A checker that causes another check of its
-        own wait is not called again: the answer that it is about to give will do.
+        Check, and end the wait if there is reason to. If a checker causes another check of its own
+        wait, it is not called again, because it is about to answer.
 
         @return: whether the wait is over.
         """
@@ -305,8 +303,8 @@ def _happened(check: Callable[[], object]) -> bool:
         if isinstance(answer, CoroutineType):
             answer.close()
         raise TypeError(
-            f"The event checker {check!r} must answer at once, but it returned {answer!r}, "
-            "which is always true"
+            f"the event checker {check!r} must answer at once, but it returned {answer!r}, which "
+            "is always true"
         )
     return True
 
@@ -314,7 +312,7 @@ def _happened(check: Callable[[], object]) -> bool:
 def _checkBackoff(backoff: float) -> float:
     lowest, highest = _BACKOFF_RANGE
     if not lowest <= backoff <= highest:
-        raise ValueError(f"backoff is {backoff!r}, but it must be from {lowest} to {highest}")
+        raise ValueError(f"backoff must be from {lowest} to {highest}, not {backoff!r}")
     return backoff
 
 

@@ -1,5 +1,5 @@
 """
-Taking turns: a lock to wait for, which shuts things down when it stops.
+A lock to wait for with Deferreds. It can be stopped, and calls functions when it stops.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class _State(Enum):
     FREE = auto()
     HELD = auto()
     DRAINING = auto()
-    """Held, and to be stopped once those who already wait have had their turns."""
+    """Held. The lock will stop once everyone who waits now has had a turn."""
     DRAINED = auto()
-    """As C{DRAINING}, but between two turns or after the last."""
+    """Like C{DRAINING}, but between two turns or after the last one."""
     CLOSING = auto()
-    """The stoppers run. Nobody is locked out any more."""
+    """The stoppers run. Everyone who asks gets the lock at once."""
     STOPPED = auto()
 
 
@@ -44,7 +44,7 @@ _MOVES: Final[Mapping[str, Mapping[_State, _State]]] = {
     "release": {
         _State.HELD: _State.FREE,
         _State.DRAINING: _State.DRAINED,
-        # What was taken when there was no lock any more needs no giving back.
+        # Whoever took the lock when it locked nobody out has nothing to give back.
         _State.CLOSING: _State.CLOSING,
         _State.STOPPED: _State.STOPPED,
     },
@@ -63,7 +63,8 @@ _MOVES: Final[Mapping[str, Mapping[_State, _State]]] = {
 
 class DeferredLock:
     """
-    I am held by one at a time; the others wait for their turns with Deferreds. I can be stopped::
+    A lock that one holds at a time. The others wait for their turns with Deferreds. It can be
+    stopped::
 
                take               stop
         FREE --------> HELD ----------------> DRAINING
@@ -72,19 +73,18 @@ class DeferredLock:
           |                                   v      |
           +----------------stop-------------> DRAINED --close--> CLOSING --finish--> STOPPED
 
-    Once the stoppers run (C{CLOSING}) and ever after (C{STOPPED}) I lock nobody out: each
-    L{acquire} fires at once and L{release} has no effect. So what a stopper does may ask for the
-    lock, too.
+    Once the stoppers run (C{CLOSING}) and ever after (C{STOPPED}), each L{acquire} fires at once
+    and L{release} has no effect. So a stopper may ask for the lock, too.
 
-    I do not know who holds me. It is for the one whose L{acquire} has fired to call L{release},
-    once; L{context} sees to that.
+    The lock does not know who holds it. If your L{acquire} has fired, you must call L{release}
+    once. L{context} and L{run} do both.
     """
 
     _log = Logger()
 
     def __init__(self, allowZombies: bool = False) -> None:
         """
-        @param allowZombies: without effect, as it was in AsynQueue 0.9.
+        @param allowZombies: has no effect, as in AsynQueue 0.9.
         """
         self._state = _State.FREE
         self._vips: Waiters[DeferredLock] = Waiters()
@@ -102,13 +102,13 @@ class DeferredLock:
         """
         Ask for the lock.
 
-        Turns are given in the order of asking, but to all VIPs before any regular. Who asks after
-        L{stop} while others still have their turns waits until those are over, and is then let in
-        together with everyone else, just before the stoppers run.
+        Turns are given in the order of asking, but to all VIPs before anyone else. If you ask after
+        L{stop} while others still have their turns, your Deferred fires when those are over,
+        together with all others of that kind, just before the stoppers run.
 
         @param vip: whether to wait among the VIPs.
-        @return: a Deferred that fires with me when I am held by the caller, at once if I am free
-            and nobody waits. Cancelling it while it waits leaves the line.
+        @return: a Deferred that fires with the lock when the caller holds it, at once if it is free
+            and nobody waits. Cancelling it ends the wait.
         """
         if self._state in (_State.CLOSING, _State.STOPPED):
             return succeed(self)
@@ -121,9 +121,9 @@ class DeferredLock:
 
     def release(self) -> None:
         """
-        Give the lock back, which gives the next in line its turn.
+        Give the lock back, which gives the next one its turn.
 
-        @raise RuntimeError: if I am not held.
+        @raise RuntimeError: if nobody holds the lock.
         """
         self._move("release")
         self._passOn()
@@ -133,8 +133,7 @@ class DeferredLock:
         Wait for a turn and give it up at once.
 
         @param vip: whether to wait among the VIPs.
-        @return: a Deferred that fires with C{None} when that is done. Cancelling it while it waits
-            leaves the line.
+        @return: a Deferred that fires with C{None} when that is done. Cancelling it ends the wait.
         """
         return self.acquire(vip).addCallback(DeferredLock.release)
 
@@ -153,8 +152,8 @@ class DeferredLock:
         @param args: positional arguments for it.
         @param kw: keyword arguments for it.
         @return: a Deferred that fires with what the function returned, or fails with what it
-            raised. Cancelling it while it waits leaves the line; the function is not called then.
-            Cancelling it later cancels the function's Deferred.
+            raised. Cancelling it while it waits for its turn ends the wait, and the function is not
+            called. Cancelling it later cancels the function's Deferred.
         """
 
         def call(_: object) -> Deferred[Any]:
@@ -168,8 +167,8 @@ class DeferredLock:
 
     def context(self, vip: bool = False) -> _Turn:
         """
-        Make a context manager that holds me for the length of its block and gives me back on every
-        way out.
+        Make a context manager that holds the lock for the length of its block, and gives it back on
+        every way out.
 
         In a function with C{inlineCallbacks}::
 
@@ -182,23 +181,23 @@ class DeferredLock:
             async with lock.context():
                 ...
 
-        If the block is left before its turn has come, it leaves the line. L{release} must not be
-        called within the block.
+        If the block is left before its turn has come, its wait ends. Do not call L{release} within
+        the block.
 
         @param vip: whether to wait among the VIPs.
-        @return: the context manager. It asks for the lock when its block is entered; C{with} gives
-            what L{acquire} gives, C{async with} gives me.
+        @return: the context manager. It asks for the lock when its block is entered. C{with} gives
+            what L{acquire} gives, C{async with} gives the lock.
         """
         return _Turn(self, vip)
 
     def addStopper(self, f: Callable[..., object], *args: object, **kw: object) -> None:
         """
-        Add a call to be made when I am stopped.
+        Add a call to be made when the lock is stopped.
 
         @param f: the callable. If it returns a Deferred or a coroutine, that is waited for.
         @param args: positional arguments for it.
         @param kw: keyword arguments for it.
-        @raise RuntimeError: if I have stopped already, so that the call would never be made.
+        @raise RuntimeError: if the lock has stopped, because the call would never be made.
         """
         if self._state is _State.STOPPED:
             raise RuntimeError(f"{self!r} has stopped and will never call the stopper {f!r}")
@@ -206,14 +205,14 @@ class DeferredLock:
 
     def stop(self) -> Deferred[None]:
         """
-        Stop: wait until I am free and everyone who waits now has had a turn, then call the stoppers
-        one after the other, in the order of adding.
+        Wait until the lock is free and everyone who waits now has had a turn. Then call the
+        stoppers one after the other, in the order of adding.
 
-        All stoppers are called, even if one fails. Asking me to stop again begins nothing new.
+        All stoppers are called, even if one fails. Calling this again begins nothing new.
 
-        @return: a Deferred that fires with C{None} when I have stopped, or, if it is from the first
-            call of this method, with the first Failure of a stopper. Later Failures are logged.
-            Cancelling it only ends the waiting for it: the stopping goes on.
+        @return: a Deferred that fires with C{None} when the lock has stopped, or, if it is from the
+            first call of this method, with the first Failure of a stopper. Later Failures are
+            logged. Cancelling it ends only this wait.
         """
         if self._state is _State.STOPPED:
             return succeed(None)
@@ -226,14 +225,14 @@ class DeferredLock:
         try:
             self._state = _MOVES[event][self._state]
         except KeyError:
-            raise RuntimeError(f"Cannot {event} {self!r}: it is {self._state.name}") from None
+            raise RuntimeError(f"cannot {event} {self!r}: it is {self._state.name}") from None
 
     def _passOn(self) -> None:
         """
-        Give turns for as long as I am free and someone waits.
+        Give turns for as long as the lock is free and someone waits.
 
-        A turn may be over before the Deferred's C{callback} has returned. It is this loop then,
-        rather than a recursion, that gives the next one, so that the line may be of any length.
+        A turn may be over before the Deferred's C{callback} has returned. Then this loop gives the
+        next one, rather than a recursion, because any number may wait.
         """
         if self._isPassing:
             return
@@ -262,13 +261,13 @@ class DeferredLock:
         if failures and self._stops:
             self._stops.take().errback(failures.pop(0))
         for failure in failures:
-            self._log.failure("A stopper of {lock} failed", failure, lock=self)
+            self._log.failure("a stopper of {lock} failed", failure, lock=self)
         self._stops.fire(None)
 
 
 class _Turn:
     """
-    I hold a lock for the length of a block.
+    Holds a lock for the length of a block.
     """
 
     def __init__(self, lock: DeferredLock, vip: bool) -> None:
@@ -279,7 +278,7 @@ class _Turn:
 
     def __enter__(self) -> Deferred[DeferredLock]:
         if self._d is not None:
-            raise RuntimeError(f"This context of {self._lock!r} is entered already; make another")
+            raise RuntimeError(f"this context of {self._lock!r} was entered before: make another")
         self._d = self._lock.acquire(self._vip).addCallback(self._begin)
         return self._d
 

@@ -19,7 +19,7 @@ _T = TypeVar("_T", bound=Hashable)
 
 class _Entry(Generic[_T]):
     """
-    An object in the queue. The heap wants a place to note where it stands.
+    An object in the queue. The heap notes in C{place} where it stands.
     """
 
     __slots__ = ("obj", "place")
@@ -31,12 +31,11 @@ class _Entry(Generic[_T]):
 
 class DeferredPriorityQueue(Generic[_T]):
     """
-    Objects wait for whoever gets them, or those who would get one wait for objects: like Twisted's
-    C{DeferredQueue}, but with priorities, lower first, equal ones in the order of putting. An
-    object that waits can be moved and taken out.
+    A queue like Twisted's C{DeferredQueue}, but with priorities: lower ones come first, equal ones
+    in the order of putting. An object that waits can be moved and taken out.
 
-    The objects are told apart as the keys of a C{dict} are: they must be hashable, and two that are
-    equal cannot wait at the same time.
+    The objects are told apart as the keys of a C{dict} are: they must be hashable, and two equal
+    objects cannot wait at the same time.
 
     @ivar size: how many objects may wait; C{None} for no limit.
     @ivar backlog: how many L{get}s may wait; C{None} for no limit.
@@ -75,21 +74,20 @@ class DeferredPriorityQueue(Generic[_T]):
     @property
     def waiting(self) -> KeysView[Deferred[_T]]:
         """
-        The Deferreds of those who wait for objects, in the order of asking. It follows what
-        happens.
+        A view of the Deferreds that wait for objects, in the order of asking.
         """
         return self._waiting.deferreds
 
     def put(self, obj: _T, priority: float = 0) -> None:
         """
-        Add an object, or give it to who has waited for one the longest.
+        Add an object, or fire the Deferred that has waited for one for the longest time.
 
         @param priority: lower is more important.
         @raise RuntimeError: if the object waits here already.
-        @raise QueueOverflow: if as many objects as may be are waiting.
+        @raise QueueOverflow: if C{size} objects wait already.
         """
         if obj in self._entries:
-            raise RuntimeError(f"{obj!r} is in the queue already")
+            raise RuntimeError(f"{obj!r} waits in {self!r} already: it cannot be put twice")
         if self._waiting:
             self._waiting.take().callback(obj)
             return
@@ -103,9 +101,9 @@ class DeferredPriorityQueue(Generic[_T]):
         """
         Take the first object out.
 
-        @return: a Deferred that fires with it, at once or when there is one. Cancelling it while it
-            waits ends the wait, and the objects go to others.
-        @raise QueueUnderflow: if there is no object, and as many are waiting for one as may.
+        @return: a Deferred that fires with it, at once or when there is one. Cancelling it ends the
+            wait, and the objects go to others.
+        @raise QueueUnderflow: if there is no object, and C{backlog} Deferreds wait for one already.
         """
         if self._entries:
             obj = self._heap.take().obj
@@ -117,7 +115,7 @@ class DeferredPriorityQueue(Generic[_T]):
 
     def delete(self, obj: _T) -> None:
         """
-        Take an object out that nobody gets.
+        Take an object out. Nobody gets it.
 
         @raise KeyError: if it does not wait here.
         """
@@ -125,7 +123,7 @@ class DeferredPriorityQueue(Generic[_T]):
 
     def reprioritize(self, obj: _T, priority: float) -> None:
         """
-        Move an object. Among its new equals it stands where the order of putting puts it.
+        Move an object. Among those of its new priority it stands in the order of putting.
 
         @param priority: lower is more important.
         @raise KeyError: if it does not wait here.
@@ -134,7 +132,7 @@ class DeferredPriorityQueue(Generic[_T]):
 
     def clear(self) -> list[_T]:
         """
-        Take all objects out. Who waits for one goes on waiting.
+        Take all objects out. Deferreds that wait for one go on waiting.
 
         @return: the objects, in their order.
         """

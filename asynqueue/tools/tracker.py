@@ -19,15 +19,15 @@ _T = TypeVar("_T")
 
 class DeferredTracker:
     """
-    I count Deferreds that have not fired yet, and tell when there are few enough of them.
+    Counts Deferreds that have not fired yet, and tells when there are few enough of them.
 
-    I leave the Deferreds that I track alone: their results pass through me unchanged, and a Failure
-    stays unhandled until somebody else handles it.
+    The results of the tracked Deferreds pass through unchanged, and a Failure stays unhandled until
+    somebody else handles it.
 
-    I do not poll. What waits for me fires as soon as a tracked Deferred's result has come to me, in
-    the order of asking, before that Deferred's later callbacks run. Each one fires only if what it
-    waits for is still so at its turn: where several wait for there to be fewer than N, and the
-    callbacks of the first have me track another Deferred, the second goes on waiting.
+    A tracker does not poll. When a tracked Deferred fires, the waits fire in the order of asking,
+    before that Deferred's later callbacks run. Each wait fires only if its condition still holds
+    when its turn comes: if several wait for fewer than N, and a callback of the first one puts
+    another Deferred, the second one goes on waiting.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class DeferredTracker:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param interval: without effect. AsynQueue 0.9 polled, and this was a setting of it.
-        @param backoff: without effect, likewise.
+        @param interval: has no effect. AsynQueue 0.9 polled, and this was a setting of it.
+        @param backoff: has no effect, likewise.
         @param reactor: the clock for timeouts. Default: the global reactor.
         """
         self._reactor = defaultReactor() if reactor is None else reactor
@@ -48,7 +48,7 @@ class DeferredTracker:
     @property
     def dCount(self) -> int | None:
         """
-        How many Deferreds and other wait conditions I track now; C{None} after L{quitWaiting}.
+        How many Deferreds and other wait conditions are tracked now; C{None} after L{quitWaiting}.
         """
         return self._count
 
@@ -90,21 +90,21 @@ class DeferredTracker:
 
     def quitWaiting(self) -> None:
         """
-        Track nothing any more, now and for ever: all that waits for me fires with C{True}, and so
-        does, at once, all that will.
+        Track nothing any more, for ever. Every wait fires with C{True} now, and every later one
+        does so at once.
         """
         self._count = None
         self._waiters.fire(True)
 
     def notWaiting(self) -> bool:
         """
-        @return: whether there is nothing that I track.
+        Tell whether nothing is tracked.
         """
         return not self._count
 
     def deferToAll(self, timeout: float | None = None) -> Deferred[bool]:
         """
-        Wait until there is nothing that I track.
+        Wait until nothing is tracked.
 
         @param timeout: how long to wait at most, in seconds. Default: for ever.
         @return: a Deferred that fires with C{True} when that is so, at once if it is so already, or
@@ -118,15 +118,15 @@ class DeferredTracker:
         Wait until any tracked Deferred fires after this call, whether it was put before or after.
 
         @param timeout: how long to wait at most, in seconds. Default: for ever.
-        @return: a Deferred that fires with C{True} when one fires or is removed, at once if I track
-            nothing, or with C{False} on timeout. Cancelling it ends the wait.
+        @return: a Deferred that fires with C{True} when one fires or is removed, at once if nothing
+            is tracked, or with C{False} on timeout. Cancelling it ends the wait.
         @raise ValueError: if the timeout is negative.
         """
         return self._wait(self.notWaiting(), math.inf, timeout)
 
     def deferUntilFewer(self, N: float, timeout: float | None = None) -> Deferred[bool]:
         """
-        Wait until I track fewer than N Deferreds. Those put meanwhile count as well.
+        Wait until fewer than N Deferreds are tracked. Those put meanwhile count as well.
 
         @param N: a number, which need not be whole. The Deferred does not fire for 0 or less,
             except on timeout or by L{quitWaiting}.
@@ -166,12 +166,12 @@ def _cancelCall(result: _T, call: IDelayedCall) -> _T:
 
 class DeferredPool:
     """
-    I know how many of the Deferreds that were added to me have not fired yet, and tell when there
-    are none: what a service's C{stopService} waits for.
+    Tells when all of the Deferreds that were added have fired: a service's C{stopService} waits for
+    that.
 
-    I leave the Deferreds alone: their results pass through me unchanged, and a Failure stays
-    unhandled until somebody else handles it. I need no reactor, and know no timeouts; see
-    L{DeferredTracker<asynqueue.tools.tracker.DeferredTracker>} for those.
+    The results of the Deferreds pass through unchanged, and a Failure stays unhandled until
+    somebody else handles it. A pool needs no reactor, and knows no timeouts; see
+    L{DeferredTracker} for those.
     """
 
     def __init__(self) -> None:
@@ -197,10 +197,10 @@ class DeferredPool:
         """
         @param testImmediately: whether a pool that is empty now will do. Otherwise it has to become
             empty after this call.
-        @return: a Deferred that fires with C{None} when nothing is outstanding. Those that wait for
-            that fire in the order of asking, each only if it is still so at its turn: where a
-            callback of one adds a Deferred, the others wait for that, too. Cancelling it ends the
-            wait.
+        @return: a Deferred that fires with C{None} when nothing is outstanding. Several of them
+            fire in the order of asking, each only if the pool is still empty when its turn comes:
+            if a callback of one adds a Deferred, the others wait for that, too. Cancelling it ends
+            the wait.
         """
         if testImmediately and not self._outstanding:
             return succeed(None)
@@ -208,13 +208,13 @@ class DeferredPool:
 
     def status(self) -> tuple[int, int]:
         """
-        @return: how many Deferreds are outstanding, and how many wait for there to be none.
+        @return: how many Deferreds are outstanding, and how many wait until there are none.
         """
         return self._outstanding, len(self._waiting)
 
     def _fired(self, result: _T) -> _T:
         self._outstanding -= 1
-        # Those who begin to wait in the meantime wait for it to become empty once more.
+        # Whoever begins to wait meanwhile waits until it becomes empty once more.
         if not self._outstanding:
             self._waiting.fireWhere(lambda _: not self._outstanding, None)
         return result

@@ -104,7 +104,10 @@ class GeneratorTests(SynchronousTestCase):
         for _ in range(2):
             with context as d:
                 assert self.successResultOf(d) is self.lock
-                with self.assertRaisesRegex(RuntimeError, "entered already"), context:
+                with (
+                    self.assertRaisesRegex(RuntimeError, "was entered before: make another"),
+                    context,
+                ):
                     pass
                 assert not self.lock.acquireAndRelease().called
 
