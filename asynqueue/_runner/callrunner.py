@@ -1,8 +1,8 @@
 """
 The runner: the place where a worker's calls really run.
 
-It takes messages and posts messages; how they travel is not its business. A child process drives
-one over its pipe, a thread over a deque, a test drives one by hand.
+It takes messages and posts messages, and leaves it to others how they travel. A child process
+drives it over its pipe, a thread over a deque, and a test by hand.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from typing import Final, NamedTuple
 
+from asynqueue._runner import makecall
 from asynqueue._runner.codecs import PICKLED, Answers, Codec
-from asynqueue._runner.context import Pairs, applyContext
-from asynqueue._runner.coroutines import CoroutineRunner, Waiter
+from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.exceptions import TaskInterrupted, explained
+from asynqueue._runner.makecall import ITERATOR, PLAIN_VALUE, WAITING, Outcome, Waiter, makeCall
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,
@@ -33,10 +34,36 @@ from asynqueue._runner.messages import (
     VERSION,
     Message,
 )
-from asynqueue._runner.packing import PLAIN
-from asynqueue._runner.progress import ProgressReports, setReporter
-from asynqueue._runner.streams import OpenStreams, isIterator
-from asynqueue.errors import CallNotRebuilt
+from asynqueue._runner.progress import ProgressReports
+from asynqueue._runner.streams import OpenStreams
+from asynqueue.errors import CallNotRebuilt, StateError
+
+SERVING: Final = "SERVING"
+ENDING: Final = "ENDING"
+TERMINATED: Final = "TERMINATED"
+CLOSED: Final = "CLOSED"
+
+_MOVES: Final[Mapping[str, Mapping[str, str]]] = {
+    # Calls and streams run.
+    SERVING: {"quit": ENDING, "terminate": TERMINATED, "close": CLOSED},
+    # No call begins any more. The streams are about to be closed.
+    ENDING: {"quit": ENDING, "terminate": TERMINATED, "close": CLOSED},
+    # What ends now is not answered: for the near side it has died with its runner.
+    TERMINATED: {"quit": TERMINATED, "terminate": TERMINATED, "close": TERMINATED},
+    # Signals may still come. No message does.
+    CLOSED: {"terminate": CLOSED, "close": CLOSED},
+}
+
+
+class _Waiting(NamedTuple):
+    """
+    A call that has returned a Deferred, which is waited for without any code running.
+    """
+
+    id: int
+    raw: bool | None
+    started: float
+    context: Context
 
 
 class CallRunner:
@@ -45,20 +72,17 @@ class CallRunner:
     streams that they yield.
 
     Every call is answered once: RETURNED, RAISED, UNBEGUN, or STREAMING and later ENDED or RAISED.
-    Each answer is posted before the next call begins, so that none is lost with a runner that
-    dies in its next call.
+    Each answer is posted before the next call begins, so that no answer is lost when a runner dies
+    in its next call.
 
-    @ivar ended: C{True} once it was told to quit, or to end at once.
-    @ivar isTerminated: C{True} once it was told to end at once. What ends for that reason is not
-        answered any more: to the near side it has died with its runner.
     @ivar running: the ID of the task whose code is running at this moment, or C{None}.
-    @ivar watch: is called when a call's function has been rebuilt, which may have imported
-        anything, and again when it has returned or raised.
-    @ivar wasNudged: to be set when somebody wants L{look} to be called within the next call, since
-        there is none to interrupt yet.
+    @ivar waiting: the call whose Deferred is being waited for, or C{None}.
+    @ivar watch: called when a call's function has been rebuilt, which may have imported anything,
+        and again when the function has ended. It is not called any more once it has returned
+        C{True}.
+    @ivar wasNudged: set this to have L{look} called within the next call, because there is no call
+        to interrupt yet.
     @ivar look: takes in the messages that are there, and calls L{interrupt}.
-    @ivar waiting: the call whose result is waited for, where that is done without any code running,
-        or C{None}.
     """
 
     def __init__(
@@ -72,19 +96,19 @@ class CallRunner:
     ) -> None:
         """
         @param post: takes each message for the near side and sends it off at once.
-        @param begin: is told the number of each call that begins, before anything of it is done.
+        @param begin: takes the number of each call that begins, before any of it is done.
         @param raw: whether iterators are brought back as they are, where a call does not say.
         @param clock: gives the time in seconds.
-        @param codec: what becomes of values on their way.
+        @param codec: packs and unpacks values.
         @param waiter: waits for what functions return in place of their results. Default: a
             L{CoroutineRunner}.
         """
-        self.ended = self.isTerminated = False
         self.running: int | None = None
-        self.waiting: _Run | None = None
-        self.watch: Callable[[], object] = _doNothing
+        self.waiting: _Waiting | None = None
+        self.watch: Callable[[], bool] | None = None
         self.wasNudged = False
-        self.look: Callable[[], object] = _doNothing
+        self.look: Callable[[], object] = lambda: None
+        self._state = SERVING
         self._post = post
         self._begin = begin
         self._raw = raw
@@ -98,6 +122,12 @@ class CallRunner:
         self._streams = OpenStreams(self, post, codec, clock, self._progress, self._answers)
         self._unwanted: set[int] = set()
         self._interrupted: int | None = None
+        # An outcome that a signal's handler brought about before its call was known to wait.
+        self._early: Outcome | None = None
+        # When a call or a batch of a stream has ended last.
+        self._ended = 0.0
+        # To bind a method takes as long as to call it.
+        self._heard, self._later = self._report, self._waited
 
     def hello(self) -> None:
         """
@@ -106,11 +136,25 @@ class CallRunner:
         self._post((HELLO, os.getpid(), VERSION, platform.python_version()))
 
     @property
+    def ended(self) -> bool:
+        """
+        Whether the runner was told to quit or to terminate, or is closed.
+        """
+        return self._state != SERVING
+
+    @property
+    def isTerminated(self) -> bool:
+        """
+        Whether the runner was told to terminate. What it breaks off is not answered.
+        """
+        return self._state == TERMINATED
+
+    @property
     def hasWork(self) -> bool:
         """
         Whether L{step} has something to do without another message.
         """
-        if self.ended:
+        if self._state != SERVING:
             return False
         waiting = self.waiting
         if waiting is None:
@@ -122,7 +166,7 @@ class CallRunner:
         """
         Whether a stream is open, for which messages may come at any time.
         """
-        return bool(self._streams)
+        return bool(self._streams.open)
 
     @property
     def current(self) -> int | None:
@@ -134,11 +178,17 @@ class CallRunner:
         waiting = self.waiting
         return None if waiting is None else waiting.id
 
+    def _move(self, event: str) -> None:
+        try:
+            self._state = _MOVES[self._state][event]
+        except KeyError:
+            raise StateError(self, self._state, event) from None
+
     # What comes -----------------------------------------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
         """
-        Take messages in. Nothing of a task runs here, so that this may be called while one is
+        Take messages in. No code of a task runs here, so this may be called while a task is
         running.
         """
         for message in messages:
@@ -153,13 +203,19 @@ class CallRunner:
                 self._giveBack(list(self._calls))
             elif kind == QUIT:
                 self._giveBack(list(self._calls))
-                self.ended = True
+                self.quit()
+
+    def quit(self) -> None:
+        """
+        Begin no other call. This may be called in any thread.
+        """
+        self._move("quit")
 
     def interrupt(self) -> None:
         """
-        Called within the running task's thread: end the task if it is not wanted any more.
+        End the running task if it is not wanted any more. Call this in the task's thread.
 
-        @raise TaskInterrupted: if so, and unless it is a coroutine, which is cancelled.
+        @raise TaskInterrupted: if the task is to end, unless it is a coroutine, which is cancelled.
         """
         if self.running in self._unwanted:
             self._unwanted.discard(self.running)
@@ -168,16 +224,16 @@ class CallRunner:
 
     def terminate(self) -> None:
         """
-        Called within the running task's thread: end the task, if there is one, and then everything.
+        End the running task, if there is one, and then everything. Call this in the task's thread.
 
         @raise TaskInterrupted: if a task is running, unless it is a coroutine, which is cancelled.
         """
-        self.ended = self.isTerminated = True
+        self._move("terminate")
         if self.running is not None:
             self._interrupt("its worker was told to end")
 
     def _interrupt(self, why: str) -> None:
-        # If something is waited for without any code running, that is not what is running now.
+        # While a call waits for its Deferred, what is running now is another task's stream.
         if self.waiting is not None or not self._waiter.interrupt():
             raise TaskInterrupted(why)
 
@@ -187,7 +243,7 @@ class CallRunner:
         if waiting:
             self._giveBack(waiting)
         elif id == self._interrupted:
-            # What it does to clean up is not to be interrupted by another like request.
+            # A second request must not interrupt what the task does to clean up.
             return
         elif self.running == id or (self.waiting is not None and self.waiting.id == id):
             self._unwanted.add(id)
@@ -197,17 +253,17 @@ class CallRunner:
             return
         for call in calls:
             self._calls.remove(call)
-            self._reader.keep(call[2])
+            self._reader.keep(call)
         self._post((UNBEGUN, [call[1] for call in calls]))
 
     # What is done ---------------------------------------------------------------------------------
 
     def step(self) -> None:
         """
-        Run one call, and let each stream that has credit produce one batch; nothing if L{ended}.
+        Run one call, and let each stream that has credit produce one batch. Do nothing if L{ended}.
         """
-        if self.ended:
-            # By a signal's handler, since the caller has looked.
+        if self._state != SERVING:
+            # A signal's handler has ended it since the caller looked.
             return
         if self.waiting is None:
             if self._calls:
@@ -215,158 +271,117 @@ class CallRunner:
         elif self.waiting.id in self._unwanted:
             self._unwanted.discard(self.waiting.id)
             self._waiter.interrupt()
-        if self._streams:
+        if self._streams.open:
             self._streams.step()
+            self._ended = self._clock()
+
+    def work(self, seconds: float) -> None:
+        """
+        Step for as long as there is something to do, but begin nothing after so many seconds.
+        """
+        deadline = self._clock() + seconds
+        while self.hasWork:
+            self.step()
+            if self._ended >= deadline:
+                return
 
     def close(self) -> None:
         """
-        Give back the calls that did not begin, give up what is waited for, and close the streams.
-        To be called when L{ended}.
+        Give back the calls that have not begun, give up what is waited for, and close the streams.
         """
         self._giveBack(list(self._calls))
         if self.waiting is not None:
             self._waiter.interrupt()
         self._streams.close()
         self._waiter.close()
+        self._move("close")
 
     def _run(self, call: Message) -> None:
-        _, id, function, arguments, raw, pairs = call
+        id = call[1]
         self._begin(id)
         try:
-            pairs = pairs and self._codec.unpack(pairs)
-            isKnown = type(function) is int
-            function, args, kwargs = self._reader.read(function, arguments)
-            if not isKnown:
-                self.watch()
+            body = self._reader.read(call)
+            if self.watch is not None and type(call[2]) is not int:
+                self._look()
         except BaseException as broken:
             self._answers.raised(id, 0.0, explained(CallNotRebuilt, "rebuild the call", broken))
             return
-        run = _Run(id, raw, self._clock())
-        error: BaseException | None = None
+        clock, context = self._clock, copy_context()
+        started = clock()
+        # A signal's handler may raise TaskInterrupted at any call of a function from here on. There
+        # is none between the end of the C{try} and the moment from which nothing is running.
         try:
             self.running = id
-            run.context.run(self._call, run, function, args, kwargs, pairs)
-        except BaseException as raised:
-            # The entry of this function is of no use to anybody.
-            trace = raised.__traceback__
-            error = raised.with_traceback(trace and trace.tb_next)
-        finally:
-            self.ran(id)
-        # Only now, when nothing can interrupt the call any more, so that it is answered once.
-        if error is not None:
-            self._end(run, None, error)
-        elif run.isThere:
-            self._end(run, run.result, run.error)
+            if self.wasNudged:
+                self.wasNudged = False
+                self.look()
+            outcome = makeCall(context, partial(self._heard, id), body, self._waiter, self._later)
+            if self.watch is not None:
+                self._look()
+        except BaseException as error:
+            # This frame would hold the exception, which holds this frame.
+            outcome = (
+                makecall.RAISED,
+                error.with_traceback(error.__traceback__ and error.__traceback__.tb_next),
+            )
+        self.running = self._interrupted = None
+        if self._unwanted:
+            self._unwanted.discard(id)
+        self._ended = clock()
+        kind, value = outcome
+        if kind == PLAIN_VALUE and not self._progress.sent:
+            self._post((RETURNED, id, self._ended - started, value))
+        elif kind == WAITING:
+            self.waiting = _Waiting(id, call[4], started, context)
+            if self._early is not None:
+                early, self._early = self._early, None
+                self._waited(early)
         else:
-            self.waiting = run
+            self._answer(id, call[4], self._ended - started, context, outcome)
 
-    def _call(self, run: _Run, function: Any, args: Any, kwargs: Any, pairs: Any) -> None:
-        """
-        Within the context of a call: make it.
-        """
-        if self.wasNudged:
-            self.wasNudged = False
-            self.look()
-        # By its number: the run has the context, which is to have this.
-        setReporter(partial(self._report, run.id))
-        if pairs:
-            _applyContext(pairs)
-        try:
-            result = function(*args, **kwargs)
-            if type(result) not in PLAIN:
-                if self._waiter.accepts(result):
-                    self._waiter.wait(result, partial(self._waited, run))
-                    return
-                result = self._waiter.iterate(result)
-            run.result = result
-            run.isThere = True
-        finally:
-            self.watch()
+    def _look(self) -> None:
+        if self.watch is not None and self.watch():
+            self.watch = None
 
     def ran(self, id: int) -> None:
         """
-        The code of a call or a stream that was running has returned. (For the streams to call.)
+        The code of a stream that was running has returned.
         """
         self.running = self._interrupted = None
         self._unwanted.discard(id)
 
-    def _waited(self, run: _Run, result: Any, error: BaseException | None) -> None:
+    def _waited(self, outcome: Outcome) -> None:
         """
-        What a call returned in place of its result has come to its end.
+        The Deferred that a call returned has fired.
         """
-        if error is None:
-            run.result = self._waiter.iterate(result)
-        else:
-            run.error = _withCatcher(error)
-        run.isThere = True
-        if self.waiting is run:
-            self.waiting = None
-            self._unwanted.discard(run.id)
-            self._end(run, run.result, run.error)
+        waiting, self.waiting = self.waiting, None
+        if waiting is None:
+            self._early = outcome
+            return
+        self._unwanted.discard(waiting.id)
+        seconds = self._clock() - waiting.started
+        self._answer(waiting.id, waiting.raw, seconds, waiting.context, outcome)
 
-    def _end(self, run: _Run, result: Any, error: BaseException | None) -> None:
-        """
-        Answer a call.
-        """
-        id, seconds = run.id, self._clock() - run.started
-        self._progress.flush(id)
-        if error is not None:
-            if not (self.isTerminated and isinstance(error, TaskInterrupted)):
-                self._answers.raised(id, seconds, error)
-        elif type(result) in PLAIN:
-            self._post((RETURNED, id, seconds, result))
-        elif isIterator(result) and not (self._raw if run.raw is None else run.raw):
-            self._streams.add(id, result, run.context)
+    def _answer(
+        self, id: int, raw: bool | None, seconds: float, context: Context, outcome: Outcome
+    ) -> None:
+        kind, value = outcome
+        if self._progress.sent:
+            self._progress.flush(id)
+        if kind == PLAIN_VALUE:
+            self._post((RETURNED, id, seconds, value))
+        elif kind == makecall.RAISED:
+            if not (self.isTerminated and isinstance(value, TaskInterrupted)):
+                self._answers.raised(id, seconds, value)
+        elif kind == ITERATOR and not (self._raw if raw is None else raw):
+            self._streams.add(id, value, context)
             self._post((STREAMING, id, seconds))
         else:
-            self._answers.returned(id, seconds, result)
+            self._answers.returned(id, seconds, value)
 
     def _report(self, id: int, done: float, total: float | None) -> None:
         waiting = self.waiting
         isWaiting = waiting is not None and waiting.id == id
-        # What a task has left behind, a thread with its context say, reports to nobody.
-        if self.running == id or isWaiting or id in self._streams:
+        # A thread that an earlier task has left behind with its context reports to nobody.
+        if self.running == id or isWaiting or id in self._streams.open:
             self._progress.report(id, done, total)
-
-
-def _applyContext(pairs: Pairs) -> None:
-    try:
-        applyContext(pairs)
-    except Exception as error:
-        raise explained(CallNotRebuilt, "rebuild the call's context variables", error) from None
-
-
-def _doNothing() -> None:
-    """
-    Nothing is to be done.
-    """
-
-
-class _Run:
-    """
-    A call that has begun.
-    """
-
-    __slots__ = ("context", "error", "id", "isThere", "raw", "result", "started")
-
-    def __init__(self, id: int, raw: bool | None, started: float) -> None:
-        self.id = id
-        self.raw = raw
-        self.started = started
-        self.context: Context = copy_context()
-        self.isThere = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-
-def _withCatcher(error: BaseException) -> BaseException:
-    """
-    Raise and catch an exception that was caught elsewhere, since the entry of who caught it is left
-    out when it is described.
-    """
-    context = error.__context__
-    try:
-        raise error
-    except BaseException as caught:
-        caught.__context__ = context
-        return caught

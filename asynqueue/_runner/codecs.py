@@ -14,8 +14,10 @@ from asynqueue._runner.messages import RAISED, RETURNED, Message
 from asynqueue._runner.packing import Packed, pack, sizeOf, unpack
 from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
 
-Rebuilt = tuple[Any, Any, Any]
-"""A function, its arguments and its keywords."""
+Body = tuple[Any, Any, Any, Any]
+"""A function, its arguments, its keywords, and the pairs of its context variables or C{None}."""
+
+_NO_KEYWORDS: Final[dict[str, Any]] = {}
 
 
 class Reader(Protocol):
@@ -23,11 +25,11 @@ class Reader(Protocol):
     Reads the calls that a near side's writer wrote.
     """
 
-    def keep(self, function: Any) -> None:
-        """Note what a call's function defines, even if that call is not run."""
+    def keep(self, call: Message) -> None:
+        """Note the function that a call defines, even if that call is not run."""
 
-    def read(self, function: Any, arguments: Any) -> Rebuilt:
-        """Rebuild a call. Raises whatever that raises."""
+    def read(self, call: Message) -> Body:
+        """Rebuild a call. Raises whatever rebuilding it raises."""
 
 
 class PickleReader:
@@ -41,31 +43,39 @@ class PickleReader:
         self._definitions: dict[int, Packed] = {}
         self._functions: dict[int, Any] = {}
 
-    def keep(self, function: Any) -> None:
+    def keep(self, call: Message) -> None:
         """
-        Note a definition, since later calls may name its number.
+        Note a definition, because later calls may name its number.
         """
+        function = call[2]
         if type(function) is tuple and type(function[0]) is int:
             self._definitions.setdefault(*function)
 
-    def read(self, function: Any, arguments: Any) -> Rebuilt:
+    def read(self, call: Message) -> Body:
         """
         Rebuild a call.
         """
-        if type(function) is tuple and type(function[0]) is int:
-            self.keep(function)
-            function = function[0]
-        if type(function) is int:
-            number, function = function, self._functions.get(function)
-            if function is None:
-                function = self._functions[number] = unpack(self._definitions[number])
-        else:
-            function = unpack(function)
+        _, _, number, arguments, _, pairs = call
+        if pairs is not None:
+            pairs = unpack(pairs)
+        function = self._functions.get(number) if type(number) is int else None
+        if function is None:
+            function = self._rebuild(call)
         # A packed tuple ends with its list of buffers, which is no plain value.
         if type(arguments) is tuple and (not arguments or type(arguments[-1]) is not list):
-            return function, arguments, {}
+            return function, arguments, _NO_KEYWORDS, pairs
         args, kwargs = unpack(arguments)
-        return function, args, kwargs
+        return function, args, kwargs, pairs
+
+    def _rebuild(self, call: Message) -> Any:
+        self.keep(call)
+        function = call[2]
+        number = function[0] if type(function) is tuple else function
+        if type(number) is not int:
+            return unpack(function)
+        if number not in self._functions:
+            self._functions[number] = unpack(self._definitions[number])
+        return self._functions[number]
 
 
 class DirectReader:
@@ -73,17 +83,17 @@ class DirectReader:
     Finds functions and arguments as they are, where the two sides share their memory.
     """
 
-    def keep(self, function: Any) -> None:
+    def keep(self, call: Message) -> None:
         """
         Nothing is defined.
         """
 
-    def read(self, function: Any, arguments: Any) -> Rebuilt:
+    def read(self, call: Message) -> Body:
         """
         Take a call apart.
         """
-        args, kwargs = arguments
-        return function, args, kwargs
+        _, _, function, (args, kwargs), _, pairs = call
+        return function, args, kwargs, pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """
 Coroutines where no reactor runs.
 
-What a task's function returned may have to be waited for. Who does that is a waiter: this room's
-own has an C{asyncio} event loop, that of a runner with a reactor waits for Deferreds.
+A task's function may return something that has to be waited for. The L{CoroutineRunner} waits for
+coroutines with an C{asyncio} event loop. Where a reactor runs, another waiter waits for Deferreds.
 """
 
 from __future__ import annotations
@@ -10,39 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asynqueue._runner.exceptions import TaskInterrupted
+from asynqueue._runner.makecall import RAISED, Outcome, outcomeOf
 
 if TYPE_CHECKING:
     import asyncio
 
-Done = Callable[[Any, BaseException | None], object]
-"""Takes the result, or what was raised instead."""
-
-
-class Waiter(Protocol):
-    """
-    Waits for what a function returned in place of its result.
-    """
-
-    def accepts(self, value: Any) -> bool:
-        """Whether a value has to be waited for."""
-
-    def wait(self, value: Any, done: Done) -> None:
-        """Wait for it, within this call or not, then call C{done}, once."""
-
-    def iterate(self, value: Any) -> Any:
-        """Make an iterator of an asynchronous one; of anything else, nothing else."""
-
-    def interrupt(self) -> bool:
-        """Give up what is waited for, if something is: whether that can be done."""
-
-    def close(self) -> None:
-        """Nothing more will have to be waited for."""
-
-
-Outcome = tuple[Any, BaseException | None]
+_Result = tuple[Any, BaseException | None]
 """A coroutine's result, and what it raised instead."""
 
 
@@ -66,14 +42,16 @@ class CoroutineRunner:
         @raise TaskInterrupted: after L{interrupt}, if the coroutine heeds it.
         @raise BaseException: whatever it raises.
         """
-        result, error = self._outcomeOf(coroutine)
+        result, error = self._resultOf(coroutine)
         if error is not None:
-            raise error
+            # The first frame of its traceback is that of what runs it here.
+            raise error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         return result
 
-    def _outcomeOf(self, coroutine: Any) -> Outcome:
+    def _resultOf(self, coroutine: Any) -> _Result:
         self._isInterrupted = False
-        # From here on an interruption is the loop's to heed. Its own code is not to be broken off.
+        # From here on, an interruption cancels the coroutine. It must not break off the loop's own
+        # code.
         self._isRunning = True
         try:
             result, error = self._runLoop(coroutine)
@@ -87,23 +65,22 @@ class CoroutineRunner:
             return result, None
         return None, TaskInterrupted() if self._isInterrupted else _explained(error)
 
-    def _runLoop(self, coroutine: Any) -> Outcome:
-        # It takes a child process some time, which one without coroutines is spared.
+    def _runLoop(self, coroutine: Any) -> _Result:
+        # Importing it takes a child process some time. One without coroutines is spared that.
         import asyncio
 
         if self._runner is None:
             self._runner = asyncio.Runner()
 
-        async def main() -> Outcome:
+        async def main() -> _Result:
             self._task = asyncio.current_task()
             try:
                 if self._isInterrupted:
                     raise TaskInterrupted
                 return await coroutine, None
             except BaseException as error:
-                # Returned, lest an exit end the loop. What is around the coroutine is of no use.
-                trace = error.__traceback__
-                return None, error.with_traceback(trace and trace.tb_next)
+                # Returned, because an exit would end the loop.
+                return None, error
 
         return self._runner.run(main(), context=copy_context())
 
@@ -119,15 +96,16 @@ class CoroutineRunner:
 
     def accepts(self, value: Any) -> bool:
         """
-        Whether it is a coroutine.
+        Return whether a value is a coroutine.
         """
         return isinstance(value, CoroutineType)
 
-    def wait(self, value: Any, done: Done) -> None:
+    def wait(self, value: Any, later: Callable[[Outcome], object]) -> Outcome:
         """
-        Run a coroutine, within this call.
+        Run a coroutine to its end.
         """
-        done(*self._outcomeOf(value))
+        result, error = self._resultOf(value)
+        return (RAISED, error) if error is not None else outcomeOf(self.iterate(result))
 
     def iterate(self, value: Any) -> Any:
         """

@@ -73,6 +73,19 @@ def explained(kind: type[Exception], what: str, error: BaseException) -> Excepti
     return ours
 
 
+def caughtHere(error: BaseException) -> BaseException:
+    """
+    Raise and catch an exception that was caught elsewhere, because the frame of the function that
+    caught it is left out when it is described.
+    """
+    context = error.__context__
+    try:
+        raise error
+    except BaseException as caught:
+        caught.__context__ = context
+        return caught
+
+
 def withoutFrames(error: BaseException) -> BaseException:
     """
     Make of an exception what it would be if it came from afar, with a traceback that is a text. The

@@ -15,19 +15,14 @@ from pickle import dumps, loads
 from typing import Any, Final, NamedTuple, Protocol
 
 from asynqueue._runner.codecs import DIRECT, PICKLED, Codec
-from asynqueue._runner.context import applyContext
 from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.exceptions import Described, describe, explained, typeName
+from asynqueue._runner.makecall import ITERATOR, RAISED, Body, makeCall
 from asynqueue._runner.packing import PLAIN, Packed
-from asynqueue._runner.progress import setReporter
 from asynqueue._runner.pullstream import PullStream
-from asynqueue._runner.streams import isIterator
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
 
 _MARKER: Final = object()
-
-Body = tuple[Any, Any, Any, Any]
-"""A function, its arguments, its keywords, and the pairs of its context."""
 
 
 def whereabouts() -> tuple[int, int]:
@@ -163,22 +158,22 @@ def execute(call: Call | PickledCall) -> Outcome:
         near.begun()
     runner = CoroutineRunner()
     context = copy_context()
-    try:
-        result = context.run(_run, runner, near, *body)
-    except BaseException as error:
-        # The entry of this function is of no use to anybody.
-        trace = error.__traceback__
-        outcome = Outcome(
-            isHere, None, codec.describe(error.with_traceback(trace and trace.tb_next))
-        )
+    reporter = None if near is None else near.report
+    # Coroutines have ended when it returns: nothing comes later.
+    kind, value = makeCall(context, reporter, body, runner, _neverLater)
+    if kind == RAISED:
+        outcome = Outcome(isHere, None, codec.describe(value))
+    elif kind != ITERATOR or call.raw:
+        outcome = _returned(isHere, codec, value)
+    elif isHere:
+        return Outcome(True, PullStream(value, context, runner), None)
     else:
-        if call.raw or not isIterator(result):
-            outcome = _returned(isHere, codec, result)
-        elif isHere:
-            return Outcome(True, PullStream(result, context, runner), None)
-        else:
-            outcome = _cannotStream(codec, result)
+        outcome = _cannotStream(codec, value)
     return _closed(runner, outcome, codec)
+
+
+def _neverLater(outcome: object) -> None:
+    raise AssertionError("a coroutine has outlasted its call")
 
 
 def _returned(isHere: bool, codec: Codec, result: Any) -> Outcome:
@@ -215,21 +210,6 @@ def _closed(runner: CoroutineRunner, outcome: Outcome, codec: Codec) -> Outcome:
     except BaseException as error:
         return Outcome(outcome.isHere, None, codec.describe(error))
     return outcome
-
-
-def _run(
-    runner: CoroutineRunner, near: Near | None, function: Any, args: Any, kwargs: Any, pairs: Any
-) -> Any:
-    """
-    Within the context of a call: make it.
-    """
-    setReporter(None if near is None else near.report)
-    if pairs:
-        applyContext(pairs)
-    result = function(*args, **kwargs)
-    if runner.accepts(result):
-        result = runner.run(result)
-    return runner.iterate(result)
 
 
 def _carry(value: Any) -> Packed:

@@ -101,19 +101,21 @@ class LogForwarding(logging.Handler):
 
     # Twisted's logger -----------------------------------------------------------------------------
 
-    def catchTwisted(self) -> None:
+    def catchTwisted(self) -> bool:
         """
-        Hear Twisted's logger too, from when on something has imported it. What it was told before
-        was kept, and is heard now.
+        Hear Twisted's logger too, as soon as something has imported it. Twisted keeps what it was
+        told before, and tells it now.
+
+        @return: whether Twisted's logger is heard.
         """
-        if self._twisted is not None:
-            return
-        # Another thread may be importing it at this moment.
-        twisted: Any = sys.modules.get("twisted.logger")
-        beginner = getattr(twisted, "globalLogBeginner", None)
-        if beginner is not None:
-            self._twisted = twisted
-            beginner.beginLoggingTo([self._twistedEvent], redirectStandardIO=False)
+        if self._twisted is None and "twisted.logger" in sys.modules:
+            twisted: Any = sys.modules["twisted.logger"]
+            # Another thread may be importing it at this moment.
+            beginner = getattr(twisted, "globalLogBeginner", None)
+            if beginner is not None:
+                self._twisted = twisted
+                beginner.beginLoggingTo([self._twistedEvent], redirectStandardIO=False)
+        return self._twisted is not None
 
     def _twistedEvent(self, event: dict[str, Any]) -> None:
         level = _LEVELS.get(getattr(event.get("log_level"), "name", "info"), logging.INFO)

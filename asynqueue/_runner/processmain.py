@@ -16,8 +16,9 @@ from multiprocessing.util import Finalize
 from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
-from asynqueue._runner.coroutines import CoroutineRunner, Waiter
+from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.logs import LogForwarding
+from asynqueue._runner.makecall import Waiter
 from asynqueue._runner.messages import LOG, Message
 from asynqueue._runner.pipes import FarPipe
 from asynqueue._runner.recorder import Recorder

@@ -14,7 +14,8 @@ from asynqueue._runner.messages import PROGRESS, Message
 Reporter = Callable[[float, float | None], object]
 """Takes how much is done, and how much there is to do."""
 
-_reporter: ContextVar[Reporter | None] = ContextVar("asynqueue's reporter", default=None)
+reporting: Final[ContextVar[Reporter | None]] = ContextVar("asynqueue's reporter", default=None)
+"""Holds what hears of L{report} in a task's context."""
 
 
 def report(done: float, total: float | None = None) -> None:
@@ -32,7 +33,7 @@ def report(done: float, total: float | None = None) -> None:
     @param done: how much is done, in whatever unit: a number.
     @param total: how much there is to do, in the same unit; C{None} if that is not known.
     """
-    reporter = _reporter.get()
+    reporter = reporting.get()
     if reporter is not None:
         reporter(done, total)
 
@@ -41,7 +42,7 @@ def setReporter(reporter: Reporter | None) -> None:
     """
     Set who hears of L{report}, in the present context.
     """
-    _reporter.set(reporter)
+    reporting.set(reporter)
 
 
 REPORT_SECONDS: Final = 0.05
@@ -58,7 +59,7 @@ class ProgressReports:
         self._post = post
         self._clock = clock
         # By the tasks' IDs: when the last report was sent, and the one after it.
-        self._sent: dict[int, float] = {}
+        self.sent: dict[int, float] = {}
         self._withheld: dict[int, Message] = {}
 
     def report(self, id: int, done: float, total: float | None) -> None:
@@ -69,18 +70,18 @@ class ProgressReports:
         # As plain numbers, whatever they are made of, so that they can travel.
         message = (PROGRESS, id, _number(done), None if total is None else _number(total))
         now = self._clock()
-        if now - self._sent.get(id, -math.inf) < REPORT_SECONDS:
+        if now - self.sent.get(id, -math.inf) < REPORT_SECONDS:
             self._withheld[id] = message
             return
         self._withheld.pop(id, None)
-        self._sent[id] = now
+        self.sent[id] = now
         self._post(message)
 
     def flush(self, id: int) -> None:
         """
         A task is about to end: post what was withheld of it.
         """
-        if self._sent and self._sent.pop(id, None) is not None:
+        if self.sent.pop(id, None) is not None:
             message = self._withheld.pop(id, None)
             if message is not None:
                 self._post(message)

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._runner.callrunner import CallRunner
-from asynqueue._runner.coroutines import Done, Waiter
-from asynqueue._runner.exceptions import TaskInterrupted
+from asynqueue._runner.exceptions import TaskInterrupted, caughtHere
+from asynqueue._runner.makecall import RAISED, WAITING, Outcome, Waiter, outcomeOf
 from asynqueue._runner.pipes import FarPipe
 from asynqueue.errors import withTraceback
 
@@ -45,25 +45,36 @@ class DeferredWaiter:
         """
         return isinstance(value, Deferred | CoroutineType)
 
-    def wait(self, value: Any, done: Done) -> None:
+    def wait(self, value: Any, later: Callable[[Outcome], object]) -> Outcome:
         """
-        Wait for it. If it has fired already, that is told within this call.
+        Wait for it. If it has fired already, return its outcome at once.
         """
         d: Deferred[Any] = value if isinstance(value, Deferred) else Deferred.fromCoroutine(value)
         self._waiting = d
         self._isInterrupted = False
+        hasReturned = False
+        early: Outcome = WAITING, None
 
         def fired(result: Any) -> None:
+            nonlocal early
             self._waiting = None
-            if not isinstance(result, Failure):
-                done(result, None)
-            elif self._isInterrupted and result.check(CancelledError):
-                done(None, TaskInterrupted())
+            outcome = self._outcomeOf(result)
+            if hasReturned:
+                later(outcome)
             else:
-                done(None, _raised(result))
+                early = outcome
             self._moveOn()
 
         d.addBoth(fired)
+        hasReturned = True
+        return early
+
+    def _outcomeOf(self, result: Any) -> Outcome:
+        if not isinstance(result, Failure):
+            return outcomeOf(result)
+        if self._isInterrupted and result.check(CancelledError):
+            return RAISED, TaskInterrupted()
+        return RAISED, caughtHere(_raised(result))
 
     def iterate(self, value: Any) -> Any:
         """

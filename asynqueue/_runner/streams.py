@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from asynqueue._runner.codecs import PICKLED, Answers, Codec
 from asynqueue._runner.exceptions import TaskInterrupted, explained, typeName
@@ -15,6 +15,9 @@ from asynqueue._runner.messages import CREDIT_BYTES, CREDIT_ITEMS, ENDED, ITEMS,
 from asynqueue._runner.packing import PLAIN, Packed
 from asynqueue._runner.progress import ProgressReports
 from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
+
+if TYPE_CHECKING:
+    from asynqueue._runner.callrunner import CallRunner
 
 
 def isIterator(value: Any) -> bool:
@@ -150,64 +153,50 @@ class FarStream:
             self._context.run(close)
 
 
-class Host(Protocol):
-    """
-    What is to know whose code is running: a runner.
-    """
-
-    running: int | None
-    isTerminated: bool
-
-    def ran(self, id: int) -> None:
-        """The code that was running has returned."""
-
-
 class OpenStreams:
     """
     Lets each stream produce as its credit allows, and posts what comes of it.
+
+    @ivar open: the streams that are not over, by the IDs of their tasks.
     """
 
     def __init__(
         self,
-        host: Host,
+        runner: CallRunner,
         post: Callable[[Message], None],
         codec: Codec,
         clock: Callable[[], float],
         progress: ProgressReports,
         answers: Answers,
     ) -> None:
-        self._host = host
+        self._runner = runner
         self._answers = answers
         self._progress = progress
         self._post = post
         self._codec = codec
         self._clock = clock
-        self._streams: dict[int, FarStream] = {}
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    def __contains__(self, id: int) -> bool:
-        return id in self._streams
+        self.open: dict[int, FarStream] = {}
 
     @property
     def haveWork(self) -> bool:
         """
         Whether L{step} has something to do.
         """
-        return any(stream.canProduce or stream.closing for stream in self._streams.values())
+        return bool(self.open) and any(
+            stream.canProduce or stream.closing for stream in self.open.values()
+        )
 
     def add(self, id: int, iterator: Any, context: Context) -> None:
         """
         A call yielded an iterator.
         """
-        self._streams[id] = FarStream(id, iterator, self._clock, self._codec, context)
+        self.open[id] = FarStream(id, iterator, self._clock, self._codec, context)
 
     def grant(self, id: int, items: int, size: int) -> None:
         """
         The near side allows more, of a stream that may be over.
         """
-        stream = self._streams.get(id)
+        stream = self.open.get(id)
         if stream is not None:
             stream.grant(items, size)
 
@@ -215,7 +204,7 @@ class OpenStreams:
         """
         The near side wants no more, of what may be no stream.
         """
-        stream = self._streams.get(id)
+        stream = self.open.get(id)
         if stream is not None:
             stream.closing = True
 
@@ -223,7 +212,7 @@ class OpenStreams:
         """
         Let each stream produce one batch, if it has credit.
         """
-        for stream in list(self._streams.values()):
+        for stream in list(self.open.values()):
             if stream.closing:
                 self._close(stream)
             elif stream.canProduce:
@@ -233,10 +222,10 @@ class OpenStreams:
         """
         Close all.
         """
-        for stream in list(self._streams.values()):
-            if self._host.isTerminated:
+        for stream in list(self.open.values()):
+            if self._runner.isTerminated:
                 # It has not come to its end, and is not to look as if it had.
-                del self._streams[stream.id]
+                del self.open[stream.id]
                 self._closeQuietly(stream)
             else:
                 self._close(stream)
@@ -246,7 +235,7 @@ class OpenStreams:
         used = 0
         over = False
         failure: BaseException | None = None
-        self._host.running = stream.id
+        self._runner.running = stream.id
         try:
             used, over = stream.produce(batch)
         except ItemNotPicklable as error:
@@ -258,7 +247,7 @@ class OpenStreams:
         except BaseException as error:
             failure = error
         finally:
-            self._host.ran(stream.id)
+            self._runner.ran(stream.id)
         if batch:
             # Where something was raised, nobody counted.
             used = used or sum(map(self._codec.sizeOf, batch))
@@ -267,13 +256,13 @@ class OpenStreams:
             except PayloadTooLarge as error:
                 failure, over = self._postOthers(stream, batch, error), False
         if failure is not None:
-            del self._streams[stream.id]
+            del self.open[stream.id]
             self._progress.flush(stream.id)
-            if not (self._host.isTerminated and isinstance(failure, TaskInterrupted)):
+            if not (self._runner.isTerminated and isinstance(failure, TaskInterrupted)):
                 self._answers.raised(stream.id, 0.0, failure)
             self._closeQuietly(stream)
         elif over:
-            del self._streams[stream.id]
+            del self.open[stream.id]
             self._progress.flush(stream.id)
             self._post((ENDED, stream.id))
 
@@ -283,7 +272,7 @@ class OpenStreams:
             stream.close()
         except BaseException as error:
             failure = error
-        del self._streams[stream.id]
+        del self.open[stream.id]
         self._progress.flush(stream.id)
         if failure is None:
             self._post((ENDED, stream.id))

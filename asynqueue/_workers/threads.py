@@ -174,7 +174,7 @@ class ThreadChannel:
         """
         Have the thread end after the call that it is running.
         """
-        self._runner.ended = True
+        self._runner.quit()
         self._inbox.close()
 
     def kill(self) -> None:

@@ -5,6 +5,7 @@ Runners in this process, moved by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from signal import SIGTERM
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.framing import LARGEST, FrameDecoder, decode, encode
 from asynqueue._runner.messages import HELLO, Message
 from asynqueue._workers.channelworker import ChannelWorker
@@ -270,7 +272,8 @@ class MemoryChannel:
         orders, self._orders = self._orders, set()
         if onlyDeath:
             if "terminate" in orders:
-                self.runner.ended = self.runner.isTerminated = True
+                with suppress(TaskInterrupted):
+                    self.runner.terminate()
             return
         if "terminate" in orders:
             self.runner.terminate()

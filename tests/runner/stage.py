@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import DIRECT, PICKLED, Codec
-from asynqueue._runner.coroutines import Waiter
+from asynqueue._runner.makecall import Waiter
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,

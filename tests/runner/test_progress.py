@@ -161,7 +161,7 @@ class ReportTests(StageTestCase):
             self.stage.call(id, reportTwice)
             self.stage.run()
         progress = self.stage.runner._progress
-        assert (progress._sent, progress._withheld) == ({}, {})
+        assert (progress.sent, progress._withheld) == ({}, {})
 
     def test_aThreadInTheTasksContextReportsForIt(self) -> None:
         def work() -> None:
