@@ -14,10 +14,10 @@ from dataclasses import replace
 from pickle import dumps, loads
 from typing import Any, Final, NamedTuple, Protocol
 
-from asynqueue._runner.codecs import DIRECT, PICKLED, Codec
+from asynqueue._runner.codecs import DIRECT, PICKLED, Body, Codec
 from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.exceptions import Described, describe, explained, typeName
-from asynqueue._runner.makecall import ITERATOR, RAISED, Body, makeCall
+from asynqueue._runner.makecall import ITERATOR, RAISED, makeCall
 from asynqueue._runner.packing import PLAIN, Packed
 from asynqueue._runner.pullstream import PullStream
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable

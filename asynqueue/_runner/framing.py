@@ -127,6 +127,9 @@ Segments = Sequence[bytes | bytearray | memoryview | mmap.mmap]
 
 _COUNT: Final = struct.Struct("<I")
 _ONE: Final = struct.Struct("<IQ")
+_HEAD: Final = _ONE.size
+_packOne: Final = _ONE.pack
+_unpackOne: Final = _ONE.unpack_from
 
 SCRATCH: Final = 1 << 18
 """Bytes that are read at once where frames are small."""
@@ -151,11 +154,12 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
     """
     buffers: list[PickleBuffer] = []
     body = dumps(messages, 5, buffer_callback=buffers.append)
+    size = len(body)
     if not buffers:
-        if len(body) > largest:
-            raise _tooLarge(len(body), largest)
-        head = _ONE.pack(1, len(body))
-        return [head + body] if len(body) < SCRATCH else [head, body]
+        if size > largest:
+            raise _tooLarge(size, largest)
+        head = _packOne(1, size)
+        return [head + body] if size < SCRATCH else [head, body]
     raws = [buffer.raw() for buffer in buffers]
     pieces: list[bytes | memoryview] = [body, *raws]
     sizes = [len(piece) for piece in pieces]
@@ -177,7 +181,7 @@ def decode(segments: Segments) -> list[Message]:
     @raise ProtocolError: if they are no messages.
     """
     try:
-        messages = loads(segments[0], buffers=segments[1:])
+        messages = loads(segments[0], buffers=segments[1:] if len(segments) > 1 else ())
     except Exception as error:
         raise ProtocolError(f"a frame could not be read: {error!r}") from error
     if not isinstance(messages, list):
@@ -193,8 +197,9 @@ class FrameDecoder:
     """
     Puts frames together from bytes as they come, in whatever pieces.
 
-    Read into L{space}, then say how much came with L{filled}. A segment that does not fit the
-    scratch space is read into an object of its own directly.
+    Between two frames, read some bytes and hand them to L{feed}. Within a frame, read into
+    L{space}, then say how much came with L{filled}. A segment that does not fit the scratch space
+    is read into an object of its own directly.
 
     @param largest: how many bytes a frame may have before the peer is given up.
     """
@@ -216,6 +221,39 @@ class FrameDecoder:
         C{True} if nothing of an unfinished frame is held.
         """
         return not self._end and not self._sizes
+
+    def feed(self, data: bytes) -> list[Segments]:
+        """
+        Take bytes that begin a frame. This is the fastest way for small frames. L{isBetween} must
+        be C{True}.
+
+        @param data: no more than L{SCRATCH} bytes.
+        @return: the frames that are now complete.
+        @raise ProtocolError: if these are no frames, or one is too large.
+        """
+        frames: list[Segments] = []
+        start, end = self._takeSmall(data, 0, len(data), frames), len(data)
+        if start < end:
+            self._view[: end - start] = data[start:]
+            frames += self.filled(end - start)
+        return frames
+
+    def _takeSmall(
+        self, data: bytes | memoryview, start: int, end: int, frames: list[Segments]
+    ) -> int:
+        """
+        Take whole frames of one segment, as nearly all are.
+
+        @return: where they end.
+        """
+        while end - start >= _HEAD:
+            count, size = _unpackOne(data, start)
+            after = start + _HEAD + size
+            if count != 1 or after > end or size > self._largest:
+                break
+            frames.append((bytes(data[start + _HEAD : after]),))
+            start = after
+        return start
 
     def space(self) -> memoryview:
         """
@@ -247,14 +285,7 @@ class FrameDecoder:
         view, start, end = self._view, 0, self._end
         while True:
             if not self._sizes:
-                # Nearly every frame is a small one of one segment.
-                while end - start >= _ONE.size:
-                    count, size = _ONE.unpack_from(view, start)
-                    after = start + _ONE.size + size
-                    if count != 1 or after > end or size > self._largest:
-                        break
-                    frames.append((bytes(view[start + _ONE.size : after]),))
-                    start = after
+                start = self._takeSmall(view, start, end, frames)
                 body = self._header(start, end)
                 if body is None:
                     break

@@ -13,26 +13,71 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from asynqueue._runner.framing import FrameDecoder, Segments, decode, encode
+from asynqueue._runner.framing import SCRATCH, FrameDecoder, decode, encode
 from asynqueue._runner.messages import Message
 
+CHUNK: Final = 1 << 14
+"""How many bytes are read at once between two frames. Python allocates the memory for more of them
+in a slower way."""
 
-class FarPipe:
+
+class FrameReader:
     """
-    Reads and writes messages. What a task starts in other threads may post, too.
+    Reads messages from a file descriptor.
 
-    @ivar isClosed: C{True} once the near end is gone.
+    @ivar isClosed: C{True} once the other end is gone.
+    @ivar hasMore: whether there may be more to read, because the last reading got as much as it had
+        asked for.
+    @ivar transferred: how many bytes were read, and written, so far.
     """
 
     def __init__(self, fd: int) -> None:
-        self.isClosed = False
+        self.fd = fd
+        self.isClosed = self.hasMore = False
+        self.transferred = 0
+        self._decoder = FrameDecoder()
+
+    def readOnce(self, limit: int = SCRATCH) -> list[Message]:
+        """
+        Read once. If the file descriptor is blocking, wait until something comes.
+
+        @param limit: how many bytes to read at the most.
+        @return: the messages that are now complete. There may be none.
+        @raise BlockingIOError: if the file descriptor does not block, and there is nothing.
+        @raise ProtocolError: if what came are no messages.
+        """
+        decoder = self._decoder
+        if decoder.isBetween:
+            room = CHUNK if limit > CHUNK else limit
+            data = os.read(self.fd, room)
+            count = len(data)
+            frames = decoder.feed(data)
+        else:
+            with decoder.space() as space:
+                room = min(limit, len(space))
+                count = os.readv(self.fd, [space[:room]])
+            frames = decoder.filled(count)
+        if not count:
+            self.isClosed = True
+        self.hasMore = count == room
+        self.transferred += count
+        if len(frames) == 1:
+            return decode(frames[0])
+        return [message for frame in frames for message in decode(frame)]
+
+
+class FarPipe(FrameReader):
+    """
+    The child's end. Reads and writes messages. What a task starts in other threads may post, too.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
         self._mainThread = threading.get_ident()
         self._lock = threading.RLock()
         self._isPosting = self._isWriting = False
         self._postponed: deque[list[bytes | memoryview]] = deque()
         self._heldBack: list[int] = []
-        self.fd = fd
-        self._decoder = FrameDecoder()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
@@ -54,30 +99,33 @@ class FarPipe:
 
     def holdsBack(self, number: int) -> bool:
         """
-        Called by the handler of a signal, which runs in the main thread between any two of its
-        steps: whether that is in the middle of a message. If so, the signal is raised again after
-        it.
+        Return whether the main thread is in the middle of writing a message. If it is, the signal
+        is raised again after the message. To be called by the handler of a signal, which runs in
+        the main thread between any two of its steps.
         """
         if self._isPosting and number not in self._heldBack:
             self._heldBack.append(number)
         return self._isPosting
 
     def _writeInTurn(self, pieces: list[bytes | memoryview]) -> None:
-        with self._lock:
+        # A "with" statement takes twice as long. No signal's handler comes between, because signals
+        # are held back.
+        self._lock.acquire()
+        try:
             if self._isWriting:
-                # The garbage collector works in the middle of a message, and what it runs has
-                # something to say.
+                # The garbage collector has come in the middle of a message of this thread, and what
+                # it runs posts something.
                 self._postponed.append(pieces)
                 return
-            while True:
-                self._isWriting = True
-                try:
-                    self._write(pieces)
-                finally:
-                    self._isWriting = False
-                if not self._postponed:
-                    return
-                pieces = self._postponed.popleft()
+            self._isWriting = True
+            try:
+                self._write(pieces)
+                while self._postponed:
+                    self._write(self._postponed.popleft())
+            finally:
+                self._isWriting = False
+        finally:
+            self._lock.release()
 
     def _write(self, pieces: list[bytes | memoryview]) -> None:
         if len(pieces) == 1:
@@ -93,25 +141,17 @@ class FarPipe:
 
     def hasInput(self) -> bool:
         """
-        Whether L{read} would not wait.
+        Return whether L{read} would not wait.
         """
         return bool(self._poll.poll(0))
 
     def read(self) -> list[Message]:
         """
-        Wait for something to come, and read it.
+        Wait until something comes, and read it.
 
-        @return: the messages that are now complete; maybe none.
+        @return: the messages that are now complete. There may be none.
         """
-        with self._decoder.space() as space:
-            count = os.readv(self.fd, [space])
-        if not count:
-            self.isClosed = True
-            return []
-        messages: list[Message] = []
-        for segments in self._decoder.filled(count):
-            messages += decode(segments)
-        return messages
+        return self.readOnce()
 
 
 READS: Final = 64
@@ -129,12 +169,10 @@ PIECES: Final = 64
 """How many pieces are written at once."""
 
 
-class NearPipe:
+class NearPipe(FrameReader):
     """
-    Reads frames from a pipe, and writes frames to it as far as it takes them.
-
-    @ivar isClosed: C{True} once the far end is gone, or this one was closed.
-    @ivar transferred: how many bytes were read and written so far.
+    The parent's end. Reads messages, and writes frames as far as the pipe takes them, without ever
+    waiting.
     """
 
     def __init__(self, fd: int) -> None:
@@ -144,11 +182,8 @@ class NearPipe:
         """
         os.set_blocking(fd, False)
         _widen(fd)
-        self.fd = fd
-        self.isClosed = False
-        self.transferred = 0
-        self._decoder = FrameDecoder()
-        self._outgoing: deque[memoryview] = deque()
+        super().__init__(fd)
+        self._outgoing: deque[bytes | memoryview] = deque()
 
     @property
     def hasOutgoing(self) -> bool:
@@ -163,7 +198,7 @@ class NearPipe:
         """
         for piece in pieces:
             if len(piece):
-                self._outgoing.append(memoryview(piece))
+                self._outgoing.append(piece)
 
     def write(self, limit: int = SHARE) -> None:
         """
@@ -185,14 +220,14 @@ class NearPipe:
             self.transferred += written
             self._sent(written)
 
-    def _next(self, limit: int) -> list[memoryview]:
+    def _next(self, limit: int) -> list[bytes | memoryview]:
         """
-        What is to be written next. No more than may be: while the far end reads, the system would
-        go on and on.
+        Return what is to be written next, up to C{limit} bytes. Given more, the system would go on
+        for as long as the far end reads.
         """
-        pieces = []
+        pieces: list[bytes | memoryview] = []
         for piece in islice(self._outgoing, PIECES):
-            pieces.append(piece[:limit])
+            pieces.append(piece if len(piece) <= limit else memoryview(piece)[:limit])
             limit -= len(piece)
             if limit <= 0:
                 break
@@ -203,38 +238,31 @@ class NearPipe:
         while count:
             first = outgoing[0]
             if count < len(first):
-                outgoing[0] = first[count:]
+                outgoing[0] = memoryview(first)[count:]
                 return
             count -= len(first)
             outgoing.popleft()
 
-    def read(self) -> list[Segments]:
+    def read(self) -> list[Message]:
         """
         Read what is there now, but not for too long.
 
-        @return: the frames that are complete.
-        @raise ProtocolError: if these are no frames.
+        @return: the messages that are complete.
+        @raise ProtocolError: if these are no messages.
         """
-        frames: list[Segments] = []
-        limit = SHARE
+        messages: list[Message] = []
+        end = self.transferred + SHARE
         for _ in range(READS):
-            with self._decoder.space() as space:
-                room = min(len(space), limit)
-                try:
-                    count = os.readv(self.fd, [space[:room]])
-                except BlockingIOError:
-                    break
-                except OSError:
-                    count = 0
-            if not count:
+            try:
+                messages += self.readOnce(end - self.transferred)
+            except BlockingIOError:
+                break
+            except OSError:
                 self.isClosed = True
                 break
-            self.transferred += count
-            frames += self._decoder.filled(count)
-            limit -= count
-            if count < room or not limit:
+            if self.isClosed or not self.hasMore or self.transferred >= end:
                 break
-        return frames
+        return messages
 
     def close(self) -> None:
         """

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,18 +130,12 @@ class PlainService:
         """
         See L{Service}.
         """
-        pipe, clock = self._pipe, time.perf_counter
+        pipe = self._pipe
         runner.hello()
-        looked = clock()
         while not runner.ended and not pipe.isClosed:
-            if not runner.hasWork:
+            if not runner.hasWork or pipe.hasInput():
                 runner.receive(self._read(runner))
-                looked = clock()
-            elif clock() - looked >= LOOK_SECONDS:
-                if pipe.hasInput():
-                    runner.receive(pipe.read())
-                looked = clock()
-            runner.step()
+            runner.work(LOOK_SECONDS)
         runner.close()
 
     def wake(self) -> None:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._runner import processmain as child
-from asynqueue._runner.framing import decode, encode
+from asynqueue._runner.framing import encode
 from asynqueue._runner.messages import Message
 from asynqueue._runner.pipes import NearPipe
 from asynqueue._workers.launch import ChildProcess, startContext
@@ -286,7 +286,7 @@ class PipeChannel:
         """
         if self._pipe.isClosed:
             return False
-        messages = [message for frame in self._pipe.read() for message in decode(frame)]
+        messages = self._pipe.read()
         if self._pipe.isClosed:
             self._hangUp()
         if not messages:
