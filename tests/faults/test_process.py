@@ -15,7 +15,8 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Delay, ProcessQueue
-from asynqueue._runner.framing import FrameDecoder
+from asynqueue._runner.messages import Message
+from asynqueue._runner.pipes import NearPipe
 from asynqueue._workers import processchannel as channel
 from asynqueue._workers import restart as healing
 from asynqueue._workers.launch import startContext
@@ -191,18 +192,18 @@ class ForkServerTests(FaultCase):
 
     async def test_08_noMemoryForWhatComesBack(self) -> None:
         queue = await self.start()
-        readers = [0]
+        readings = [0]
 
-        def space(decoder: FrameDecoder) -> memoryview:
-            readers[0] += 1
-            if readers[0] == 1:
+        def read(pipe: NearPipe) -> list[Message]:
+            readings[0] += 1
+            if readings[0] == 1:
                 raise MemoryError("no memory in the parent")
-            return realSpace(decoder)
+            return realRead(pipe)
 
-        realSpace = FrameDecoder.space
+        realRead = NearPipe.read
         await Delay()(0)
         d = queue.call(far.echo, 1, series="victim")
-        self.patch(FrameDecoder, "space", space)
+        self.patch(NearPipe, "read", read)
         await self.errorOf(d, WorkerDied)
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
         await self.assertReplaced(queue)
