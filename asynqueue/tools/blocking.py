@@ -1,5 +1,5 @@
 """
-Iterators for threads that may block, over items that arrive in the reactor's thread.
+Iterators that threads may block on, over items that arrive in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from asynqueue.errors import IterationStopped, NotReadyError
 
 class WouldWait(Exception):
     """
-    There is nothing now, and the caller must not wait.
+    There is no item now, and the caller must not wait.
     """
 
 
@@ -34,8 +34,8 @@ class BoundedBuffer:
     """
     A buffer between threads. All methods may be called in any thread.
 
-    @ivar window: how many items count as full; infinity if none do. What is put beyond that is
-        kept all the same.
+    @ivar window: how many items make it full; infinity for no limit. More items are kept all the
+        same.
     """
 
     def __init__(self, window: float, roomMade: Callable[[], None]) -> None:
@@ -74,7 +74,7 @@ class BoundedBuffer:
 
     def hasRoom(self) -> bool:
         """
-        Look whether there is room. If not, it will be told when there is.
+        Tell whether there is room. If not, C{roomMade} will be called when there is.
         """
         with self._changed:
             if len(self._items) >= self.window:
@@ -83,7 +83,7 @@ class BoundedBuffer:
 
     def waitForRoom(self) -> bool:
         """
-        @return: whether there is room; not if the end came first.
+        @return: C{True} when there is room, C{False} if the end came first.
         """
         with self._changed:
             while not self._isEnded and len(self._items) >= self.window:
@@ -92,8 +92,8 @@ class BoundedBuffer:
 
     def end(self, failure: Failure | None = None) -> None:
         """
-        Nothing more will come. What is in the buffer can still be taken, and a failure after it. No
-        effect if it has ended.
+        Nothing more will come. The items in the buffer can still be taken, and the failure comes
+        after them. This has no effect after the end.
         """
         with self._changed:
             if not self._isEnded:
@@ -103,7 +103,7 @@ class BoundedBuffer:
 
     def drop(self) -> None:
         """
-        Nothing more is wanted: end, and forget what is in the buffer.
+        Nothing more is wanted: end, and drop the items in the buffer.
         """
         with self._changed:
             self._isEnded = True
@@ -113,11 +113,11 @@ class BoundedBuffer:
 
     def take(self, mayWait: bool) -> Any:
         """
-        Take an item, and wait for it if there is none.
+        Take an item, and wait for one if there is none.
 
-        @param mayWait: whether the caller can wait.
-        @raise WouldWait: if there is none and the caller cannot wait.
-        @raise StopIteration: at the end. If that is a failure, it is raised instead, once.
+        @param mayWait: whether the caller may wait.
+        @raise WouldWait: if there is none and the caller must not wait.
+        @raise StopIteration: at the end. If the end is a failure, that is raised instead, once.
         """
         with self._changed:
             while not self._items and not self._isEnded:
@@ -143,7 +143,7 @@ class BlockingIterator:
     """
     An iterator for a thread other than the reactor's, which waits for each item.
 
-    It never waits after the reactor has begun to stop: it then raises
+    After the reactor has begun to stop, it never waits. It then raises
     L{IterationStopped<asynqueue.errors.IterationStopped>}, after the items that are there.
     """
 
@@ -153,8 +153,8 @@ class BlockingIterator:
         @param reactor: the reactor. Default: the global one.
         """
         if window < 1:
-            raise ValueError(f"window is {window!r}, but a buffer must have room for an item")
-        # The buffer does not refer to me, as a cycle would put off __del__.
+            raise ValueError(f"window must be 1 or more items, not {window!r}")
+        # The buffer does not refer to the iterator, because a cycle would put off __del__.
         me = weakref.ref(self)
 
         def roomMade() -> None:
@@ -163,7 +163,7 @@ class BlockingIterator:
                 callFromAnyThread(this._reactor, this._roomMade)
 
         self._reactor = defaultReactor() if reactor is None else reactor
-        self._handover = BoundedBuffer(window, roomMade)
+        self._buffer = BoundedBuffer(window, roomMade)
         self._done: OneShotObserverList[None] = OneShotObserverList()
         self._stopCall: StopCall | None = None
         callFromHere(self._reactor, self._watchReactor)
@@ -172,12 +172,12 @@ class BlockingIterator:
         # Not there if the constructor has failed.
         done = self.__dict__.get("_done")
         if done is not None and not done.hasFired:
-            self._handover.drop()
+            self._buffer.drop()
             callFromAnyThread(self._reactor, self._abandoned)
 
     def __repr__(self) -> str:
-        state = "ended" if self._handover.isEnded else "open"
-        return f"<{type(self).__name__}: {state}, {len(self._handover)} items waiting>"
+        state = "ended" if self._buffer.isEnded else "open"
+        return f"<{type(self).__name__}: {state}, {len(self._buffer)} items waiting>"
 
     def __iter__(self) -> Self:
         return self
@@ -191,15 +191,15 @@ class BlockingIterator:
             not wait: no item would ever come.
         """
         try:
-            return self._handover.take(not self._isInReactorThread())
+            return self._buffer.take(not self._isInReactorThread())
         except WouldWait:
             raise NotReadyError(
-                f"{self!r} was iterated over in the reactor's thread, where waiting would keep "
-                "items from ever coming: iterate over it in another thread"
+                f"{self!r} has no item now, and the reactor's thread must not wait for one: "
+                "iterate over it in another thread"
             ) from None
         except BaseException:
-            # Waiting may also have been interrupted, which ends nothing.
-            if self._handover.isEnded:
+            # An interrupted wait does not end the iteration.
+            if self._buffer.isEnded:
                 callFromAnyThread(self._reactor, self._finish)
             raise
 
@@ -215,34 +215,35 @@ class BlockingIterator:
     def fail(self, failure: Failure) -> None:
         """
         End the iteration with a failure, which is raised in the iterating thread after the items
-        that are there. No effect if it has ended.
+        that are there. This has no effect after the end.
         """
-        self._handover.end(failure)
+        self._buffer.end(failure)
         callFromHere(self._reactor, self._stopFeeding)
 
     def stop(self) -> None:
         """
         End the iteration, in any thread.
 
-        The iterating side says by it that it wants no more: what was not taken is dropped. In the
-        reactor's thread it says that no more will come: what is there can still be taken.
+        The iterating thread calls this because it wants no more: items that it has not taken are
+        dropped. In the reactor's thread the call means that no more will come: items that are there
+        can still be taken.
         """
         if self._isInReactorThread():
-            self._handover.end()
+            self._buffer.end()
             self._stopFeeding()
         else:
             self.drop()
 
     def drop(self) -> None:
         """
-        End the iteration, in any thread, and drop what was not taken.
+        End the iteration, in any thread, and drop the items that were not taken.
         """
-        self._handover.drop()
+        self._buffer.drop()
         callFromHere(self._reactor, self._abandoned)
 
     def shutdown(self) -> Deferred[None]:
         """
-        End the iteration, in the reactor's thread, and drop what was not taken.
+        End the iteration, in the reactor's thread, and drop the items that were not taken.
 
         @return: a Deferred that fires with C{None} when that is done.
         """
@@ -253,18 +254,18 @@ class BlockingIterator:
 
     def _isInReactorThread(self) -> bool:
         """
-        Tell whether this is a thread that must not wait here.
+        Tell whether this thread must not wait here.
         """
         return bool(threadable.isInIOThread())
 
     def _roomMade(self) -> None:
         """
-        In the reactor's thread: a buffer that was full has room again.
+        Called in the reactor's thread when a buffer that was full has room again.
         """
 
     def _stopFeeding(self) -> None:
         """
-        In the reactor's thread: no more items are of use.
+        Called in the reactor's thread when no more items are wanted.
         """
 
     # The end --------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ class BlockingIterator:
 
     def _watchReactor(self) -> None:
         """
-        End with the reactor. Its thread pool waits for its threads at the end, so this comes first.
+        End when the reactor begins to stop, before its thread pool waits for its threads.
         """
         if self._done.hasFired:
             return
@@ -289,15 +290,16 @@ class BlockingIterator:
         def stopping() -> None:
             this = me()
             if this is not None:
-                this.fail(Failure(IterationStopped(f"the reactor stops before {this!r} has ended")))
+                why = f"the reactor stopped before {this!r} had ended"
+                this.fail(Failure(IterationStopped(why)))
 
         self._stopCall = StopCall(self._reactor, "before", stopping)
 
 
 def isReactorThread() -> bool:
     """
-    Tell whether this is the reactor's thread. Before any reactor has run, that is the main thread,
-    but for odd programs.
+    Tell whether this is the reactor's thread. Before any reactor has run, the main thread is taken
+    for it.
     """
     if threadable.ioThread:
         return bool(threadable.isInIOThread())
@@ -317,23 +319,23 @@ def callFromHere(reactor: IReactorTime, function: Callable[[], object]) -> None:
 @implementer(IConsumer)
 class Consumerator(BlockingIterator):
     """
-    I am a B{consumer} for a producer in the reactor's thread, and an itB{erator} for blocking code
-    in another::
+    A B{consumer} for a producer in the reactor's thread, and an itB{erator} for blocking code in
+    another thread::
 
         consumerator = Consumerator(producer)
         d = deferToThread(writer.writeRows, consumerator)
 
     A push producer is paused when C{window} items wait to be taken, and resumed when half of them
-    have been. A pull producer is asked for as many as there is room for.
+    have been taken. A pull producer is asked for as many items as there is room for.
 
-    C{for item in consumerator} ends when the producer unregisters. Blocking code that leaves it
-    early calls C{stop}. If it does not, I stop the producer when I am garbage-collected; but nobody
-    knows when that is. While a thread waits in my iterator I cannot be, so a producer that is given
-    up has to unregister, or C{stop} or C{fail} be called. The reactor's end ends me too, if I was
-    constructed before.
+    C{for item in consumerator} ends when the producer unregisters. Blocking code that leaves the
+    loop early must call C{stop}. Otherwise the producer is stopped when the Consumerator is
+    garbage-collected, at a time that nobody knows. It is not collected while a thread waits for an
+    item. So if you give up a producer, have it unregister, or call C{stop} or C{fail}. The
+    iteration also ends when the reactor stops.
 
-    AsynQueue 0.9 had a thread of its own for each, and C{write} returned a Deferred; here there is
-    no need of either.
+    AsynQueue 0.9 had a thread for each Consumerator, and C{write} returned a Deferred. Here neither
+    is needed.
 
     @ivar producer: the producer that is registered, or C{None}.
     @ivar streaming: whether that is a push producer.
@@ -348,10 +350,10 @@ class Consumerator(BlockingIterator):
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        Construct me in the reactor's thread.
+        Construct it in the reactor's thread.
 
         @param producer: a push producer to register at once.
-        @param maxThreads: without effect. AsynQueue 0.9's callers may give it; I need no thread.
+        @param maxThreads: has no effect. Programs for AsynQueue 0.9 may give it.
         @param window: how many items may wait to be taken before the producer is paused.
         @param reactor: the reactor. Default: the global one.
         @raise ValueError: if C{window} is not positive.
@@ -370,15 +372,15 @@ class Consumerator(BlockingIterator):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Take a producer. If I have ended already, it is stopped.
+        Take a producer. If the iteration has ended already, the producer is stopped.
 
         @param producer: an C{IPushProducer} or C{IPullProducer}.
         @param streaming: whether it is a push producer.
-        @raise RuntimeError: if I have a producer.
+        @raise RuntimeError: if another producer is registered.
         """
         if self.producer is not None:
             raise RuntimeError(f"{self!r} has a producer already: {self.producer!r}")
-        if self._handover.isEnded:
+        if self._buffer.isEnded:
             producer.stopProducing()
             return
         self.producer = producer
@@ -392,14 +394,14 @@ class Consumerator(BlockingIterator):
         The producer has written its last item: the iteration ends after it.
         """
         self._forgetProducer()
-        self._handover.end()
+        self._buffer.end()
 
     def write(self, data: Any) -> None:
         """
-        Hand an item to the iterating side, of any type. In the reactor's thread. It is dropped if
-        the iteration has ended.
+        Hand an item of any type to the iterating thread. Call this in the reactor's thread. After
+        the end of the iteration the item is dropped.
         """
-        hasRoom = self._handover.put(data)
+        hasRoom = self._buffer.put(data)
         self._isAsked = False
         if self.producer is None:
             return
@@ -437,15 +439,15 @@ class Consumerator(BlockingIterator):
 
     def _pull(self) -> None:
         """
-        Ask a pull producer for as many items as there is room for; but let the reactor have its
-        turn, should the taking thread be as fast as the producer.
+        Ask a pull producer for as many items as there is room for, but let the reactor have its turn
+        if the taking thread is as fast as the producer.
         """
         if self._isPulling:
             return
         self._isPulling = True
         try:
-            for _ in range(int(self._handover.window)):
-                if self.producer is None or self._isAsked or not self._handover.hasRoom():
+            for _ in range(int(self._buffer.window)):
+                if self.producer is None or self._isAsked or not self._buffer.hasRoom():
                     return
                 self._isAsked = True
                 self.producer.resumeProducing()
@@ -462,21 +464,21 @@ class Consumerator(BlockingIterator):
 
 class Filerator(BlockingIterator):
     """
-    I am a B{file} to write to in one thread, the reactor's or any, and an itB{erator} over what was
-    written in another::
+    A B{file} to write to in one thread, be it the reactor's, and an itB{erator} over what was
+    written, in another thread::
 
         with filerator:
             table.writeTo(filerator)
 
     The items are the pieces that were written, bytes, text or anything else, one for each C{write}.
-    The iteration ends after them when I am closed. Leaving the C{with} by an exception ends it with
-    that exception instead, so that half a file is not taken for a whole one.
+    The iteration ends after them when the Filerator is closed. If an exception leaves the C{with},
+    the iteration ends with that exception, so that nobody takes half a file for a whole one.
 
-    Blocking code that leaves the iteration early calls C{stop}; writing then raises
-    C{BrokenPipeError}. The reactor's end ends me too.
+    Blocking code that leaves the iteration early must call C{stop}. Writing then raises
+    C{BrokenPipeError}. The iteration also ends when the reactor stops.
 
-    I may be the result of a task that leaves another thread writing to me: my items are then
-    streamed back as those of any iterator.
+    A task may return a Filerator that another thread goes on writing to. Its items are streamed
+    back like those of any iterator.
     """
 
     def __init__(
@@ -487,10 +489,10 @@ class Filerator(BlockingIterator):
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param maxThreads: without effect. AsynQueue 0.9's callers may give it; I need no thread.
+        @param maxThreads: has no effect. Programs for AsynQueue 0.9 may give it.
         @param window: how many pieces may wait to be taken. Further writing waits until there is
-            room; except in the reactor's thread, which never waits here, so that the buffer grows.
-            By default, nobody waits.
+            room. The reactor's thread never waits here; the buffer grows instead. By default,
+            nobody waits.
         @param reactor: the reactor. Default: the global one.
         @raise ValueError: if C{window} is not positive.
         """
@@ -512,7 +514,7 @@ class Filerator(BlockingIterator):
 
     def readable(self) -> bool:
         """
-        @return: C{False}: one iterates over me instead.
+        @return: C{False}, because you iterate instead.
         """
         return False
 
@@ -527,16 +529,16 @@ class Filerator(BlockingIterator):
         Write a piece.
 
         @return: its length, or 1 if it has none.
-        @raise ValueError: if I am closed, or am closed while this waits.
-        @raise BrokenPipeError: if nobody iterates over me any more.
+        @raise ValueError: if the file is closed, also while this waits.
+        @raise BrokenPipeError: if nobody iterates any more.
         """
         self._checkOpen()
         if not self._isInReactorThread():
-            self._handover.waitForRoom()
+            self._buffer.waitForRoom()
             self._checkOpen()
-        if self._handover.isEnded:
-            raise BrokenPipeError(f"{self!r} has no reader any more: its iteration was ended")
-        self._handover.put(data)
+        if self._buffer.isEnded:
+            raise BrokenPipeError(f"{self!r} has no reader any more, because its iteration ended")
+        self._buffer.put(data)
         return len(data) if hasattr(data, "__len__") else 1
 
     def writelines(self, lines: Iterable[Any]) -> None:
@@ -548,18 +550,18 @@ class Filerator(BlockingIterator):
 
     def flush(self) -> None:
         """
-        Do nothing: what was written can be taken at once.
+        Do nothing, because the pieces can be taken at once.
 
-        @raise ValueError: if I am closed.
+        @raise ValueError: if the file is closed.
         """
         self._checkOpen()
 
     def close(self) -> None:
         """
-        End the iteration after what was written. Closing again has no effect.
+        End the iteration after the pieces that were written. Closing again has no effect.
         """
         self._isClosed = True
-        self._handover.end()
+        self._buffer.end()
 
     def __enter__(self) -> Self:
         self._checkOpen()

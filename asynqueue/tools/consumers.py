@@ -20,20 +20,20 @@ _LATER: Final = (Deferred, CoroutineType)
 @implementer(IConsumer)
 class ListConsumer:
     """
-    I am a consumer that puts what L{processItem} makes of each item into a list, in the order of
-    writing. Call me to get a Deferred of the list.
+    A consumer that makes a list of what it is given: each item goes through L{processItem}, in the
+    order of writing. Call the consumer to get a Deferred of the list.
 
-    I pause the producer only while a Deferred from L{processItem} is outstanding. If L{processItem}
-    fails, I stop the producer, and the Deferred of the list fails; if nobody ever calls me, the
-    failure is logged, as any unhandled one.
+    The producer is paused only while a Deferred from L{processItem} is outstanding. If
+    L{processItem} fails, the producer is stopped, and the Deferred of the list fails. If nobody
+    ever asks for the list, the failure is logged.
 
-    @ivar count: how many items were written to me.
+    @ivar count: how many items were written.
     @ivar producer: the producer that is registered, or C{None}.
     """
 
     def __init__(self, **kw: Any) -> None:
         """
-        @param kw: attributes to set on me, for L{processItem} to use.
+        @param kw: attributes to set on the consumer. L{processItem} may use them.
         """
         self.count = 0
         self.producer: Any = None
@@ -52,8 +52,8 @@ class ListConsumer:
         Ask for the list.
 
         @return: a Deferred that fires with a list of all results when the producer has unregistered
-            and everything that was written has been processed; or fails with the first failure of
-            L{processItem}. Each call gives a list of its own.
+            and all items have been processed; or that fails with the first failure of
+            L{processItem}. Each call gives a new list.
         """
         if not self._isDone():
             return self._waiters.add()
@@ -63,10 +63,10 @@ class ListConsumer:
 
     def processItem(self, item: Any) -> Any:
         """
-        Make of an item what is to be in the list. Override this; by default it is the item itself.
+        Process an item. Override this; by default the result is the item itself.
 
-        @param item: what was written.
-        @return: the result, perhaps as a Deferred or a coroutine.
+        @param item: the item that was written.
+        @return: what the list is to hold, perhaps as a Deferred or a coroutine.
         """
         return item
 
@@ -74,17 +74,17 @@ class ListConsumer:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        Take a producer. When it has unregistered, I can take another one, whose items come after.
+        Take a producer. When it has unregistered, another one may register, whose items come after.
 
         @param producer: an C{IPushProducer}.
         @param streaming: C{True}.
-        @raise RuntimeError: if I have a producer.
+        @raise RuntimeError: if another producer is registered.
         @raise TypeError: if C{streaming} is false.
         """
         if self.producer is not None:
             raise RuntimeError(f"{self!r} has a producer already: {self.producer!r}")
         if not streaming:
-            raise TypeError(f"{self!r} works with push producers only, which {producer!r} is not")
+            raise TypeError(f"{self!r} takes push producers only, and {producer!r} is not one")
         self.producer = producer
         self._hasProducerEnded = False
 
@@ -151,7 +151,7 @@ class ListConsumer:
 
     def _claim(self, failure: Failure) -> Failure:
         """
-        Somebody is told of the failure: it need not be logged.
+        Somebody hears of the failure, so it need not be logged.
         """
         if self._unclaimed is not None:
             self._unclaimed.addErrback(lambda _: None)

@@ -1,5 +1,5 @@
 """
-Items produced in the order of the calls that they come from.
+Items handed on in the order of the calls that produce them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from asynqueue.tools.blocking import Consumerator
 
 class ReorderBuffer:
     """
-    I give out numbers, and hand back what arrives under them in the numbers' order.
+    Gives out numbers, and hands back what arrives under them in the order of the numbers.
     """
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class ReorderBuffer:
 
     def __len__(self) -> int:
         """
-        How many were announced and not taken.
+        How many numbers were given out whose things were not taken.
         """
         return self._announced - self._next
 
     @property
     def isReady(self) -> bool:
         """
-        Whether the one whose turn it is has arrived.
+        Whether the next thing has arrived.
         """
         return self._next in self._arrived
 
@@ -51,9 +51,9 @@ class ReorderBuffer:
 
     def arrive(self, number: int, thing: Any) -> None:
         """
-        Put what arrives under a number.
+        Put the thing of a number.
 
-        @raise ValueError: if the number was not announced, or something has arrived under it.
+        @raise ValueError: if the number was not given out, or something has arrived under it.
         """
         if not self._next <= number < self._announced or number in self._arrived:
             raise ValueError(f"nothing is expected under the number {number!r}")
@@ -61,9 +61,9 @@ class ReorderBuffer:
 
     def take(self) -> Any:
         """
-        Take the one whose turn it is.
+        Take the next thing.
 
-        @raise LookupError: if it has not arrived; look at L{isReady} first.
+        @raise LookupError: if it has not arrived. Look at L{isReady} first.
         """
         thing = self._arrived.pop(self._next)
         self._next += 1
@@ -73,9 +73,9 @@ class ReorderBuffer:
 @implementer(IPushProducer)
 class OrderedItemProducer:
     """
-    I get items from calls that take their time, and hand them on in the order of the calls.
+    Gets items from calls that take their time, and hands them on in the order of the calls.
 
-    They go to a blocking function, in a thread of its own, as an iterator::
+    The items go to a blocking function in a thread of its own, as an iterator::
 
         producer = OrderedItemProducer()
         yield producer.start(writeRows, path)
@@ -83,26 +83,26 @@ class OrderedItemProducer:
             producer.produceItem(queue.call, render, row)
         written = yield producer.stop()
 
-    Or, without any thread, to C{consumer}.
+    Or they go to C{consumer}, without any thread.
 
-    The Deferred of L{produceItem} fires when the item was handed on. Who has only so many of them
-    outstanding bounds the memory that waiting items take.
+    The Deferred of L{produceItem} fires when the item was handed on. Limit how many of them you
+    have outstanding, in order to limit the memory that waiting items take.
 
-    The first failure ends everything: of a C{produceItem}, when its turn has come; of the function
-    or the consumer, at once. Calls that are underway are then cancelled, their Deferreds fire with
-    C{None}, and further ones are not begun. The failure comes out of L{stop}, and out of the
-    blocking iterator if it was not the function's own. If nobody calls C{stop}, it is logged, and a
-    function that iterates on waits until the reactor stops.
+    The first failure ends everything. A failure of a C{produceItem} does so when its turn has come,
+    one of the function or the consumer at once. Calls that are underway are then cancelled, their
+    Deferreds fire with C{None}, and no further calls are begun. L{stop} gives the failure, and so
+    does the blocking iterator if the failure was not the function's own. If nobody calls C{stop},
+    the failure is logged, and a function that goes on iterating waits until the reactor stops.
 
     The thread is a daemon: a function that hangs does not hold up the end of the process. When the
     reactor stops, a function that waits for an item gets
-    L{IterationStopped<asynqueue.errors.IterationStopped>}, but nobody waits for it to clean up
-    after itself. So wait for C{stop}'s Deferred before you stop the reactor. A reactor's own pool,
-    given as C{threadPool}, is waited for by its reactor, for as long as it takes.
+    L{IterationStopped<asynqueue.errors.IterationStopped>}, but nobody waits until it has cleaned up
+    after itself. So wait for C{stop}'s Deferred before you stop the reactor. If you give the
+    reactor's own pool as C{threadPool}, the reactor waits for it, for as long as it takes.
 
-    Use me in the reactor's thread only.
+    Use this in the reactor's thread only.
 
-    @ivar i: the L{Consumerator} that the function iterates over, or C{None} with a consumer.
+    @ivar i: the L{Consumerator} that the function iterates over; C{None} with a consumer.
     """
 
     def __init__(
@@ -115,11 +115,10 @@ class OrderedItemProducer:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param maxThreads: without effect. AsynQueue 0.9's callers may give it; each of us has one
-            thread at most.
-        @param consumer: who gets the items if there is no blocking function: an C{IConsumer}, which
-            may pause me; or a callable, which gets each item, and the next when the Deferred or
-            coroutine that it may return is through.
+        @param maxThreads: has no effect. Programs for AsynQueue 0.9 may give it.
+        @param consumer: what gets the items if there is no blocking function: an C{IConsumer},
+            which may pause and resume; or a callable, which gets each item. If the callable returns
+            a Deferred or a coroutine, it gets the next item when that is through.
         @param window: how many items may wait in L{i} to be iterated over.
         @param threadPool: runs the function: anything with the C{callInThreadWithCallback} of
             Twisted's C{ThreadPool}. Default: a new thread.
@@ -128,7 +127,7 @@ class OrderedItemProducer:
         """
         self._reactor = defaultReactor() if reactor is None else reactor
         self._threadPool = threadPool
-        self._turns = ReorderBuffer()
+        self._items = ReorderBuffer()
         self._calls: dict[Deferred[Any], Deferred[Any]] = {}
         self._outcome: OneShotObserverList[Any] = OneShotObserverList()
         self._isPaused = self._isStopping = self._isOver = False
@@ -140,7 +139,7 @@ class OrderedItemProducer:
             consumer = self.i = Consumerator(window=window, reactor=reactor)
         elif not IConsumer.providedBy(consumer) and not callable(consumer):
             raise ImplementationError(
-                f"{consumer!r} does not provide IConsumer, nor is it callable"
+                f"a consumer must provide IConsumer or be callable, unlike {consumer!r}"
             )
         self._isStarted = self.i is None
         self._consumer = consumer
@@ -160,9 +159,9 @@ class OrderedItemProducer:
         """
         Run a blocking function, C{fb(i, *args, **kw)}, with the blocking iterator L{i}.
 
-        @return: a Deferred that fires with C{None} when it has started in its thread. It fails with
-            L{StateError<asynqueue.errors.StateError>} if I was started or stopped before, or have a
-            consumer.
+        @return: a Deferred that fires with C{None} when the function has started in its thread. It
+            fails with L{StateError<asynqueue.errors.StateError>} if the producer was started or
+            stopped before, or has a consumer.
         """
         if self._isStarted or not self.isProducing:
             state = "started" if self._isStarted else "stopped"
@@ -197,17 +196,17 @@ class OrderedItemProducer:
 
     def produceItem(self, fp: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """
-        Call a function for an item, which is handed on after those asked for before it.
+        Call a function for an item, which is handed on after the items of earlier calls.
 
-        @param fp: must not block. It may return a Deferred or a coroutine.
-        @return: a Deferred that fires with the item when that was handed on; or with C{None}
-            without that, after a failure (whose own that is comes out of L{stop}), or after
-            L{stop}. Cancelling it cancels C{fp}'s Deferred, which counts as a failure; but an item
-            that is there already goes its way.
+        @param fp: the function. It must not block. It may return a Deferred or a coroutine.
+        @return: a Deferred that fires with the item when that was handed on. It fires with C{None}
+            if the item is not handed on, because of a failure, which L{stop} gives, or because of
+            L{stop}. Cancelling it cancels C{fp}'s Deferred, which counts as a failure. An item that
+            is there already is handed on all the same.
         """
         if not self.isProducing:
             return succeed(None)
-        number = self._turns.announce()
+        number = self._items.announce()
         call = maybeDeferred(fp, *args, **kw)
         d: Deferred[Any] = Deferred(lambda _: call.cancel())
         self._calls[d] = call
@@ -216,17 +215,18 @@ class OrderedItemProducer:
 
     def stop(self) -> Deferred[Any]:
         """
-        Say that these were all items. The iterator ends, or the consumer is left, after them.
+        Say that these were all items. After them the iterator ends, or the producer unregisters
+        from the consumer.
 
         @return: a Deferred that fires when all is through: with what the blocking function
             returned, or C{None} if it was never started; with the consumer if there is one; or with
-            the first failure. Asking again gives the same. Cancelling it ends only this wait.
+            the first failure. A later call gives the same. Cancelling it ends only this wait.
         """
         self._isStopping = True
         if self._isStarted:
             self._advance()
         else:
-            # Nobody will ever take what is there.
+            # Nobody will ever take the items that are there.
             self._finish()
         return self._outcome.whenFired()
 
@@ -243,7 +243,7 @@ class OrderedItemProducer:
 
     def pauseProducing(self) -> None:
         """
-        Hand on nothing until L{resumeProducing}. Calls for items go on.
+        Hand on no items until L{resumeProducing}. Calls for items go on.
         """
         self._isPaused = True
 
@@ -256,8 +256,7 @@ class OrderedItemProducer:
 
     def stopProducing(self) -> None:
         """
-        Hand on nothing more, and cancel the calls that are underway. L{stop} then tells only what
-        the blocking function makes of it.
+        Hand on nothing more, and cancel the calls that are underway.
         """
         self._finish()
 
@@ -268,23 +267,23 @@ class OrderedItemProducer:
             return
         if isinstance(result, Failure) and self._failure is None:
             self._failure = result
-        # A failure takes the item's turn.
-        self._turns.arrive(number, (result, d))
+        # A failure has its turn like an item.
+        self._items.arrive(number, (result, d))
         self._advance()
 
     def _advance(self) -> None:
         """
-        Hand on what can be now.
+        Hand on the items whose turn has come.
         """
         if self._isHandling:
             return
         self._isHandling = True
         try:
-            while self._mayHand() and self._turns.isReady:
-                self._hand(*self._turns.take())
+            while self._mayHand() and self._items.isReady:
+                self._hand(*self._items.take())
         finally:
             self._isHandling = False
-        if self._isStopping and not self._isOver and not self._turns and self._handling is None:
+        if self._isStopping and not self._isOver and not self._items and self._handling is None:
             self._finish()
 
     def _mayHand(self) -> bool:
@@ -311,12 +310,12 @@ class OrderedItemProducer:
 
     def _functionEnded(self, result: Any) -> None:
         """
-        The blocking function has returned, perhaps a failure, perhaps early.
+        The blocking function has returned or raised, perhaps before the last item.
         """
         self._finish()
         if self.i is not None:
             self.i.drop()
-        # If it passes on what was raised in its iterator, it is that.
+        # If it raised the iterator's own failure, that failure is the outcome.
         self._outcome.fire(self._failure or result)
 
     def _finish(self, failure: Failure | None = None) -> None:
