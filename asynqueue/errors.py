@@ -15,13 +15,17 @@ from typing import Any
 
 class AsynQueueError(Exception):
     """
-    The root of every error that asynqueue raises on its own account.
+    The root of all errors of asynqueue.
     """
 
 
 class StateError(AsynQueueError):
     """
-    An event came that the object's state does not allow. The object is unchanged.
+    An object was asked for something that its state does not allow. It is unchanged.
+
+    @ivar subject: the object.
+    @ivar state: its state.
+    @ivar event: what it was asked for.
     """
 
     def __init__(self, subject: object, state: str, event: str) -> None:
@@ -39,8 +43,8 @@ class StateError(AsynQueueError):
 
 class QueueStopped(AsynQueueError):
     """
-    The queue is shutting down or has shut down: it takes no more calls, and a task that it could no
-    longer run fails with this error.
+    The queue is shutting down or has shut down. It refuses new calls with this error, and a task
+    that it can no longer run fails with it.
     """
 
 
@@ -50,19 +54,19 @@ QueueRunError = QueueStopped
 
 class ImplementationError(AsynQueueError):
     """
-    An object does not provide the interface that it was given as.
+    An object does not provide the interface that is needed.
     """
 
 
 class InvariantError(ImplementationError):
     """
-    A worker's attributes do not have the form that C{IWorker} demands.
+    An attribute of a worker does not have the form that C{IWorker} demands.
     """
 
 
 class NotReadyError(AsynQueueError):
     """
-    You asked for the next thing before the last one was there.
+    You asked for the next item before the last one was there.
     """
 
 
@@ -71,9 +75,9 @@ class NotReadyError(AsynQueueError):
 
 class JobError(AsynQueueError):
     """
-    Something happened to a job.
+    A job could not be put, kept or run.
 
-    @ivar job: the job.
+    @ivar job: the job, or C{None}.
     """
 
     def __init__(self, message: str, job: Any = None) -> None:
@@ -83,14 +87,14 @@ class JobError(AsynQueueError):
 
 class JobNotDispatched(JobError, QueueStopped):
     """
-    A job was still pending when its queue was stopped, and was not begun.
+    The queue was stopped before it had begun the job.
     """
 
 
 class QueueFull(AsynQueueError):
     """
-    A dispatch queue has as many pending jobs as it may have. Its C{whenReady} tells when there is
-    room.
+    A dispatch queue refuses a job, because it has as many pending jobs as its C{size} allows. Its
+    C{whenReady} tells when there is room.
     """
 
 
@@ -102,9 +106,9 @@ class JobNotStorable(JobError):
 
 class JobExists(JobError):
     """
-    A job was put under a key of which there is to be one job only, and another stands there.
+    A job was put under a unique key, and another job stands under that key.
 
-    @ivar job: that other one.
+    @ivar job: the other job.
     """
 
 
@@ -116,13 +120,13 @@ class StoreError(AsynQueueError):
 
 class StoreLocked(StoreError):
     """
-    A store of jobs is in use by somebody else. It belongs to one at a time.
+    A store of jobs is in use by another queue or another process. Only one at a time can use it.
     """
 
 
 class StoreCorrupt(StoreError):
     """
-    What a store of jobs holds makes no sense. It is not made anew.
+    The content of a store of jobs is damaged. No new store is made in its place.
     """
 
 
@@ -153,19 +157,19 @@ class TaskStalled(TaskTimeout):
 
 class PoisonTask(TaskError):
     """
-    A task that may be run more than once was begun as often as it may be, and each time its worker
-    died with it. The last death is the C{__cause__}.
+    A task that may be run several times was begun as often as it may be, and its worker died each
+    time. The last death is the C{__cause__}.
     """
 
 
 class ReactorTouched(TaskError):
     """
-    In debug mode: a task in a thread was about to do what only the reactor's own thread may do. It
-    was not done.
+    A task in a thread was about to do what only the reactor's own thread may do. It was stopped
+    before that. Only debug mode notices this.
 
     @ivar task: the name of the task's function.
-    @ivar method: what it was about to call.
-    @ivar place: from where: a file and a line; C{None} if that was all that the task was to do.
+    @ivar method: the method that it was about to call.
+    @ivar place: the file and line of that call; C{None} if the method was the task's own function.
     """
 
     def __init__(self, task: str, method: str, place: str | None = None) -> None:
@@ -178,28 +182,28 @@ class ReactorTouched(TaskError):
         place = "" if self.place is None else f" (from {self.place})"
         return (
             f"{self.task}, a task in a thread, was about to call {self.method}{place}, which only "
-            "the reactor's own thread may do: have it done there with reactor.callFromThread, or, "
-            "to wait for its result, with twisted.internet.threads.blockingCallFromThread"
+            "the reactor's own thread may do: call reactor.callFromThread instead or, to wait for "
+            "the result, twisted.internet.threads.blockingCallFromThread"
         )
 
 
 class CallNotPicklable(TaskError):
     """
-    A call cannot be sent to a runner, because its function or one of its arguments cannot be
-    pickled. No worker was used.
+    A call cannot be sent to a worker, because its function or one of its arguments cannot be
+    pickled. The call was not run.
     """
 
 
 class CallNotRebuilt(TaskError):
     """
-    A call reached its runner, but its function or arguments could not be rebuilt from the pickle
+    A call reached its worker, but its function or an argument could not be rebuilt from the pickle
     there.
     """
 
 
 class ResultNotPicklable(TaskError):
     """
-    A task ran, but its result (or an item that it yielded) cannot be pickled and so cannot come
+    A task ran, but its result or an item that it yielded cannot be pickled, and so cannot come
     back.
     """
 
@@ -212,14 +216,14 @@ class ResultNotRebuilt(TaskError):
 
 class PayloadTooLarge(TaskError):
     """
-    A message is larger than the channel's limit.
+    A message is larger than the channel allows.
     """
 
 
 class RemoteTraceback(Exception):
     """
-    The text of a traceback from a runner. It stands as the C{__cause__} of the exception that
-    came from there.
+    The text of a traceback from a worker. It is the C{__cause__} of the exception that came from
+    there.
     """
 
     def __str__(self) -> str:
@@ -231,8 +235,8 @@ class RemoteError(TaskError):
     A task raised an exception that cannot be rebuilt on the near side with its own type.
 
     @ivar typeName: the qualified name of the exception's type.
-    @ivar text: what C{str} made of the exception.
-    @ivar traceback: the traceback's text.
+    @ivar text: the exception's text.
+    @ivar traceback: the text of the traceback.
     """
 
     def __init__(self, typeName: str, text: str, traceback: str) -> None:
@@ -250,7 +254,7 @@ class RemoteError(TaskError):
 
 class WorkerError(AsynQueueError):
     """
-    A worker, rather than a task's own code, is at fault.
+    A worker failed, rather than a task's own code.
     """
 
 
@@ -261,18 +265,18 @@ back as it is."""
 
 class WorkerDied(WorkerError):
     """
-    A worker's runner died while it was running the task that fails with this error. Whether the
-    task had any effect there is unknown.
+    A worker's process or connection ended while it ran the task that fails with this error. It is
+    unknown whether the task had any effect.
 
-    @ivar pid: the process ID of the runner, or C{None} if it has none.
-    @ivar exitCode: its exit status, or C{None} if a signal killed it or nothing is known.
+    @ivar pid: the ID of the process; C{None} if there was none.
+    @ivar exitCode: its exit code; C{None} if a signal killed it, or if nothing is known.
     @ivar signal: the number of the signal that killed it, or C{None}.
-    @ivar residentKilobytes: its resident memory when last seen, or C{None}. It is looked at once a
-        second at the most, and seldom while a call runs for long.
-    @ivar isLikelyOutOfMemory: whether the kernel, by its own count, has killed some process for
-        lack of memory between that sight and this one's death by SIGKILL. (Only Linux tells.)
-    @ivar stacks: what C{faulthandler} wrote of the process's stacks when it crashed, or C{None}. It
-        stands as the C{__cause__}, too.
+    @ivar residentKilobytes: its resident memory when it was last looked at, or C{None}. That is
+        once a second at most, and seldom during a long call.
+    @ivar isLikelyOutOfMemory: whether the kernel has killed some process for lack of memory between
+        that look and this one's death by SIGKILL. Only Linux tells.
+    @ivar stacks: the stacks that C{faulthandler} wrote when the process crashed, or C{None}. They
+        are in the C{__cause__}, too.
     """
 
     def __init__(
@@ -299,7 +303,9 @@ class WorkerDied(WorkerError):
 
     def death(self) -> str:
         """
-        How the runner ended, as the beginning of a sentence.
+        Tell how it ended.
+
+        @return: the beginning of a sentence.
         """
         text = "The worker's runner" if self.pid is None else f"Worker process {self.pid}"
         if self.signal is not None:
@@ -321,11 +327,11 @@ ProcessError = WorkerDied
 
 class ExecutorDied(WorkerDied):
     """
-    An executor broke while it had the task that fails with this error. Whether the task had begun,
-    and had any effect, is unknown.
+    An executor broke while it had the task that fails with this error. It is unknown whether the
+    task had begun and had any effect.
 
-    @ivar executor: what executor that was, for people.
-    @ivar why: what it said of itself.
+    @ivar executor: the name of the executor's type.
+    @ivar why: the executor's own error, as a text.
     """
 
     def __init__(self, executor: str, why: str) -> None:
@@ -343,27 +349,27 @@ class ExecutorDied(WorkerDied):
 
 class WorkerRecycled(WorkerError):
     """
-    Why a worker has let go of its runner, between two tasks, in order to start another. No task
-    fails with this; observers hear of it.
+    A worker replaces its process between two tasks, because the process has run as many tasks, or
+    uses as much memory, as it may. No task fails with this; observers hear of it.
     """
 
 
 class WorkerDetached(WorkerError):
     """
-    A worker was detached from its queue before it was done with a task, and the task was not given
-    to another.
+    A worker was detached from its queue before it had ended a task, and the task was not given to
+    another worker.
     """
 
 
 class WorkerStartError(WorkerError):
     """
-    A worker could not start its runner, after several tries.
+    A worker could not start its process, thread or connection, after several tries.
     """
 
 
 class ProtocolError(WorkerError):
     """
-    What came over a channel is not what the protocol allows; the channel is given up.
+    A message came over a channel that the protocol does not allow. The channel is closed.
     """
 
 
@@ -372,13 +378,42 @@ class ProtocolError(WorkerError):
 
 class IterationStopped(AsynQueueError):
     """
-    An iteration was ended before its last item, because its worker stopped.
+    An iteration ended before its last item, because its worker stopped.
     """
+
+
+# Text ---------------------------------------------------------------------------------------------
+
+
+def typeName(kind: type) -> str:
+    """
+    Name a type for people.
+
+    @return: the qualified name, with its module unless that is C{builtins} or C{__main__}.
+    """
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def textOf(error: BaseException | None) -> str:
+    """
+    Get the text of an exception. This never raises.
+
+    @return: what C{str} makes of the exception, or a note that it cannot be printed.
+    """
+    try:
+        # A plain string, even if __str__ returns one of another type.
+        return str.__str__(str(error))
+    except BaseException as unprintable:
+        return f"<no text: {type(unprintable).__name__}>"
 
 
 def signalName(number: int) -> str:
     """
-    @return: what a signal is called, or C{'unknown'}.
+    Name a signal.
+
+    @return: for example C{'SIGTERM'}, or C{'unknown'}.
     """
     try:
         return signals.Signals(number).name
@@ -388,13 +423,13 @@ def signalName(number: int) -> str:
 
 def withTraceback(exception: BaseException, text: Any) -> BaseException:
     """
-    Hang a runner's traceback on an exception that came from there.
+    Attach a runner's traceback to an exception that came from there.
 
     @param exception: the exception, rebuilt on the near side.
-    @param text: the traceback's text, or something false if there is none.
-    @return: the same exception, its C{__cause__} a L{RemoteTraceback} if there is a text.
+    @param text: the text of the traceback, or something false if there is none.
+    @return: the same exception. Its C{__cause__} is a L{RemoteTraceback} if there is a text.
     """
     if text:
-        # Around the type's own ways of setting attributes, which may refuse.
+        # The type may refuse attributes that are set in the usual way.
         object.__setattr__(exception, "__cause__", RemoteTraceback(text))
     return exception

@@ -9,6 +9,7 @@ from reprlib import Repr
 from typing import Any, Final
 
 from asynqueue._core.task import functionName
+from asynqueue.errors import textOf
 
 SHORT: Final = 80
 """How many characters a value may take up within a sentence."""
@@ -95,11 +96,7 @@ def describeError(error: BaseException | None) -> str:
     @return: an exception's type and text, as they end a traceback, cut off where the text is very
         long.
     """
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:
-        return _typeOf(error)
+    name, text = type(error).__name__, textOf(error)
     if len(text) > LONGEST_ERROR:
         text = f"{text[:LONGEST_ERROR]}..."
     return f"{name}: {text}" if text else name

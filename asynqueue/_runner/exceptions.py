@@ -9,6 +9,8 @@ from typing import Any
 
 from asynqueue._runner.packing import Packed, pack, unpack
 from asynqueue.errors import RemoteError, withTraceback
+from asynqueue.errors import textOf as textOf
+from asynqueue.errors import typeName as typeName
 
 
 class TaskInterrupted(BaseException):
@@ -95,26 +97,6 @@ def withoutFrames(error: BaseException) -> BaseException:
     @param error: as caught by the caller, or by the caller's caller.
     """
     return rebuild(describe(error))
-
-
-def typeName(kind: type) -> str:
-    """
-    @return: a type's qualified name, for people.
-    """
-    if kind.__module__ in ("builtins", "__main__"):
-        return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def textOf(error: BaseException) -> str:
-    """
-    @return: what C{str} makes of an exception, even of one that resists.
-    """
-    try:
-        # A plain string, even where __str__ returns one of another type.
-        return str.__str__(str(error))
-    except BaseException as unprintable:
-        return f"<no text: {type(unprintable).__name__}>"
 
 
 def _tracebackOf(error: BaseException) -> str:

@@ -439,8 +439,8 @@ class Consumerator(BlockingIterator):
 
     def _pull(self) -> None:
         """
-        Ask a pull producer for as many items as there is room for, but let the reactor have its turn
-        if the taking thread is as fast as the producer.
+        Ask a pull producer for as many items as there is room for. But let the reactor have its
+        turn if the taking thread is as fast as the producer.
         """
         if self._isPulling:
             return

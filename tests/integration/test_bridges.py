@@ -80,7 +80,7 @@ class BridgesTests(TestCase):
             with filerator:
                 for number in range(MANY):
                     filerator.write(number)
-                    longest[0] = max(longest[0], len(filerator._handover))
+                    longest[0] = max(longest[0], len(filerator._buffer))
 
         written = deferToThread(write)
         self.assertEqual((yield deferToThread(list, filerator)), list(range(MANY)))
