@@ -1,12 +1,12 @@
-# Every rule works in a virtual environment, and makes it first where there is none or where it is
-# older than pyproject.toml. That takes Python 3.11 or newer and make, and nothing else.
+# Every rule works in a virtual environment. It makes the environment first if there is none, or if it
+# is older than pyproject.toml. That needs Python 3.11 or newer and make, and nothing else.
 #
 #   PYTHON     the interpreter to make it with; without one, the first on the PATH that will do
 #   VENV       the folder to make it in
 #   ARGS       more arguments for the tests, the benchmarks or the examples, as in:
 #              make test ARGS="-k heap -x"
 #   PROCESSES  how many processes share the tests; 0 for none, where a debugger is to be used
-#   LOG        the web server's logs to report on; without any, one is made up
+#   LOG        the web server's logs to report on; without one, a log is made up
 
 PYTHON ?=
 VENV := .venv
@@ -20,21 +20,21 @@ MADE_UP_LOG := build/weblog-1000000.log
 LOG_REPORT := build/weblog.html
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 BIN := $(VENV)/bin
-# One stamp stands for any Python, and one for the Python that was asked for.
+# One stamp stands for any Python, and one for the Python that PYTHON names.
 READY := $(VENV)/ready$(if $(PYTHON),-$(subst /,-,$(PYTHON)))
 BENCH_READY := $(VENV)/bench-ready
 EXAMPLES_READY := $(VENV)/examples-ready
-# Rooms that hold no module yet are left out, since mypy refuses them.
+# mypy refuses rooms that hold no module yet, so they are left out.
 TYPED := $(foreach room,asynqueue mcmandelbrot tests benchmarks examples,\
 	$(if $(wildcard $(room)/*.py $(room)/*/*.py),$(room)))
 
-# What the caller's shell may hold that would change what runs here, or where pip puts it.
+# The caller's shell may hold variables that change what runs here, or where pip installs.
 unexport VIRTUAL_ENV CONDA_PREFIX __PYVENV_LAUNCHER__
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTECODE
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot weblog sms browser test check docs storm bench walk clean
+.PHONY: help mandelbrot weblog sms browser test check docs storm model bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -58,7 +58,7 @@ $(MADE_UP_LOG): | $(EXAMPLES_READY)
 	@echo "Making $@, which takes some seconds" >&2
 	@$(BIN)/python -m examples.weblog.generate $@
 
-# A browser comes with the system, or not at all. Without one the tests that need it say so.
+# A browser comes with the system, or not at all. Without one, the tests that need it say so.
 browser: ## install Chromium where apt can, for the tests that look at pages
 	@for name in $(BROWSERS); do \
 		command -v "$$name" >/dev/null && exit 0; \
@@ -92,7 +92,10 @@ docs: $(READY) ## build the documentation into docs/_build/html, warnings being 
 storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
 
-bench: $(BENCH_READY) ## measure against the peers, and print the ratios
+model: $(READY) ## search the models' states exhaustively, the large sizes included
+	$(BIN)/python -m pytest tests/model -m "slow or not slow" --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
+
+bench: $(BENCH_READY) ## measure against the peers, print the ratios, write docs/performance.*
 	$(BIN)/python -m benchmarks $(ARGS)
 
 walk: $(READY) ## count the functions and files that a call, a batch and a durable put go through
@@ -103,7 +106,7 @@ clean: ## remove what these rules and their tools made
 	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A name on the PATH proves nothing, since version managers leave names there that only fail: so
+# A name on the PATH proves nothing, because version managers leave names there that only fail. So
 # each is run.
 $(READY): pyproject.toml setup.py
 	@python=; bare=; \

@@ -62,6 +62,13 @@ def test_pageShowsAnExample(name: str) -> None:
     assert any(example.page.stem == name for example in EXAMPLES)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pageNamesNoPrivateModule(page: Path) -> None:
+    # The page on the design is about the rooms of the code, which are private.
+    text = page.read_text(encoding="utf-8")
+    assert page.stem == "design" or "asynqueue._" not in text
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_exampleRunsAndPrintsWhatItShows(example: Example, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
