@@ -9,8 +9,8 @@ from typing import Any
 
 from asynqueue._runner.packing import Packed, pack, unpack
 from asynqueue.errors import RemoteError, withTraceback
-from asynqueue.errors import textOf as textOf
-from asynqueue.errors import typeName as typeName
+from asynqueue.errors import textOf as textOf  # noqa: PLC0414 - for its importers
+from asynqueue.errors import typeName as typeName  # noqa: PLC0414
 
 
 class TaskInterrupted(BaseException):

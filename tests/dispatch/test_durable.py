@@ -5,6 +5,7 @@ The lives of jobs that a store keeps.
 from __future__ import annotations
 
 import pickle
+from itertools import count
 from typing import Any
 
 from hypothesis import given
@@ -443,7 +444,7 @@ class CrashTests(DurableCase):
         over: set[int] = set()
         unwanted: set[int] = set()
         steps = st.sampled_from(["put", "turn", "step", "finish", "fail", "cancel", "crash"])
-        number = 0
+        numbers = count(1)
 
         def watch(d: JobDeferred) -> None:
             def cancelled(failure: Failure) -> None:
@@ -456,8 +457,7 @@ class CrashTests(DurableCase):
         queue = self.makeDurable(width=2, retry=Retry(attempts=100, delays=lambda n: 0.0))
         for step in data.draw(st.lists(steps, max_size=40)):
             if step == "put":
-                number += 1
-                d = queue.put(number)
+                d = queue.put(next(numbers))
                 saved(d).addCallback(lambda job: acknowledged.add(job.jobarg))
                 watch(d)
             elif step == "turn":

@@ -98,7 +98,7 @@ class PriorityQueueTests(SynchronousTestCase):
 
     def test_sameObjectCannotWaitTwice(self) -> None:
         self.fill(a=1)
-        with pytest.raises(RuntimeError, match="'a' waits in .* already: it cannot be put twice"):
+        with pytest.raises(RuntimeError, match=r"'a' waits in .* already: it cannot be put twice"):
             self.queue.put("a", 2)
         assert self.takeAll() == "a"
         self.fill(a=1)
