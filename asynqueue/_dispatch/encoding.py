@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from twisted.python.reflect import safe_repr
 
-from asynqueue._runner.exceptions import textOf, typeName
+from asynqueue.errors import textOf, typeName
 
 LONGEST_TEXT: Final = 10_000
 """How many characters of an error's text are kept."""

@@ -40,7 +40,6 @@ from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._dispatch.stores import BEGIN, END, INSERT, MOVE, WAIT
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._reactor import SerialExecutor, SteadyClock, defaultReactor, serialExecutor
-from asynqueue._runner.exceptions import typeName
 from asynqueue._waiters import Waiters
 from asynqueue.errors import (
     ImplementationError,
@@ -52,6 +51,7 @@ from asynqueue.errors import (
     StateError,
     StoreError,
     WorkerError,
+    typeName,
 )
 from asynqueue.interfaces import IJobStore
 

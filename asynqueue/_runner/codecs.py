@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from asynqueue._runner.exceptions import describe, explained, rebuild, typeName
+from asynqueue._runner.exceptions import describe, explained, rebuild
 from asynqueue._runner.messages import RAISED, RETURNED, Message
 from asynqueue._runner.packing import Packed, pack, sizeOf, unpack
-from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
+from asynqueue.errors import PayloadTooLarge, ResultNotPicklable, typeName
 
 Body = tuple[Any, Any, Any, Any]
 """A function, its arguments, its keywords, and the pairs of its context variables or C{None}."""

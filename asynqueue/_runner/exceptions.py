@@ -8,9 +8,7 @@ import traceback
 from typing import Any
 
 from asynqueue._runner.packing import Packed, pack, unpack
-from asynqueue.errors import RemoteError, withTraceback
-from asynqueue.errors import textOf as textOf  # noqa: PLC0414 - for its importers
-from asynqueue.errors import typeName as typeName  # noqa: PLC0414
+from asynqueue.errors import RemoteError, textOf, typeName, withTraceback
 
 
 class TaskInterrupted(BaseException):

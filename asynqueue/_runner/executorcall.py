@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from asynqueue._runner.codecs import DIRECT, PICKLED, Body, Codec
 from asynqueue._runner.coroutines import CoroutineRunner
-from asynqueue._runner.exceptions import Described, describe, explained, typeName
+from asynqueue._runner.exceptions import Described, describe, explained
 from asynqueue._runner.makecall import ITERATOR, RAISED, makeCall
 from asynqueue._runner.packing import PLAIN, Packed
 from asynqueue._runner.pullstream import PullStream
-from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
+from asynqueue.errors import CallNotRebuilt, ResultNotPicklable, typeName
 
 _MARKER: Final = object()
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from asynqueue._runner.exceptions import textOf, typeName
 from asynqueue._runner.packing import PLAIN
+from asynqueue.errors import textOf, typeName
 
 Record = dict[str, Any]
 """A record of C{logging}: plain values only, the message and the exception as texts. One of

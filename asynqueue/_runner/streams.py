@@ -10,11 +10,11 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from asynqueue._runner.codecs import PICKLED, Answers, Codec
-from asynqueue._runner.exceptions import TaskInterrupted, explained, typeName
+from asynqueue._runner.exceptions import TaskInterrupted, explained
 from asynqueue._runner.messages import CREDIT_BYTES, CREDIT_ITEMS, ENDED, ITEMS, Message
 from asynqueue._runner.packing import PLAIN, Packed
 from asynqueue._runner.progress import ProgressReports
-from asynqueue.errors import PayloadTooLarge, ResultNotPicklable
+from asynqueue.errors import PayloadTooLarge, ResultNotPicklable, typeName
 
 if TYPE_CHECKING:
     from asynqueue._runner.callrunner import CallRunner

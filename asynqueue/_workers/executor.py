@@ -20,7 +20,7 @@ from asynqueue._core.checks import checkCount
 from asynqueue._core.scheduler import Capacity
 from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, nextState
 from asynqueue._reactor import ReactorInbox, callEach, defaultReactor, startThread
-from asynqueue._runner.exceptions import explained, textOf, typeName
+from asynqueue._runner.exceptions import explained
 from asynqueue._runner.executorcall import Call, Outcome, execute
 from asynqueue._runner.pullstream import PullStream
 from asynqueue._waiters import OneShotObserverList
@@ -33,6 +33,8 @@ from asynqueue.errors import (
     IterationStopped,
     StateError,
     WorkerError,
+    textOf,
+    typeName,
 )
 from asynqueue.interfaces import IWorker
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 from asynqueue._core.description import shortly
 from asynqueue._core.task import Task, functionName
 from asynqueue._runner.context import Pairs
-from asynqueue._runner.exceptions import textOf, withoutFrames
+from asynqueue._runner.exceptions import withoutFrames
 from asynqueue._runner.packing import PLAIN
-from asynqueue.errors import CallNotPicklable
+from asynqueue.errors import CallNotPicklable, textOf
 
 
 def wholly(value: Any) -> None:

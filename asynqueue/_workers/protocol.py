@@ -18,7 +18,7 @@ from asynqueue._core.task import Task
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import callFromAnyThread
 from asynqueue._runner.codecs import PICKLED, Codec
-from asynqueue._runner.exceptions import textOf, withoutFrames
+from asynqueue._runner.exceptions import withoutFrames
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,
@@ -43,6 +43,7 @@ from asynqueue.errors import (
     ProtocolError,
     ResultNotRebuilt,
     WorkerStartError,
+    textOf,
 )
 from asynqueue.interfaces import IChannel
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from asynqueue._runner.exceptions import Described, describe, explained, rebuild, textOf, typeName
-from asynqueue.errors import RemoteError, RemoteTraceback, ResultNotPicklable
+from asynqueue._runner.exceptions import Described, describe, explained, rebuild
+from asynqueue.errors import RemoteError, RemoteTraceback, ResultNotPicklable, textOf, typeName
 from tests.runner.travel import journey
 
 
