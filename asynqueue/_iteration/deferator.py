@@ -49,8 +49,8 @@ class ItemDeferred(Deferred[Any]):
 
 class Deferator:
     """
-    B{Defer}red-yielding iterB{ator}, and an asynchronous iterator besides, over items that come
-    from elsewhere or take their time.
+    A B{Defer}red-yielding iterB{ator}, and an asynchronous iterator, over items that come from
+    elsewhere or take their time.
 
     In a coroutine::
 
@@ -58,10 +58,10 @@ class Deferator:
             async for item in deferator:
                 ...
 
-    An item is there as soon as it has arrived; a failure of the iteration is raised, once, after
-    the items before it. Leaving the C{async with} early stops the iteration.
+    Each item comes as soon as it has arrived. A failure of the iteration is raised once, after the
+    items before it. Leaving the C{async with} early stops the iteration.
 
-    With C{inlineCallbacks}, or any other way to wait for each Deferred before asking for the next::
+    Or with C{inlineCallbacks}, where you wait for each Deferred before you ask for the next one::
 
         for d in deferator:
             item = yield d
@@ -69,17 +69,17 @@ class Deferator:
                 d.stop()
                 break
 
-    As Python wants to know at once whether there is another C{d}, an item's Deferred fires only
-    when it is known whether another item follows: this way lags behind by one item. If the
-    iteration fails, one last Deferred fails, after those of the items. If it turns out empty when
-    the first Deferred is out already, that one fires with C{None}. If it is stopped while a
-    Deferred is out, that one fails with L{IterationStopped<asynqueue.errors.IterationStopped>}.
+    Python has to know at once whether there is another C{d}. So an item's Deferred fires only when
+    it is known whether another item follows: this way is one item behind. If the iteration fails,
+    one last Deferred fails, after those of the items. If it turns out to be empty when the first
+    Deferred is out already, that one fires with C{None}. If it is stopped while a Deferred is out,
+    that one fails with L{IterationStopped<asynqueue.errors.IterationStopped>}.
 
-    Mix the two ways as you like, but ask for one thing at a time. A Deferator that is dropped
-    before its end stops its iteration, so that nothing far away goes on producing; but call L{stop}
-    where you can, as nobody knows when Python collects its garbage.
+    You may mix the two ways, but ask for one item at a time. A Deferator that is garbage-collected
+    before its end stops its iteration, so that nothing far away goes on producing. Still call
+    L{stop} where you can, because nobody knows when Python collects its garbage.
 
-    My own Deferred is C{d}; its methods and attributes can be reached on me too.
+    A Deferator has the methods and attributes of its own Deferred, C{d}, too.
 
     @ivar d: fires with C{True} when the iteration has run to its end, and with C{False} when it was
         stopped or failed. It never fails, and cancelling it stops the iteration.
@@ -89,7 +89,7 @@ class Deferator:
 
     isIterator = staticmethod(isIterator)
 
-    # Those of the Deferred's attributes that are of use here; see __getattr__.
+    # __getattr__ finds these in the Deferred.
     addBoth: Callable[..., Deferred[Any]]
     addCallback: Callable[..., Deferred[Any]]
     addCallbacks: Callable[..., Deferred[Any]]
@@ -100,12 +100,12 @@ class Deferator:
 
     def __init__(self, objOrRep: Any, /, *args: Any, **kw: Any) -> None:
         """
-        Construct me with an L{ItemSource}; or a L{Prefetcherator} that was set up; or an iterator,
-        which I advance on demand (its items may be Deferreds, which are waited for). Anything else
-        counts as an empty iteration, unless a function comes with it.
+        Construct it with an L{ItemSource}, with a L{Prefetcherator} that was set up, or with an
+        iterator. An iterator is advanced on demand, and an item that is a Deferred is waited for.
+        Anything else counts as an empty iteration, unless a function comes with it.
 
-        @param objOrRep: one of these; or, with a function, whatever tells best what is iterated
-            over, as a text or an object to be represented by its C{repr}.
+        @param objOrRep: one of these; or, with a function, a text or an object whose C{repr} tells
+            what is iterated over.
         @param args: a function to get the items from, and its arguments. It returns, perhaps as a
             Deferred, a 3-tuple: the next item, whether that is valid (it is not if there was no
             item at all), and whether more are left. So it must be one step ahead; see
@@ -123,7 +123,7 @@ class Deferator:
             if not d.called:
                 d.callback(False)
 
-        # It knows the source and not me, as a cycle would put off __del__.
+        # It refers to the source and not to the Deferator, because a cycle would put off __del__.
         self.d: Deferred[bool] = Deferred(cancelled)
         if source.state is SourceState.ENDED and not source.items:
             self.finish()
@@ -169,13 +169,13 @@ class Deferator:
 
     def __getattr__(self, name: str) -> Any:
         if name in ("d", "source"):
-            raise AttributeError(f"This Deferator has no {name!r} yet")
+            raise AttributeError(f"this Deferator has no {name!r} yet")
         return getattr(self.d, name)
 
     def stop(self) -> None:
         """
-        End the iteration here: what has arrived is dropped, the producer is told to close, and my
-        C{d} fires with C{False} if it has not fired. Stopping again has no effect.
+        End the iteration here: items that have arrived are dropped, the producer is told to close,
+        and C{d} fires with C{False} if it has not fired. Stopping again has no effect.
         """
         try:
             self.source.stop()
@@ -184,10 +184,10 @@ class Deferator:
 
     def finish(self) -> None:
         """
-        Fire my C{d}, if it has not fired, with whether the iteration has come to its own end.
+        Fire C{d}, if it has not fired, with whether the iteration has come to its own end.
 
-        For whoever takes the items straight from my C{source}, as an
-        L{IterationProducer<asynqueue.iteration.IterationProducer>} does, and has come to the end.
+        Call this at the end if you take the items straight from C{source}, as an
+        L{IterationProducer<asynqueue.iteration.IterationProducer>} does.
         """
         if not self.d.called:
             source = self.source
@@ -220,8 +220,8 @@ class Deferator:
 
     def _settle(self) -> None:
         """
-        Fire the Deferred that is out, if it can be; and then the one that its callbacks have asked
-        for, and so on.
+        Fire the Deferred that is out, if possible; then the one that its callbacks have asked for,
+        and so on.
         """
         if not self._isUnrolling:
             self._unroll(lambda: None)
@@ -229,8 +229,8 @@ class Deferator:
     def _unroll(self, function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """
         Call a function that may run an item's callbacks. If they ask for the next item, its
-        Deferred is fired afterwards, from here, rather than from within them: so that a long run of
-        items that are ready does not become a deep recursion.
+        Deferred is fired from here afterwards, rather than from within them, because a long run of
+        items that are ready would become a deep recursion.
         """
         if self._isUnrolling:
             return function(*args, **kw)
@@ -245,15 +245,15 @@ class Deferator:
 
     def _isDecided(self) -> bool:
         """
-        Tell whether there is an item and it is known what follows it, or that there is none. If not
-        so, ask the source for more.
+        Tell whether it is known what comes next: an item and what follows it, or the end. If not,
+        ask the source for more.
         """
         source = self.source
         if not source.knowsWhatFollows:
             source.want()
             if not source.knowsWhatFollows:
-                # The one item that may be there stays until another comes. If it has used up the
-                # producer's credit, no other would come.
+                # The one item that may be there stays until another one comes. If it has used up
+                # the producer's credit, no other one would come.
                 source.acknowledge()
         return source.knowsWhatFollows
 

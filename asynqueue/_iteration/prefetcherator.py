@@ -17,17 +17,18 @@ from asynqueue.errors import NotReadyError
 
 class Prefetcherator:
     """
-    I prefetch from an iterator, and so know with each item whether there is another one. My
-    L{getNext} is what a L{Deferator<asynqueue.iteration.Deferator>} wants as its function.
+    Fetches an iterator's items one ahead, so that it is known with each item whether there is
+    another one. L{getNext} can be the function of a
+    L{Deferator<asynqueue.iteration.Deferator>}.
 
-    When the iterator raises C{StopIteration}, it is done. Any other error of it counts as one more
-    thing to get: it comes out of the L{getNext} after the last good item, and it is the end.
+    C{StopIteration} ends the iteration. So does any other error of the iterator: the L{getNext}
+    after the last good item fails with it.
 
-    @ivar ID: whatever you gave to tell me by.
+    @ivar ID: an identification of your choice.
     @ivar nextCallTuple: the function that gets the next item, its arguments and its keywords. Not
         set before L{setup}, nor after the last prefetch.
-    @ivar lastFetch: what was fetched and not given out yet: a tuple of one item, or a failure. Not
-        set if there is nothing, or while it is being fetched.
+    @ivar lastFetch: what was fetched and not given out yet: a tuple of one item, or a failure. It
+        is not set if there is nothing, or during a fetch.
     """
 
     __slots__ = ["ID", "lastFetch", "nextCallTuple"]
@@ -47,22 +48,22 @@ class Prefetcherator:
 
     def isBusy(self) -> bool:
         """
-        Tell whether I was set up and still have something to give.
+        Tell whether an iteration was set up and has not come to its end.
         """
         return hasattr(self, "nextCallTuple") or hasattr(self, "lastFetch")
 
     def setup(self, iteratorOrCallable: Any = None, /, *args: Any, **kw: Any) -> Deferred[bool]:
         """
-        Give me an iteration, and let me fetch its first item.
+        Begin an iteration, and fetch its first item.
 
         @param iteratorOrCallable: an iterator; or a generator function, which is called once to get
             one; or a callable to be called for each item, which returns it, perhaps as a Deferred,
             or raises C{StopIteration}.
         @param args: the callable's arguments.
         @param kw: the callable's keywords.
-        @return: a Deferred that fires with C{True} if there is something to get from L{getNext}: an
-            item or an error. With C{False} if the iteration is empty, if the argument is neither of
-            the above, or if I am busy with another iteration.
+        @return: a Deferred that fires with C{True} if L{getNext} has something to give, an item or
+            an error. It fires with C{False} if the iteration is empty, if the argument is none of
+            the above, or if another iteration has not come to its end.
         """
         if self.isBusy():
             return succeed(False)
@@ -80,10 +81,10 @@ class Prefetcherator:
         """
         Get the next item, and fetch the one after it.
 
-        @return: a Deferred that fires, when that is done, with a 3-tuple: the item, whether it is
+        @return: a Deferred that fires, when both are done, with a 3-tuple: the item, whether it is
             valid, and whether more is left. At the end, or without a L{setup}, it fires with
-            C{(None, False, False)}. It fails with the iteration's error when that is next, and with
-            L{NotReadyError} if the last fetch is not done yet.
+            C{(None, False, False)}. It fails with the iteration's error after the last item, and
+            with L{NotReadyError} if the last fetch is not done yet.
         """
         if not hasattr(self, "lastFetch"):
             if hasattr(self, "nextCallTuple"):
@@ -97,7 +98,7 @@ class Prefetcherator:
 
     def _fetch(self) -> Deferred[bool]:
         """
-        @return: a Deferred that fires with whether there was something to fetch.
+        @return: a Deferred that fires with C{True} if there was something to fetch.
         """
         function, args, kw = self.nextCallTuple
         return maybeDeferred(function, *args, **kw).addCallbacks(self._got, self._failed)

@@ -50,12 +50,12 @@ PRODUCER: Final[Table] = {
 @implementer(IPushProducer)
 class IterationProducer:
     """
-    I write the items of a L{Deferator} to a consumer as soon as they arrive, while it does not
-    pause me. From L{run} on, nobody else is to take items from the Deferator.
+    Writes the items of a L{Deferator} to a consumer as soon as they arrive, while the consumer does
+    not pause it. From L{run} on, nobody else may take items from the Deferator.
 
-    @cvar turn: for how long I write before the reactor gets a turn, in seconds.
-    @cvar stride: how many items I write between two looks at the clock. They make the turn longer
-        than that if the consumer is slow.
+    @cvar turn: for how long it writes before the reactor gets a turn, in seconds.
+    @cvar stride: how many items it writes between two looks at the clock. A slow consumer makes the
+        turn longer.
     @ivar dr: the Deferator.
     @ivar consumer: the consumer, or C{None} before one was registered.
     """
@@ -71,9 +71,8 @@ class IterationProducer:
     ) -> None:
         """
         @param dr: where the items come from.
-        @param consumer: an C{IConsumer} to register me with now.
-        @param reactor: measures the time that I write for, and lets me go on after its turn.
-            Default: the global reactor.
+        @param consumer: an C{IConsumer} to register with now.
+        @param reactor: the reactor. Default: the global reactor.
         @raise TypeError: if C{dr} is not a L{Deferator}.
         @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
@@ -97,34 +96,34 @@ class IterationProducer:
 
     def registerConsumer(self, consumer: Any) -> None:
         """
-        Set who gets the items, and register me there. It may be registered there already.
+        Set the consumer, and register there, unless this producer is registered there already.
 
         @param consumer: an C{IConsumer}.
         @raise ImplementationError: if it does not provide C{IConsumer}.
-        @raise RuntimeError: if it refuses me because it has another producer.
+        @raise RuntimeError: if it has another producer.
         """
         if not IConsumer.providedBy(consumer):
             raise ImplementationError(f"{consumer!r} does not provide IConsumer")
         try:
             consumer.registerProducer(self, True)
         except RuntimeError:
-            # The interface tells nothing of whose producer it has, but Twisted's transports and
-            # our own consumers do.
+            # The interface does not tell which producer a consumer has, but Twisted's transports
+            # and our own consumers do.
             if getattr(consumer, "producer", self) is not self:
                 raise
         self.consumer = consumer
 
     def run(self) -> Deferred[Any]:
         """
-        Start writing. I can be run once.
+        Start writing. This can be called once.
 
-        @return: a Deferred that fires after C{unregisterProducer} of the consumer was called: with
-            the consumer, when all items were written or the iteration was stopped, by the consumer
-            or otherwise; or with the failure of the iteration, or of the consumer's C{write}, which
-            stops the iteration. Cancelling it stops the iteration too. It fails with L{StateError}
-            if I have no consumer or was run before, and with
-            L{NotReadyError<asynqueue.errors.NotReadyError>} if somebody is waiting for the
-            Deferator's next item.
+        @return: a Deferred that fires after C{unregisterProducer} of the consumer was called. It
+            fires with the consumer when all items were written or the iteration was stopped. It
+            fails with the failure of the iteration, or of the consumer's C{write}, which stops the
+            iteration. Cancelling it stops the iteration too. It fails with L{StateError} if there
+            is no consumer or this was called before, and with
+            L{NotReadyError<asynqueue.errors.NotReadyError>} if somebody waits for the Deferator's
+            next item.
         """
         try:
             if self.consumer is None:
@@ -139,10 +138,10 @@ class IterationProducer:
 
     def deferUntilDone(self) -> Deferred[Any]:
         """
-        Wait until I am done producing.
+        Wait until everything is written.
 
-        @return: a Deferred that fires with the consumer, however the iteration came to its end: a
-            failure is for who called L{run}. Cancelling it ends only this wait.
+        @return: a Deferred that fires with the consumer, even if the iteration failed: L{run} gives
+            the failure. Cancelling it ends only this wait.
         """
         return self._done.whenFired()
 
@@ -150,7 +149,7 @@ class IterationProducer:
 
     def pauseProducing(self) -> None:
         """
-        Take and write nothing until L{resumeProducing}.
+        Write nothing until L{resumeProducing}.
         """
         self._move("pause")
 
@@ -199,7 +198,7 @@ class IterationProducer:
             try:
                 self._writeSome()
             except BaseException:
-                # As with a callback of a Deferred: whatever was raised is the outcome.
+                # Whatever was raised is the outcome, as with a callback of a Deferred.
                 self._failure = Failure()
                 self._stopSource()
                 return
@@ -209,7 +208,7 @@ class IterationProducer:
 
     def _writeSome(self) -> None:
         """
-        Write up to L{stride} items, straight from the source's buffer, of which there is one.
+        Write up to L{stride} items, straight from the source's buffer, which is not empty.
         """
         items = self._source.items
         take, write = items.popleft, self.consumer.write
@@ -217,7 +216,7 @@ class IterationProducer:
         try:
             for count in range(1, min(self.stride, len(items)) + 1):  # noqa: B007
                 write(take())
-                # The consumer may have paused or stopped me, or the Deferator.
+                # The consumer may have paused or stopped this producer, or the Deferator.
                 if self._state != RUNNING or not items:
                     break
         finally:
@@ -237,7 +236,7 @@ class IterationProducer:
         try:
             self.dr.stop()
         except BaseException:
-            # A generator may raise anything when it is closed; that is the iteration's failure.
+            # A generator may raise when it is closed. That is the iteration's failure.
             self._failure = Failure()
 
     def _finish(self) -> None:
@@ -253,7 +252,7 @@ class IterationProducer:
         except BaseException:
             failure = failure or Failure()
         self._done.fire(self.consumer)
-        # It is called already if it was cancelled from within a write.
+        # It has fired already if it was cancelled from within a write.
         if not self._run.called:
             self._run.callback(failure or self.consumer)
 
@@ -270,22 +269,23 @@ def iteratorToProducer(
     """
     Make an L{IterationProducer} from an iterator, and run it if there is a consumer.
 
-    @param iterator: the iterator. Its items may be Deferreds, which are waited for; but not with a
-        wrapper that calls it in a thread.
-    @param consumer: an C{IConsumer}. Default: you register
-        one with the producer, and run that, yourself.
-    @param wrapper: how to call what may block, for example Twisted's C{deferToThread}. It is given
-        a callable without arguments, once for each item (and one more at first), and returns what
-        that returns, perhaps as a Deferred. Default: it is called directly.
+    @param iterator: the iterator. An item that is a Deferred is waited for, but not with a wrapper
+        that calls the iterator in a thread.
+    @param consumer: an C{IConsumer}. By default you register one with the producer, and run that,
+        yourself.
+    @param wrapper: how to call code that may block, for example Twisted's C{deferToThread}. It is
+        given a callable without arguments, once for each item and once more at first. It returns
+        what that returns, perhaps as a Deferred. By default the callable is called directly.
     @param reactor: for the producer. Default: the global reactor.
     @return: a Deferred that fires with the producer, when its first item is there; or with C{None}
-        if C{iterator} is no iterator, or is empty. With a consumer it fires when the producer is
-        done. It fails if the producer's L{run<IterationProducer.run>} or the wrapper does; with
-        C{TypeError} if the wrapper is not callable; and with
-        L{ImplementationError<asynqueue.errors.ImplementationError>} if the consumer is none.
+        if C{iterator} is not an iterator, or is empty. With a consumer it fires when the producer
+        is done. It fails if the producer's L{run<IterationProducer.run>} or the wrapper fails, with
+        C{TypeError} if the wrapper is not callable, and with
+        L{ImplementationError<asynqueue.errors.ImplementationError>} if the consumer does not
+        provide C{IConsumer}.
     """
     if wrapper is not None and not callable(wrapper):
-        return fail(TypeError(f"A wrapper must be callable, but {wrapper!r} is not"))
+        return fail(TypeError(f"a wrapper must be callable, not {wrapper!r}"))
     if not isIterator(iterator):
         return succeed(None)
     return _produce(iterator, consumer, wrapper or _callDirectly, reactor)
@@ -301,7 +301,7 @@ def _produce(
     deferator = Deferator(iterator, wrapper, partial(_bare, prefetcherator.getNext))
     producer = IterationProducer(deferator, consumer, reactor)
     if consumer is not None:
-        # Even without items, so that the consumer hears of the end.
+        # The consumer hears of the end even if there are no items.
         yield producer.run()
     return producer if hasItems else None
 
@@ -312,7 +312,8 @@ def _callDirectly(function: Callable[[], Any]) -> Any:
 
 def _bare(function: Callable[[], Deferred[Any]]) -> Any:
     """
-    Call a function and unpack its Deferred if that has fired: a thread cannot return a Deferred.
+    Call a function, and unpack its Deferred if that has fired, because a thread cannot return a
+    Deferred.
     """
     results: list[Any] = []
 

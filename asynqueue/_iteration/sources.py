@@ -22,7 +22,7 @@ from asynqueue.errors import NotReadyError
 
 class SourceState(Enum):
     """
-    How far an L{ItemSource} has come::
+    The states of an L{ItemSource}::
 
         OPEN --- end() ----> ENDED ----+
           | ---- fail() ---> FAILED ---+--- stop() ---> STOPPED
@@ -39,21 +39,21 @@ class SourceState(Enum):
 
 class ItemSource:
     """
-    A buffer between whoever produces the items of an iteration and the one taker who wants them.
+    A buffer between the side that feeds an iteration's items and the one taker who wants them.
 
-    The feeding side calls L{add}, L{end} and L{fail}. The taking side looks at C{items} and
-    C{isOver}, and calls L{take}. When it finds nothing it calls L{want}, looks again, and if there
-    is still nothing it becomes the listener with L{listen}. There is no locking: everything is
-    called in one thread, the reactor's.
+    The feeding side calls L{add}, L{end}, L{fail} and L{shut}. The taking side looks at C{items}
+    and C{isOver}, and calls L{take}. When it finds nothing it calls L{want} and looks again. If
+    there is still nothing, it becomes the listener with L{listen}. There is no locking, because
+    everything is called in the reactor's thread.
 
-    A subclass overrides the hooks L{want}, L{consumed}, L{stopped} and L{abandoned}. They are not
-    to raise.
+    A subclass overrides the hooks L{want}, L{consumed}, L{stopped} and L{abandoned}. They must not
+    raise.
 
-    @ivar items: what has arrived and was not taken yet. A taker that removes items from its left
-        without L{take} reports them with L{taken}.
-    @ivar state: how far it has come.
+    @ivar items: the items that have arrived and were not taken yet. A taker that removes items from
+        the left without L{take} reports them with L{taken}.
+    @ivar state: the state.
     @ivar failure: why it ended, if it did not end by itself. It comes after the items.
-    @ivar listener: who L{listen}s, or C{None}.
+    @ivar listener: the function that L{listen} was given, or C{None}.
     @ivar task: the task that yields the items, until it is done; C{None} if there is none.
     @ivar promisesMore: whether it is known, while it is open, that another item follows those in
         the buffer. Where that is not known, C{for d in deferator} looks one item ahead.
@@ -99,7 +99,7 @@ class ItemSource:
 
         @param items: the items, in order; there may be none. None of them is a Deferred.
         @param cost: how much the batch counts against the producer's credit, in bytes. L{consumed}
-            is told it later.
+            gets it later.
         """
         if self.isOver:
             return
@@ -146,7 +146,7 @@ class ItemSource:
         """
         Take the first item.
 
-        @raise IndexError: if there is none; look at C{items} first.
+        @raise IndexError: if there is none. Look at C{items} first.
         """
         item = self.items.popleft()
         self._remaining -= 1
@@ -177,8 +177,8 @@ class ItemSource:
         """
         Report the items in the buffer as consumed, although they stay there.
 
-        A taker that cannot go on before it knows what follows them does this, so that a producer
-        that has used up its credit sends more.
+        A taker calls this if it cannot go on before it knows what follows them. So a producer that
+        has used up its credit sends more.
         """
         kept = len(self.items)
         self.taken(kept)
@@ -192,14 +192,14 @@ class ItemSource:
 
     def listen(self, listener: Callable[[], object] | None) -> None:
         """
-        Set the one listener. It is called after every change: a batch added, or the end for
-        whatever reason. It may call anything here.
+        Set the one listener. It is called after every change: a batch that was added, or the end
+        for any reason. It may call any method of the source.
 
         @param listener: called without arguments; C{None} for nobody.
         @raise NotReadyError: if somebody else is listening.
         """
         if listener is not None and self.listener not in (None, listener):
-            raise NotReadyError(f"{self!r} has a taker already, who waits for its next item")
+            raise NotReadyError(f"{self!r} has a taker already, which waits for the next item")
         self.listener = listener
 
     def stop(self) -> None:
@@ -225,7 +225,8 @@ class ItemSource:
 
     def want(self) -> None:
         """
-        A taker needs an item more than the buffer holds. It may say so repeatedly while it waits.
+        A taker needs one more item than the buffer holds. It may call this repeatedly while it
+        waits.
 
         A source that works on demand overrides this. It may add the item from within this call.
         """
@@ -247,9 +248,9 @@ class ItemSource:
     def abandoned(self, stop: Callable[[], None]) -> None:
         """
         The taker was garbage-collected before it came to the end. B{This may be called in any
-        thread, and in the middle of anything}, as the garbage collector likes. A source with
-        something far away to tell overrides it, and has its reactor call C{stop} (with
-        C{reactor.callFromThread}). The default is to call it at once.
+        thread, and in the middle of anything}, because the garbage collector calls it. A source
+        that has a far side overrides it, and has the reactor call C{stop} with
+        C{reactor.callFromThread}. By default C{stop} is called at once.
 
         @param stop: ends the iteration, this source included.
         """
@@ -265,14 +266,13 @@ _LATER: Final = (Deferred, CoroutineType, Failure)
 
 def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSource:
     """
-    Make a source of what a L{Deferator<asynqueue.iteration.Deferator>} is constructed with, which
-    says what that may be.
+    Make a source of the arguments of a L{Deferator<asynqueue.iteration.Deferator>}.
 
     @raise TypeError: if there is a function that is not callable.
     """
     if args:
         if not callable(args[0]):
-            raise TypeError(f"A Deferator gets its items from a function, but not from {args[0]!r}")
+            raise TypeError(f"a Deferator needs a function to get items from, not {args[0]!r}")
         return CallSource(*args, **kw)
     if isinstance(obj, ItemSource):
         return obj
@@ -289,8 +289,8 @@ def makeSource(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> ItemSourc
 
 class DemandSource(ItemSource):
     """
-    The base of all: it calls a function for each item, and never again before the last call is
-    through. A subclass says what the function's result means.
+    The base of the sources that call a function for each item. The function is called again only
+    when the last call is through. A subclass says what the function's result means.
 
     C{stop} cancels the Deferred of a call that is not through.
     """
@@ -312,7 +312,7 @@ class DemandSource(ItemSource):
                 self._got(result)
                 return
         except BaseException:
-            # As with maybeDeferred(), which would do all of this, at twice the cost for an item.
+            # maybeDeferred() would do all of this, at twice the cost for an item.
             result = Failure()
         asked: Deferred[Any] = maybeDeferred(lambda: result)
         if self.isOver:
@@ -349,8 +349,8 @@ class CallSource(DemandSource):
     def _got(self, result: Any) -> None:
         if not isinstance(result, tuple | list) or len(result) != 3:
             raise TypeError(
-                f"{self._callTuple[0]!r} is to return an item, whether it is valid and whether "
-                f"more are left, but it returned {result!r}"
+                f"{self._callTuple[0]!r} must return an item, whether it is valid and whether more "
+                f"are left, but it returned {result!r}"
             )
         item, isValid, moreLeft = result
         if isValid and moreLeft:
@@ -359,15 +359,15 @@ class CallSource(DemandSource):
             return
         self.promisesMore = False
         if isValid:
-            # Nothing will be asked for from within this, as the call counts as not through.
+            # The taker cannot ask for more from within this, because the call is not through yet.
             self.add((item,))
         self.end()
 
 
 class IteratorSource(DemandSource):
     """
-    Gets its items from an iterator. It blocks the reactor for as long as the iterator takes to come
-    up with the next one. An item that is a Deferred or a coroutine is waited for.
+    Gets its items from an iterator. It blocks the reactor for as long as the iterator takes for the
+    next one. An item that is a Deferred or a coroutine is waited for.
 
     The source fails with the iterator's error. C{stop} closes a generator, and whatever its
     C{finally} clauses raise comes out of C{stop}.
@@ -399,11 +399,11 @@ class IteratorSource(DemandSource):
 class AsyncIteratorSource(DemandSource):
     """
     Gets its items from an asynchronous iterator, such as an asynchronous generator, in the
-    reactor's thread: what it awaits are Deferreds and coroutines.
+    reactor's thread. The iterator may await Deferreds and coroutines.
 
-    The source fails with the iterator's error. C{stop} cancels the Deferred that the iterator is
-    waiting for, then closes the iterator with its C{aclose} if it has one. If that fails, nobody is
-    left to be told, so it is logged.
+    The source fails with the iterator's error. C{stop} cancels the Deferred that the iterator waits
+    for, then closes the iterator with its C{aclose} if it has one. If that fails, it is logged,
+    because nobody else would hear of it.
     """
 
     log = Logger()
