@@ -1,5 +1,5 @@
 """
-A worker whose calls run in an executor of C{concurrent.futures}, or what is like one.
+A worker that runs its calls in an executor of C{concurrent.futures}, or in a similar object.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from asynqueue.errors import (
 from asynqueue.interfaces import IWorker
 
 UNPICKLABLE: Final = (PicklingError, TypeError, AttributeError, ValueError, RecursionError)
-"""What picklers raise."""
+"""The errors that picklers raise."""
 
 
 def slotsOf(executor: Any) -> int:
     """
-    @return: how many calls an executor runs at once, as far as one can know.
+    @return: how many calls an executor runs at once, if it tells. Otherwise the number of cores.
     """
     workers = getattr(executor, "_max_workers", None)
     if type(workers) is int and workers > 0:
@@ -63,8 +63,8 @@ def isStandardProcessPool(executor: Any) -> bool:
 
 def isRefusal(error: Exception) -> bool:
     """
-    Tell whether C{submit} has raised this because it takes nothing any more: the standard library's
-    executors raise a C{RuntimeError} then.
+    Tell whether C{submit} has raised this because the executor takes no more calls. The standard
+    library's executors raise a C{RuntimeError} then.
     """
     return isinstance(error, RuntimeError) and not isinstance(
         error, RecursionError | NotImplementedError
@@ -73,12 +73,12 @@ def isRefusal(error: Exception) -> bool:
 
 class Run:
     """
-    A task that was given; it is the near side of its call.
+    A task that the worker has: the near side of its call.
 
-    @ivar done: what C{run} returned.
-    @ivar future: the executor's, while that has the call.
+    @ivar done: the Deferred that C{run} returned.
+    @ivar future: the executor's future, while the executor has the call.
     @ivar call: that call.
-    @ivar hasBegun: whether it is known to have begun.
+    @ivar hasBegun: whether the call is known to have begun.
     """
 
     def __init__(self, task: Any, inbox: ReactorInbox[Callable[[], object]]) -> None:
@@ -99,14 +99,14 @@ class Run:
 
     def begun(self) -> None:
         """
-        In the executor's thread: the call begins.
+        The call begins. This is called in the executor's thread.
         """
         self.hasBegun = True
 
     def report(self, done: float, total: float | None) -> None:
         """
-        In the executor's thread: the call has come so far. Of what comes before the reactor has
-        looked, only the last is told.
+        The call reports its progress. This is called in the executor's thread. Only the last report
+        before the reactor's next turn counts.
         """
         isFirst = self._progress is None
         self._progress = done, total
@@ -123,7 +123,7 @@ class Run:
 
     def finished(self, outcome: Outcome, streams: Streams) -> None:
         """
-        End the task with what has become of its call.
+        End the task with the outcome of its call.
         """
         task, codec = self.task, outcome.codec
         if outcome.error is not None:
@@ -142,7 +142,7 @@ class Run:
         """
         The executor could not run the call.
 
-        @param isSealed: whether the executor does nothing that can fail, other than to pickle it.
+        @param isSealed: whether pickling the call is all that can fail in the executor.
         """
         why: Exception
         if isSealed or isinstance(error, UNPICKLABLE):
@@ -164,35 +164,35 @@ class Run:
 @implementer(IWorker)
 class ExecutorWorker:
     """
-    Runs tasks in a C{concurrent.futures.Executor}, or in any other object whose C{submit} returns a
+    Runs tasks in a C{concurrent.futures.Executor}, or in another object whose C{submit} returns a
     future::
 
         executor = ThreadPoolExecutor(8)
         queue = TaskQueue(ExecutorWorker(executor))
 
-    At most C{slots} tasks are given to the executor at once; the others wait in the queue, where
-    their priorities hold. The executor may serve others too.
+    The executor gets at most C{slots} tasks at once. The others wait in the queue, where their
+    priorities count. You may use the executor for other calls, too.
 
-    If the calls run in this interpreter, as in a thread pool, an iterator that one returns is
-    advanced in the executor, a batch for each time that a taker has run out of items. One that runs
-    elsewhere cannot stream, and fails with C{ResultNotPicklable}.
+    If the calls run in this interpreter, as in a thread pool, an iterator that a call returns is
+    advanced in the executor: one batch each time that a taker has run out of items. A call that
+    runs elsewhere cannot stream; if it returns an iterator, it fails with C{ResultNotPicklable}.
 
     A task that has begun cannot be interrupted. If it is cancelled, its slot stays taken until it
     is over. C{report} reaches the task only if the call runs in this interpreter. An C{update} of
-    the queue runs once, in one thread or process of the executor, whichever that is: set up the
-    others with what the executor has for that.
+    the queue runs once, in any one thread or process of the executor. Use the executor's own
+    C{initializer} to set up all of them.
 
-    An executor that breaks, or is shut down by others, makes the worker resign: tasks that cannot
+    If the executor breaks, or somebody else shuts it down, the worker gives up. Tasks that cannot
     have begun go back to the queue.
 
-    @cvar cQualified: the series that all instances are qualified for: C{'executor'}, and not
-        C{'local'}, as nobody knows where an executor has its calls run.
+    @cvar cQualified: the series that all instances are qualified for: C{'executor'}, but not
+        C{'local'}, because an executor does not tell where its calls run.
     @ivar iQualified: the series that this one is qualified for besides.
     @ivar raw: whether iterators are results as they are, where a call does not say.
     @ivar executor: the executor.
     @ivar capacity: what the scheduler may give it.
-    @ivar state: C{READY}; C{DRAINING} once it was told to stop; C{LOST} when the executor takes
-        nothing any more; C{STOPPED}.
+    @ivar state: C{READY}; C{DRAINING} after C{stop}; C{LOST} when the executor takes no more calls;
+        C{STOPPED}.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["executor"]
@@ -207,10 +207,10 @@ class ExecutorWorker:
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param executor: whatever runs the calls.
+        @param executor: runs the calls.
         @param slots: how many tasks the executor may have at once. Default: as many as it has
-            threads or processes, if it tells so as those of the standard library do, or else as
-            this program may use processor cores.
+            threads or processes, if it is one of the standard library's; otherwise as many as this
+            program may use processor cores.
         @param series: the series that this worker is qualified for, besides C{None} and
             C{'executor'}.
         @param raw: whether an iterator that a task returns is its result as it is, rather than a
@@ -222,9 +222,9 @@ class ExecutorWorker:
         @raise ValueError: if C{slots} is not a positive integer.
         """
         if not callable(getattr(executor, "submit", None)):
-            raise TypeError(f"an executor is to have a submit() method, unlike {executor!r}")
+            raise TypeError(f"an executor must have a submit() method, unlike {executor!r}")
         if shutdownExecutor and not callable(getattr(executor, "shutdown", None)):
-            raise TypeError(f"{executor!r} has no shutdown() method")
+            raise TypeError(f"shutdownExecutor=True needs a shutdown() method, unlike {executor!r}")
         if slots is None:
             slots = slotsOf(executor)
         self.executor = executor
@@ -263,8 +263,9 @@ class ExecutorWorker:
         """
         Give a task to the executor.
 
-        @return: a Deferred that fires when it is over; for an iterator, when that was returned. If
-            the executor does not take it, the task is kept until L{crash} gives it back.
+        @return: a Deferred that fires when the call is over; if it returns an iterator, when it has
+            returned that. If the executor does not take the task, the worker keeps it until
+            L{crash} gives it back.
         @raise StateError: if the worker is stopping or has stopped.
         """
         if self.state not in (READY, LOST):
@@ -278,9 +279,9 @@ class ExecutorWorker:
 
     def cancel(self, task: Any) -> None:
         """
-        A task that this worker has is no longer wanted, and has been ended. If the executor has not
-        begun it, it is taken back; otherwise its slot stays taken until it is over. An iteration
-        that feeds the task's consumer is stopped.
+        A task of this worker is no longer wanted, and has ended. If the executor has not begun it,
+        it is taken back; otherwise its slot stays taken until it is over. An iteration that feeds
+        the task's consumer is stopped.
         """
         run = self._runs.get(task)
         if run is None:
@@ -290,10 +291,10 @@ class ExecutorWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the tasks that were given, and end the iterations with C{IterationStopped}.
+        Finish the tasks that the worker has, and end the iterations with C{IterationStopped}.
 
-        @return: a Deferred that fires when all is over; with C{shutdownExecutor}, when the executor
-            is down, too.
+        @return: a Deferred that fires when all is over. With C{shutdownExecutor}, the executor is
+            shut down then, too.
         """
         self._isToStop = True
         stopped = self._whenGone.whenFired()
@@ -307,10 +308,10 @@ class ExecutorWorker:
 
     def crash(self) -> list[Any]:
         """
-        Take back what the executor has not begun, and wait for nothing. What it has begun goes on
-        there, and its result is dropped.
+        Take back the tasks that the executor has not begun, and wait for nothing. The others go on
+        there, and their results are dropped.
 
-        @return: the tasks that were given and not ended.
+        @return: the tasks of this worker that have not ended.
         """
         if self.state == STOPPED and not self._runs:
             return []
@@ -341,14 +342,14 @@ class ExecutorWorker:
             if not isRefusal(error):
                 self._inbox.put(partial(self._failed, run, error))
             else:
-                self._loseSoon(WorkerError(f"its executor takes no calls: {textOf(error)}"))
+                self._loseSoon(WorkerError(f"the executor takes no more calls: {textOf(error)}"))
             return
         run.future = future
         future.add_done_callback(lambda future: self._inbox.put(partial(self._ran, run, future)))
 
     def _takeBack(self, run: Run) -> bool:
         """
-        @return: whether the executor had not begun a run, and will not.
+        @return: C{True} if the executor has not begun a run, and never will.
         """
         future, run.future = run.future, None
         if future is None or future.cancel():
@@ -367,7 +368,7 @@ class ExecutorWorker:
         try:
             outcome: Outcome = future.result()
         except CancelledError:
-            # Not by us. If the executor is being shut down, it will say so.
+            # Somebody else has cancelled it. If the executor is being shut down, it will say so.
             if self.state != LOST:
                 self._submit(run)
             self._goOn()
@@ -390,12 +391,12 @@ class ExecutorWorker:
 
     def _discard(self, future: Any) -> None:
         """
-        Nobody wants to know any more what a call returned; but an iterator is to be closed.
+        Drop the result of a call that nobody waits for any more. If it is an iterator, close it.
         """
         try:
             outcome = future.result()
         except BaseException:
-            # It never ran, or it was told what came of it already.
+            # It never ran, or the task has got its failure already.
             return
         if isinstance(outcome.result, PullStream):
             self._streams.discard(outcome.result)
@@ -410,18 +411,17 @@ class ExecutorWorker:
 
     def _broke(self, run: Run, error: BaseException) -> None:
         """
-        The executor broke with a run. Others that it has will come back in the same way, or be
-        finished.
+        The executor broke while it had a run. Its other runs come back in the same way, or finish.
         """
         why = f"{typeName(type(error))}: {textOf(error)}"
         if run.mayHaveBegun:
             self._end(run, partial(run.died, error, self._name, why))
-        self._lose(WorkerError(f"its executor broke: {why}"))
+        self._lose(WorkerError(f"the executor broke: {why}"))
 
     def _loseSoon(self, reason: WorkerError | None) -> None:
         """
-        The executor takes nothing any more; but whoever gave the task is to have its Deferred
-        before that has any consequences.
+        The executor takes no more calls. This has its consequences later, because C{run} must first
+        return its Deferred.
         """
         if self._losing is None:
             self._losing = self._reactor.callLater(0, self._lose, reason)
@@ -440,7 +440,7 @@ class ExecutorWorker:
 
     def _goOn(self) -> None:
         """
-        See whether all is over.
+        Take the next step to the end, if it is due.
         """
         if self.state == READY or any(run.future is not None for run in self._runs.values()):
             return
@@ -456,8 +456,8 @@ class ExecutorWorker:
 
     def _giveUp(self) -> None:
         """
-        The executor is lost and has none of the tasks any more: whoever employs this worker takes
-        those that are left. If there is nobody, they fail.
+        The executor is lost and has none of the tasks any more. The queue takes those that are
+        left. If the worker has no queue, they fail.
         """
         resign, self._resign = self._resign, None
         if resign is not None and not self._isToStop:
@@ -475,7 +475,7 @@ class ExecutorWorker:
             return
         self._shutdownExecutor = False
         self._isShuttingDown = True
-        # It waits for whatever others have given to the executor.
+        # This waits for everything that others have given to the executor.
         startThread(self._shutDown, "asynqueue executor shutdown")
 
     def _shutDown(self) -> None:

@@ -20,8 +20,8 @@ from asynqueue.errors import WorkerError
 
 class ExecutorStream(ItemSource):
     """
-    Has the executor produce a batch of items whenever a taker finds none, and close the iterator if
-    no more are wanted.
+    Has the executor produce a batch of items whenever a taker finds none, and close the iterator
+    when no more items are wanted.
     """
 
     log = Logger()
@@ -49,7 +49,7 @@ class ExecutorStream(ItemSource):
                 self.fail(failureOf(batch.error))
             self._executor.streamEnded(self)
         elif self.isOver:
-            # It was stopped in the meantime.
+            # It was stopped meanwhile.
             self._close()
 
     # Hooks ----------------------------------------------------------------------------------------
@@ -66,16 +66,16 @@ class ExecutorStream(ItemSource):
     def abandoned(self, stop: Callable[[], None]) -> None:
         self._executor.soon(stop)
 
-    # What the executor did ------------------------------------------------------------------------
+    # When the executor has done a job -------------------------------------------------------------
 
     def _advanced(self, batch: Any, error: BaseException | None) -> None:
         self._isAdvancing = False
         if error is None:
             self._arrived(batch)
             return
-        # The executor is not there any more, and with it goes whatever it could have closed.
+        # The executor takes no more jobs, and could not close the iterator either.
         self._isFarOver = True
-        why = WorkerError(f"the executor of the iteration cannot go on: {error}")
+        why = WorkerError(f"the executor of this iteration takes no more jobs: {error}")
         why.__cause__ = error
         self.fail(Failure(why))
         self._executor.streamEnded(self)
@@ -99,7 +99,7 @@ def failureOf(error: BaseException) -> Failure:
 
 class Streams:
     """
-    Brings the items of iterators that calls have returned to whoever made the calls.
+    The streams of items from iterators that calls in an executor have returned.
     """
 
     def __init__(

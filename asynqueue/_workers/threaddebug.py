@@ -1,9 +1,10 @@
 """
-The debug mode of worker threads: a task that touches the reactor is stopped right there.
+The debug mode of worker threads: a task that is about to touch the reactor is stopped. This module
+is imported in that mode only.
 
-Python tells a thread's profile function of each function that the thread calls. The one here looks
-whether that is a method which only the reactor's own thread may call. Nothing is patched, and no
-other thread is watched.
+Python calls a thread's profile function at each function that the thread calls. The profile
+function made here looks whether that is a method which only the reactor's own thread may call.
+Nothing is patched, and no other thread is watched.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FOR_THREADS: Final = (
     interfaces.IReactorInThreads,
     interfaces.IReactorThreads,
 )
-"""What a reactor provides for other threads than its own."""
+"""The interfaces that a reactor provides for other threads than its own."""
 
 HARMLESS: Final = frozenset({"seconds"})
 """Methods of the other interfaces that any thread may call."""
@@ -53,28 +54,28 @@ OF_TRANSPORTS: Final = (
     "write",
     "writeSequence",
 )
-"""What other methods of transports do, they do with these."""
+"""The other methods of transports call these."""
 
 _RUNNER: Final = "asynqueue._runner."
-"""What the names of those modules begin with that run the tasks."""
+"""The prefix of the modules that run the tasks."""
 
 
 class OffLimits:
     """
-    What of a reactor its own thread alone may touch: the methods of Twisted's interfaces that it
-    provides, but for those made for other threads; its delayed calls; and its transports.
+    Knows what only a reactor's own thread may touch: the methods of Twisted's interfaces that the
+    reactor provides, except those made for other threads; its delayed calls; and its transports.
     """
 
     def __init__(self, reactor: object, exempt: Iterable[Callable[..., Any]] = ()) -> None:
         """
-        @param reactor: the reactor, or what stands for it. It may have as little of a reactor as it
-            likes.
-        @param exempt: methods that do nothing that is not allowed, whatever they call.
+        @param reactor: the reactor, or an object in its place, which may provide few of the
+            interfaces.
+        @param exempt: methods that may call anything.
         """
         # A reactor may hand on its calls to another.
         self._reactors: list[object] = [reactor]
-        # By identity: the hash of code is that of all that it consists of, and takes long. The code
-        # is kept, so that no other can have its identity.
+        # The keys are identities, because the hash of code takes long: it is that of all its parts.
+        # The code is kept, so that no other object can have its identity.
         self._forbidden: dict[int, CodeType] = {}
         self._exempt: dict[int, CodeType] = {}
         for method in exempt:
@@ -92,7 +93,7 @@ class OffLimits:
 
     def _addAll(self, codes: dict[int, CodeType], reactor: object, names: Iterable[str]) -> None:
         for name in names:
-            # Somebody may have put something before it, as Trial does.
+            # Somebody may have put another method before it, as Trial does.
             self._add(codes, getattr(type(reactor), name, None))
             method = getattr(reactor, name, None)
             if isinstance(method, MethodType):
@@ -100,16 +101,19 @@ class OffLimits:
                 self._add(codes, method)
 
     def _add(self, codes: dict[int, CodeType], method: Any) -> None:
-        # Decorators have their code in common with other uses of theirs.
+        # All uses of a decorator share the code of its inner function.
         code = getattr(unwrap(getattr(method, "__func__", method)), "__code__", None)
         if isinstance(code, CodeType) and code.co_argcount:
             codes[id(code)] = code
 
     def touched(self, frame: FrameType) -> str | None:
         """
-        @param frame: of a call that has just begun, of code with one of the L{identities}.
-        @return: the name of the method, if it is one of this reactor and was not called by one that
-            may do so.
+        Look at a call.
+
+        @param frame: the frame of a call that has just begun. Its code has one of the
+            L{identities}.
+        @return: the name of the method, if it belongs to this reactor and no exempt method has
+            called it; otherwise C{None}.
         """
         code = frame.f_code
         thing = frame.f_locals[code.co_varnames[0]]
@@ -123,7 +127,7 @@ class OffLimits:
 
 def _homes(thing: object) -> tuple[object, ...]:
     """
-    @return: what may be the reactor that something belongs to.
+    @return: objects that may be the reactor that a thing belongs to.
     """
     if isinstance(thing, DelayedCall):
         hooks = (thing.canceller, thing.resetter, thing.seconds)
@@ -153,7 +157,7 @@ def _ofTask(frame: FrameType) -> list[FrameType]:
 
 def _nameOf(frames: list[FrameType]) -> str:
     """
-    @return: the name of the function that a task began with, as far as its frames tell.
+    @return: the name of the function that a task began with, as far as the frames tell.
     """
     own = [frame for frame in frames if _packageOf(frame) != "asyncio"]
     return (own or frames)[-1].f_code.co_qualname
@@ -161,7 +165,8 @@ def _nameOf(frames: list[FrameType]) -> str:
 
 def _placeOf(frames: list[FrameType]) -> str | None:
     """
-    @return: where a task called what led to this, if that was not what it began with.
+    @return: the file and line at which a task made the call that led here; C{None} if the task
+        began with that call.
     """
     for frame in frames[1:]:
         if _packageOf(frame) != "twisted":
@@ -177,14 +182,15 @@ class ReactorWatch:
     """
     Watches one thread for as long as it serves a runner.
 
-    A profile function that the thread has already is called as before, and is back afterwards.
+    If the thread has a profile function already, that is called as before, and is set again
+    afterwards.
     """
 
     log = Logger()
 
     def __init__(self, offLimits: OffLimits, running: Callable[[], int | None]) -> None:
         """
-        @param offLimits: what is not to be touched.
+        @param offLimits: what tasks must not touch.
         @param running: returns the number of the call whose code is running, or C{None}.
         """
         self._offLimits = offLimits
@@ -195,7 +201,7 @@ class ReactorWatch:
         self._profile: Final = self._makeProfile()
 
     def _makeProfile(self) -> Callable[[FrameType, str, Any], None]:
-        # It is called very often, so it is made of what is quick.
+        # It is called very often, so it uses local names only.
         identities = self._offLimits.identities
 
         def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -209,16 +215,16 @@ class ReactorWatch:
     def _look(self, frame: FrameType) -> None:
         method = self._offLimits.touched(frame)
         if method is not None:
-            # It is in no variable here: its traceback will have this frame.
+            # No variable here refers to the error, because its traceback will hold this frame.
             raise self._stop(frame, method)
 
     def _stop(self, frame: FrameType, method: str) -> ReactorTouched:
         frames = _ofTask(frame)
         error = ReactorTouched(_nameOf(frames), method, _placeOf(frames))
-        # The task may catch it, and Twisted may hand it to a Deferred that nobody looks at.
+        # The task may catch the error, and Twisted may pass it to a Deferred that nobody looks at.
         self._tell(error, frames)
         self._last = self._running(), error
-        # Python takes a profile function away that raises.
+        # Python removes a profile function that raises.
         self._hasRaised = True
         return error
 
@@ -236,14 +242,14 @@ class ReactorWatch:
 
     def watch(self) -> None:
         """
-        Called in the thread, before it runs any task, and then again and again: watch it from now
-        on, even if the profile function was taken away.
+        Watch the thread from now on. Call this in the thread before each task, because the profile
+        function may have been removed.
         """
         present = sys.getprofile()
         if present is self._profile:
             return
         if present is not None and not callable(present):
-            # One written in C, which could neither be called nor put back from here.
+            # It is written in C, and could neither be called nor set again from here.
             return
         if present is not None or not self._hasRaised:
             self._before = present
@@ -253,7 +259,7 @@ class ReactorWatch:
 
     def end(self) -> None:
         """
-        Called in the thread: watch it no longer.
+        Watch the thread no longer. Call this in the thread.
         """
         present = sys.getprofile()
         if present is self._profile or (present is None and self._hasRaised):
@@ -261,12 +267,12 @@ class ReactorWatch:
 
     def answer(self, message: Message) -> Message:
         """
-        See what becomes of a call that was stopped. Twisted hands on what is raised in it to a
-        Deferred, as often as not. If that is the call's result, which a thread refuses, this is not
-        what the call should fail with.
+        Correct the failure of a call that was stopped. Twisted often passes an exception that is
+        raised in a reactor's method to a Deferred. If that Deferred is the call's result, a thread
+        refuses it; but the call should fail with L{ReactorTouched}.
 
-        @param message: what the runner posts.
-        @return: what to post.
+        @param message: the message that the runner posts.
+        @return: the message to post.
         """
         if self._last is not None and message[0] == RAISED:
             number, touch = self._last

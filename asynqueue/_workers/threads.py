@@ -1,5 +1,5 @@
 """
-Workers in threads of this process, and the channel to one.
+Workers that run their tasks in threads of this process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,14 +20,17 @@ from asynqueue._runner.codecs import DIRECT, Codec
 from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.protocol import DirectWriter, Writer
-from asynqueue._workers.threaddebug import OffLimits, ReactorWatch
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
+
+if TYPE_CHECKING:
+    from asynqueue._workers.threaddebug import ReactorWatch
 
 
 class Inbox:
     """
-    Messages for a thread, which waits for them. Those that it has not taken can be taken back.
+    Messages for a thread, which waits for them. A call that the thread has not taken can be taken
+    back.
     """
 
     def __init__(self) -> None:
@@ -45,8 +48,10 @@ class Inbox:
 
     def takeCalls(self, number: int | None = None) -> list[Message]:
         """
-        @param number: the number of the one call to take out; C{None} for all.
-        @return: the calls that were in here, and are not any more.
+        Take calls back.
+
+        @param number: the number of a call; C{None} for all calls.
+        @return: the calls that the thread had not taken.
         """
         with self._changed:
             taken: list[Message] = []
@@ -59,10 +64,10 @@ class Inbox:
 
     def take(self, shouldWait: bool) -> list[Message]:
         """
-        Take messages out, in order, up to the first call: the calls behind it can still be taken
-        back.
+        Take messages out, in order, up to the first call. The calls after it stay here, where they
+        can still be taken back.
 
-        @param shouldWait: whether to wait if there are none. That ends when the inbox is closed.
+        @param shouldWait: whether to wait if there are no messages, until the inbox is closed.
         """
         with self._changed:
             while shouldWait and not self._messages and not self._isClosed:
@@ -74,7 +79,7 @@ class Inbox:
 
     def close(self) -> None:
         """
-        Let whoever waits wait no longer.
+        End the thread's wait, now and later.
         """
         with self._changed:
             self._isClosed = True
@@ -90,12 +95,12 @@ def _startWorker(target: Callable[[], object]) -> threading.Thread:
 @implementer(IChannel)
 class ThreadChannel:
     """
-    A thread and the messages to and from it, which nobody pickles.
+    A thread and the messages to and from it, which are not pickled.
 
-    No thread can be ended from outside. One that is told to end while it runs a call is left
-    behind: nothing that it says is heard any more, and it ends after that call.
+    Nothing can end a thread from outside. If a thread is told to end while it runs a call, it is
+    left behind: its later messages are dropped, and it ends after that call.
 
-    @ivar thread: the thread, once L{open} was called.
+    @ivar thread: the thread, after L{open}.
     """
 
     isMortal = False
@@ -111,9 +116,9 @@ class ThreadChannel:
         debug: bool = False,
     ) -> None:
         """
-        @param reactor: what has its thread called from this one.
+        @param reactor: the reactor, whose thread receives the messages.
         @param raw: whether iterators come back as they are, where a call does not say.
-        @param start: starts the thread, given what it is to do.
+        @param start: starts the thread, given the function that it is to call.
         @param debug: whether tasks are kept from touching the reactor.
         """
         self.thread: Any = None
@@ -122,7 +127,9 @@ class ThreadChannel:
         self._watch: ReactorWatch | None = None
         post = self._post
         if debug:
-            # What is posted to a clock without threads is told within the thread.
+            from asynqueue._workers.threaddebug import OffLimits, ReactorWatch
+
+            # A clock that has no threads receives the messages within this thread.
             offLimits = OffLimits(reactor, exempt=[self._post])
             self._watch = ReactorWatch(offLimits, lambda: self._runner.running)
             post = self._postWatched
@@ -151,12 +158,14 @@ class ThreadChannel:
             self.thread = self._start(self._serve)
         except RuntimeError as error:
             self._isOver = True
-            raise WorkerStartError(f"a worker's thread could not be started: {error}") from error
+            raise WorkerStartError(
+                f"could not start a worker's thread: {error}. The system may have no more threads"
+            ) from error
 
     def send(self, messages: list[Message]) -> None:
         """
-        Send messages. Calls that were not begun are taken back from here, even while the thread is
-        busy.
+        Send messages. Calls that the thread has not begun are taken back at once, even while the
+        thread is busy.
         """
         for message in messages:
             if message[0] == RECALL:
@@ -167,19 +176,19 @@ class ThreadChannel:
 
     def nudge(self) -> None:
         """
-        A thread looks at its messages between two calls.
+        Do nothing, because a thread looks at its messages between two calls.
         """
 
     def terminate(self) -> None:
         """
-        Have the thread end after the call that it is running.
+        Have the thread end after the call that it runs now.
         """
         self._runner.quit()
         self._inbox.close()
 
     def kill(self) -> None:
         """
-        Leave the thread, at once.
+        Leave the thread behind at once.
         """
         if self._isOver or self._isLeft:
             return
@@ -187,7 +196,7 @@ class ThreadChannel:
         number = self._runner.running
         if number is not None:
             self.log.warn(
-                "{thread} is left behind: it is still running call {number}",
+                "{thread} is left behind, because it still runs call {number}",
                 thread=self.thread,
                 number=number,
             )
@@ -196,7 +205,7 @@ class ThreadChannel:
 
     def residentKilobytes(self) -> int | None:
         """
-        A thread has no memory of its own.
+        Return C{None}, because a thread has no memory of its own.
         """
         return None
 
@@ -242,7 +251,7 @@ class ThreadChannel:
 
     def _over(self) -> None:
         """
-        The thread has ended, or was left.
+        The thread has ended, or was left behind.
         """
         if self._isOver:
             return
@@ -255,14 +264,14 @@ class ThreadWorker(ChannelWorker):
     """
     Runs tasks in a thread of its own, one at a time.
 
-    Nothing is pickled or copied: what a call is given, and what it returns, is the very object. An
-    iterator is advanced in the thread, and its items come in batches.
+    Nothing is pickled or copied: arguments and results are the very objects. An iterator is
+    advanced in the thread, and its items come in batches.
 
-    A call that is cancelled or out of time is not ended, for nothing can end a thread: its result
-    is dropped, and the thread counts as busy until it returns. A thread that is still busy when its
-    worker is crashed, or when the program ends, is left behind.
+    A call that is cancelled or out of time goes on, because nothing can end a thread. Its result is
+    dropped, and the thread counts as busy until the call returns. If a thread is busy when its
+    worker is crashed, or when the program ends, it is left behind.
 
-    @ivar thread: see L{ThreadChannel}.
+    @ivar thread: the thread of this moment.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
@@ -282,15 +291,13 @@ class ThreadWorker(ChannelWorker):
 
         @param series: the series that this worker is qualified for, besides C{None}, C{'thread'}
             and C{'local'}.
-        @param raw: whether an iterator that a task returns is brought back as it is, rather than
-            streamed, where the call does not say.
+        @param raw: whether an iterator that a task returns comes back as it is, rather than as a
+            stream of items, where the call does not say.
         @param callStats: whether to keep the times that C{stats} returns.
-        @param reactor: what gives the time and is called from the thread. Default: the global
-            reactor.
+        @param reactor: the reactor. Default: the global reactor.
         @param debug: whether a task that is about to do what only the reactor's thread may do is
-            stopped there with C{ReactorTouched}, which is logged as well. That makes what the
-            thread runs several times slower. Default: whether Python runs in its development mode
-            (C{python -X dev}).
+            stopped with C{ReactorTouched}, which is logged as well. Tasks run several times slower
+            then. Default: whether Python runs in its development mode (C{python -X dev}).
         """
         self._raw = raw
         self._debug = sys.flags.dev_mode if debug is None else debug
@@ -301,7 +308,7 @@ class ThreadWorker(ChannelWorker):
 
     def makeChannel(self) -> IChannel:
         """
-        Make the channel to one new thread.
+        Make the channel to a new thread.
         """
         return ThreadChannel(self._reactor, self._raw, debug=self._debug)
 

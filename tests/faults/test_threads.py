@@ -99,7 +99,7 @@ class CancelTests(TestCase):
 class HungThreadTests(ProgramCase):
     def test_36_aThreadThatHangsAtShutdownIsReportedAndLeftBehind(self) -> None:
         lines = self.run1("shutdown")
-        self.assertTrue(any("is left behind: it is still running call" in line for line in lines))
+        self.assertTrue(any("is left behind, because it still runs call" in line for line in lines))
         self.assertTrue(any("was crashed with" in line for line in lines), lines)
         self.assertIn("shut down", lines)
 

@@ -450,7 +450,7 @@ class StreamTests(ExecutorCase):
         self.executor.isShutDown = True
         d = Deferred.fromCoroutine(self.rest(deferator))
         error = self.failureResultOf(d, WorkerError).value
-        self.assertIn("cannot go on", str(error))
+        self.assertIn("takes no more jobs", str(error))
         self.assertIsNone(self.successResultOf(self.worker.stop()))
 
     def closing(self, events: list[str]) -> Callable[[], Iterator[int]]:

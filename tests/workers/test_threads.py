@@ -246,7 +246,7 @@ class HandMovedTests(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
         self.channel.send([call(1, self.channel.kill)])
         self.targets[0]()
-        self.assertEqual(logged, ["no thread is left behind: it is still running call 1"])
+        self.assertEqual(logged, ["no thread is left behind, because it still runs call 1"])
 
     def test_killingAnIdleOneIsTheSameAndNothingToLog(self) -> None:
         self.channel.kill()
