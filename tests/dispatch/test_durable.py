@@ -435,6 +435,18 @@ class StopTests(DurableCase):
         self.assertEqual(self.rows(), [('"a"', "waiting", 1)])
 
 
+def _watch(d: JobDeferred, over: set[int]) -> None:
+    """
+    Note when it is told that a job is over.
+    """
+
+    def cancelled(failure: Failure) -> None:
+        failure.trap(JobCancelled)
+        over.add(d.job.jobarg)
+
+    d.addCallbacks(lambda job: over.add(job.jobarg), cancelled)
+
+
 class CrashTests(DurableCase):
     @given(st.data())
     def test_anAcknowledgedJobIsThereAndOneWhoseEndWasToldIsNot(self, data: Any) -> None:
@@ -446,20 +458,13 @@ class CrashTests(DurableCase):
         steps = st.sampled_from(["put", "turn", "step", "finish", "fail", "cancel", "crash"])
         numbers = count(1)
 
-        def watch(d: JobDeferred) -> None:
-            def cancelled(failure: Failure) -> None:
-                failure.trap(JobCancelled)
-                over.add(d.job.jobarg)
-
-            d.addCallbacks(lambda job: over.add(job.jobarg), cancelled)
-
         self.aside = SteppedAside()
         queue = self.makeDurable(width=2, retry=Retry(attempts=100, delays=lambda n: 0.0))
         for step in data.draw(st.lists(steps, max_size=40)):
             if step == "put":
                 d = queue.put(next(numbers))
                 saved(d).addCallback(lambda job: acknowledged.add(job.jobarg))
-                watch(d)
+                _watch(d, over)
             elif step == "turn":
                 self.settle()
             elif step == "step" and self.aside.calls:
@@ -484,4 +489,4 @@ class CrashTests(DurableCase):
                 self.assertLessEqual(acknowledged - over - unwanted, there)
                 self.assertFalse(over & there)
                 for job in queue.pending():
-                    watch(job.watch())
+                    _watch(job.watch(), over)
