@@ -4,9 +4,10 @@ Which failures are tried again, how often and when.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 Delays = Callable[[int], float]
 """Takes how many attempts in a row have failed, and says how many seconds to wait. What
@@ -59,7 +60,8 @@ class Retry:
 
     @ivar attempts: how many attempts there are in all, the first one included.
     @ivar delays: how long to wait after each failure; see L{backoff}.
-    @ivar errors: the types of exceptions that are worth another attempt.
+    @ivar errors: the types of exceptions that are worth another attempt. Any iterable of types may
+        be given, or one type; this is a tuple.
     @ivar isWorthwhile: takes an exception of one of these types, and says whether it really is.
     """
 
@@ -69,8 +71,18 @@ class Retry:
     isWorthwhile: Callable[[BaseException], bool] = lambda error: True
 
     def __post_init__(self) -> None:
+        """
+        @raise TypeError: if the errors are not types of exceptions.
+        @raise ValueError: if the attempts are not a positive integer.
+        """
         if type(self.attempts) is not int or self.attempts < 1:
             raise ValueError(f"attempts must be a positive integer, not {self.attempts!r}")
+        errors: Any = self.errors
+        kinds = (errors,) if isinstance(errors, type) else errors
+        if not isinstance(kinds, Iterable) or not all(map(_isErrorType, kinds := tuple(kinds))):
+            raise TypeError(f"errors must be types of exceptions, not {errors!r}")
+        # A list, for one, would not do for isinstance().
+        object.__setattr__(self, "errors", kinds)
 
     def delayAfter(self, error: BaseException, attempts: int) -> float | None:
         """
@@ -81,3 +93,7 @@ class Retry:
         if attempts >= self.attempts or not isinstance(error, self.errors):
             return None
         return self.delays(attempts) if self.isWorthwhile(error) else None
+
+
+def _isErrorType(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

@@ -141,20 +141,13 @@ class Persistence:
 
     def stored(self, job: DurableJob, encoded: str | bytes) -> StoredJob:
         """
-        @param encoded: the job's argument.
+        @param job: a job that is put now.
+        @param encoded: its argument.
         @return: the job as a store is to keep it.
         """
         now = self._wallClock()
-        past = now - self._reactor.seconds()
-        return StoredJob(
-            job.id,
-            self._function,
-            encoded,
-            job.priority,
-            job.queuedTime + past,
-            None if job.due is None else job.due + past,
-            job.unique,
-        )
+        due = None if job.due is None else now + job.due - job.queuedTime
+        return StoredJob(job.id, self._function, encoded, job.priority, now, due, job.unique)
 
     def wallTime(self, time: float | None) -> float | None:
         """

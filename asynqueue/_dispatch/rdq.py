@@ -121,6 +121,9 @@ class ResizableDispatchQueue:
         asks the program to end. C{None}: signals are left to others, who stop the queue.
     """
 
+    # A subclass can give another time.
+    _wallClock = staticmethod(time.time)
+
     def __init__(
         self,
         func: Callable[[Any], Any],
@@ -245,9 +248,6 @@ class ResizableDispatchQueue:
     def _makeExecutor(self) -> SerialExecutor:
         return serialExecutor(self._clock.reactor, "asynqueue store", StoreError)
 
-    def _wallClock(self) -> float:
-        return time.time()
-
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__}: {self._state}, width {self._width}, "
@@ -294,7 +294,7 @@ class ResizableDispatchQueue:
             comes through, and so does a C{TypeError} if its key is not hashable. In each of these
             cases there is no job.
         """
-        if self.stopped:
+        if self._state != RUNNING and self.stopped:
             raise self._stoppedError("a place for a job")
         if isinstance(jobarg, Job):
             priority = jobarg.priority if priority is None else priority
@@ -305,7 +305,10 @@ class ResizableDispatchQueue:
             standing = self._standing(unique, mayStand)
             if standing is not None:
                 return standing.watch()
-        priority = 0 if priority is None else checkPriority(priority)
+        if priority is None:
+            priority = 0
+        else:
+            self._checkPriority(priority)
         if self._limit is not None and len(self._pending) >= self._limit:
             raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
         now = self._clock.seconds()
@@ -316,7 +319,6 @@ class ResizableDispatchQueue:
             job.due = due
             self._pending.put(job, now)
         else:
-            checkStorable(priority)
             encoded = self._persistence.encode(jobarg)
             job = DurableJob(next(self._ids), self, jobarg, priority, now, unique)
             job.due = due
@@ -413,13 +415,20 @@ class ResizableDispatchQueue:
         """
         if job.state != PENDING:
             raise StateError(job, job.state, "reprioritize")
-        checkPriority(priority)
-        if self._persistence is None:
-            self._pending.reprioritise(job, priority)
-        else:
-            checkStorable(priority)
-            self._pending.reprioritise(job, priority)
+        self._checkPriority(priority)
+        self._pending.reprioritise(job, priority)
+        if self._persistence is not None:
             self._persistence.commits.note((MOVE, job.id, priority))
+
+    def _checkPriority(self, priority: float) -> None:
+        """
+        @raise ValueError: if the priority is not a number, or too large an integer for the store.
+        """
+        if not isinstance(priority, int | float) or math.isnan(priority):
+            raise ValueError(f"a priority must be a number, not {priority!r}")
+        isTooLong = isinstance(priority, int) and not -(2**63) <= priority < 2**63
+        if isTooLong and self._persistence is not None:
+            raise ValueError(f"a store keeps priorities of up to 64 bits, not {priority!r}")
 
     # Width ----------------------------------------------------------------------------------------
 
@@ -1059,29 +1068,14 @@ def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
     return at
 
 
-def checkPriority(priority: float) -> float:
-    """
-    @raise ValueError: if the priority is not a number.
-    """
-    if not isinstance(priority, int | float) or math.isnan(priority):
-        raise ValueError(f"a priority must be a number, not {priority!r}")
-    return priority
-
-
-def checkStorable(priority: float) -> None:
-    """
-    @raise ValueError: if the priority is too large an integer for a store.
-    """
-    if isinstance(priority, int) and not -(2**63) <= priority < 2**63:
-        raise ValueError(f"a store keeps priorities of up to 64 bits, not {priority!r}")
-
-
 def _nameOf(function: Any) -> str:
     """
     @return: by what name a store knows a function.
     @raise ValueError: if the function has no name of its own.
     """
-    module = getattr(function, "__module__", None)
+    # A method of a built-in type has no module of its own.
+    home = getattr(function, "__objclass__", None)
+    module = getattr(function, "__module__", None) or getattr(home, "__module__", None)
     name = getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<lambda>" in name:
         kind = "lambda" if isinstance(name, str) else typeName(type(function))

@@ -152,20 +152,20 @@ class SQLiteJobStore:
         See L{IJobStore}.
         """
         connection = self._open()
-        execute = connection.execute
         try:
-            execute("BEGIN IMMEDIATE")
+            if len(changes) == 1:
+                # A statement alone is a transaction of its own.
+                [change] = changes
+                connection.execute(_STATEMENTS[change[0]], _parameters(change))
+                return
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                if len(changes) == 1:
-                    [change] = changes
-                    execute(_STATEMENTS[change[0]], _parameters(change))
-                else:
-                    for kind, group in groupby(changes, itemgetter(0)):
-                        connection.executemany(_STATEMENTS[kind], map(_parameters, group))
-                execute("COMMIT")
+                for kind, group in groupby(changes, itemgetter(0)):
+                    connection.executemany(_STATEMENTS[kind], map(_parameters, group))
+                connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
-                    execute("ROLLBACK")
+                    connection.execute("ROLLBACK")
                 raise
         # A ValueError is one of the encoding of texts.
         except (sqlite3.Error, OverflowError, ValueError, KeyError) as error:

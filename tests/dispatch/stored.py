@@ -5,11 +5,14 @@ Stores that are stepped by hand, or break; and queues with a clock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from asynqueue import ResizableDispatchQueue
 from asynqueue._dispatch.job import DeadLetter, DurableJob, JobDeferred
@@ -75,6 +78,25 @@ class FrailStore(MemoryJobStore):
 
     def content(self) -> list[StoredJob]:
         return self._inOrder()
+
+
+@contextmanager
+def capturedLogs() -> Iterator[list[str]]:
+    """
+    Gather the texts of errors that are logged.
+    """
+    texts: list[str] = []
+
+    @provider(ILogObserver)
+    def note(event: LogEvent) -> None:
+        if event["log_level"] >= LogLevel.error:
+            texts.append(eventAsText(event))
+
+    globalLogPublisher.addObserver(note)
+    try:
+        yield texts
+    finally:
+        globalLogPublisher.removeObserver(note)
 
 
 class WallClock:
