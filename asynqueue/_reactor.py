@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
@@ -56,12 +56,18 @@ def defaultReactor() -> IReactorTime:
     return cast(IReactorTime, reactor)
 
 
+WATCH_SECONDS: Final = 1.0
+"""How often a L{SteadyClock} looks for calls that are late, as long as it has calls that wait."""
+
+
 @implementer(IReactorTime)
 class SteadyClock:
     """
     Measures and waits for times of one run of a program. It reads like the reactor's clock when it
-    is made, and never goes back nor leaps, whatever becomes of the wall clock, which Twisted's
-    reactors follow.
+    is made, and never goes back nor leaps, whatever becomes of the wall clock.
+
+    Twisted's reactors follow the wall clock. When that is set back, their delayed calls are late by
+    as much. So this looks after its own calls from another thread, once a second.
 
     @ivar reactor: schedules the calls.
     """
@@ -71,29 +77,65 @@ class SteadyClock:
         @param reactor: a reactor; or a clock that has no threads, whose own time counts then.
         """
         self.reactor = reactor
-        self._read = reactor.seconds
-        self._offset = 0.0
-        if IReactorFromThreads.providedBy(reactor):
-            self._read = time.monotonic
-            self._offset = reactor.seconds() - time.monotonic()
+        self._isReal = IReactorFromThreads.providedBy(reactor)
+        self._read = time.monotonic if self._isReal else reactor.seconds
+        self._offset = reactor.seconds() - self._read()
         self._last = -math.inf
+        # The delayed calls that are looked after, with their times; and when to tidy up.
+        self._calls: dict[IDelayedCall, float] = {}
+        self._many = _FEW
+        self._isWatching = False
 
     def seconds(self) -> float:
         now = self._read() + self._offset
         if now < self._last:
             # A clock that was set back goes on from where it was.
             self._offset += self._last - now
-            now = self._last
+            return self._last
         self._last = now
         return now
 
     def callLater(
         self, delay: float, callable: Callable[..., object], *args: object, **kw: object
     ) -> IDelayedCall:
-        return self.reactor.callLater(delay, callable, *args, **kw)
+        call = self.reactor.callLater(delay, callable, *args, **kw)
+        if self._isReal and delay > 0:
+            if len(self._calls) >= self._many:
+                self._forgetCalls()
+            self._calls[call] = self.seconds() + delay
+            if not self._isWatching:
+                self._watch()
+        return call
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         return self.reactor.getDelayedCalls()
+
+    def _forgetCalls(self) -> None:
+        self._calls = {call: due for call, due in self._calls.items() if call.active()}
+        self._many = max(_FEW, 2 * len(self._calls))
+
+    def _watch(self) -> None:
+        self._isWatching = True
+
+        def wait() -> None:
+            time.sleep(WATCH_SECONDS)
+            callFromAnyThread(self.reactor, self._look)
+
+        startThread(wait, "asynqueue clock")
+
+    def _look(self) -> None:
+        self._isWatching = False
+        self._forgetCalls()
+        now = self.seconds()
+        for call, due in self._calls.items():
+            if due < now:
+                call.delay(min(0.0, self.reactor.seconds() - call.getTime()))
+        if self._calls:
+            self._watch()
+
+
+_FEW: Final = 64
+"""With fewer delayed calls than this, it is not worth looking for those that can be forgotten."""
 
 
 # Into the reactor's thread ------------------------------------------------------------------------
