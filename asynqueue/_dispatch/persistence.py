@@ -200,9 +200,15 @@ class Persistence:
         return self.commits.ask(DEAD).addCallback(found)
 
     def _letter(self, stored: StoredJob) -> DeadLetter:
-        isReadable = True
+        error = storable(str(stored.error or ""))
         try:
             _checkRow(stored)
+        except StoreCorrupt:
+            # The dead letter's text says so. What is damaged is shown as far as it makes sense.
+            function = storable(str(stored.function))
+            return DeadLetter(stored.id, function, stored.arg, 0, 0.0, 0, None, error, False)
+        isReadable = True
+        try:
             jobarg = self._codec.loads(stored.arg)
         except Exception:
             # That may be why the job is dead.
@@ -215,7 +221,7 @@ class Persistence:
             stored.queued,
             stored.attempts,
             stored.unique,
-            stored.error or "",
+            error,
             isReadable,
         )
 

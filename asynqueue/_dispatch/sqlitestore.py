@@ -8,6 +8,7 @@ import ctypes
 import glob
 import os
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -93,11 +94,12 @@ class SQLiteJobStore:
         @param path: the file. It is made if there is none; its folder has to exist.
         @param wallClock: gives the seconds since the epoch, to name a file that is set aside.
         """
-        # So that neither SQLite's own names nor another current folder can be meant.
-        self._path = Path(os.path.abspath(path))
+        # Neither SQLite's own names nor a later current folder are meant.
+        self._path = self._named = Path(os.path.abspath(path)) if os.fspath(path) else Path()
         self._wallClock = wallClock
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._file: tuple[int, int] = 0, 0
 
     def __repr__(self) -> str:
         return f"<SQLiteJobStore {self.name}>"
@@ -107,7 +109,7 @@ class SQLiteJobStore:
         """
         The file's path.
         """
-        return str(self._path)
+        return str(self._named)
 
     # IJobStore ------------------------------------------------------------------------------------
 
@@ -118,21 +120,28 @@ class SQLiteJobStore:
         """
         if self._connection is not None:
             raise StoreLocked(f"{self.name} is open already: a store is for one queue at a time")
-        self._makeFile()
+        self._findFile()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
+        # SQLite does not check the encoding of texts. One damaged text is one damaged job.
+        connection.text_factory = _decoded
         try:
             self._prepare(connection)
             rows = connection.execute(f"SELECT {_FIELDS} FROM jobs ORDER BY id").fetchall()
         except sqlite3.Error as error:
             connection.close()
             raise self._explained(error, "opened") from error
+        except OSError as error:
+            connection.close()
+            raise StoreError(f"{self.name} could not be opened: {error}") from error
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         self._pid = os.getpid()
-        # Nobody but close() is to close it: the garbage collector of a process that was forked from
-        # this one would take the -wal file away from under it.
+        found = os.stat(self._path)
+        self._file = found.st_dev, found.st_ino
+        # Only close() may close it. The garbage collector of a process that was forked from this
+        # one would take the -wal file away from under this one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         return [StoredJob(*row) for row in rows]
 
@@ -152,6 +161,7 @@ class SQLiteJobStore:
         See L{IJobStore}.
         """
         connection = self._open()
+        self._checkFile()
         try:
             if len(changes) == 1:
                 # A statement alone is a transaction of its own.
@@ -203,17 +213,47 @@ class SQLiteJobStore:
             )
         return self._connection
 
-    def _makeFile(self) -> None:
+    def _findFile(self) -> None:
         """
-        See to it that there is a file.
-
-        It comes into being whole, so one that is empty was emptied. It is not opened here if it is
-        there: closing it would give up the locks that this process holds on it.
+        See to it that there is a file. Only a regular file can be a store.
         """
-        if self._path.exists():
-            if not self._path.stat().st_size:
+        if self._named == Path():
+            raise StoreError("the path of a store must not be empty")
+        try:
+            self._path = self._named
+            if stat.S_ISLNK(os.lstat(self._named).st_mode):
+                # What belongs to the file lies beside the file, not beside the link to it.
+                self._path = Path(os.path.realpath(self._named, strict=True))
+            found = os.stat(self._path)
+        except FileNotFoundError as error:
+            if self._named.is_symlink():
+                raise StoreError(f"{self.name} is a symbolic link to nothing") from error
+            try:
+                self._makeFile()
+            except (OSError, sqlite3.Error) as error:
+                raise StoreError(f"{self.name} cannot be made: {error}") from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.name!r} cannot be the path of a store: {error}") from error
+        else:
+            if not stat.S_ISREG(found.st_mode):
+                raise StoreError(f"{self.name} is not a regular file, as a store has to be")
+            # A store comes into being whole, so a file that is empty was emptied. The file is not
+            # opened here, because closing it would give up the locks that this process has on it.
+            if not found.st_size:
                 raise StoreCorrupt(f"{self.name} is empty, as no store is. {self._setAside()}")
-            return
+
+    def _checkFile(self) -> None:
+        """
+        @raise StoreError: if the file that is open does not lie where it did.
+        """
+        try:
+            found = os.stat(self._path)
+        except OSError as error:
+            raise StoreError(f"{self.name} is gone: {error}") from error
+        if (found.st_dev, found.st_ino) != self._file:
+            raise StoreError(f"{self.name} is another file now than the one that was opened")
+
+    def _makeFile(self) -> None:
         aside = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.corrupt-*"))
         if aside:
             raise StoreCorrupt(
@@ -225,12 +265,6 @@ class SQLiteJobStore:
                 f"{self.name} is gone, but {self._beside('-wal')}, which belongs to it, is there. "
                 "Bring the file back; or move the other away, too, to begin with an empty store"
             )
-        try:
-            self._makeNew()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{self.name} cannot be made: {error}") from error
-
-    def _makeNew(self) -> None:
         folder = self._path.parent
         # For the owner alone, from the beginning.
         descriptor, new = tempfile.mkstemp(prefix=f"{self._path.name}.new-", dir=folder)
@@ -305,6 +339,10 @@ class SQLiteJobStore:
             f"It was set aside as {target}, and no other is made in its place as long as that is "
             "there. Recover what can be recovered from it, then move it away"
         )
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 def _parameters(change: Change) -> tuple[Any, ...]:
