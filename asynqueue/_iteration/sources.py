@@ -261,6 +261,9 @@ class ItemSource:
             self.listener()
 
 
+Run = Callable[[Callable[[], Any]], Any]
+"""Calls a function and returns what that returns: in a context, for example."""
+
 _LATER: Final = (Deferred, CoroutineType, Failure)
 
 
@@ -373,18 +376,42 @@ class IteratorSource(DemandSource):
     C{finally} clauses raise comes out of C{stop}.
     """
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        super().__init__(iterator.__next__)
+    def __init__(self, iterator: Iterator[Any], run: Run | None = None) -> None:
+        """
+        @param run: calls the iterator's code. With it, C{stop} closes any iterator that has a
+            C{close}, not only a generator.
+        """
+        super().__init__(iterator.__next__ if run is None else self._step)
         self._iterator = iterator
+        self._run = run
+        self._isStepping = False
 
     def stopped(self) -> None:
         super().stopped()
         iterator = self._iterator
-        if (
+        if self._run is not None:
+            self._close()
+        elif (
             inspect.isgenerator(iterator)
             and inspect.getgeneratorstate(iterator) != inspect.GEN_RUNNING
         ):
             iterator.close()
+
+    def _step(self) -> Any:
+        assert self._run is not None
+        self._isStepping = True
+        try:
+            return self._run(self._iterator.__next__)
+        finally:
+            self._isStepping = False
+            if self.isOver:
+                # It was stopped by its own code, when it could not be closed.
+                self._close()
+
+    def _close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None and self._run is not None and not self._isStepping:
+            self._run(close)
 
     def _got(self, result: Any) -> None:
         self._addFirst(result)
@@ -408,12 +435,21 @@ class AsyncIteratorSource(DemandSource):
 
     log = Logger()
 
-    def __init__(self, iterator: AsyncIterator[Any]) -> None:
-        super().__init__(self._getNext)
+    def __init__(
+        self, iterator: AsyncIterator[Any], run: Run = lambda function: function()
+    ) -> None:
+        """
+        @param run: calls the iterator's code.
+        """
+        super().__init__(lambda: run(self._getNext))
         self._iterator = iterator
+        self._run = run
         self._isStepping = False
 
     def stopped(self) -> None:
+        self._run(self._cancelAndClose)
+
+    def _cancelAndClose(self) -> None:
         super().stopped()
         if not self._isStepping:
             Deferred.fromCoroutine(self._close())

@@ -5,7 +5,7 @@ A worker that runs its calls in the main loop.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import iscoroutine
@@ -35,7 +35,7 @@ from asynqueue.interfaces import IWorker
 
 def isIteration(result: Any) -> bool:
     """
-    Tell whether a task's result is to be iterated over.
+    Tell whether a task's result is an iterator of either kind.
     """
     return isIterator(result) or isAsyncIterator(result)
 
@@ -43,89 +43,26 @@ def isIteration(result: Any) -> bool:
 def _makeSource(iterator: Any, context: Context) -> ItemSource:
     """
     @param iterator: an iterator, or an asynchronous one.
-    @param context: what its code is to run in.
+    @param context: the context in which its code runs.
     """
     # A Deferator is both.
     if isAsyncIterator(iterator):
-        return AsyncContextSource(context, iterator)
-    return ContextSource(Within(context, iterator))
-
-
-class Within:
-    """
-    Advances an iterator in a context, and closes it there.
-    """
-
-    def __init__(self, context: Context, iterator: Iterator[Any]) -> None:
-        self._context = context
-        self._iterator = iterator
-        self._isRunning = False
-        self._isClosing = False
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        self._isRunning = True
-        try:
-            return self._context.run(self._iterator.__next__)
-        finally:
-            self._isRunning = False
-            if self._isClosing:
-                self.close()
-
-    def close(self) -> None:
-        """
-        Close it, if it can be closed; if its own code asks for that, then after it has yielded.
-        """
-        self._isClosing = self._isRunning
-        close = getattr(self._iterator, "close", None)
-        if close is not None and not self._isRunning:
-            self._context.run(close)
-
-
-class ContextSource(IteratorSource):
-    """
-    Gets its items from an iterator in its context.
-    """
-
-    def __init__(self, within: Within) -> None:
-        super().__init__(within)
-        self._close = within.close
-
-    def stopped(self) -> None:
-        super().stopped()
-        self._close()
-
-
-class AsyncContextSource(AsyncIteratorSource):
-    """
-    Gets its items from an asynchronous iterator. Each step runs in a copy of its context, as
-    Deferreds have it: what a step sets, the next one does not see.
-    """
-
-    def __init__(self, context: Context, iterator: AsyncIterator[Any]) -> None:
-        super().__init__(iterator)
-        self._context = context
-
-    def stopped(self) -> None:
-        self._context.copy().run(super().stopped)
-
-    def _getNext(self) -> Deferred[Any]:
-        return self._context.copy().run(super()._getNext)
+        # Each step runs in a copy, as with Deferreds: what a step sets, the next one does not see.
+        return AsyncIteratorSource(iterator, lambda function: context.copy().run(function))
+    return IteratorSource(iterator, context.run)
 
 
 TURN_SECONDS = 0.01
-"""For how long functions are called before the reactor gets its turn."""
+"""For how long tasks are begun before the reactor gets its turn."""
 
 
 class _Run:
     """
-    A task that was given.
+    A task that the worker has.
 
-    @ivar done: what C{run} returned.
-    @ivar context: what the task's code runs in, once it was begun.
-    @ivar wait: what its function returned, if that is waited for.
+    @ivar done: the Deferred that C{run} returned.
+    @ivar context: the context in which the task's code runs.
+    @ivar wait: the Deferred that its function returned, if there is one.
     """
 
     __slots__ = ("context", "done", "task", "wait")
@@ -140,21 +77,21 @@ class _Run:
 @implementer(IWorker)
 class AsyncWorker:
     """
-    Runs tasks in the main loop, in the order in which they come. What they call must not block.
+    Runs tasks in the main loop, in the order in which they come. Their functions must not block.
 
-    A function may return a value, a Deferred or a coroutine; a task that waits for one of the
-    latter holds its slot until that is done. No function is called from within L{run}, but soon
-    after it, so that a callback that makes the next call does not pile up on the stack.
+    A function may return a value, a Deferred or a coroutine. A task that waits for a Deferred or a
+    coroutine holds its slot until that is done. L{run} calls no function itself. The function is
+    called soon afterwards, because a callback that makes the next call would pile up on the stack.
 
-    Each function runs in a copy of the context that L{run} was called in, so that the context
-    variables which it sets are its own. An iterator that it returns is advanced in that context
-    too, whenever somebody wants its next item.
+    Each function runs in a copy of the context in which L{run} was called, so that the context
+    variables that it sets are its own. An iterator that it returns is advanced in that context too,
+    whenever somebody wants its next item.
 
     @cvar cQualified: the series that all instances are qualified for.
     @ivar iQualified: the series that this one is qualified for besides.
     @ivar raw: whether iterators are results as they are, where a call does not say.
     @ivar capacity: what the scheduler may give it.
-    @ivar state: C{READY}, C{DRAINING} once it was told to stop, then C{STOPPED}.
+    @ivar state: C{READY}, C{DRAINING} after L{stop}, then C{STOPPED}.
     """
 
     log = Logger()
@@ -173,8 +110,8 @@ class AsyncWorker:
             and C{'local'}.
         @param raw: whether an iterator that a task returns is its result as it is, rather than a
             L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
-        @param slots: how many tasks may be underway at once, waiting for their Deferreds.
-        @param reactor: what gives the time. Default: the global reactor.
+        @param slots: how many tasks may wait for their Deferreds at once.
+        @param reactor: the reactor. Default: the global reactor.
         @raise ValueError: if C{slots} is not a positive integer.
         """
         self.iQualified = list(series)
@@ -196,14 +133,15 @@ class AsyncWorker:
 
     def setResignator(self, callableObject: Any) -> None:
         """
-        See L{IWorker<asynqueue.interfaces.IWorker>}. The main loop never resigns.
+        See L{IWorker<asynqueue.interfaces.IWorker>}. It is never called here.
         """
 
     def run(self, task: Any) -> Deferred[None]:
         """
-        Run a task, once those before it have begun.
+        Run a task when those before it have begun.
 
-        @return: a Deferred that fires when it is over; for an iterator, when that was returned.
+        @return: a Deferred that fires when the call is over; if it returns an iterator, when it has
+            returned that.
         @raise StateError: if the worker is stopping or has stopped.
         """
         if self.state != READY:
@@ -214,9 +152,9 @@ class AsyncWorker:
 
     def cancel(self, task: Any) -> None:
         """
-        A task that this worker has is no longer wanted, and has been ended: cancel what it waits
-        for, or stop the iteration that feeds its consumer. Code that takes no notice of being
-        cancelled keeps its slot until it is through.
+        A task of this worker is no longer wanted, and has ended. Cancel the Deferred that it waits
+        for, or stop the iteration that feeds its consumer. If cancelling has no effect, the task
+        keeps its slot until it is through.
         """
         run = self._due.pop(task, None)
         if run is not None:
@@ -231,7 +169,7 @@ class AsyncWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the tasks that were given, and end the iterations with C{IterationStopped}.
+        Finish the tasks that the worker has, and end the iterations with C{IterationStopped}.
 
         @return: a Deferred that fires when all is over.
         """
@@ -244,9 +182,9 @@ class AsyncWorker:
 
     def crash(self) -> list[Any]:
         """
-        Forget the tasks that have not begun, and cancel what those underway are waiting for.
+        Forget the tasks that have not begun, and cancel the Deferreds that the others wait for.
 
-        @return: the tasks that were given and not ended.
+        @return: the tasks of this worker that have not ended.
         """
         if self.state == STOPPED:
             return []
@@ -263,7 +201,7 @@ class AsyncWorker:
             run.done.callback(None)
         return [task for task in left if not task.isDone]
 
-    # What is done ---------------------------------------------------------------------------------
+    # Running --------------------------------------------------------------------------------------
 
     def _takeSoon(self) -> None:
         if self._turn is None and not self._isTaking:
@@ -271,7 +209,7 @@ class AsyncWorker:
 
     def _take(self) -> None:
         """
-        Begin tasks, for a while: those, too, that come in the meantime.
+        Begin tasks for a while, also those that come meanwhile.
         """
         self._turn = None
         self._isTaking = True
@@ -304,14 +242,14 @@ class AsyncWorker:
             run.wait = result
             result.addBoth(self._waited, run)
             if task.isDone or self._underway.get(task) is not run:
-                # Its own function has cancelled it, or crashed this worker.
+                # The task's own function has cancelled it, or has crashed this worker.
                 self._cancelWait(run)
         else:
             self._waited(result, run)
 
     def _call(self, task: Any) -> Any:
         """
-        Within the task's own context: make its call.
+        Make the call, in the task's own context.
         """
         reported = getattr(task, "reported", None)
         setReporter(None if reported is None else partial(self._report, reported, get_ident()))
@@ -326,7 +264,7 @@ class AsyncWorker:
         if get_ident() == home:
             reported(done, total)
         else:
-            # The function has handed its context to a thread.
+            # The function has passed its context to a thread.
             callFromAnyThread(self._reactor, partial(reported, done, total))
 
     def _cancelWait(self, run: _Run) -> None:
@@ -339,7 +277,7 @@ class AsyncWorker:
 
     def _waited(self, result: Any, run: _Run) -> None:
         """
-        A task's result is there.
+        A task has its result.
         """
         task = run.task
         # After a crash nobody wants it.
