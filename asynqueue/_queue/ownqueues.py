@@ -157,6 +157,13 @@ class ThreadQueue(OwnWorkersQueue):
         """
         super().__init__(N, **options)
 
+    @property
+    def worker(self) -> ThreadWorker | None:
+        """
+        The first of the queue's workers; C{None} if all are gone.
+        """
+        return next(iter(self._own()), None)
+
     def deferToThread(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[Any]:
         """
         Call a function in a thread, before everything that waits.

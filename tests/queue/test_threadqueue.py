@@ -333,6 +333,12 @@ class IterationTests(ThreadCase):
 
 
 class ShutdownTests(ThreadCase):
+    async def test_theWorkerIsTheFirstOneAndNobodyAfterwards(self) -> None:
+        queue = self.makeQueue(2)
+        self.assertIs(queue.worker, queue.workers()[0])
+        await queue.shutdown()
+        self.assertIsNone(queue.worker)
+
     async def test_whatIsThereIsRunFirst(self) -> None:
         queue = ThreadQueue(2)
         calls = [queue.call(far.echo, number) for number in range(50)]
