@@ -1,6 +1,6 @@
 """
-How a program ends, and who is told: the one place that hears of signals, of the reactor's stop and
-of the interpreter's end.
+How a program ends, and who is told. This is the one place that hears of signals, of the reactor's
+stop and of the interpreter's end.
 
 A program ends in one of five ways. C{docs/shutdown.rst} shows them from the outside::
 
@@ -17,8 +17,8 @@ A program ends in one of five ways. C{docs/shutdown.rst} shows them from the out
     reactor has not stopped
     SIGKILL                         nobody: see _workers/reaper.py
 
-There is one L{_Program} for each reactor that anybody has asked about, with one trigger for each
-phase of that reactor's stop, and one function for C{atexit} in all.
+There is one L{_Program} for each reactor that anybody has registered with. It has one trigger at a
+time in that reactor. One function is registered with C{atexit} in all.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class Ending:
 
 class StopCall:
     """
-    A function that is called once when a reactor stops, for whatever reason. Constructing it
-    registers it, until L{forget}.
+    A function that is called once when a reactor stops. Constructing it registers it, until
+    L{forget}.
     """
 
     def __init__(
@@ -191,8 +191,8 @@ class _Program:
 
         self._endings[ref(ending, collected)] = os.getpid()
         self._watch()
-        # The last function that is registered is called first. So this one is called before those
-        # of whatever an object has imported on its way here.
+        # The last function that was registered is called first. This one must come before those of
+        # the modules that the object has imported by now.
         atexit.unregister(_interpreterEnds)
         atexit.register(_interpreterEnds)
 
@@ -314,9 +314,9 @@ CUT: Final = "CUT"
 OVER: Final = "OVER"
 
 DRAIN: Final[Table] = {
-    # What is underway may go on.
+    # Tasks that are underway may go on.
     DRAINING: {"cut": CUT, "finish": OVER},
-    # What is underway is being ended. Neither a third signal nor the deadline adds anything.
+    # Tasks that are underway are being ended. A third signal or the deadline adds nothing.
     CUT: {"cut": CUT, "finish": OVER},
     # Both drain() and cut() tell of the end.
     OVER: {"cut": OVER, "finish": OVER},
@@ -355,8 +355,8 @@ class _Drain:
         if self._seconds < math.inf:
             self._timer = self._reactor.callLater(self._seconds, self._outOfTime)
         _log.info(
-            "{subject} drains because {why}. What is underway there ({count}) may go on for "
-            "{seconds} seconds. A second signal ends it at once",
+            "{subject} drains, because {why}. {count} underway may go on for {seconds} seconds. A "
+            "second signal ends them at once",
             subject=self._ending.owner,
             why=self._why,
             count=self._ending.countUnderway(),
@@ -451,7 +451,7 @@ class SecondSignal:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """
-        A signal came, in the middle of whatever the main thread was doing.
+        A signal came. The main thread may be in the middle of anything.
         """
         before = self._before.get(number)
         if self._isListening:

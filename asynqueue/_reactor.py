@@ -187,8 +187,7 @@ class ReactorInbox(Generic[_T]):
         """
         Hand over now what was put. This is called in the reactor's thread only.
         """
-        # This comes first, because whoever puts a thing after it was counted has to wake the
-        # reactor again.
+        # This comes first, because a thing that is put after the counting must wake the reactor.
         self._isAwake = False
         things: list[_T] = []
         # With a clock two threads may come here at the same time.
@@ -253,8 +252,7 @@ class SerialExecutor(Protocol):
 
 class ImmediateExecutor:
     """
-    Calls functions at once, in the caller's thread. It serves those who have a clock in the place
-    of a reactor.
+    Calls functions at once, in the caller's thread. It is for a clock in the place of a reactor.
     """
 
     def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:

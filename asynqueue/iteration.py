@@ -1,5 +1,5 @@
 """
-An import path of AsynQueue 0.9: iteration over items that arrive in their own time.
+An import path of AsynQueue 0.9: iteration over items that arrive one by one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What becomes of a task whose result is a stream of items.
+The ends of tasks whose results are streams of items.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Deliveries:
 
     def end(self, reason: Failure) -> None:
         """
-        End all streams with a failure, and those that come from now on. The failure comes after the
-        items that are there already.
+        End all streams, and every later one, with a failure. The failure comes after the items that
+        are there already.
         """
         self._reason = reason
         for source in list(self._sources):

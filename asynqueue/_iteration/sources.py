@@ -78,7 +78,7 @@ class ItemSource:
     @property
     def isOver(self) -> bool:
         """
-        Whether nothing more will arrive. What is in C{items} can still be taken.
+        Whether nothing more will arrive. The present C{items} can still be taken.
         """
         return self.state is not SourceState.OPEN
 
@@ -133,8 +133,8 @@ class ItemSource:
 
     def shut(self, failure: Failure) -> None:
         """
-        The feeding side gives up: do what L{fail} does, and let whatever produces the items close,
-        as if the taker had called L{stop}. Ignored if the source is over.
+        The feeding side gives up: do what L{fail} does, and close the far side as if the taker had
+        called L{stop}. Ignored if the source is over.
         """
         if not self.isOver:
             self.fail(failure)

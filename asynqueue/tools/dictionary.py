@@ -48,7 +48,7 @@ class DeferredDict(dict[_K, _V]):
         return f"<DeferredDict: {len(self)} values, {waiting} waiting>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Who waits does so in this process.
+        # The Deferreds that wait cannot leave this process.
         return type(self), (dict(self),)
 
     def __getitem__(self, key: _K) -> Deferred[_V]:  # type: ignore[override]
@@ -119,7 +119,7 @@ class DeferredDict(dict[_K, _V]):
     def fail(self, key: _K, failure: Failure | Exception) -> int:
         """
         Tell everybody who waits for a value that it will not come. The failure is not kept for
-        those who ask later, and a value that is there stays.
+        later, and a value that is there stays.
 
         @return: how many Deferreds failed. If it is 0, nobody knows of the failure.
         """

@@ -32,14 +32,14 @@ class Info:
         except OSError:
             log.error(info.aboutException())
 
-    All that it gives are strings, and nothing that a callable or an argument does can keep it from
-    giving them.
+    Its descriptions are strings. It never fails because of anything that a callable or an argument
+    does.
     """
 
     def __init__(self, remember: bool = False, whichThread: bool = False) -> None:
         """
-        @param remember: whether to keep what is known of a call after L{setCall} was given another
-            one, until L{forgetID}.
+        @param remember: whether to keep a call after L{setCall} was given another one, until
+            L{forgetID}.
         @param whichThread: whether to name the thread in which L{setCall} was called.
         """
         self._remember = remember
@@ -58,7 +58,7 @@ class Info:
 
     def setCall(self, *metaArgs: Any, **kw: Any) -> Self:
         """
-        Say which call is to be described.
+        Set the call to describe.
 
         @param metaArgs: the callable, or its name; then, if there are any, its positional
             arguments, as a list or tuple, or a single one that is neither; then a dict of its
@@ -95,8 +95,8 @@ class Info:
     @contextmanager
     def context(self, *metaArgs: Any, **kw: Any) -> Iterator[CallInfo]:
         """
-        Describe a call within a C{with} block, whatever others L{setCall} is given meanwhile. It is
-        forgotten afterwards.
+        Describe a call within a C{with} block, even if L{setCall} is given other calls meanwhile.
+        The call is forgotten afterwards.
 
         @return: a context manager that gives a L{CallInfo}. See L{setCall} for the parameters.
         @raise ValueError: if this object was made without C{remember}.
@@ -114,7 +114,7 @@ class Info:
 
     def forgetID(self, ID: int | None) -> None:
         """
-        Keep nothing of a call any longer. With C{remember}, memory grows until this is called.
+        Forget a call. With C{remember}, memory grows until this is called.
         """
         if ID is not None:
             self._known.pop(ID, None)
@@ -122,11 +122,13 @@ class Info:
     def getInfo(self, ID: int | None, name: str, nowForget: bool = False) -> Any:
         """
         @param ID: a call's number; C{None} for the present call.
+        Get what is kept with a call.
+
         @param name: C{'callDict'} for a dict of its C{f}, C{args}, C{kw} and C{instance}; or a name
-            that L{saveInfo} was given; or that of a method whose name begins with C{about}, for
-            what that gave.
+            that L{saveInfo} was given; or the name of a method that begins with C{about}, for the
+            text that it gave.
         @param nowForget: whether to forget the call then.
-        @return: what is known, or C{None}.
+        @return: the value, or C{None} if there is none.
         """
         ID = self._ID if ID is None else ID
         if ID is None:
@@ -138,9 +140,9 @@ class Info:
 
     def saveInfo(self, name: str, x: Any, ID: int | None = None) -> Any:
         """
-        Keep something with a call, if that is still known.
+        Keep a value with a call, if the call is not forgotten.
 
-        @param ID: its number; the present call's by default.
+        @param ID: the call's number. Default: the present call's.
         @return: C{x}.
         """
         ID = self._ID if ID is None else ID
@@ -152,8 +154,10 @@ class Info:
 
     def aboutCall(self, ID: int | None = None, nowForget: bool = False) -> str:
         """
-        @return: a call as one would write it, C{"fetch('http://…', timeout=30)"}, long arguments
-            shortened. Empty if nothing is known of it.
+        Describe a call.
+
+        @return: the call as you would write it, C{"fetch('http://…', timeout=30)"}. Long arguments
+            are shortened. The text is empty if the call is not known.
         """
         ID = self._ID if ID is None else ID
         call = self.getInfo(ID, "callDict")
@@ -172,8 +176,10 @@ class Info:
         nowForget: bool = False,
     ) -> str:
         """
-        @param exception: the exception; by default the one that is being handled.
-        @return: what was raised, by which call, and the traceback.
+        Describe an exception.
+
+        @param exception: the exception. Default: the one that is being handled.
+        @return: the exception, the call that raised it, and the traceback.
         @raise ValueError: if no exception is given, and none is being handled or was described
             before.
         """
@@ -190,8 +196,8 @@ class Info:
         self, failureObj: Failure, ID: int | None = None, nowForget: bool = False
     ) -> str:
         """
-        Like L{aboutException}, for a Failure. It can be used as an errback, which turns the failure
-        into its description.
+        Describe a Failure, as L{aboutException} describes an exception. You may use it as an
+        errback, which turns the failure into its description.
         """
         lines = failureObj.getTraceback()
         return self._about("aboutFailure", "Failure", failureObj.value, lines, ID, nowForget)
@@ -211,9 +217,9 @@ class Info:
 
 class CallInfo:
     """
-    One call of an L{Info}, as L{Info.context} gives it. Its methods are that object's, for this
-    call.
+    One call of an L{Info}, as L{Info.context} gives it.
 
+    @ivar info: the L{Info}.
     @ivar ID: the call's number.
     """
 
@@ -265,8 +271,8 @@ def showResult(function: Any = None, *, write: Write | None = None) -> Any:
 
         001: add(1, second=2) -> 3
 
-    A Deferred and a coroutine are followed: the line comes when their result is there. So is an
-    exception or a failure, which goes its way.
+    If the function returns a Deferred or a coroutine, the line comes when the result is there. An
+    exception or a failure is shown, and passed on.
 
     @param function: the function.
     @param write: takes each line, from the thread in which the call ends; C{print}, say. Default:

@@ -44,7 +44,7 @@ _MOVES: Final[Mapping[str, Mapping[_State, _State]]] = {
     "release": {
         _State.HELD: _State.FREE,
         _State.DRAINING: _State.DRAINED,
-        # Whoever took the lock when it locked nobody out has nothing to give back.
+        # A lock that was taken when it locked nobody out need not be given back.
         _State.CLOSING: _State.CLOSING,
         _State.STOPPED: _State.STOPPED,
     },

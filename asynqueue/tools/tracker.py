@@ -214,7 +214,7 @@ class DeferredPool:
 
     def _fired(self, result: _T) -> _T:
         self._outstanding -= 1
-        # Whoever begins to wait meanwhile waits until it becomes empty once more.
+        # A wait that begins meanwhile lasts until the pool becomes empty once more.
         if not self._outstanding:
             self._waiting.fireWhere(lambda _: not self._outstanding, None)
         return result
