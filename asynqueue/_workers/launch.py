@@ -112,7 +112,7 @@ class ChildProcess:
         )
 
     def _launch(self) -> None:
-        with _interruptsHeld():
+        with interruptsHeld():
             self.process.start()
             try:
                 self._guard.watch(self.process.pid)
@@ -212,7 +212,7 @@ class ChildProcess:
 
 
 @contextmanager
-def _interruptsHeld() -> Iterator[None]:
+def interruptsHeld() -> Iterator[None]:
     """
     What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
     this process hears of it a moment later.

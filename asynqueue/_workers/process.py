@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from asynqueue._runner.logs import levels
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._workers.channelworker import ChannelWorker
+from asynqueue._workers.preload import PreloadServer, preloadServer
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
@@ -105,6 +106,7 @@ class ProcessWorker(ChannelWorker):
         forwardLogs: bool = True,
         maxTasks: int | None = None,
         maxKilobytes: int | None = None,
+        preload: Iterable[str] = (),
     ) -> None:
         """
         Start the first process.
@@ -127,11 +129,25 @@ class ProcessWorker(ChannelWorker):
             never. Calls that were sent ahead are run before.
         @param maxKilobytes: with how much resident memory, found between two tasks and looked at
             once a second at the most, the process is replaced; C{None} for never.
+        @param preload: the names of modules that are loaded once, in a server that later processes
+            are forked from, so that these start in milliseconds. C{"__main__"} is the program's
+            main module. A module that starts a thread when it is imported cannot be loaded there:
+            that is logged once, and each process loads all its modules itself.
+        @raise TypeError: if C{preload} is no list of texts.
+        @raise ValueError: if C{preload} is given together with another start method than
+            C{forkserver}.
         """
         self._raw = raw
         self._useReactor = useReactor
         self._forwardLogs = forwardLogs
         self._context = context
+        self._preload: PreloadServer | None = None
+        if preload:
+            if context is not None and context.get_start_method() != "forkserver":
+                method = context.get_start_method()
+                raise ValueError(f"preload needs the start method forkserver, not {method}")
+            self._preload = preloadServer(preload)
+            self._preload.hold()
         super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
         # So that it outlasts the one process, until the next is there.
         self._guard = programReaper()
@@ -139,6 +155,8 @@ class ProcessWorker(ChannelWorker):
 
     def _stopped(self) -> None:
         self._guard.letGo()
+        if self._preload is not None:
+            self._preload.letGo()
         super()._stopped()
 
     def makeChannel(self) -> IChannel:
@@ -153,7 +171,8 @@ class ProcessWorker(ChannelWorker):
             useReactor=self._useReactor,
             logLevels=levels() if self._forwardLogs else None,
         )
-        return PipeChannel(self._reactor, delay, options, self._context)
+        context = None if self._preload is None else self._preload.context(self._useReactor)
+        return PipeChannel(self._reactor, delay, options, context or self._context)
 
     @staticmethod
     def cores() -> int:
