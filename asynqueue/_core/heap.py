@@ -4,20 +4,35 @@ A stable priority heap whose items can be cancelled and moved.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-Place = tuple[float, int, Any]
-"""Where an item stands: its priority, its serial among all that were put, and the item itself."""
+Entry = tuple[float, int, Any]
+"""An item in the sorted part of a heap: its priority, its id and the item itself."""
+
+IN_LINE: Final = "in line"
+"""The place of an item that stands in the line of a heap."""
+
+MOVED: Final = "moved"
+"""The place of an item that is in no heap, but may have left a dead entry in a line. It never
+stands in a line again, because the dead entry would come to life."""
+
+Place = Entry | str
+"""The place of an item: its entry, L{IN_LINE} or L{MOVED}. An item without one is C{None}."""
 
 
 class Placed(Protocol):
     """
-    What a L{PriorityHeap} holds: any object with a slot for its place.
+    An item of a L{PriorityHeap}. While the item is in the heap, only the heap changes these three.
+
+    @ivar id: decides among equal priorities, lower first. No two items of a heap share one.
+    @ivar priority: lower is earlier.
+    @ivar place: belongs to the heap. C{None} at first.
     """
 
+    id: int
+    priority: Any
     place: Place | None
 
 
@@ -26,144 +41,225 @@ Item = TypeVar("Item", bound=Placed)
 
 class PriorityHeap(Generic[Item]):
     """
-    Items in order of priority, lower first; equal priorities in the order of putting.
+    Items in order of priority, lower first; equal priorities in the order of their ids.
 
-    L{put}, L{take}, L{cancel} and L{reprioritise} are O(log n) or better, amortised. Cancelling and
-    moving leave a dead entry behind, which is dropped when it comes up; whenever the dead outnumber
-    the living, all dead entries are swept out at once. An item knows its entry (C{item.place}) and
-    an entry its item: an entry lives for as long as the two agree, which spares a dictionary and
-    its memory.
+    All operations are O(log n) or better, amortised. Most items are put in the order in which they
+    will be taken. Those stand in a line, which is never sorted and holds nothing but the items, so
+    that a million of them cost little memory. The other items have an entry in a binary heap.
 
-    What is put in the order in which it will be taken, as most items are, stands in a line and is
-    never sorted: there L{put} and L{take} cost the same however many there are.
+    An item that is cancelled or moved leaves a dead entry behind, which is dropped when it comes
+    up. When the dead outnumber the living, all dead entries are dropped at once. An item's place
+    says whether its entry lives.
 
     An item can be in one heap at a time.
     """
 
-    __slots__ = ("_dead", "_entries", "_line")
+    __slots__ = ("_dead", "_entries", "_first", "_lastId", "_lastPriority", "_line")
 
     SMALL = 64
-    """With fewer entries than this, sweeping is not worth its while."""
+    """With fewer entries than this, dropping the dead at once is not worth the effort."""
 
     def __init__(self) -> None:
-        self._line: deque[Place] = deque()
-        self._entries: list[Place] = []
+        # The first item of the line is line[first]. The slots before it are empty.
+        self._line: list[Any] = []
+        self._first = 0
+        # Where the line's last item stood when it was put. It may have moved since.
+        self._lastPriority: Any = 0.0
+        self._lastId = 0
+        self._entries: list[Entry] = []
         self._dead = 0
 
     def __len__(self) -> int:
-        return len(self._line) + len(self._entries) - self._dead
+        return len(self._line) - self._first + len(self._entries) - self._dead
 
     def __contains__(self, item: Item) -> bool:
-        place = item.place
-        return place is not None and place[2] is item
+        return _isPlaced(item.place)
 
     def __iter__(self) -> Iterator[Item]:
         """
-        The items in the order in which they would be taken, without taking them.
+        @return: an iterator over the items that are here now, in their order. It takes none of them
+            out. The heap may change before the iterator is at its end: items that have left are
+            passed over, and new items are not seen.
         """
-        for entry in sorted([*_living(self._line), *_living(self._entries)]):
-            yield entry[2]
-
-    def put(self, item: Item, priority: float, serial: int) -> None:
-        """
-        @param item: what to add.
-        @param priority: where it goes; lower is earlier.
-        @param serial: decides among equal priorities, lower first. No two items of a heap may share
-            one.
-        @raise ValueError: if the item already has a place.
-        """
-        if item.place is not None:
-            raise ValueError(f"{item!r} is in a heap already")
-        item.place = entry = (priority, serial, item)
-        if not self._line or entry > self._line[-1]:
-            self._line.append(entry)
-        else:
-            heappush(self._entries, entry)
-
-    def head(self) -> Place | None:
-        """
-        @return: the place of the item that L{take} would return, or C{None} if there is none.
-        """
-        line, entries = self._line, self._entries
+        line: list[Item] = self._line[self._first :]
+        entries = self._entries.copy()
         if self._dead:
-            while line and line[0][2].place is not line[0]:
-                line.popleft()
-                self._dead -= 1
-            while entries and entries[0][2].place is not entries[0]:
-                heappop(entries)
-                self._dead -= 1
-        if line and not (entries and entries[0] < line[0]):
-            return line[0]
-        return entries[0] if entries else None
+            line = [item for item in line if item.place is IN_LINE]
+            entries = [entry for entry in entries if entry[2].place is entry]
+            heapify(entries)
+        return _merged(line, entries)
+
+    def put(self, item: Item, priority: float | None = None) -> None:
+        """
+        @param item: the item to add.
+        @param priority: its priority here. Default: C{item.priority}. Another one costs memory.
+        @raise ValueError: if the item is in a heap already.
+        """
+        place = item.place
+        if place is None and priority is None:
+            priority = item.priority
+            last = self._lastPriority
+            if not self._line or priority > last or (priority == last and item.id > self._lastId):
+                self._line.append(item)
+                self._lastPriority = priority
+                self._lastId = item.id
+                item.place = IN_LINE
+                return
+        elif _isPlaced(place):
+            raise ValueError(f"{item!r} is in a heap already")
+        entry = (item.priority if priority is None else priority, item.id, item)
+        item.place = entry
+        heappush(self._entries, entry)
+
+    def head(self) -> Item | None:
+        """
+        @return: the item that L{take} would return, or C{None} if the heap is empty.
+        """
+        if self._dead:
+            self._dropDead()
+        entries = self._entries
+        if not self._line:
+            return entries[0][2] if entries else None
+        item: Item = self._line[self._first]
+        if entries:
+            priority, id, other = entries[0]
+            if priority < item.priority or (priority == item.priority and id < item.id):
+                return other  # type: ignore[no-any-return]
+        return item
 
     def take(self) -> Item:
         """
-        Remove and return the first item.
+        Remove the first item.
 
+        @return: the item.
         @raise IndexError: if the heap is empty.
         """
-        entry = self.head()
-        if entry is None:
+        item = self.head()
+        if item is None:
             raise IndexError("the heap is empty")
-        if self._line and entry is self._line[0]:
-            self._line.popleft()
+        if item.place is IN_LINE:
+            self._advance()
+            item.place = None
         else:
             heappop(self._entries)
-        item: Item = entry[2]
-        item.place = None
+            item.place = MOVED
         if self._dead:
             self._sweep()
         return item
 
     def cancel(self, item: Item) -> bool:
         """
-        Take an item out, wherever it stands.
+        Remove an item, wherever it stands. The first item is removed at once, as L{take} does.
 
-        @return: C{True} if it was in a heap, C{False} if it had been taken or cancelled.
+        @return: C{True} if it was in the heap, C{False} if it had been taken or cancelled.
         """
-        if item.place is None:
+        place = item.place
+        if place is IN_LINE and self._line[self._first] is item:
+            self._advance()
+            item.place = None
+            return True
+        if not _isPlaced(place):
             return False
-        item.place = None
-        self._dead += 1
-        self._sweep()
+        entries = self._entries
+        if entries and entries[0] is place:
+            heappop(entries)
+        else:
+            self._dead += 1
+        item.place = MOVED
+        if self._dead:
+            self._sweep()
         return True
 
     def reprioritise(self, item: Item, priority: float) -> None:
         """
-        Move an item. Among its new equals it stands where its serial puts it.
+        Change an item's priority. Its id decides where it stands among its new equals.
 
-        @raise ValueError: if it is not in the heap.
+        @raise ValueError: if the item is not in the heap.
         """
-        place = item.place
-        if place is None:
+        if not _isPlaced(item.place):
             raise ValueError(f"{item!r} is in no heap")
-        item.place = entry = (priority, place[1], item)
+        item.priority = priority
+        item.place = entry = (priority, item.id, item)
         heappush(self._entries, entry)
         self._dead += 1
         self._sweep()
 
     def clear(self) -> list[Item]:
         """
-        Take everything out.
+        Remove all items.
 
         @return: the items, in their order.
         """
         items = list(self)
         for item in items:
-            item.place = None
+            item.place = MOVED
         self._line.clear()
         self._entries.clear()
-        self._dead = 0
+        self._first = self._dead = 0
         return items
 
+    def _advance(self) -> None:
+        """
+        Remove the line's first item.
+        """
+        line, first = self._line, self._first
+        line[first] = None
+        first += 1
+        if first == len(line):
+            line.clear()
+            first = 0
+        elif first > self.SMALL and first * 2 > len(line):
+            del line[:first]
+            first = 0
+        self._first = first
+
+    def _dropDead(self) -> None:
+        """
+        Remove the dead entries that stand in front of the living.
+        """
+        while self._line and self._line[self._first].place is not IN_LINE:
+            self._advance()
+            self._dead -= 1
+        entries = self._entries
+        while entries and entries[0][2].place is not entries[0]:
+            heappop(entries)
+            self._dead -= 1
+
     def _sweep(self) -> None:
-        size = len(self._line) + len(self._entries)
+        """
+        Remove all dead entries, if they outnumber the living.
+        """
+        size = len(self._line) - self._first + len(self._entries)
         if self._dead * 2 > size > self.SMALL:
-            self._line = deque(_living(self._line))
-            self._entries = list(_living(self._entries))
+            self._line = [item for item in self._line[self._first :] if item.place is IN_LINE]
+            self._first = 0
+            self._entries = [entry for entry in self._entries if entry[2].place is entry]
             heapify(self._entries)
             self._dead = 0
 
 
-def _living(entries: Iterable[Place]) -> Iterator[Place]:
-    return (entry for entry in entries if entry[2].place is entry)
+def _isPlaced(place: Place | None) -> bool:
+    """
+    @return: whether an item with this place is in a heap.
+    """
+    return place is IN_LINE or type(place) is tuple
+
+
+def _merged(line: list[Item], entries: list[Entry]) -> Iterator[Item]:
+    """
+    @param line: items in their order.
+    @param entries: a binary heap, which is used up.
+    @return: an iterator over those that are still in a heap when they come up, in their order.
+    """
+    for item in line:
+        here = (item.priority, item.id)
+        while entries and entries[0][:2] < here:
+            other: Item = heappop(entries)[2]
+            if _isPlaced(other.place):
+                yield other
+        if _isPlaced(item.place):
+            yield item
+    while entries:
+        other = heappop(entries)[2]
+        if _isPlaced(other.place):
+            yield other

@@ -5,40 +5,41 @@ The scheduling facts of a call.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from asynqueue._core.priorities import checkNiceness
 
 RUNS: Final = 3
-"""How many times a task that is declared idempotent is begun at most, if workers die with it."""
+"""How many times an idempotent task is begun at most, if workers die with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
     """
-    How a task is to be scheduled and its result delivered. Tasks share one record where they can.
+    How a task is scheduled and its result delivered. Tasks share one record where they can.
 
-    @ivar niceness: an integer in -20...20 as in UNIX; a series at niceness N+10 is dequeued at
+    @ivar niceness: an integer from -20 to 20, as in UNIX. A series at niceness N+10 is dequeued at
         about half the rate of one at N.
-    @ivar series: a hashable name of the stream of tasks that this one belongs to. Only workers that
-        are qualified for it run it; every worker is qualified for C{None}.
-    @ivar doNext: go before everything else that waits, in the order of putting among others with
-        C{doNext}.
-    @ivar doLast: go after everything else, however long this has waited.
-    @ivar timeout: fail with C{TaskTimeout} if it runs for longer than this many seconds, counted
-        from the start of the run. C{None} for no limit.
-    @ivar stallTimeout: fail with C{TaskStalled} if it reports no progress for this many seconds,
-        counted from the start of the run and from each report. C{None} for no limit.
-    @ivar retries: how many times it is run again if its worker dies with it. What it did before
-        that is done again, so it should be something that may be done twice.
-    @ivar idempotent: say that it may be done twice, without a number: it is run again up to
-        C{RUNS} times in all.
+    @ivar series: the hashable name of the series that the task belongs to. Only workers that are
+        qualified for the series run the task. Every worker is qualified for C{None}.
+    @ivar doNext: whether the task goes before everything else that waits. Several such tasks keep
+        the order of putting.
+    @ivar doLast: whether the task goes after everything else, however long it has waited.
+    @ivar timeout: the task fails with C{TaskTimeout} if it runs for longer than this many seconds,
+        counted from the start of the run. C{None} for no limit.
+    @ivar stallTimeout: the task fails with C{TaskStalled} if it reports no progress for this many
+        seconds, counted from the start of the run and from each report. C{None} for no limit.
+    @ivar retries: how many times the task is run again if its worker dies with it. Its function
+        then does again what it has done before, so it must be safe to do twice.
+    @ivar idempotent: whether the task is safe to do twice. It is then run up to C{RUNS} times in
+        all if its workers die with it.
     @ivar consumer: an C{IConsumer} that gets the items if the call yields an iterator.
-    @ivar raw: bring an iterator back as it is, pickled, instead of streaming its items. C{None}
-        leaves it to the worker.
-    @ivar returnFailure: accepted for AsynQueue 0.9's callers; a task's exception comes back as a
-        Failure always.
+    @ivar raw: whether an iterator is brought back as it is, pickled, instead of streaming its
+        items. C{None} leaves it to the worker.
+    @ivar returnFailure: accepted for AsynQueue 0.9's callers. A task's exception always comes back
+        as a Failure.
+    @ivar isTimed: whether the run's time is limited, by C{timeout} or C{stallTimeout}.
     """
 
     niceness: int = 0
@@ -52,6 +53,7 @@ class TaskOptions:
     stallTimeout: float | None = None
     retries: int = 0
     idempotent: bool = False
+    isTimed: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checkNiceness(self.niceness)
@@ -64,18 +66,14 @@ class TaskOptions:
         if type(self.retries) is not int or self.retries < 0:
             raise ValueError(f"retries must be an integer of 0 or more, not {self.retries!r}")
         hash(self.series)
-
-    @property
-    def isTimed(self) -> bool:
-        """
-        Whether the run's time is limited.
-        """
-        return self.timeout is not None or self.stallTimeout is not None
+        # The scheduler asks for each task, and a property would cost a call.
+        isTimed = self.timeout is not None or self.stallTimeout is not None
+        object.__setattr__(self, "isTimed", isTimed)
 
     @property
     def runs(self) -> int:
         """
-        How many times it may be begun.
+        How many times the task may be begun.
         """
         return max(1 + self.retries, RUNS if self.idempotent else 1)
 
@@ -88,7 +86,7 @@ class TaskOptions:
 
 
 USUAL = TaskOptions()
-"""What a call has that names no option."""
+"""The options of a call that names none."""
 
 OPTION_NAMES = frozenset(
     {
@@ -102,5 +100,5 @@ OPTION_NAMES = frozenset(
         "timeout",
     }
 )
-"""The keywords that C{call} keeps for itself. The other options are for C{options} alone, so that
-no more of a function's own keywords are taken from it."""
+"""The keywords that C{call} keeps for itself. Only C{options} takes the other options, so that
+C{call} takes no more keywords from the function."""

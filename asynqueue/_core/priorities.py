@@ -1,10 +1,14 @@
 """
-Niceness: how a task's place in its series, and how nice it is, become its priority.
+How a task's number within its series and its niceness become its priority.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Sized
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
+from typing import Any
 
 NICEST = 20
 """The highest niceness, and so the least urgent; its negative is the most urgent. As in UNIX
@@ -13,7 +17,7 @@ C{nice}."""
 
 def checkNiceness(niceness: int) -> int:
     """
-    @param niceness: an integer in -20...20, as in UNIX: lower is more urgent, 0 is usual.
+    @param niceness: an integer from -20 to 20, as in UNIX: lower is more urgent, 0 is the default.
     @return: the same integer.
     @raise ValueError: if it is anything else.
     """
@@ -24,107 +28,254 @@ def checkNiceness(niceness: int) -> int:
 
 def priorityOf(serial: int, niceness: int) -> float:
     """
-    The priority of a task; lower goes first.
+    Compute the priority of a task; lower goes first.
 
-    With C{priority = serial * (1 + ((niceness + 20) / 10) ** 2)}, which is AsynQueue's formula, a
-    series of tasks at niceness 10 advances at half the rate of one at niceness 0, whose factors are
-    10 and 5.
+    AsynQueue's formula is C{priority = serial * (1 + ((niceness + 20) / 10) ** 2)}. So a series of
+    tasks at niceness 10, whose factor is 10, advances at half the rate of one at niceness 0, whose
+    factor is 5.
 
     @param serial: the task's number within its series, from 1.
-    @param niceness: an integer in -20...20.
+    @param niceness: an integer from -20 to 20.
     """
-    return serial * _FACTORS[niceness]
+    return serial * FACTORS[niceness]
 
 
-_FACTORS = {
+FACTORS = {
     niceness: 1.0 + ((niceness + NICEST) / 10.0) ** 2 for niceness in range(-NICEST, NICEST + 1)
 }
+"""For each niceness, the difference between the priorities of two tasks in a row."""
+
+
+class Series:
+    """
+    A series that is in use, which means that some of its tasks are not done.
+
+    @ivar number: the serial number that was taken last.
+    @ivar last: the greatest priority that its numbers have made.
+    @ivar users: how many of its numbers are taken and not released.
+    @ivar numberBound: the number up to which L{_Greatest} need not be told of C{number}.
+    @ivar lastBound: the same for C{last}.
+    @ivar backlog: belongs to the scheduler. C{None} at first.
+    """
+
+    __slots__ = ("backlog", "last", "lastBound", "number", "numberBound", "users")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.last = 0.0
+        self.users = 0
+        self.numberBound = self.lastBound = math.inf
+        self.backlog: Any = None
 
 
 class SerialNumbers:
     """
     The serial numbers of the series that are in use.
 
-    Each series counts for itself. A series that is new, or of which no task was left, starts at the
-    highest number in use, or earlier, where that gives it a priority right behind all that are in
-    use: so it neither overtakes what waits already, if that is as urgent, nor is held back by
-    what ran long ago, nor has to wait for what others, more urgent, are yet to put.
+    Each series counts for itself. A new series, or one of which no task was left, starts at the
+    highest number in use, or earlier if an earlier number already puts it behind all priorities in
+    use. So it does not overtake what waits and is as urgent. Nor is it held back by tasks that ran
+    long ago, or by tasks that more urgent series are yet to put.
+
+    All operations are O(log n) or better in the number of series, amortised.
     """
 
-    __slots__ = ("_highest", "_isStale", "_last", "_series")
+    __slots__ = (
+        "_alone",
+        "_default",
+        "_highest",
+        "_isStale",
+        "_last",
+        "_lasts",
+        "_numbers",
+        "_series",
+        "users",
+    )
 
     def __init__(self) -> None:
-        self._series: dict[Hashable, _Series] = {}
-        # The highest number, and the priority that goes last. They are looked for when a series
-        # starts and one has gone since that may have had them.
+        # How many numbers are taken and not released.
+        self.users = 0
+        # The series None is kept even when it is not in use, because it comes and goes with each
+        # call of most programs.
+        self._default = Series()
+        self._series: dict[Hashable, Series] = {None: self._default}
+        # The highest number in use, and the greatest priority. They may be too high when they are
+        # stale, because a series that may have had them is gone.
         self._highest = 0
         self._last = 0.0
         self._isStale = False
-
-    def take(self, series: Hashable, niceness: int = 0) -> int:
-        """
-        @param niceness: of the task that it is for.
-        @return: the next serial number of C{series}, from 1 upwards. Each number taken must be
-            given back with L{release} when its task is done.
-        """
-        taken = self._series.get(series)
-        if taken is None:
-            taken = self._start(series, niceness)
-        number = taken.number = taken.number + 1
-        taken.users += 1
-        priority = number * _FACTORS[niceness]
-        # Once for each task that is put, and max() takes longer.
-        if priority > taken.last:
-            taken.last = priority
-            if priority > self._last:  # noqa: PLR1730
-                self._last = priority
-        if number > self._highest:  # noqa: PLR1730
-            self._highest = number
-        return number
-
-    def _start(self, series: Hashable, niceness: int) -> _Series:
-        if self._isStale:
-            self._isStale = False
-            self._highest = max((each.number for each in self._series.values()), default=0)
-            self._last = max((each.last for each in self._series.values()), default=0.0)
-        number = min(self._highest, int(self._last / _FACTORS[niceness]))
-        started = self._series[series] = _Series(number)
-        return started
-
-    def release(self, series: Hashable) -> None:
-        """
-        A task of C{series} is done. When it was the last one, the series is forgotten.
-        """
-        taken = self._series[series]
-        taken.users -= 1
-        if not taken.users:
-            del self._series[series]
-            if taken.number == self._highest or taken.last == self._last:
-                self._isStale = True
-
-    @property
-    def users(self) -> int:
-        """
-        How many numbers were taken and not given back.
-        """
-        return sum(each.users for each in self._series.values())
+        self._numbers = _Greatest(self._series, "number", "numberBound")
+        self._lasts = _Greatest(self._series, "last", "lastBound")
+        # The only series in use, which the two do not know of.
+        self._alone: Series | None = None
 
     def __len__(self) -> int:
-        return len(self._series)
+        """
+        How many series are in use.
+        """
+        return len(self._series) - (not self._default.users)
+
+    def take(self, name: Hashable, niceness: int = 0) -> int:
+        """
+        Take the next serial number of a series. Each number must be given back with L{release} when
+        its task is done.
+
+        @param name: the name of the series.
+        @param niceness: the niceness of the task.
+        @return: the number, from 1 upwards.
+        """
+        return self.enter(name, niceness).number
+
+    def enter(self, name: Hashable, niceness: int) -> Series:
+        """
+        Take the next serial number of a series, as L{take} does.
+
+        @return: the series, whose C{number} it is.
+        """
+        series = self._series.get(name)
+        if series is None or not series.users:
+            if series is None or self.users:
+                series = self._start(name, niceness)
+            else:
+                self._restart(series)
+        number = series.number = series.number + 1
+        series.users += 1
+        self.users += 1
+        priority = number * FACTORS[niceness]
+        # This is done for each task that is put, and max() takes longer.
+        if number > self._highest:  # noqa: PLR1730
+            self._highest = number
+        if number > series.numberBound:
+            self._numbers.add(series, number + series.users - 1)
+        if priority > series.last:
+            series.last = priority
+            if priority > self._last:  # noqa: PLR1730
+                self._last = priority
+            if priority > series.lastBound:
+                self._lasts.add(series, priority + (series.users - 1) * FACTORS[niceness])
+        return series
+
+    def get(self, name: Hashable) -> Series | None:
+        """
+        @return: a series, or C{None} if it is not in use.
+        """
+        return self._series.get(name)
+
+    def all(self) -> list[Series]:
+        """
+        @return: all series in use, and perhaps the series C{None}.
+        """
+        return list(self._series.values())
+
+    def release(self, name: Hashable) -> None:
+        """
+        Give a number back, because a task of the series is done. If it was the last one, the series
+        is forgotten.
+
+        @raise KeyError: if no number of the series is taken.
+        """
+        series = self._series[name]
+        if not series.users:
+            raise KeyError(name)
+        self.users -= 1
+        series.users -= 1
+        if not series.users:
+            if series.number == self._highest or series.last == self._last:
+                self._isStale = True
+            if series is not self._default:
+                del self._series[name]
+
+    def _restart(self, series: Series) -> None:
+        """
+        Start a series while no other is in use.
+        """
+        if self._numbers.entries or self._lasts.entries:
+            self._numbers.entries.clear()
+            self._lasts.entries.clear()
+        series.number = self._highest = 0
+        series.last = self._last = 0.0
+        series.numberBound = series.lastBound = math.inf
+        self._isStale = False
+        self._alone = series
+
+    def _start(self, name: Hashable, niceness: int) -> Series:
+        series = self._default if name is None else Series()
+        self._series[name] = series
+        if not self.users:
+            self._restart(series)
+            return series
+        alone = self._alone
+        if alone is not None:
+            self._alone = None
+            self._numbers.add(alone, alone.number)
+            self._lasts.add(alone, alone.last)
+        if self._isStale:
+            self._isStale = False
+            self._highest = self._numbers.find()
+            self._last = self._lasts.find()
+        series.number = min(self._highest, int(self._last / FACTORS[niceness]))
+        series.last = 0.0
+        series.numberBound = series.lastBound = -1
+        return series
 
 
-class _Series:
+class _Greatest:
     """
-    A series that is in use.
+    Finds the greatest figure of all series in use. A series' figure only grows.
 
-    @ivar number: the last number that was taken.
-    @ivar last: of the priorities that they have made, the one that goes last.
-    @ivar users: how many are taken.
+    A series need not tell each growth: it stands in a binary heap by a bound, and tells when its
+    figure exceeds that. To find the greatest figure, bounds are lowered to the figures until a
+    series comes first whose figure is its bound.
+
+    @ivar entries: the binary heap. Entries of forgotten series and of former bounds are dead, and
+        are dropped when they come up.
     """
 
-    __slots__ = ("last", "number", "users")
+    __slots__ = ("_bound", "_figure", "_inUse", "_numbers", "entries")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.last = 0.0
-        self.users = 0
+    SMALL = 64
+    """With fewer entries than this, dropping the dead at once is not worth the effort."""
+
+    def __init__(self, inUse: Sized, figure: str, bound: str) -> None:
+        """
+        @param inUse: the series in use.
+        @param figure: the name of the figure, an attribute of L{Series}.
+        @param bound: the name of its bound.
+        """
+        self._inUse = inUse
+        self._figure = figure
+        self._bound = bound
+        self._numbers = count()
+        self.entries: list[tuple[float, int, Series]] = []
+
+    def add(self, series: Series, bound: float) -> None:
+        """
+        Give a series a new bound, no less than its figure.
+        """
+        setattr(series, self._bound, bound)
+        heappush(self.entries, (-bound, next(self._numbers), series))
+        if len(self.entries) > 2 * len(self._inUse) + self.SMALL:
+            self.entries = [entry for entry in self.entries if self._isAlive(entry)]
+            heapify(self.entries)
+
+    def find(self) -> Any:
+        """
+        @return: the greatest figure, or 0 if no series is known.
+        """
+        entries = self.entries
+        while entries:
+            entry = entries[0]
+            if not self._isAlive(entry):
+                heappop(entries)
+                continue
+            series = entry[2]
+            figure = getattr(series, self._figure)
+            if figure == -entry[0]:
+                return figure
+            setattr(series, self._bound, figure)
+            heapreplace(entries, (-figure, next(self._numbers), series))
+        return 0
+
+    def _isAlive(self, entry: tuple[float, int, Series]) -> bool:
+        series = entry[2]
+        return series.users > 0 and getattr(series, self._bound) == -entry[0]

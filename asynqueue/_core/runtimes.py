@@ -1,5 +1,5 @@
 """
-How long a function's calls take, judged by those that were measured.
+How long a function's calls take, estimated from measured ones.
 """
 
 from __future__ import annotations
@@ -9,61 +9,62 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 UNKNOWN: Final = 3600.0
-"""Seconds that are expected of a function never measured: long."""
+"""The estimate in seconds for a function that was never measured: long."""
 
 
 class RunTimes:
     """
     An estimate of the run time, in seconds, of each function, rather too high than too low.
 
-    A run that takes longer than the estimate raises it at once; one that is shorter lowers it by a
-    tenth of the difference. So one slow run among quick ones is remembered for some dozens of runs.
+    A run that takes longer than the estimate raises it at once. A shorter run lowers it by a tenth
+    of the difference. So one slow run among quick ones is remembered for some dozens of runs.
 
-    Functions are told apart by their code, so that no closure or instance is kept alive; other
-    callables are never estimated. The estimates that were made first are forgotten when there are
-    more than C{limit}.
+    Functions are told apart by their code, so that no closure or instance is kept alive. Other
+    callables are never estimated. When there are more than C{limit} functions, the estimates that
+    were made first are forgotten.
 
     @ivar limit: how many functions to remember.
+    @ivar estimates: the estimate of each function that is known, by its code.
     """
 
-    __slots__ = ("_seconds", "limit")
+    __slots__ = ("estimates", "limit")
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
-        self._seconds: dict[Any, float] = {}
+        self.estimates: dict[Any, float] = {}
 
     def note(self, function: Callable[..., Any], seconds: float) -> None:
         """
-        A call of C{function} took this many seconds.
+        Note that a call of C{function} took this many seconds.
         """
-        key = _keyOf(function)
-        if key is None:
-            return
-        known = self._seconds.get(key)
+        estimates = self.estimates
+        # Most callables are functions, which need no further call to be told apart.
+        key = function.__code__ if type(function) is FunctionType else keyOf(function)
+        known = estimates.get(key)
         if known is None:
-            if len(self._seconds) >= self.limit:
-                del self._seconds[next(iter(self._seconds))]
-            self._seconds[key] = seconds
+            if key is None:
+                return
+            if len(estimates) >= self.limit:
+                del estimates[next(iter(estimates))]
+            estimates[key] = seconds
         elif seconds >= known:
-            self._seconds[key] = seconds
+            estimates[key] = seconds
         else:
-            self._seconds[key] = known + (seconds - known) * 0.1
+            estimates[key] = known + (seconds - known) * 0.1
 
     def expect(self, function: Callable[..., Any]) -> float:
         """
         @return: the estimate in seconds; L{UNKNOWN} if there is none.
         """
-        return self._seconds.get(_keyOf(function), UNKNOWN)
+        key = function.__code__ if type(function) is FunctionType else keyOf(function)
+        return self.estimates.get(key, UNKNOWN)
 
 
-def isModuleBuiltin(function: Any) -> bool:
+def keyOf(function: Any) -> Any:
     """
-    @return: whether a callable is a built-in function of a module, rather than a method.
+    @return: what tells a callable apart from others without keeping a closure or an instance
+        alive; C{None} for one that is never estimated.
     """
-    return type(function) is BuiltinFunctionType and isinstance(function.__self__, ModuleType)
-
-
-def _keyOf(function: Any) -> Any:
     kind = type(function)
     if kind is FunctionType:
         return function.__code__
@@ -72,3 +73,10 @@ def _keyOf(function: Any) -> Any:
     if isModuleBuiltin(function):
         return function
     return None
+
+
+def isModuleBuiltin(function: Any) -> bool:
+    """
+    @return: whether a callable is a built-in function of a module, rather than a method.
+    """
+    return type(function) is BuiltinFunctionType and isinstance(function.__self__, ModuleType)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Final, Generic, TypeVar
+from types import FunctionType
+from typing import Any, Final, Generic, TypeVar
 
-from asynqueue._core.heap import PriorityHeap
-from asynqueue._core.options import USUAL
-from asynqueue._core.priorities import SerialNumbers, priorityOf
-from asynqueue._core.runtimes import UNKNOWN, RunTimes
+from asynqueue._core.heap import Place, PriorityHeap
+from asynqueue._core.priorities import FACTORS, SerialNumbers, Series
+from asynqueue._core.runtimes import UNKNOWN, RunTimes, keyOf
 from asynqueue._core.task import Task
 
 TaskType = TypeVar("TaskType", bound=Task)
@@ -24,7 +24,7 @@ FIRST: Final = float("-inf")
 LAST: Final = float("inf")
 
 OVERHEAD: Final = 1e-5
-"""Seconds that even the shortest task is taken to cost: about what its messages cost."""
+"""The least cost of a task, in seconds: about the cost of its messages."""
 
 QUANTUM: Final = 5e-4
 """Seconds' worth of tasks that one worker gets before the next worker's load is looked at."""
@@ -33,12 +33,11 @@ QUANTUM: Final = 5e-4
 @dataclass(slots=True, eq=False)
 class Capacity:
     """
-    What one worker can take.
+    How much one worker can take.
 
     @ivar slots: how many tasks it runs at once.
     @ivar aheadSeconds: up to how many seconds' worth of tasks it may hold, running ones included,
-        if every one of them was measured to be short. 0 for a worker that is never sent a task
-        ahead.
+        if all of them were measured to be short. 0 for a worker that is never sent a task ahead.
     @ivar aheadTasks: how many tasks it may then hold.
     """
 
@@ -47,32 +46,84 @@ class Capacity:
     aheadTasks: int = 64
 
 
+class _Backlog(Generic[TaskType]):
+    """
+    The tasks of one series that wait. It stands in its group's heap where its head puts it.
+
+    @ivar tasks: the tasks.
+    @ivar head: the first of them, as the group's heap knows it; C{None} if no task waits.
+    @ivar id: the head's id.
+    @ivar priority: the head's priority.
+    @ivar place: belongs to the group's heap.
+    """
+
+    __slots__ = ("head", "id", "place", "priority", "series", "tasks")
+
+    def __init__(self, series: Hashable) -> None:
+        self.series = series
+        self.tasks: PriorityHeap[TaskType] = PriorityHeap()
+        self.head: TaskType | None = None
+        self.id = 0
+        self.priority: Any = 0.0
+        self.place: Place | None = None
+
+
+class _Group(Generic[TaskType]):
+    """
+    The series that the same workers are qualified for. So the cost of a decision grows with the
+    number of groups, and not with the number of series.
+
+    @ivar loads: the workers.
+    @ivar series: the names of the series. The group of the series that no worker serves has none.
+    @ivar backlogs: the backlogs of those series for which tasks wait.
+    """
+
+    __slots__ = ("backlogs", "loads", "series")
+
+    def __init__(self, loads: frozenset[_WorkerLoad[TaskType]]) -> None:
+        self.loads = loads
+        self.series: set[Hashable] = set()
+        self.backlogs: PriorityHeap[_Backlog[TaskType]] = PriorityHeap()
+
+    def announce(self, backlog: _Backlog[TaskType]) -> None:
+        """
+        Put a backlog where its head belongs, after its head has changed.
+        """
+        if backlog.head is not None:
+            self.backlogs.cancel(backlog)
+        head = backlog.head = backlog.tasks.head()
+        if head is not None:
+            backlog.id = head.id
+            backlog.priority = head.priority
+            self.backlogs.put(backlog)
+
+
 @dataclass(slots=True, eq=False)
 class _WorkerLoad(Generic[TaskType]):
     """
     What the scheduler knows of one worker.
+
+    @ivar groups: the groups of series that the worker is qualified for.
+    @ivar isOpen: whether the worker may get tasks.
+    @ivar held: how many tasks it has.
+    @ivar expected: how many seconds they should take.
+    @ivar freeSince: when it last got a free slot, as a number that grows.
+    @ivar given: the tasks that the present decision gives it.
     """
 
     worker: Hashable
-    qualified: set[Hashable]
     capacity: Capacity
-    open: bool = False
+    groups: list[_Group[TaskType]] = field(default_factory=list)
+    isOpen: bool = False
     held: int = 0
     expected: float = 0.0
     freeSince: int = 0
     given: list[TaskType] = field(default_factory=list)
 
-    @property
-    def isFree(self) -> bool:
-        return self.held < self.capacity.slots
-
-    def accepts(self, seconds: float) -> bool:
-        capacity = self.capacity
-        if self.held < capacity.slots:
-            return True
-        return self.expected + seconds <= capacity.aheadSeconds and self.held < capacity.aheadTasks
-
-    def load(self) -> tuple[bool, float, int]:
+    def key(self) -> tuple[bool, float, int]:
+        """
+        @return: the place of the worker among those to be served, lower first.
+        """
         return self.held >= self.capacity.slots, self.expected, self.freeSince
 
 
@@ -80,77 +131,128 @@ class Scheduler(Generic[TaskType]):
     """
     Holds the tasks that wait and knows what each worker has.
 
-    A task waits in its series' heap. A worker with a free slot gets the first task, by priority, of
-    all the series that it is qualified for; of several free workers the one with the least to do,
-    and of those the one that has been free for longest. A worker without a free slot is sent a task
-    ahead only if all that it holds, and that task too, were measured to be short; a task that was
-    not is never passed over for one behind it. A task with a timeout is never sent ahead, nor one
-    behind it, so that its time counts from the start of its run.
+    A worker with a free slot gets the first task, by priority, of all the series that it is
+    qualified for. Of several free workers, the one with the least to do is served first, and of
+    those the one that has been free for longest. A worker without a free slot is sent a task ahead
+    only if all the tasks that it holds, and that task too, were measured to be short. A task that
+    is not short is never passed over for one behind it. A task with a timeout is never sent ahead,
+    nor is one behind it, so that its time counts from the start of its run.
+
+    The costs of all operations are independent of the number of tasks and series that wait, or grow
+    with its logarithm, amortised. L{decide} and L{submit} look at each worker once, and
+    L{attach}, L{detach} and L{qualify} at the series that they concern.
+
+    @ivar runTimes: the estimates of run times.
+    @ivar waiting: how many tasks wait.
+    @ivar held: how many tasks the workers hold.
     """
 
     def __init__(self, runTimes: RunTimes | None = None) -> None:
         self.runTimes = RunTimes() if runTimes is None else runTimes
-        self._heaps: dict[Hashable, PriorityHeap[TaskType]] = {}
-        self._workers: dict[Hashable, _WorkerLoad[TaskType]] = {}
+        self.waiting = 0
+        self.held = 0
         self._serials = SerialNumbers()
-        self._turn = 0
+        self._newest = 0
+        self._workers: dict[Hashable, _WorkerLoad[TaskType]] = {}
+        # How many open workers have a free slot.
         self._free = 0
+        self._turn = 0
+        # The groups by their workers, and by each series that a worker is qualified for.
+        self._unserved: _Group[TaskType] = _Group(frozenset())
+        self._groups = {self._unserved.loads: self._unserved}
+        self._groupOf: dict[Hashable, _Group[TaskType]] = {}
 
     # Tasks ----------------------------------------------------------------------------------------
-    # -------
 
     def __len__(self) -> int:
         """
         How many tasks wait.
         """
-        return sum(len(heap) for heap in self._heaps.values())
+        return self.waiting
 
     @property
     def alive(self) -> int:
         """
-        How many tasks were put and are not L{done}.
+        How many tasks were put and are not done.
         """
         return self._serials.users
 
-    def __iter__(self) -> Iterator[TaskType]:
+    def submit(self, task: TaskType, mayStart: bool = True) -> Hashable | None:
         """
-        The tasks that wait, each series in its order.
-        """
-        for heap in self._heaps.values():
-            yield from heap
+        Take a new task. If a worker has a free slot for it, and no task that waits and that this
+        worker could take goes first, the task is assigned at once, to the same worker that
+        L{decide} would choose. It then counts as held by that worker. Otherwise it waits.
 
-    def put(self, task: TaskType) -> None:
-        """
-        A task came.
+        @param mayStart: C{False} to have the task wait in any case.
+        @return: the worker that the task is assigned to, or C{None} if it waits.
         """
         options = task.options
-        serial = self._serials.take(options.series, options.niceness)
+        name = options.series
+        series = self._serials.enter(name, options.niceness)
         if options.doNext:
             task.priority = FIRST
         elif options.doLast:
             task.priority = LAST
         else:
-            task.priority = priorityOf(serial, options.niceness)
-        self._place(task)
+            task.priority = series.number * FACTORS[options.niceness]
+        self._newest = task.id
+        if mayStart and self._free:
+            group = self._groupOf.get(name)
+            load = None
+            for other in () if group is None else group.loads:
+                if other.isOpen and other.held < other.capacity.slots:
+                    # The same order as that of key(), without a call for each.
+                    if (
+                        load is None
+                        or other.expected < load.expected
+                        or (other.expected == load.expected and other.freeSince < load.freeSince)
+                    ):
+                        load = other
+            if load is not None and not (self.waiting and self._isBehind(task, load)):
+                if options.isTimed:
+                    seconds = UNKNOWN
+                else:
+                    function: Any = task.function
+                    key = function.__code__ if type(function) is FunctionType else keyOf(function)
+                    seconds = self.runTimes.estimates.get(key, UNKNOWN)
+                    if seconds < OVERHEAD:
+                        seconds = OVERHEAD
+                task.expected = seconds
+                load.expected += seconds
+                load.held += 1
+                if load.held == load.capacity.slots:
+                    self._free -= 1
+                self.held += 1
+                return load.worker
+        self._wait(task, series)
+        return None
+
+    def put(self, task: TaskType) -> None:
+        """
+        Take a new task, which waits until L{decide} assigns it.
+        """
+        self.submit(task, False)
 
     def putBack(self, task: TaskType) -> None:
         """
-        A task that was assigned comes back unbegun and waits again, in its old place.
+        Have a task wait again, in its old place, after it was assigned and came back unbegun.
         """
-        self._place(task)
+        series = self._serials.get(task.options.series)
+        assert series is not None, f"{task!r} is done"
+        self._wait(task, series)
 
     def cancel(self, task: TaskType) -> bool:
         """
-        A task is no longer wanted.
+        Have a task wait no longer.
 
         @return: C{True} if it was waiting.
         """
-        series = task.options.series
-        heap = self._heaps.get(series)
-        if heap is None or not heap.cancel(task):
+        backlog = self._backlogOf(task.options.series)
+        if backlog is None or not backlog.tasks.cancel(task):
             return False
-        if not heap:
-            del self._heaps[series]
+        self.waiting -= 1
+        if backlog.head is task:
+            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
         return True
 
     def reprioritise(self, task: TaskType, priority: float) -> None:
@@ -159,238 +261,357 @@ class Scheduler(Generic[TaskType]):
 
         @raise ValueError: if it does not wait.
         """
-        heap = self._heaps.get(task.options.series)
-        if heap is None:
+        backlog = self._backlogOf(task.options.series)
+        if backlog is None:
             raise ValueError(f"{task!r} does not wait here")
-        heap.reprioritise(task, priority)
-        task.priority = priority
+        backlog.tasks.reprioritise(task, priority)
+        if backlog.head is task or backlog.tasks.head() is task:
+            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
 
     def done(self, task: TaskType) -> None:
         """
-        A task that was put will not come back.
+        Forget a task that was put and will not come back.
         """
         self._serials.release(task.options.series)
 
-    def unrunnable(self) -> list[TaskType]:
+    def __iter__(self) -> Iterator[TaskType]:
         """
-        @return: the waiting tasks of those series for which no worker is qualified.
+        @return: an iterator over the tasks that wait now, each series in its order. The scheduler
+            may change before the iterator is at its end: tasks that no longer wait are passed over,
+            and tasks that come later are not seen. So mass cancellation can be done in pieces.
         """
-        served = {series for post in self._workers.values() for series in post.qualified}
-        return [
-            task for series, heap in self._heaps.items() if series not in served for task in heap
-        ]
+        backlogs = [series.backlog for series in self._serials.all()]
+        return self._tasksOf(iter(backlogs))
 
-    def _place(self, task: TaskType) -> None:
-        series = task.options.series
-        heap = self._heaps.get(series)
-        if heap is None:
-            heap = self._heaps[series] = PriorityHeap()
-        assert task.priority is not None
-        heap.put(task, task.priority, task.id)
+    def waitingIn(self, series: Hashable) -> Iterator[TaskType]:
+        """
+        @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of one
+            series.
+        """
+        return self._tasksOf(iter([self._backlogOf(series)]))
+
+    def unrunnable(self) -> Iterator[TaskType]:
+        """
+        @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of those
+            series for which no worker is qualified.
+        """
+        return self._tasksOf(iter(self._unserved.backlogs))
+
+    def _tasksOf(self, backlogs: Iterator[_Backlog[TaskType] | None]) -> Iterator[TaskType]:
+        newest = self._newest
+        tasks = (task for backlog in backlogs if backlog is not None for task in backlog.tasks)
+        return (task for task in tasks if task.id <= newest)
+
+    def _backlogOf(self, name: Hashable) -> _Backlog[TaskType] | None:
+        series = self._serials.get(name)
+        return None if series is None else series.backlog
+
+    def _wait(self, task: TaskType, series: Series) -> None:
+        backlog: _Backlog[TaskType] | None = series.backlog
+        if backlog is None:
+            backlog = series.backlog = _Backlog(task.options.series)
+        backlog.tasks.put(task)
+        self.waiting += 1
+        head = backlog.head
+        if (
+            head is None
+            or task.priority < backlog.priority
+            or (task.priority == backlog.priority and task.id < backlog.id)
+        ):
+            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
 
     # Workers --------------------------------------------------------------------------------------
 
     @property
     def hasFreeWorker(self) -> bool:
         """
-        Whether a worker has a free slot, for whatever series.
+        Whether a worker has a free slot, for any series.
         """
         return self._free > 0
-
-    @property
-    def held(self) -> int:
-        """
-        How many tasks the workers hold.
-        """
-        return sum(post.held for post in self._workers.values())
 
     def attach(
         self, worker: Hashable, qualified: Iterable[Hashable] = (), capacity: Capacity | None = None
     ) -> None:
         """
-        A worker came. It gets nothing until L{open} is called for it.
+        Add a worker. It gets nothing until L{open} is called for it.
 
         @param worker: whatever names it.
         @param qualified: the series that it may run, besides C{None}.
-        @param capacity: what it can take; one task at a time by default.
-        @raise ValueError: if it is here already.
+        @param capacity: how much it can take. Default: one task at a time.
+        @raise ValueError: if it is attached already.
         """
         if worker in self._workers:
-            raise ValueError(f"{worker!r} was hired already")
-        self._workers[worker] = _WorkerLoad(worker, {None, *qualified}, capacity or Capacity())
+            raise ValueError(f"{worker!r} is attached already")
+        load: _WorkerLoad[TaskType] = _WorkerLoad(worker, capacity or Capacity())
+        self._workers[worker] = load
+        self._qualify(load, {None, *qualified})
 
     def detach(self, worker: Hashable) -> None:
         """
-        A worker is gone. What it holds is not touched.
+        Remove a worker, if it is attached. The tasks that it holds stay as they are.
         """
-        if worker in self._workers:
-            self.close(worker)
-            del self._workers[worker]
+        if worker not in self._workers:
+            return
+        self.close(worker)
+        load = self._workers.pop(worker)
+        self.held -= load.held
+        for group in list(load.groups):
+            self._regroup(group, group.series, group.loads - {load})
 
     def qualify(self, worker: Hashable, series: Hashable) -> None:
         """
-        A worker may run one more series from now on.
+        Qualify a worker for one more series.
         """
-        self._workers[worker].qualified.add(series)
+        self._qualify(self._workers[worker], {series})
 
     def serves(self, series: Hashable) -> bool:
         """
         @return: whether a worker is qualified for a series.
         """
-        return any(series in post.qualified for post in self._workers.values())
+        return series in self._groupOf
 
     def open(self, worker: Hashable) -> None:
         """
-        A worker may get tasks.
+        Allow a worker to get tasks.
         """
-        post = self._workers[worker]
-        if not post.open:
-            post.open = True
-            if post.isFree:
-                self._freed(post)
+        load = self._workers[worker]
+        if not load.isOpen:
+            load.isOpen = True
+            if load.held < load.capacity.slots:
+                self._freed(load)
 
     def close(self, worker: Hashable) -> None:
         """
-        A worker may get no tasks for now.
+        Give a worker no tasks for now.
         """
-        post = self._workers[worker]
-        if post.open and post.isFree:
+        load = self._workers[worker]
+        if load.isOpen and load.held < load.capacity.slots:
             self._free -= 1
-        post.open = False
+        load.isOpen = False
 
     def stall(self, worker: Hashable) -> None:
         """
-        What a worker is running takes far longer than was expected: it is sent nothing ahead until
-        all is over.
+        Send a worker nothing ahead until all that it holds is over, because a task that it is
+        running takes far longer than was expected.
         """
-        post = self._workers[worker]
-        if post.held:
-            post.expected += UNKNOWN
+        load = self._workers[worker]
+        if load.held:
+            load.expected += UNKNOWN
+
+    def ended(
+        self, worker: Hashable, task: TaskType, seconds: float | None, isOver: bool = True
+    ) -> None:
+        """
+        Note that a worker no longer holds a task. A task that was never assigned here, or never
+        put, may be named all the same.
+
+        @param seconds: how long its run took, or C{None} if it did not run to its end.
+        @param isOver: whether the task is done. Otherwise it is given back, with L{putBack}, or
+            done later.
+        """
+        if seconds is not None:
+            self.runTimes.note(task.function, seconds)
+        load = self._workers.get(worker)
+        if load is not None and task.expected is not None:
+            load.expected -= task.expected
+            held = load.held = load.held - 1
+            self.held -= 1
+            if not held:
+                # The rest comes from rounding, or from a stall that is now over.
+                load.expected = 0.0
+            if load.isOpen and held == load.capacity.slots - 1:
+                self._freed(load)
+        if isOver and task.priority is not None:
+            self._serials.release(task.options.series)
 
     def release(self, worker: Hashable, ended: Iterable[tuple[TaskType, float | None]]) -> None:
         """
-        A worker no longer holds some tasks. Those that were never assigned here are passed over.
+        Note that a worker no longer holds some tasks, which are not done by that.
 
-        @param ended: the tasks, each with how many seconds its run took, or C{None} if it did not
-            run to its end.
+        @param ended: the tasks, each with the seconds as L{ended} takes them.
         """
-        post = self._workers.get(worker)
-        wasFree = post is not None and post.isFree
-        note = self.runTimes.note
         for task, seconds in ended:
-            if seconds is not None:
-                note(task.function, seconds)
-            if post is not None and task.expected is not None:
-                post.held -= 1
-                post.expected -= task.expected
-        if post is None:
-            return
-        if post.held == 0:
-            # What rounding left, and what a stall added, is forgotten.
-            post.expected = 0.0
-        if post.open and post.isFree and not wasFree:
-            self._freed(post)
+            self.ended(worker, task, seconds, False)
 
-    def _freed(self, post: _WorkerLoad[TaskType]) -> None:
+    def _freed(self, load: _WorkerLoad[TaskType]) -> None:
         self._free += 1
         self._turn += 1
-        post.freeSince = self._turn
+        load.freeSince = self._turn
+
+    def _qualify(self, load: _WorkerLoad[TaskType], series: set[Hashable]) -> None:
+        unserved = series.difference(self._groupOf)
+        if unserved:
+            self._regroup(self._unserved, unserved, frozenset([load]))
+        for group in list(self._groups.values()):
+            if load not in group.loads and (shared := group.series & series):
+                self._regroup(group, shared, group.loads | {load})
+
+    def _regroup(
+        self,
+        source: _Group[TaskType],
+        series: set[Hashable],
+        loads: frozenset[_WorkerLoad[TaskType]],
+    ) -> None:
+        """
+        Move series from one group to that of other workers.
+        """
+        target = self._groups.get(loads)
+        if target is None:
+            target = self._groups[loads] = _Group(loads)
+            for load in loads:
+                load.groups.append(target)
+        self._moveBacklogs(source, series, target)
+        if target is self._unserved:
+            for name in series:
+                del self._groupOf[name]
+        else:
+            target.series |= series
+            self._groupOf.update(dict.fromkeys(series, target))
+        if source is not self._unserved:
+            source.series = source.series - series
+            if not source.series:
+                del self._groups[source.loads]
+                for load in source.loads:
+                    load.groups.remove(source)
+
+    def _moveBacklogs(
+        self, source: _Group[TaskType], series: set[Hashable], target: _Group[TaskType]
+    ) -> None:
+        if len(series) < len(source.backlogs):
+            found = [self._backlogOf(name) for name in series]
+            moving = [each for each in found if each is not None and each.head is not None]
+        else:
+            moving = [each for each in source.backlogs if each.series in series]
+        if len(moving) == len(source.backlogs) and not target.backlogs:
+            source.backlogs, target.backlogs = target.backlogs, source.backlogs
+            return
+        for backlog in moving:
+            source.backlogs.cancel(backlog)
+            target.backlogs.put(backlog)
 
     # Decisions ------------------------------------------------------------------------------------
 
     def decide(self) -> list[tuple[Hashable, list[TaskType]]]:
         """
-        Who runs what, now. Each task returned counts as held by its worker from here on.
+        Decide which worker runs what, now. Each task returned counts as held by its worker.
 
         @return: for each worker that gets something, the worker and its tasks, in the order to run
             them.
         """
-        if not self._heaps:
+        if not self.waiting:
             return []
-        queue = [(post.load(), post) for post in self._workers.values() if post.open]
+        queue = []
+        for load in self._workers.values():
+            capacity = load.capacity
+            isFree = load.held < capacity.slots
+            mayGetMore = isFree or (capacity.aheadSeconds and load.held < capacity.aheadTasks)
+            if load.isOpen and mayGetMore:
+                queue.append((load.key(), load))
         heapify(queue)
         served: list[_WorkerLoad[TaskType]] = []
         refused: list[_WorkerLoad[TaskType]] = []
         while queue:
-            post = queue[0][1]
-            before = len(post.given)
-            if self._fill(post):
-                heapreplace(queue, (post.load(), post))
+            load = queue[0][1]
+            before = len(load.given)
+            if self._fill(load):
+                heapreplace(queue, (load.key(), load))
             else:
                 heappop(queue)
-                refused.append(post)
-            if len(post.given) == before:
+                refused.append(load)
+            if len(load.given) == before:
                 continue
             if not before:
-                served.append(post)
-            # What the others could not take may be gone now, and they may take what follows it.
+                served.append(load)
+            # The tasks that the others could not take may be gone now, and they may take the next.
             for other in refused:
-                if other is not post and self._heaps:
-                    heappush(queue, (other.load(), other))
-            refused = [post] if refused and refused[-1] is post else []
-        decisions = [(post.worker, post.given) for post in served]
-        for post in served:
-            post.given = []
+                if other is not load and self.waiting:
+                    heappush(queue, (other.key(), other))
+            refused = [load] if refused and refused[-1] is load else []
+        decisions = [(load.worker, load.given) for load in served]
+        for load in served:
+            load.given = []
         return decisions
 
-    def _fill(self, post: _WorkerLoad[TaskType]) -> bool:
+    def _fill(self, load: _WorkerLoad[TaskType]) -> bool:
         """
-        Give a worker about a quantum's worth of tasks; C{False} if it can get no more for now.
+        Give a worker about a quantum's worth of tasks.
+
+        @return: C{False} if it can get no more for now.
         """
         granted = 0.0
         while granted < QUANTUM:
-            heap = self._firstHeap(post.qualified)
-            if heap is None:
+            group = self._firstGroup(load)
+            if group is None:
                 return False
-            # As long as no other series can come between, the one heap is enough to look at.
-            until = QUANTUM if len(self._heaps) == 1 else granted
-            while True:
-                seconds = self._offer(post, heap)
-                if seconds is None:
-                    return False
+            backlog = group.backlogs.head()
+            assert backlog is not None
+            # While no other series can come between, the one backlog is enough to look at.
+            isAlone = len(load.groups) == 1 and len(group.backlogs) == 1
+            until = QUANTUM if isAlone else granted
+            tasks = backlog.tasks
+            task = backlog.head
+            while task is not None and (seconds := self._give(load, task)):
+                tasks.cancel(task)
+                self.waiting -= 1
                 granted += seconds
-                if granted >= until or not heap:
+                task = tasks.head()
+                if granted >= until:
                     break
+            else:
+                if task is not None:
+                    # The worker cannot take it.
+                    if task is not backlog.head:
+                        group.announce(backlog)
+                    return False
+            group.announce(backlog)
         return True
 
-    def _offer(self, post: _WorkerLoad[TaskType], heap: PriorityHeap[TaskType]) -> float | None:
+    def _give(self, load: _WorkerLoad[TaskType], task: TaskType) -> float:
         """
-        Give a worker the first task of a heap, if it can take it: how many seconds that should
-        take.
+        Give a worker a task, if it can take it.
+
+        @return: how many seconds the task should take; 0 if the worker cannot take it.
         """
-        place = heap.head()
-        assert place is not None
-        task: TaskType = place[2]
-        seconds = OVERHEAD
-        if task.options is not USUAL and task.options.isTimed:
-            seconds = UNKNOWN
-        else:
-            seconds = max(seconds, self.runTimes.expect(task.function))
-        if not post.accepts(seconds):
-            return None
-        heap.take()
+        seconds = UNKNOWN if task.options.isTimed else self.runTimes.expect(task.function)
+        if seconds < OVERHEAD:
+            seconds = OVERHEAD
+        capacity = load.capacity
+        if load.held >= capacity.slots and (
+            load.expected + seconds > capacity.aheadSeconds or load.held >= capacity.aheadTasks
+        ):
+            return 0.0
         task.expected = seconds
-        post.held += 1
-        if post.held == post.capacity.slots:
+        load.expected += seconds
+        load.held += 1
+        if load.held == capacity.slots:
             self._free -= 1
-        post.expected += seconds
-        post.given.append(task)
+        self.held += 1
+        load.given.append(task)
         return seconds
 
-    def _firstHeap(self, qualified: set[Hashable]) -> PriorityHeap[TaskType] | None:
+    def _firstGroup(self, load: _WorkerLoad[TaskType]) -> _Group[TaskType] | None:
         """
-        The heap whose head goes first, of those that a worker is qualified for.
+        @return: of the groups that a worker serves, the one with the task that goes first; C{None}
+            if no task waits for it.
         """
-        heaps = self._heaps
-        best = None
-        bestHeap = None
-        for series in qualified if len(qualified) < len(heaps) else tuple(heaps):
-            heap = heaps.get(series)
-            if heap is None or series not in qualified:
-                continue
-            place = heap.head()
-            if place is None:
-                del heaps[series]
-            elif best is None or place < best:
-                best, bestHeap = place, heap
-        return bestHeap
+        first = best = None
+        for group in load.groups:
+            backlog = group.backlogs.head()
+            if backlog is not None and (
+                best is None
+                or backlog.priority < best.priority
+                or (backlog.priority == best.priority and backlog.id < best.id)
+            ):
+                first, best = group, backlog
+        return first
+
+    def _isBehind(self, task: TaskType, load: _WorkerLoad[TaskType]) -> bool:
+        """
+        @return: whether a task that waits, and that a worker could take, goes before a new one.
+        """
+        group = self._firstGroup(load)
+        if group is None:
+            return False
+        first = group.backlogs.head()
+        assert first is not None
+        return (first.priority, first.id) < (task.priority, task.id)

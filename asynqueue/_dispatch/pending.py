@@ -103,7 +103,7 @@ class PendingJobs:
             hash(key)
             job.key = key
         if job.due is not None and job.due > now:
-            self._delayed.put(job, job.due, job.id)
+            self._delayed.put(job, job.due)
             job.home = self._delayed
         else:
             self._join(job, now)
@@ -204,8 +204,8 @@ class PendingJobs:
                 bucket.opensAt = None
         times = [self._shut[0][0]] if self._shut else []
         delayed = self._delayed.head()
-        if delayed is not None:
-            times.append(delayed[0])
+        if delayed is not None and delayed.due is not None:
+            times.append(delayed.due)
         return min(times, default=None)
 
     # Rates ----------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ class PendingJobs:
 
     def _join(self, job: Job, now: float) -> None:
         bucket = self._buckets.get(job.key) or self._newBucket(job.key, now)
-        bucket.jobs.put(job, job.priority, job.id)
+        bucket.jobs.put(job)
         job.home = bucket.jobs
         announced = bucket.announced
         if announced is None or (job.priority, job.id) < announced:
@@ -274,11 +274,11 @@ class PendingJobs:
         """
         See to it that the heap of open buckets knows a bucket's first job, if the bucket is open.
         """
-        place = bucket.jobs.head()
-        if place is None or bucket.opensAt is not None:
+        job = bucket.jobs.head()
+        if job is None or bucket.opensAt is not None:
             bucket.announced = None
-        elif bucket.announced is None or bucket.announced[:2] != place[:2]:
-            bucket.announced = entry = place[0], place[1], next(self._numbers), bucket
+        elif bucket.announced is None or bucket.announced[:2] != (job.priority, job.id):
+            bucket.announced = entry = job.priority, job.id, next(self._numbers), bucket
             heappush(self._open, entry)
             if len(self._open) > FEW + 2 * len(self._buckets):
                 self._open = [entry for entry in self._open if entry[3].announced is entry]
@@ -289,7 +289,7 @@ class PendingJobs:
         Bring back what may begin now.
         """
         delayed, shut = self._delayed, self._shut
-        while (place := delayed.head()) is not None and place[0] <= now:
+        while (job := delayed.head()) is not None and job.due is not None and job.due <= now:
             self._join(delayed.take(), now)
         while shut and shut[0][0] <= now:
             opensAt, _, bucket = heappop(shut)

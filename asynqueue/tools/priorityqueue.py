@@ -19,13 +19,15 @@ _T = TypeVar("_T", bound=Hashable)
 
 class _Entry(Generic[_T]):
     """
-    An object in the queue. The heap notes in C{place} where it stands.
+    An object in the queue, as the heap needs it.
     """
 
-    __slots__ = ("obj", "place")
+    __slots__ = ("id", "obj", "place", "priority")
 
-    def __init__(self, obj: _T) -> None:
+    def __init__(self, obj: _T, priority: float, id: int) -> None:
         self.obj = obj
+        self.priority = priority
+        self.id = id
         self.place: Place | None = None
 
 
@@ -93,8 +95,8 @@ class DeferredPriorityQueue(Generic[_T]):
             return
         if self.size is not None and len(self) >= self.size:
             raise QueueOverflow(f"{self!r} may have no more than {self.size} objects")
-        entry = _Entry(obj)
-        self._heap.put(entry, priority, next(self._serials))
+        entry = _Entry(obj, priority, next(self._serials))
+        self._heap.put(entry)
         self._entries[obj] = entry
 
     def get(self) -> Deferred[_T]:

@@ -16,14 +16,15 @@ class Thing:
     The least that a heap can hold. It cannot be compared.
     """
 
-    __slots__ = ("__weakref__", "name", "place")
+    __slots__ = ("__weakref__", "id", "place", "priority")
 
-    def __init__(self, name: object = None) -> None:
-        self.name = name
+    def __init__(self, id: int, priority: float) -> None:
+        self.id = id
+        self.priority = priority
         self.place: Place | None = None
 
     def __repr__(self) -> str:
-        return f"<thing {self.name}>"
+        return f"<thing {self.id}>"
 
 
 class Counting(float):
@@ -50,9 +51,9 @@ def takeAll(heap: PriorityHeap[Thing]) -> list[Thing]:
 
 def filled(priorities: Sequence[float]) -> tuple[PriorityHeap[Thing], list[Thing]]:
     heap: PriorityHeap[Thing] = PriorityHeap()
-    things = [Thing(serial) for serial in range(len(priorities))]
-    for serial, (thing, priority) in enumerate(zip(things, priorities, strict=True)):
-        heap.put(thing, priority, serial)
+    things = [Thing(id, priority) for id, priority in enumerate(priorities)]
+    for thing in things:
+        heap.put(thing)
     return heap, things
 
 
@@ -65,11 +66,11 @@ class HeapTests(SynchronousTestCase):
         heap, things = filled([1.0] * 100)
         assert takeAll(heap) == things
 
-    def test_serialAndNotTheCallDecidesAmongEquals(self) -> None:
+    def test_theIdAndNotTheOrderOfPuttingDecidesAmongEquals(self) -> None:
         heap: PriorityHeap[Thing] = PriorityHeap()
-        late, early = Thing("late"), Thing("early")
-        heap.put(late, 1.0, 9)
-        heap.put(early, 1.0, 4)
+        late, early = Thing(9, 1.0), Thing(4, 1.0)
+        heap.put(late)
+        heap.put(early)
         assert takeAll(heap) == [early, late]
 
     def test_emptyHeapHasNoHeadAndNothingToTake(self) -> None:
@@ -78,11 +79,10 @@ class HeapTests(SynchronousTestCase):
         with self.assertRaisesRegex(IndexError, "the heap is empty"):
             heap.take()
 
-    def test_headTellsThePlaceAndTakesNothing(self) -> None:
+    def test_headTellsTheFirstAndTakesNothing(self) -> None:
         heap, (_, first) = filled([2.0, 1.0])
-        assert heap.head() == (1.0, 1, first)
-        assert heap.head() is first.place
-        assert len(heap) == 2
+        assert heap.head() is first
+        assert (heap.head(), len(heap)) == (first, 2)
 
     def test_iterationIsInOrderAndTakesNothing(self) -> None:
         heap, (a, b, c) = filled([3.0, 1.0, 2.0])
@@ -92,14 +92,15 @@ class HeapTests(SynchronousTestCase):
     def test_itemThatHasAPlaceIsRefusedAndStaysThere(self) -> None:
         heap, (a, b) = filled([1.0, 2.0])
         with self.assertRaisesRegex(ValueError, "<thing 0> is in a heap already"):
-            heap.put(a, 3.0, 7)
+            heap.put(a)
         assert takeAll(heap) == [a, b]
 
     def test_takenItemCanBePutAgain(self) -> None:
         heap, (a, b) = filled([1.0, 2.0])
         assert heap.take() is a
-        assert (a in heap, a.place) == (False, None)
-        heap.put(a, 2.0, 0)
+        assert a not in heap
+        a.priority = 2.0
+        heap.put(a)
         assert takeAll(heap) == [a, b]
 
 
@@ -121,13 +122,13 @@ class CancelTests(SynchronousTestCase):
     def test_cancelledItemCanBePutAgainInItsOldPlace(self) -> None:
         heap, (a, b, c) = filled([1.0, 1.0, 1.0])
         heap.cancel(b)
-        heap.put(b, 1.0, 1)
+        heap.put(b)
         assert takeAll(heap) == [a, b, c]
 
     def test_headPassesOverTheCancelled(self) -> None:
         heap, (a, b) = filled([1.0, 2.0])
         heap.cancel(a)
-        assert heap.head() is b.place
+        assert heap.head() is b
         heap.cancel(b)
         assert heap.head() is None
 
@@ -166,6 +167,48 @@ class CancelTests(SynchronousTestCase):
         assert len(heap) == 1
         assert len(alive) <= heap.SMALL
 
+    def test_anItemThatLeftTheLineStandsOnlyWhereItIsPutNext(self) -> None:
+        heap, (a, b, c) = filled([1.0, 2.0, 3.0])
+        heap.cancel(b)
+        b.priority = 0.0
+        heap.put(b)
+        assert heap.take() is b
+        b.priority = 4.0
+        heap.put(b)
+        assert takeAll(heap) == [a, c, b]
+
+
+class IterationTests(SynchronousTestCase):
+    def test_passesOverWhatHasLeftAndDoesNotSeeWhatCame(self) -> None:
+        heap, (a, b, c, d) = filled([1.0, 4.0, 2.0, 3.0])
+        items = iter(heap)
+        assert next(items) is a
+        heap.cancel(d)
+        heap.put(Thing(9, 2.5))
+        assert list(items) == [c, b]
+
+    def test_allCanBeCancelledInPieces(self) -> None:
+        order = random.Random(1)
+        heap, things = filled([order.random() for _ in range(1000)])
+        for thing in things[::3]:
+            heap.reprioritise(thing, order.random())
+        cancelled = [thing for thing in heap if heap.cancel(thing)]
+        assert (len(heap), set(cancelled)) == (0, set(things))
+        assert cancelled == sorted(cancelled, key=lambda thing: (thing.priority, thing.id))
+
+    def test_anItemThatIsMovedMeanwhileIsSeenOnce(self) -> None:
+        heap, things = filled([1.0, 2.0, 3.0])
+        items = iter(heap)
+        heap.reprioritise(things[2], 0.0)
+        assert list(items) == things
+
+    def test_anItemMayHaveAnotherPriorityInTheHeap(self) -> None:
+        heap, (a,) = filled([5.0])
+        first, last = Thing(1, 9.0), Thing(2, 0.0)
+        heap.put(first, 1.0)
+        heap.put(last, 6.0)
+        assert (takeAll(heap), last.priority) == ([first, a, last], 0.0)
+
 
 class ReprioritiseTests(SynchronousTestCase):
     def test_movesAnItem(self) -> None:
@@ -174,7 +217,7 @@ class ReprioritiseTests(SynchronousTestCase):
         heap.reprioritise(a, 9.0)
         assert (len(heap), list(heap), takeAll(heap)) == (3, [c, b, a], [c, b, a])
 
-    def test_standsAmongItsNewEqualsWhereItsSerialPutsIt(self) -> None:
+    def test_standsAmongItsNewEqualsWhereItsIdPutsIt(self) -> None:
         heap, (a, b, c) = filled([1.0, 5.0, 1.0])
         heap.reprioritise(b, 1.0)
         assert takeAll(heap) == [a, b, c]
@@ -203,11 +246,12 @@ class ClearTests(SynchronousTestCase):
         heap, (a, b, c) = filled([3.0, 1.0, 2.0])
         heap.cancel(b)
         assert heap.clear() == [c, a]
-        assert (len(heap), heap.head(), a.place, c in heap) == (0, None, None, False)
+        assert (len(heap), heap.head(), a in heap, c in heap) == (0, None, False, False)
 
     def test_clearedItemsCanBePutAgain(self) -> None:
         heap, things = filled([1.0, 2.0])
         heap.clear()
-        for serial, thing in enumerate(things):
-            heap.put(thing, -float(serial), serial)
+        for thing in things:
+            thing.priority = -thing.priority
+            heap.put(thing)
         assert takeAll(heap) == things[::-1]

@@ -42,17 +42,17 @@ class HeapMachine(RuleBasedStateMachine):
     def put(self, priority: float, count: int) -> None:
         for _ in range(count):
             self.serial += 1
-            thing = Thing(self.serial)
-            self.heap.put(thing, priority, self.serial)
+            thing = Thing(self.serial, priority)
+            self.heap.put(thing)
             self.model.append((priority, self.serial, thing))
 
     @precondition(lambda self: self.outside)
     @rule(data=st.data(), priority=priorities)
     def putAgain(self, data: st.DataObject, priority: float) -> None:
         thing = self.outside.pop(data.draw(st.integers(0, len(self.outside) - 1)))
-        self.serial += 1
-        self.heap.put(thing, priority, self.serial)
-        self.model.append((priority, self.serial, thing))
+        thing.priority = priority
+        self.heap.put(thing)
+        self.model.append((priority, thing.id, thing))
 
     @rule(count=st.integers(1, 8))
     def take(self, count: int) -> None:
@@ -101,7 +101,7 @@ class HeapMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule()
     def head(self) -> None:
-        assert self.heap.head() == self.ordered()[0]
+        assert self.heap.head() is self.ordered()[0][2]
 
     @invariant()
     def agreesWithTheModel(self) -> None:
@@ -109,6 +109,19 @@ class HeapMachine(RuleBasedStateMachine):
         assert len(self.heap) == len(self.model)
         assert all(thing in self.heap for _, _, thing in self.model)
         assert not any(thing in self.heap for thing in self.outside)
+
+    @precondition(lambda self: self.model)
+    @rule(count=st.integers(1, 8))
+    def cancelWhileIterating(self, count: int) -> None:
+        expected = [place[2] for place in self.ordered()]
+        seen = []
+        for thing in self.heap:
+            seen.append(thing)
+            if len(seen) <= count:
+                assert self.heap.cancel(thing)
+                self.outside.append(thing)
+        self.model = [place for place in self.model if place[2] not in seen[:count]]
+        assert seen == expected
 
     @invariant()
     def theDeadAreBounded(self) -> None:

@@ -53,9 +53,9 @@ class WaitingTests(SchedulerTestCase):
         (a,), (b,), (c,) = self.put(series="a"), self.put(series="b"), self.put()
         assert set(self.scheduler.unrunnable()) == {a, b, c}
         self.scheduler.attach("Anna", ["a"])
-        assert self.scheduler.unrunnable() == [b]
+        assert list(self.scheduler.unrunnable()) == [b]
         self.scheduler.qualify("Anna", "b")
-        assert self.scheduler.unrunnable() == []
+        assert list(self.scheduler.unrunnable()) == []
         self.scheduler.detach("Anna")
         assert set(self.scheduler.unrunnable()) == {a, b, c}
 
@@ -187,9 +187,9 @@ class WorkerTests(SchedulerTestCase):
         assert dict(self.scheduler.decide()) == {"Anna": [a], "Bert": [b]}
         assert list(self.scheduler) == [c]
 
-    def test_workerIsHiredOnce(self) -> None:
+    def test_workerIsAttachedOnce(self) -> None:
         self.attach("Anna")
-        with self.assertRaisesRegex(ValueError, "'Anna' was hired already"):
+        with self.assertRaisesRegex(ValueError, "'Anna' is attached already"):
             self.scheduler.attach("Anna")
         self.scheduler.detach("Anna")
         assert not self.scheduler.hasFreeWorker
@@ -207,7 +207,7 @@ class WorkerTests(SchedulerTestCase):
         self.scheduler.qualify("Anna", "a")
         assert self.scheduler.decide() == [("Anna", [task])]
 
-    def test_dismissedWorkerGetsNothingAndWhatItHeldIsNotHeldAnyMore(self) -> None:
+    def test_detachedWorkerGetsNothingAndWhatItHeldIsNotHeldAnyMore(self) -> None:
         self.attach("Anna")
         first, second = self.put(2)
         self.scheduler.decide()

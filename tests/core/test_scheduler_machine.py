@@ -233,7 +233,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for series in (None, "a", "b", "c"):
             places = [self.model.waiting[task] for task in waiting if task.series == series]
             assert places == sorted(places)
-        unrunnable = self.scheduler.unrunnable()
+        unrunnable = list(self.scheduler.unrunnable())
         assert len(unrunnable) == len(set(unrunnable))
         assert set(unrunnable) == self.model.unrunnable()
 

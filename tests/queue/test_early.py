@@ -133,7 +133,6 @@ class RefusalTests(EarlyCase):
         self.assertEqual((task.attempts, task.stopTime), (0, self.clock.seconds()))
         self.assertIs(type(task.failure.value), CallNotPicklable)
         self.assertEqual((queue.load, len(queue._scheduler)), (1, 0))
-        self.assertEqual(task.place, None)
 
     def test_observersHearOfBothInTheirOrder(self) -> None:
         queue = self.busyQueue()
