@@ -4,11 +4,13 @@ The task record, its states and the scheduler, for authors of workers.
 
 from __future__ import annotations
 
+from asynqueue._core.groups import Capacity
 from asynqueue._core.heap import PriorityHeap
 from asynqueue._core.options import TaskOptions
-from asynqueue._core.priorities import SerialNumbers, priorityOf
+from asynqueue._core.priorities import priorityOf
 from asynqueue._core.runtimes import RunTimes
-from asynqueue._core.scheduler import Capacity, Scheduler
+from asynqueue._core.scheduler import Scheduler
+from asynqueue._core.series import SerialNumbers
 from asynqueue._core.states import (
     CANCELLED,
     DRAINING,

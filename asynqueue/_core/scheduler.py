@@ -8,14 +8,15 @@ I/O.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from types import FunctionType
 from typing import Any, Final, Generic, TypeVar
 
-from asynqueue._core.heap import Place, PriorityHeap
-from asynqueue._core.priorities import FACTORS, SerialNumbers, Series
+from asynqueue._core.groups import Capacity, Group, Groups, WorkerLoad
+from asynqueue._core.heap import PriorityHeap
+from asynqueue._core.priorities import FACTORS
 from asynqueue._core.runtimes import UNKNOWN, RunTimes, keyOf
+from asynqueue._core.series import SerialNumbers, Series
 from asynqueue._core.task import Task
 
 TaskType = TypeVar("TaskType", bound=Task)
@@ -28,103 +29,6 @@ OVERHEAD: Final = 1e-5
 
 QUANTUM: Final = 5e-4
 """Seconds' worth of tasks that one worker gets before the next worker's load is looked at."""
-
-
-@dataclass(slots=True, eq=False)
-class Capacity:
-    """
-    How much one worker can take.
-
-    @ivar slots: how many tasks it runs at once.
-    @ivar aheadSeconds: up to how many seconds' worth of tasks it may hold, running ones included,
-        if all of them were measured to be short. 0 for a worker that is never sent a task ahead.
-    @ivar aheadTasks: how many tasks it may then hold.
-    """
-
-    slots: int = 1
-    aheadSeconds: float = 0.0
-    aheadTasks: int = 64
-
-
-class _Backlog(Generic[TaskType]):
-    """
-    The tasks of one series that wait. It stands in its group's heap where its head puts it.
-
-    @ivar tasks: the tasks.
-    @ivar head: the first of them, as the group's heap knows it; C{None} if no task waits.
-    @ivar id: the head's id.
-    @ivar priority: the head's priority.
-    @ivar place: belongs to the group's heap.
-    """
-
-    __slots__ = ("head", "id", "place", "priority", "series", "tasks")
-
-    def __init__(self, series: Hashable) -> None:
-        self.series = series
-        self.tasks: PriorityHeap[TaskType] = PriorityHeap()
-        self.head: TaskType | None = None
-        self.id = 0
-        self.priority: Any = 0.0
-        self.place: Place | None = None
-
-
-class _Group(Generic[TaskType]):
-    """
-    The series that the same workers are qualified for. So the cost of a decision grows with the
-    number of groups, and not with the number of series.
-
-    @ivar loads: the workers.
-    @ivar series: the names of the series. The group of the series that no worker serves has none.
-    @ivar backlogs: the backlogs of those series for which tasks wait.
-    """
-
-    __slots__ = ("backlogs", "loads", "series")
-
-    def __init__(self, loads: frozenset[_WorkerLoad[TaskType]]) -> None:
-        self.loads = loads
-        self.series: set[Hashable] = set()
-        self.backlogs: PriorityHeap[_Backlog[TaskType]] = PriorityHeap()
-
-    def announce(self, backlog: _Backlog[TaskType]) -> None:
-        """
-        Put a backlog where its head belongs, after its head has changed.
-        """
-        if backlog.head is not None:
-            self.backlogs.cancel(backlog)
-        head = backlog.head = backlog.tasks.head()
-        if head is not None:
-            backlog.id = head.id
-            backlog.priority = head.priority
-            self.backlogs.put(backlog)
-
-
-@dataclass(slots=True, eq=False)
-class _WorkerLoad(Generic[TaskType]):
-    """
-    What the scheduler knows of one worker.
-
-    @ivar groups: the groups of series that the worker is qualified for.
-    @ivar isOpen: whether the worker may get tasks.
-    @ivar held: how many tasks it has.
-    @ivar expected: how many seconds they should take.
-    @ivar freeSince: when it last got a free slot, as a number that grows.
-    @ivar given: the tasks that the present decision gives it.
-    """
-
-    worker: Hashable
-    capacity: Capacity
-    groups: list[_Group[TaskType]] = field(default_factory=list)
-    isOpen: bool = False
-    held: int = 0
-    expected: float = 0.0
-    freeSince: int = 0
-    given: list[TaskType] = field(default_factory=list)
-
-    def key(self) -> tuple[bool, float, int]:
-        """
-        @return: the place of the worker among those to be served, lower first.
-        """
-        return self.held >= self.capacity.slots, self.expected, self.freeSince
 
 
 class Scheduler(Generic[TaskType]):
@@ -153,14 +57,11 @@ class Scheduler(Generic[TaskType]):
         self.held = 0
         self._serials = SerialNumbers()
         self._newest = 0
-        self._workers: dict[Hashable, _WorkerLoad[TaskType]] = {}
+        self._workers: dict[Hashable, WorkerLoad] = {}
         # How many open workers have a free slot.
         self._free = 0
         self._turn = 0
-        # The groups by their workers, and by each series that a worker is qualified for.
-        self._unserved: _Group[TaskType] = _Group(frozenset())
-        self._groups = {self._unserved.loads: self._unserved}
-        self._groupOf: dict[Hashable, _Group[TaskType]] = {}
+        self._groups = Groups(self._serials)
 
     # Tasks ----------------------------------------------------------------------------------------
 
@@ -197,17 +98,20 @@ class Scheduler(Generic[TaskType]):
             task.priority = series.number * FACTORS[options.niceness]
         self._newest = task.id
         if mayStart and self._free:
-            group = self._groupOf.get(name)
+            group = self._groups.of.get(name)
             load = None
             for other in () if group is None else group.loads:
-                if other.isOpen and other.held < other.capacity.slots:
-                    # The same order as that of key(), without a call for each.
-                    if (
+                # The same order as that of key(), without a call for each.
+                if (
+                    other.isOpen
+                    and other.held < other.capacity.slots
+                    and (
                         load is None
                         or other.expected < load.expected
                         or (other.expected == load.expected and other.freeSince < load.freeSince)
-                    ):
-                        load = other
+                    )
+                ):
+                    load = other
             if load is not None and not (self.waiting and self._isBehind(task, load)):
                 if options.isTimed:
                     seconds = UNKNOWN
@@ -215,7 +119,7 @@ class Scheduler(Generic[TaskType]):
                     function: Any = task.function
                     key = function.__code__ if type(function) is FunctionType else keyOf(function)
                     seconds = self.runTimes.estimates.get(key, UNKNOWN)
-                    if seconds < OVERHEAD:
+                    if seconds < OVERHEAD:  # noqa: PLR1730
                         seconds = OVERHEAD
                 task.expected = seconds
                 load.expected += seconds
@@ -247,12 +151,12 @@ class Scheduler(Generic[TaskType]):
 
         @return: C{True} if it was waiting.
         """
-        backlog = self._backlogOf(task.options.series)
-        if backlog is None or not backlog.tasks.cancel(task):
+        series = self._serials.get(task.options.series)
+        if series is None or series.tasks is None or not series.tasks.cancel(task):
             return False
         self.waiting -= 1
-        if backlog.head is task:
-            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
+        if series.head is task:
+            self._groups.announce(series)
         return True
 
     def reprioritise(self, task: TaskType, priority: float) -> None:
@@ -261,17 +165,19 @@ class Scheduler(Generic[TaskType]):
 
         @raise ValueError: if it does not wait.
         """
-        backlog = self._backlogOf(task.options.series)
-        if backlog is None:
+        series = self._serials.get(task.options.series)
+        if series is None or series.tasks is None:
             raise ValueError(f"{task!r} does not wait here")
-        backlog.tasks.reprioritise(task, priority)
-        if backlog.head is task or backlog.tasks.head() is task:
-            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
+        series.tasks.reprioritise(task, priority)
+        if series.head is task or series.tasks.head() is task:
+            self._groups.announce(series)
 
     def done(self, task: TaskType) -> None:
         """
-        Forget a task that was put and will not come back.
+        Forget a task that was put, and have it wait no longer.
         """
+        if task.place is not None:
+            self.cancel(task)
         self._serials.release(task.options.series)
 
     def __iter__(self) -> Iterator[TaskType]:
@@ -280,45 +186,40 @@ class Scheduler(Generic[TaskType]):
             may change before the iterator is at its end: tasks that no longer wait are passed over,
             and tasks that come later are not seen. So mass cancellation can be done in pieces.
         """
-        backlogs = [series.backlog for series in self._serials.all()]
-        return self._tasksOf(iter(backlogs))
+        return self._tasksOf(iter(self._serials.all()))
 
     def waitingIn(self, series: Hashable) -> Iterator[TaskType]:
         """
         @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of one
             series.
         """
-        return self._tasksOf(iter([self._backlogOf(series)]))
+        known = self._serials.get(series)
+        return self._tasksOf(iter(() if known is None else (known,)))
 
     def unrunnable(self) -> Iterator[TaskType]:
         """
         @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of those
             series for which no worker is qualified.
         """
-        return self._tasksOf(iter(self._unserved.backlogs))
+        return self._tasksOf(iter(self._groups.unserved.series))
 
-    def _tasksOf(self, backlogs: Iterator[_Backlog[TaskType] | None]) -> Iterator[TaskType]:
+    def _tasksOf(self, every: Iterator[Series]) -> Iterator[TaskType]:
         newest = self._newest
-        tasks = (task for backlog in backlogs if backlog is not None for task in backlog.tasks)
+        tasks = (task for series in every for task in series.tasks or ())
         return (task for task in tasks if task.id <= newest)
 
-    def _backlogOf(self, name: Hashable) -> _Backlog[TaskType] | None:
-        series = self._serials.get(name)
-        return None if series is None else series.backlog
-
     def _wait(self, task: TaskType, series: Series) -> None:
-        backlog: _Backlog[TaskType] | None = series.backlog
-        if backlog is None:
-            backlog = series.backlog = _Backlog(task.options.series)
-        backlog.tasks.put(task)
+        tasks = series.tasks
+        if tasks is None:
+            tasks = series.tasks = PriorityHeap()
+        tasks.put(task)
         self.waiting += 1
-        head = backlog.head
         if (
-            head is None
-            or task.priority < backlog.priority
-            or (task.priority == backlog.priority and task.id < backlog.id)
+            series.head is None
+            or task.priority < series.priority
+            or (task.priority == series.priority and task.id < series.id)
         ):
-            self._groupOf.get(backlog.series, self._unserved).announce(backlog)
+            self._groups.announce(series)
 
     # Workers --------------------------------------------------------------------------------------
 
@@ -342,9 +243,9 @@ class Scheduler(Generic[TaskType]):
         """
         if worker in self._workers:
             raise ValueError(f"{worker!r} is attached already")
-        load: _WorkerLoad[TaskType] = _WorkerLoad(worker, capacity or Capacity())
+        load = WorkerLoad(worker, capacity or Capacity())
         self._workers[worker] = load
-        self._qualify(load, {None, *qualified})
+        self._groups.qualify(load, {None, *qualified})
 
     def detach(self, worker: Hashable) -> None:
         """
@@ -355,20 +256,19 @@ class Scheduler(Generic[TaskType]):
         self.close(worker)
         load = self._workers.pop(worker)
         self.held -= load.held
-        for group in list(load.groups):
-            self._regroup(group, group.series, group.loads - {load})
+        self._groups.remove(load)
 
     def qualify(self, worker: Hashable, series: Hashable) -> None:
         """
         Qualify a worker for one more series.
         """
-        self._qualify(self._workers[worker], {series})
+        self._groups.qualify(self._workers[worker], {series})
 
     def serves(self, series: Hashable) -> bool:
         """
         @return: whether a worker is qualified for a series.
         """
-        return series in self._groupOf
+        return series in self._groups.of
 
     def open(self, worker: Hashable) -> None:
         """
@@ -433,61 +333,10 @@ class Scheduler(Generic[TaskType]):
         for task, seconds in ended:
             self.ended(worker, task, seconds, False)
 
-    def _freed(self, load: _WorkerLoad[TaskType]) -> None:
+    def _freed(self, load: WorkerLoad) -> None:
         self._free += 1
         self._turn += 1
         load.freeSince = self._turn
-
-    def _qualify(self, load: _WorkerLoad[TaskType], series: set[Hashable]) -> None:
-        unserved = series.difference(self._groupOf)
-        if unserved:
-            self._regroup(self._unserved, unserved, frozenset([load]))
-        for group in list(self._groups.values()):
-            if load not in group.loads and (shared := group.series & series):
-                self._regroup(group, shared, group.loads | {load})
-
-    def _regroup(
-        self,
-        source: _Group[TaskType],
-        series: set[Hashable],
-        loads: frozenset[_WorkerLoad[TaskType]],
-    ) -> None:
-        """
-        Move series from one group to that of other workers.
-        """
-        target = self._groups.get(loads)
-        if target is None:
-            target = self._groups[loads] = _Group(loads)
-            for load in loads:
-                load.groups.append(target)
-        self._moveBacklogs(source, series, target)
-        if target is self._unserved:
-            for name in series:
-                del self._groupOf[name]
-        else:
-            target.series |= series
-            self._groupOf.update(dict.fromkeys(series, target))
-        if source is not self._unserved:
-            source.series = source.series - series
-            if not source.series:
-                del self._groups[source.loads]
-                for load in source.loads:
-                    load.groups.remove(source)
-
-    def _moveBacklogs(
-        self, source: _Group[TaskType], series: set[Hashable], target: _Group[TaskType]
-    ) -> None:
-        if len(series) < len(source.backlogs):
-            found = [self._backlogOf(name) for name in series]
-            moving = [each for each in found if each is not None and each.head is not None]
-        else:
-            moving = [each for each in source.backlogs if each.series in series]
-        if len(moving) == len(source.backlogs) and not target.backlogs:
-            source.backlogs, target.backlogs = target.backlogs, source.backlogs
-            return
-        for backlog in moving:
-            source.backlogs.cancel(backlog)
-            target.backlogs.put(backlog)
 
     # Decisions ------------------------------------------------------------------------------------
 
@@ -508,8 +357,8 @@ class Scheduler(Generic[TaskType]):
             if load.isOpen and mayGetMore:
                 queue.append((load.key(), load))
         heapify(queue)
-        served: list[_WorkerLoad[TaskType]] = []
-        refused: list[_WorkerLoad[TaskType]] = []
+        served: list[WorkerLoad] = []
+        refused: list[WorkerLoad] = []
         while queue:
             load = queue[0][1]
             before = len(load.given)
@@ -532,7 +381,7 @@ class Scheduler(Generic[TaskType]):
             load.given = []
         return decisions
 
-    def _fill(self, load: _WorkerLoad[TaskType]) -> bool:
+    def _fill(self, load: WorkerLoad) -> bool:
         """
         Give a worker about a quantum's worth of tasks.
 
@@ -543,13 +392,13 @@ class Scheduler(Generic[TaskType]):
             group = self._firstGroup(load)
             if group is None:
                 return False
-            backlog = group.backlogs.head()
-            assert backlog is not None
-            # While no other series can come between, the one backlog is enough to look at.
-            isAlone = len(load.groups) == 1 and len(group.backlogs) == 1
+            series = group.series.head()
+            assert series is not None
+            # While no other series can come between, the one series is enough to look at.
+            isAlone = len(load.groups) == 1 and len(group.series) == 1
             until = QUANTUM if isAlone else granted
-            tasks = backlog.tasks
-            task = backlog.head
+            tasks, task = series.tasks, series.head
+            assert tasks is not None
             while task is not None and (seconds := self._give(load, task)):
                 tasks.cancel(task)
                 self.waiting -= 1
@@ -560,20 +409,20 @@ class Scheduler(Generic[TaskType]):
             else:
                 if task is not None:
                     # The worker cannot take it.
-                    if task is not backlog.head:
-                        group.announce(backlog)
+                    if task is not series.head:
+                        group.announce(series)
                     return False
-            group.announce(backlog)
+            group.announce(series)
         return True
 
-    def _give(self, load: _WorkerLoad[TaskType], task: TaskType) -> float:
+    def _give(self, load: WorkerLoad, task: TaskType) -> float:
         """
         Give a worker a task, if it can take it.
 
         @return: how many seconds the task should take; 0 if the worker cannot take it.
         """
         seconds = UNKNOWN if task.options.isTimed else self.runTimes.expect(task.function)
-        if seconds < OVERHEAD:
+        if seconds < OVERHEAD:  # noqa: PLR1730
             seconds = OVERHEAD
         capacity = load.capacity
         if load.held >= capacity.slots and (
@@ -589,29 +438,29 @@ class Scheduler(Generic[TaskType]):
         load.given.append(task)
         return seconds
 
-    def _firstGroup(self, load: _WorkerLoad[TaskType]) -> _Group[TaskType] | None:
+    def _firstGroup(self, load: WorkerLoad) -> Group | None:
         """
         @return: of the groups that a worker serves, the one with the task that goes first; C{None}
             if no task waits for it.
         """
         first = best = None
         for group in load.groups:
-            backlog = group.backlogs.head()
-            if backlog is not None and (
+            series = group.series.head()
+            if series is not None and (
                 best is None
-                or backlog.priority < best.priority
-                or (backlog.priority == best.priority and backlog.id < best.id)
+                or series.priority < best.priority
+                or (series.priority == best.priority and series.id < best.id)
             ):
-                first, best = group, backlog
+                first, best = group, series
         return first
 
-    def _isBehind(self, task: TaskType, load: _WorkerLoad[TaskType]) -> bool:
+    def _isBehind(self, task: TaskType, load: WorkerLoad) -> bool:
         """
         @return: whether a task that waits, and that a worker could take, goes before a new one.
         """
         group = self._firstGroup(load)
         if group is None:
             return False
-        first = group.backlogs.head()
+        first = group.series.head()
         assert first is not None
         return (first.priority, first.id) < (task.priority, task.id)

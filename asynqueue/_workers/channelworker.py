@@ -14,7 +14,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue._core.scheduler import Capacity
+from asynqueue._core.groups import Capacity
 from asynqueue._core.states import DRAINING, LOST, READY, STARTING
 from asynqueue._iteration.delivery import deliver
 from asynqueue._runner.codecs import PICKLED, Codec

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
-from asynqueue._core.scheduler import Capacity
+from asynqueue._core.groups import Capacity
 from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, nextState
 from asynqueue._reactor import ReactorInbox, callEach, defaultReactor, startThread
 from asynqueue._runner.exceptions import explained

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
-from asynqueue._core.scheduler import Capacity
+from asynqueue._core.groups import Capacity
 from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.delivery import Deliveries

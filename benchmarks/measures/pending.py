@@ -12,7 +12,8 @@ import psutil
 from twisted.internet.task import Clock
 
 from asynqueue import TaskQueue
-from asynqueue._core.scheduler import Capacity, Scheduler
+from asynqueue._core.groups import Capacity
+from asynqueue._core.scheduler import Scheduler
 from asynqueue._core.states import FINISHED, UNDERWAY
 from asynqueue._core.task import Task
 from benchmarks.measure import Contender, Measure, Row, Target

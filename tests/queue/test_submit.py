@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from asynqueue import TaskQueue
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
@@ -225,9 +226,12 @@ class MemoryTests(QueueCase):
     def test_theQueueKeepsNoBooksOfThePast(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
-        self.resultOf(queue.call(far.echo))
-        self.errorOf(queue.call(far.refuse), ValueError)
+        self.makeManyCalls(queue, worker)
         before = self.sizes(queue, worker)
+        self.makeManyCalls(queue, worker)
+        self.assertEqual(self.sizes(queue, worker), before)
+
+    def makeManyCalls(self, queue: TaskQueue, worker: Any) -> None:
         for options in ({}, {"niceness": 3}, {"timeout": 9}, {"doNext": True}, {"doLast": True}):
             self.resultOf(queue.call(far.echo, **options))
             self.errorOf(queue.call(far.refuse, **options), ValueError)
@@ -242,7 +246,6 @@ class MemoryTests(QueueCase):
             self.errorOf(d, CancelledError)
         self.resultOf(queue.update(far.echo, ephemeral=True))
         self.clock.advance(10)
-        self.assertEqual(self.sizes(queue, worker), before)
 
     def sizes(self, *owners: Any) -> dict[str, int]:
         """

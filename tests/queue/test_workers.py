@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from asynqueue._core.scheduler import Capacity
+from asynqueue._core.groups import Capacity
 from asynqueue._core.states import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY
 from asynqueue.errors import (
     IterationStopped,
