@@ -157,6 +157,25 @@ class ModelScheduler:
         for worker in workers:
             self._checkNothingIsLeft(worker)
 
+    def checkSubmitted(self, task: Task, worker: Hashable | None) -> None:
+        """
+        Check whom a new task was assigned to, and take it over.
+        """
+        free = [w for w in self.workers.values() if w.isFree and task.series in w.qualified]
+        least = min(map(self.load, free), default=0.0)
+        near = [w for w in free if self.load(w) <= least + ROUNDING] if least else free
+        first = [w for w in near if self.load(w)] or near
+        if least == 0 and free:
+            first = [min((w for w in free if not self.load(w)), key=lambda w: w.freeSince)]
+        served = [w for w in first if self.choiceOf(w)[0] is task]
+        if worker is None:
+            assert len(served) < max(1, len(first)), "a free worker gets what goes first"
+        else:
+            chosen = self.workers[_int(worker)]
+            assert chosen in first, "the worker with the least to do gets it"
+            assert chosen in served, "none is passed over"
+            self._assign(chosen, [task])
+
     def _assign(self, worker: ModelWorker, tasks: list[Task]) -> None:
         assert tasks and worker.open, "a closed worker gets nothing"
         for task in tasks:

@@ -99,6 +99,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         if decides:
             self.decide()
 
+    @rule(function=functions, options=taskOptions, decides=st.booleans())
+    def submit(self, function: Callable[..., Any], options: TaskOptions, decides: bool) -> None:
+        self.ids += 1
+        task = Task(self.ids, function, options=options)
+        worker = self.scheduler.submit(task)
+        self.model.put(task)
+        assert task.priority == self.model.waiting[task][0]
+        self.model.checkSubmitted(task, worker)
+        if decides:
+            self.decide()
+
     @precondition(lambda self: self.model.waiting)
     @rule(data=st.data())
     def cancelOneThatWaits(self, data: st.DataObject) -> None:
@@ -210,6 +221,36 @@ class SchedulerMachine(RuleBasedStateMachine):
             self._settle(task, putsBack and seconds is None)
         if decides:
             self.decide()
+
+    @precondition(lambda self: any(worker.held for worker in self.model.workers.values()))
+    @rule(data=st.data(), seconds=runTimes, putsBack=st.booleans())
+    def end(self, data: st.DataObject, seconds: float | None, putsBack: bool) -> None:
+        holding = [worker for worker in self.model.workers.values() if worker.held]
+        worker = data.draw(st.sampled_from(holding))
+        task = data.draw(st.sampled_from(worker.held))
+        self.scheduler.ended(worker.name, task, seconds, not putsBack)
+        self.model.note(task, seconds)
+        self.model.release(worker, [task])
+        if putsBack:
+            self.scheduler.putBack(task)
+            assert task.priority is not None
+            self.model.waiting[task] = (task.priority, task.id)
+        else:
+            self.model.done(task)
+
+    @precondition(lambda self: self.model.waiting)
+    @rule(series=seriesNames)
+    def cancelSeriesInPieces(self, series: Hashable) -> None:
+        expected = {task for task in self.model.waiting if task.series == series}
+        tasks = self.scheduler.waitingIn(series)
+        if expected:
+            self.put(tiny, TaskOptions(series=series), 1, False)
+        cancelled = [task for task in tasks if self.scheduler.cancel(task)]
+        for task in cancelled:
+            self.scheduler.done(task)
+            del self.model.waiting[task]
+            self.model.done(task)
+        assert set(cancelled) == expected
 
     @rule()
     def decide(self) -> None:

@@ -1,0 +1,3 @@
+"""
+Exhaustive searches of the states of parts that do no I/O.
+"""
