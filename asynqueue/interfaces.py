@@ -55,85 +55,51 @@ class IWorker(Interface):
         """
 
 
-class IRunnerWorker(IWorker):
+class IPoolWorker(IWorker):
     """
-    A worker whose calls run in a runner, beyond a channel.
+    A worker as the pool of a queue sees it. The workers with a runner provide this. A worker of
+    your own needs only the six members of L{IWorker}: it gets an adapter when it is attached.
 
-    It may be sent tasks ahead, gives back those that it did not begin, and may lose its runner
-    and start another.
+    What happens to the tasks given to L{runMany} is said with events, which are data (see
+    C{asynqueue._workers.events}).
     """
 
     capacity: Any = Attribute("What the worker can take: a L{Capacity<asynqueue.tasks.Capacity>}.")
+
+    runsInOrder: bool = Attribute(
+        "Whether tasks that were given later always run after those that were given before."
+    )
 
     makeCheck: Any = Attribute(
         """
         Makes an object whose C{refusal(task)} returns, at small cost, the error that the task would
         fail with because it cannot be sent to this worker, or C{None} if it finds nothing wrong.
-        C{None} if there is no such thing to find out. A queue makes one such object for all workers
-        with an equal C{makeCheck}, and asks it about tasks that have to wait; but not about one
-        whose arguments are all plain (numbers, strings, C{None}) and whose function is that of the
-        last one with which nothing was wrong.
+        C{None} if there is nothing to find out. A queue makes one such object for all workers with
+        an equal C{makeCheck}, and asks it about tasks that have to wait. It does not ask about a
+        task whose arguments are all plain (numbers, strings, C{None}) and whose function is that of
+        the last task with which nothing was wrong.
         """
     )
 
     def setListener(listener: Any) -> None:
         """
-        Take an L{IWorkerListener}, to be told what becomes of the tasks given to L{runMany}.
+        Take a callable that hears, from now on, each list of events as it happens. The callable may
+        call this worker.
         """
 
-    def runMany(tasks: list[Any]) -> None:
+    def runMany(tasks: list[Any]) -> list[Any]:
         """
         Run some tasks, in this order.
+
+        @return: events of what came of them at once, for tasks that cannot be sent. The listener
+            does not hear of these.
+        @raise StateError: if the worker is stopping or has stopped. It has none of the tasks then.
         """
 
     def cancel(task: Any) -> None:
         """
-        A task that this worker has is no longer wanted, and has been ended. Stop its run if it can
-        be stopped; this may cost the runner, but no other task. (A queue calls this on a worker
-        of six members, too, if it has it.)
-        """
-
-
-class IWorkerListener(Interface):
-    """
-    Whoever gives an L{IRunnerWorker} its tasks: a queue.
-    """
-
-    def begin() -> None:
-        """
-        Some of the calls below may follow, until L{end}.
-        """
-
-    def end() -> None:
-        """
-        That was all for now: a good time to decide what to give next.
-        """
-
-    def ready(worker: Any) -> None:
-        """
-        The worker has a runner, its first or a new one, that is ready for tasks.
-        """
-
-    def released(worker: Any, ended: list[tuple[Any, float | None]]) -> None:
-        """
-        The worker no longer has these tasks. Beside each stands how many seconds its run took, or
-        C{None} if it did not come to its end.
-        """
-
-    def givenBack(worker: Any, tasks: list[Any]) -> None:
-        """
-        The worker did not begin these tasks, and will not.
-        """
-
-    def stalled(worker: Any) -> None:
-        """
-        What the worker is running takes far longer than was expected of it: send it nothing ahead
-        for now.
-        """
-
-    def lost(worker: Any, reason: Exception) -> None:
-        """
-        The worker lost its runner and gets no tasks until L{ready} is called again.
+        Stop the run of a task that has been ended here and is no longer wanted, if it can be
+        stopped. This may cost the runner, but no other task.
         """
 
 

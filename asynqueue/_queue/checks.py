@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._workers.picklability import CallCheck
 
 if TYPE_CHECKING:
     from asynqueue._queue.pool import WorkerRecord
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 
 SERIES: Final = 1024
 """For how many series it is remembered what checks their tasks."""
-
-
-class Check(Protocol):
-    """
-    What an C{IRunnerWorker}'s C{makeCheck} makes.
-    """
-
-    def refusal(self, task: Any) -> Exception | None:
-        """Why a task could not be sent to the worker, if that is known."""
 
 
 class Checks:
@@ -43,8 +35,8 @@ class Checks:
             changed.
         """
         self._records = records
-        self._made: dict[Callable[[], Check], Check] = {}
-        self._bySeries: dict[Hashable, tuple[Check, ...]] = {}
+        self._made: dict[Callable[[], CallCheck], CallCheck] = {}
+        self._bySeries: dict[Hashable, tuple[CallCheck, ...]] = {}
         self.passed: Any = None
 
     def forget(self) -> None:
@@ -71,11 +63,11 @@ class Checks:
                 break
         return refusal
 
-    def _find(self, series: Hashable) -> tuple[Check, ...]:
+    def _find(self, series: Hashable) -> tuple[CallCheck, ...]:
         makers: set[Any] = {
-            record.worker.makeCheck if record.isFarSide else None
+            record.port.makeCheck
             for record in self._records.values()
-            if series in (None, *record.worker.cQualified, *record.worker.iQualified)
+            if series in (None, *record.port.cQualified, *record.port.iQualified)
         }
         checks = () if None in makers else tuple(self._make(maker) for maker in makers)
         if len(self._bySeries) >= SERIES:
@@ -83,7 +75,7 @@ class Checks:
         self._bySeries[series] = checks
         return checks
 
-    def _make(self, maker: Callable[[], Check]) -> Check:
+    def _make(self, maker: Callable[[], CallCheck]) -> CallCheck:
         if maker not in self._made:
             self._made[maker] = maker()
         return self._made[maker]

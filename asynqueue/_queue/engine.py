@@ -1,46 +1,73 @@
 """
-What a task queue does with its tasks, behind its face.
+The engine of a task queue: it owns the tasks, and does what the scheduler decides.
+
+A call goes out by calls: L{Engine.submit}, the scheduler, the worker, its channel. It comes back by
+events, which are data: L{Engine.handle} applies a whole list of them to the books, then tells the
+observers, then fires the Deferreds, then decides once what runs next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.scheduler import Scheduler
-from asynqueue._core.states import CANCELLED, PENDING, QUEUE, RUNNING, STOPPED, nextState
+from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
 from asynqueue._core.task import functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._queue.broadcast import Update
-from asynqueue._queue.observers import PROGRESSED, QUEUED, ObserverList
-from asynqueue._queue.pool import WorkerPool
+from asynqueue._queue.observers import (
+    GIVEN_BACK,
+    PROGRESSED,
+    QUEUED,
+    STARTED,
+    ObserverList,
+)
+from asynqueue._queue.pool import WorkerPool, WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.shutdown import Shutdown
+from asynqueue._queue.shutdown import Refused, Shutdown
 from asynqueue._queue.timers import Timers
 from asynqueue._reactor import callFromAnyThread, defaultReactor
 from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
-from asynqueue.errors import QueueStopped, WorkerError
+from asynqueue._workers.events import (
+    Began,
+    Freed,
+    GaveUp,
+    GivenBack,
+    Lost,
+    Progressed,
+    Raised,
+    Ready,
+    Returned,
+    Stalled,
+    WorkerEvent,
+    Yielded,
+    perform,
+)
+from asynqueue.errors import QueueStopped, StateError, WorkerError
 
 _UNSET = object()
 
 
 class DeclaredContext:
     """
-    Some context variables, by their names.
+    The context variables that travel with a queue's calls.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         """
         @param names: C{"package.module.variable"} or C{"package.module:variable"} each.
-        @raise ValueError: if one of them names no context variable.
+        @raise ValueError: if one of them does not name a context variable.
         """
         if isinstance(names, str):
             raise ValueError(f"contextvars must be a list of names, not the one name {names!r}")
@@ -62,51 +89,71 @@ class DeclaredContext:
 
 class Engine:
     """
-    Puts tasks into the schedule, has the scheduler decide when there is something to decide, and
-    hears what becomes of the tasks: from themselves, and from the pool of the workers.
+    Owns the tasks of a queue, from their submission to their end.
+
+    @ivar seconds: gives the time.
+    @ivar state: a state of L{QUEUE<asynqueue._core.states.QUEUE>}.
+    @ivar scheduler: holds the tasks that wait, and decides.
+    @ivar pool: has the workers.
+    @ivar observers: hear what happens.
+    @ivar underway: the tasks of the schedule that workers have.
+    @ivar drainTimeout: for how many seconds calls that are underway may go on after a signal that
+        asks the program to end. With C{None}, others handle signals.
     """
 
-    def __init__(self, reactor: IReactorTime | None, contextvars: Iterable[str]) -> None:
-        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
-        self.seconds = self._reactor.seconds
-        self._state: str = RUNNING
+    log = Logger()
+
+    def __init__(
+        self,
+        queue: object,
+        reactor: IReactorTime | None,
+        contextvars: Iterable[str],
+        drainTimeout: float | None,
+    ) -> None:
+        """
+        @param queue: the queue, to be named in errors.
+        """
+        self.reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self.seconds = self.reactor.seconds
+        self.state: str = RUNNING
+        self.drainTimeout = drainTimeout
+        self.scheduler: Scheduler[QueuedTask] = Scheduler()
+        self.observers = ObserverList(self.seconds)
+        self.pool = WorkerPool(
+            self.scheduler, self.observers, self.handle, self._updateTask, self.reactor
+        )
+        self.underway: set[QueuedTask] = set()
+        self._queue = queue
         declared = DeclaredContext(contextvars)
         self._declared = declared if declared else None
         self._ids = count(1)
-        self._scheduler: Scheduler[QueuedTask] = Scheduler()
-        self._observers = ObserverList(self.seconds)
-        self._timers = Timers(self._reactor, self._stopRun)
-        self._pool = WorkerPool(self, self._scheduler, self._observers, self._timers, self._reactor)
-        self._checks = self._pool.checks
-        self._underway = self._pool.underway
-        # Those that were handed out as results, and that somebody still has.
+        self._timers = Timers(self.reactor, self.pool.cancel)
+        # The Deferators that were handed out as results, and that are still referred to.
         self._iterations: WeakSet[Deferator] = WeakSet()
-        # What is being handed out.
+        # What was decided, as long as it is being handed out.
         self._decided: list[tuple[Any, list[QueuedTask]]] = []
-        self._batches = 0
         self._unchecked: list[QueuedTask] = []
-        self._isDeciding = False
+        # While this is set, whoever changes something leaves it to the caller below to decide.
+        self._isBusy = False
         self._mayDecide = False
         self._wakeUp: IDelayedCall | None = None
         self._shutdown: Shutdown | None = None
+        self._stopped: Callable[[], None] = _doNothing
 
-    def __len__(self) -> int:
-        """
-        How many workers I have.
-        """
-        return len(self._pool)
+    def __repr__(self) -> str:
+        return repr(self._queue)
 
     def checkRunning(self, what: str) -> None:
         """
-        @param what: what somebody wants of me.
-        @raise QueueStopped: after C{shutdown}, saying so.
+        @param what: what was asked of the queue.
+        @raise QueueStopped: after L{shutdown}, saying so.
         """
-        if self._state is not RUNNING:
-            raise QueueStopped(f"{self!r} is asked for {what}, but takes nothing on any more")
+        if self.state is not RUNNING:
+            raise QueueStopped(f"{self._queue!r} is shut down: {what} was refused")
 
-    # Tasks, from submission to the end ------------------------------------------------------------
+    # Going out ------------------------------------------------------------------------------------
 
-    def _submit(
+    def submit(
         self,
         function: Callable[..., Any],
         args: tuple[Any, ...],
@@ -115,207 +162,494 @@ class Engine:
         context: Pairs | None = None,
     ) -> QueuedTask:
         """
-        @param context: the context variables that are to travel; by default, the present ones.
+        Take a call on. It may be with a worker when this returns, but its Deferred has not fired.
+
+        @param context: the context variables that travel with the call. Default: the present ones.
         """
-        if self._state is not RUNNING:
-            self.checkRunning(functionName(function))
+        if self.state is not RUNNING:
+            self.checkRunning(f"call({functionName(function)})")
         if not callable(function):
             raise TypeError(f"{function!r} cannot be called")
         task = QueuedTask(next(self._ids), self, function, args, kwargs, options)
         if self._declared is not None:
             task.context = (self._declared.capture() if context is None else context) or None
-        self._scheduler.put(task)
-        if self._observers.observers:
-            self._observers.note(QUEUED, task)
-        if self._batches or self._scheduler.hasFreeWorker:
+        observers = self.observers
+        if observers.observers:
+            observers.record(QUEUED, task)
+        self.scheduler.put(task)
+        if self._isBusy:
+            self._mayDecide = True
+        elif self.scheduler.hasFreeWorker:
             self.wake()
         elif self._wakeUp is None:
-            # A worker may take it ahead; with many calls in a row, they are looked at together.
-            self._wakeSoon()
-        # If it was sent, it was looked at for that already.
+            # A worker may take it ahead. Many calls in a row are looked at together.
+            self.wakeSoon()
+        # Sending a call finds out whether it can be sent.
         if task.state is PENDING:
-            if function is self._checks.passed and not kwargs and task.context is None:
-                # The usual way, which takes half the time of PLAIN.issuperset().
-                for value in args:
-                    if type(value) not in PLAIN:
-                        self._check(task)
-                        break
-            else:
-                self._check(task)
-        if self._observers.observers:
-            self._observers.tell()
+            self._checkIfNew(task)
+        if observers.observers:
+            observers.flush()
         return task
 
-    def updateTask(self, update: Update) -> QueuedTask:
+    def _give(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
         """
-        Make a task of an update, outside of the schedule. (For the pool to call.)
+        Give a worker what was decided on for it, unless it was cancelled or the worker was closed
+        meanwhile: as tasks are given, callbacks may run.
+        """
+        scheduler, observers = self.scheduler, self.observers
+        if not record.isOpen:
+            self._takeBack(record, tasks)
+            return
+        now = self.seconds()
+        started = []
+        for task in tasks:
+            if task.state is not PENDING:
+                scheduler.release(record, [(task, None)])
+                continue
+            task.start(record.worker, now)
+            started.append(task)
+            self.underway.add(task)
+            if task.options is not USUAL and task.options.isTimed:
+                self._timers.start(task)
+            if observers.observers:
+                observers.record(STARTED, task, record.worker)
+        try:
+            refused = record.port.runMany(started)
+        except StateError as error:
+            # Somebody has stopped this worker without asking the queue.
+            refused = [Lost(error), GivenBack(started)]
+        if refused:
+            self.handle(record, refused)
+
+    def _takeBack(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
+        self.scheduler.release(record, [(task, None) for task in tasks])
+        for task in tasks:
+            if task.state is PENDING:
+                self.scheduler.putBack(task)
+        self._mayDecide = True
+
+    def _updateTask(self, update: Update) -> QueuedTask:
+        """
+        Make a task of an update, outside of the schedule.
         """
         task = QueuedTask(next(self._ids), self, update.function, update.args, update.kwargs)
         task.context = update.context
-        if self._observers.observers:
-            self._observers.note(QUEUED, task)
+        if self.observers.observers:
+            self.observers.record(QUEUED, task)
         return task
 
-    def soon(self, function: Callable[[], None]) -> None:
-        """
-        Have something called in the reactor's thread. (For mappings to call, from any thread.)
-        """
-        callFromAnyThread(self._reactor, function)
+    # Coming back ----------------------------------------------------------------------------------
 
-    def settled(self, task: QueuedTask) -> None:
+    def handle(self, record: WorkerRecord, events: list[WorkerEvent]) -> None:
         """
-        A task is done. (For tasks to call.)
+        Take in what happened to a worker and to the tasks that it had.
+        """
+        wasBusy, self._isBusy = self._isBusy, True
+        self._mayDecide = True
+        try:
+            for event in events:
+                if isinstance(event, (Returned, Raised)):
+                    self._applyEnd(record, event)
+                else:
+                    self._apply(record, event)
+            if self.observers.observers:
+                self.observers.flush()
+            for event in events:
+                if isinstance(event, (Returned, Raised)):
+                    event.task.fire()
+                elif isinstance(event, Ready):
+                    self.pool.ready(record)
+                elif isinstance(event, GaveUp):
+                    self._gaveUp(record, event.reason)
+                else:
+                    perform(event, record.worker, self.reactor)
+        finally:
+            self._isBusy = wasBusy
+        if not wasBusy:
+            self.wake()
+
+    # Nothing below runs code of the program, up to where L{handle} has told the observers.
+
+    def _applyEnd(self, record: WorkerRecord, event: Returned | Raised) -> None:
+        """
+        Apply the end of a task to the books, unless it came too late.
+        """
+        task = event.task
+        self.scheduler.release(record, ((task, event.seconds),))
+        if task.isDone:
+            return
+        if isinstance(event, Raised):
+            task.fail(event.failure, self.seconds())
+        else:
+            task.finish(event.value, self.seconds())
+        self._end(task)
+
+    def _apply(self, record: WorkerRecord, event: WorkerEvent) -> None:
+        """
+        Apply another event to the books: the states of tasks, and what the scheduler knows.
+        """
+        if isinstance(event, Yielded):
+            self.scheduler.release(record, ((event.task, event.seconds),))
+        elif isinstance(event, Freed):
+            self.scheduler.release(record, ((event.task, None),))
+        elif isinstance(event, GivenBack):
+            self.scheduler.release(record, [(task, None) for task in event.tasks])
+            for task in event.tasks:
+                self._putBack(task, event.hadBegun)
+        elif isinstance(event, Progressed):
+            if event.task is not None:
+                event.task.reported(event.done, event.total)
+        elif isinstance(event, Began):
+            self.pool.begin(record, event.task)
+        elif isinstance(event, Stalled):
+            if record.isOpen:
+                self.scheduler.stall(record)
+        elif isinstance(event, Lost):
+            self.pool.close(record, event.reason)
+
+    def _putBack(self, task: QueuedTask, hadBegun: bool) -> None:
+        """
+        Have a task wait again, in its old place, unless it is done meanwhile.
+        """
+        if task.isUpdate and task.state is PENDING:
+            self.pool.updateGivenBack(task)
+            return
+        if task.state is not UNDERWAY:
+            return
+        if self.observers.observers:
+            self.observers.record(GIVEN_BACK, task, task.worker)
+        if hadBegun:
+            # Giving it back takes this attempt away, but it was one.
+            task.attempts += 1
+        if task.isUpdate:
+            self.pool.updateGivenBack(task)
+            return
+        task.giveBack()
+        self.underway.discard(task)
+        self._timers.stop(task)
+        self.scheduler.putBack(task)
+
+    def _end(self, task: QueuedTask) -> None:
+        """
+        Take note that a task is done.
         """
         if task.priority is not None:
-            self._scheduler.done(task)
-            self._underway.discard(task)
+            self.scheduler.done(task)
+            self.underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
-        if type(task.result) is Deferator:
-            self._iterations.add(task.result)
+        if type(task.outcome) is Deferator:
+            self._iterations.add(task.outcome)
         if self._shutdown is not None:
-            self._shutdown.settled(task)
-        if self._observers.observers:
+            self._shutdown.ended(task)
+        if self.observers.observers:
             reason = None if task.failure is None else task.failure.value
-            self._observers.note(task.state, task, task.worker, reason)
-            if task.state is not CANCELLED:
-                self._observers.tell()
+            self.observers.record(task.state, task, task.worker, reason)
 
-    def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
+    def _gaveUp(self, record: WorkerRecord, reason: Exception) -> None:
         """
-        A task was cancelled. (For tasks to call.)
+        Let a worker go that can never work again. What only it could have run fails for the same
+        reason, and if it was the last worker, all that waits.
         """
+        if record.isLeaving:
+            return
+        if not isinstance(reason, WorkerError):
+            reason = WorkerError(f"{record.worker!r} gave up: {reason}")
+        self.pool.detach(record, reassign=True, crash=True, reason=reason)
+        isLast = not len(self.pool)
+        qualified = {None, *record.port.cQualified, *record.port.iQualified}
+        for task in self.scheduler.unrunnable():
+            isLost = isLast or task.series in qualified
+            # Another worker may have been attached by whoever heard of a failure before.
+            isServed = self.scheduler.serves(task.series)
+            if isLost and not isServed and self.scheduler.cancel(task):
+                task.errback(Failure(reason))
+        self._mayDecide = True
+
+    # What tasks tell ------------------------------------------------------------------------------
+
+    def ended(self, task: QueuedTask) -> None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        self._end(task)
+        if self.observers.observers:
+            self.observers.flush()
+
+    def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        self._end(task)
         if wasUnderway:
-            self._stopRun(task)
+            self.pool.cancel(task)
         else:
-            self._scheduler.cancel(task)
-        if self._observers.observers:
-            self._observers.tell()
+            self.scheduler.cancel(task)
+        if self.observers.observers:
+            self.observers.flush()
         self.wake()
 
     def progressed(self, task: QueuedTask) -> None:
         """
-        A task's run has come further. (For tasks to call.)
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
         self._timers.progressed(task)
-        if self._observers.observers:
-            self._observers.note(PROGRESSED, task, task.worker)
-            self._observers.tell()
+        if self.observers.observers:
+            self.observers.record(PROGRESSED, task, task.worker)
+            if not self._isBusy:
+                self.observers.flush()
 
-    def _stopRun(self, task: QueuedTask) -> None:
-        # Not one of the six members: a worker without it lets the run go on.
-        cancel = getattr(task.worker, "cancel", None)
-        if cancel is not None:
-            cancel(task)
+    # Calls that cannot be sent --------------------------------------------------------------------
 
-    def _check(self, task: QueuedTask) -> None:
+    def _checkIfNew(self, task: QueuedTask) -> None:
         """
-        Fail a task that waits, if no worker could be sent it. Where a callback has put it, that is
-        done when the callback has returned: each failure may lead to the next.
+        Look whether a task that waits can be sent, unless one like it was found good before.
         """
-        if self._isDeciding or self._batches:
+        if task.function is self.pool.checks.passed and not task.kwargs and task.context is None:
+            # The usual way, which takes half the time of PLAIN.issuperset().
+            for value in task.args:
+                if type(value) not in PLAIN:
+                    break
+            else:
+                return
+        if self._isBusy:
+            # Where a callback has put it, this is done later, because each failure may lead to the
+            # next.
             self._unchecked.append(task)
             self._mayDecide = True
         else:
-            self._checkNow(task)
+            self._check(task)
 
-    def _checkNow(self, task: QueuedTask) -> None:
+    def _check(self, task: QueuedTask) -> None:
+        """
+        Fail a task that waits, if it could be sent to no worker.
+        """
         try:
-            refusal = self._checks.refusal(task)
+            refusal = self.pool.checks.refusal(task)
         except Exception as error:
-            # As a worker would find out.
+            # A worker would find the same.
             refusal = error.with_traceback(None)
-        # Arguments may have code of their own that is run to pickle them, and changes things.
-        if refusal is not None and self._scheduler.cancel(task):
+        # Pickling may run code of the arguments, which may change anything.
+        if refusal is not None and self.scheduler.cancel(task):
             task.errback(Failure(refusal))
             self.wake()
 
-    def _checkAll(self) -> None:
-        tasks, self._unchecked = self._unchecked, []
-        for task in tasks:
-            if task.state is PENDING:
-                self._checkNow(task)
-
-    def _refuse(self, task: QueuedTask, why: str) -> None:
-        if self._scheduler.cancel(task):
-            stopped = f"{task} was not run: the queue shut down, and {why}"
-            task.errback(Failure(QueueStopped(stopped)))
-
-    # Deciding, and what the pool tells ----------------------------------------------------------
-
-    def begin(self) -> None:
-        """
-        Some facts follow. (For the pool to call.)
-        """
-        self._batches += 1
-
-    def end(self) -> None:
-        """
-        That was all. (For the pool to call.)
-        """
-        self._batches -= 1
-        if self._mayDecide and not self._batches:
-            self.wake()
+    # Deciding -------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """
-        There may be something to decide. (For the pool to call.)
+        Decide who runs what, because something has changed.
         """
         self._mayDecide = True
-        if self._isDeciding or self._batches:
+        if self._isBusy:
             return
         isOver = False
-        self._isDeciding = True
+        self._isBusy = True
         try:
             while self._mayDecide:
                 self._mayDecide = False
                 if self._shutdown is not None:
-                    self._shutdown.sift()
-                self._decide()
+                    self._refuse(self._shutdown.refused())
+                self._decided = decided = self.scheduler.decide()
+                for record, tasks in cast("list[tuple[WorkerRecord, list[QueuedTask]]]", decided):
+                    self._give(record, tasks)
+                self._decided = []
                 if self._unchecked:
-                    self._checkAll()
+                    unchecked, self._unchecked = self._unchecked, []
+                    for task in unchecked:
+                        if task.state is PENDING:
+                            self._check(task)
+                if self.observers.observers:
+                    self.observers.flush()
                 if self._shutdown is not None:
-                    isOver = self._shutdown.check()
+                    self._refuse(self._shutdown.refused())
+                    isOver = self._shutdown.isOver()
         finally:
-            self._isDeciding = False
-        if isOver and self._state != STOPPED:
+            self._isBusy = False
+        if isOver and self.state != STOPPED:
             self._stop()
 
-    def _stop(self) -> None:
-        assert self._shutdown is not None
-        self._state = nextState(QUEUE, self._state, "stopped", self)
-        if self._wakeUp is not None:
-            self._wakeUp.cancel()
-            self._wakeUp = None
-        self._shutdown.finish()
-
-    def _wakeSoon(self) -> None:
-        if self._wakeUp is None and self._state is not STOPPED:
-            self._wakeUp = self._reactor.callLater(0, self._woken)
+    def wakeSoon(self) -> None:
+        """
+        Decide in the reactor's next turn.
+        """
+        if self._wakeUp is None and self.state is not STOPPED:
+            self._wakeUp = self.reactor.callLater(0, self._woken)
 
     def _woken(self) -> None:
         self._wakeUp = None
         self.wake()
 
-    def _decide(self) -> None:
-        self._decided = self._scheduler.decide()
-        for worker, tasks in self._decided:
-            self._pool.hand(worker, tasks)
-        self._decided = []
-        if self._observers.observers:
-            self._observers.tell()
+    def soon(self, function: Callable[[], None]) -> None:
+        """
+        Have a function called in the reactor's thread, from whichever thread.
+        """
+        callFromAnyThread(self.reactor, function)
 
-    def workerGaveUp(self, worker: Any, reason: WorkerError) -> None:
+    # Many at once ---------------------------------------------------------------------------------
+
+    def cancelSeries(self, series: Hashable, underway: bool) -> int:
         """
-        A worker has left. What only it could have run fails for the same reason, and if it was the
-        last one, all that waits. (For the pool to call.)
+        Cancel the tasks of a series.
+
+        @return: how many were cancelled.
         """
-        isLast = not len(self)
-        qualified = {None, *worker.cQualified, *worker.iQualified}
-        for task in self._scheduler.unrunnable():
-            isLost = isLast or task.series in qualified
-            # Somebody may have attached another worker on hearing of a failure before.
-            isServed = self._scheduler.serves(task.series)
-            if isLost and not isServed and self._scheduler.cancel(task):
-                task.errback(Failure(reason))
+        return self._cancelMany(lambda task: bool(task.options.series == series), underway)
+
+    def cancelAll(self, underway: bool) -> int:
+        """
+        Cancel all tasks.
+
+        @return: how many were cancelled.
+        """
+        return self._cancelMany(lambda task: True, underway)
+
+    def _cancelMany(self, isMeant: Callable[[QueuedTask], bool], underway: bool) -> int:
+        # When a callback calls this, some tasks may be on their way from here to a worker.
+        onTheWay = (task for _, tasks in self._decided for task in tasks if task.state is PENDING)
+        tasks = [task for task in (*self.scheduler, *onTheWay) if isMeant(task)]
+        if underway:
+            tasks += sorted((task for task in self.underway if isMeant(task)), key=_idOf)
+        cancelled = 0
+        wasBusy, self._isBusy = self._isBusy, True
+        try:
+            for task in tasks:
+                # A callback may have shut the queue down meanwhile, or crashed a worker.
+                if underway or task.state is PENDING:
+                    cancelled += task.cancel()
+        finally:
+            self._isBusy = wasBusy
         self.wake()
+        return cancelled
+
+    def update(self, update: Update, sequential: bool) -> Deferred[list[Any]]:
+        """
+        Run an update on every worker.
+        """
+        done = self.pool.update(update, sequential)
+        if self.observers.observers:
+            self.observers.flush()
+        return done
+
+    def captureContext(self) -> Pairs | None:
+        """
+        @return: the declared context variables that are set, and their present values.
+        """
+        return None if self._declared is None else self._declared.capture()
+
+    # The end --------------------------------------------------------------------------------------
+
+    def shutdown(self, timeout: float | None) -> Deferred[None]:
+        """
+        Take no more calls, run those that are here, then stop the workers.
+
+        @param timeout: after how many seconds the workers are crashed. C{None} for never.
+        """
+        done = self._beginShutdown(timeout).whenDone()
+        self.wake()
+        return done
+
+    def whenStopped(self, stopped: Callable[[], None]) -> None:
+        """
+        Have a function called when the queue has stopped, before the Deferreds of L{shutdown} fire.
+        """
+        self._stopped = stopped
+
+    def _beginShutdown(self, timeout: float | None) -> Shutdown:
+        if self._shutdown is None:
+            self.state = nextState(QUEUE, self.state, "shutdown", self._queue)
+            self._shutdown = Shutdown(
+                self.scheduler,
+                self.pool,
+                self.underway,
+                self.reactor,
+                timeout,
+                self._outOfTime,
+                self.wakeSoon,
+            )
+        return self._shutdown
+
+    def _refuse(self, refused: Refused) -> None:
+        for task, why in refused:
+            if self.scheduler.cancel(task):
+                text = f"{task} was not run: the queue was shut down, and {why}"
+                task.errback(Failure(QueueStopped(text)))
+
+    def _outOfTime(self) -> None:
+        assert self._shutdown is not None
+        self._refuse(self._shutdown.outOfTime())
+        self.pool.crashAll()
+        self.wake()
+
+    def _stop(self) -> None:
+        assert self._shutdown is not None
+        self.state = nextState(QUEUE, self.state, "stopped", self._queue)
+        if self._wakeUp is not None:
+            self._wakeUp.cancel()
+            self._wakeUp = None
+        self.observers.flush()
+        self._stopped()
+        self._shutdown.finish()
+
+    # The end of the program (see asynqueue._lifecycle) --------------------------------------------
+
+    def countUnderway(self) -> int:
+        """
+        How many calls are underway.
+        """
+        return len(self.underway)
+
+    def drain(self, why: str) -> Deferred[None]:
+        """
+        Begin nothing more, and wait for what is underway.
+        """
+        shutdown = self._beginShutdown(None)
+        shutdown.drain(why, list(self._iterations))
+        done = shutdown.whenDone()
+        self.wake()
+        return done
+
+    def cut(self, why: str) -> Deferred[None]:
+        """
+        After L{drain}: end what is underway.
+        """
+        shutdown = self._beginShutdown(None)
+        done = shutdown.whenDone()
+        shutdown.cut(why)
+        self.wake()
+        return done
+
+    def endNow(self, why: str) -> None:
+        """
+        End everything, because the reactor has had its last turn.
+        """
+        self.drain(why)
+        self.cut(why)
+
+    def abort(self) -> None:
+        """
+        End everything, without complaining, because the interpreter ends.
+        """
+        # This is never taken back: from here on nothing is begun.
+        self._isBusy = True
+        self._beginShutdown(None)
+        for task in [*self.scheduler, *self.underway]:
+            d = task.d
+            try:
+                task.cancel()
+            except Exception:
+                # A worker of the program's own has failed. The others hear of it all the same.
+                self.log.failure("{task} could not be cancelled", task=task)
+            # No code is left to handle it.
+            d.addErrback(lambda _: None)
+        self.pool.killAll()
+
+
+def _idOf(task: QueuedTask) -> int:
+    return task.id
+
+
+def _doNothing() -> None:
+    """
+    Do nothing when the queue has stopped.
+    """

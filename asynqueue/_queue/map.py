@@ -7,13 +7,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue._core.options import TaskOptions
+from asynqueue._core.task import functionName
+from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
+from asynqueue._queue.engine import Engine
 from asynqueue._runner.chunks import ChunkResult, runChunk
 from asynqueue._runner.context import Pairs
 from asynqueue._runner.exceptions import rebuild
@@ -28,23 +31,22 @@ GROWTH: Final = 4
 before."""
 
 
-class Caller(Protocol):
+def startMap(
+    engine: Engine,
+    function: Callable[[Any], Any],
+    iterable: Iterable[Any],
+    window: int | None,
+    chunksize: int | None,
+    options: TaskOptions,
+) -> Deferator:
     """
-    What a mapping needs of its queue.
+    Call a function for each item of an iterable, as C{TaskQueue.map} says.
     """
-
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: TaskOptions,
-        context: Pairs | None,
-    ) -> Any: ...
-
-    def soon(self, function: Callable[[], None]) -> None: ...
-
-    def __len__(self) -> int: ...
+    engine.checkRunning(f"map({functionName(function)})")
+    if options.consumer is not None:
+        raise ValueError("map takes no consumer, because its results are those of many calls")
+    context = engine.captureContext() or ()
+    return Deferator(Mapping(engine, function, iterable, window, chunksize, options, context))
 
 
 class Mapping(ItemSource):
@@ -58,7 +60,7 @@ class Mapping(ItemSource):
 
     def __init__(
         self,
-        caller: Caller,
+        engine: Engine,
         function: Callable[[Any], Any],
         iterable: Iterable[Any],
         window: int | None,
@@ -76,7 +78,7 @@ class Mapping(ItemSource):
         for name, value in (("window", window), ("chunksize", chunksize)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        self._caller = caller
+        self._engine = engine
         self._function = function
         self._items = iter(iterable)
         self._window = window
@@ -113,7 +115,7 @@ class Mapping(ItemSource):
         """
         Whoever took the results is garbage.
         """
-        self._caller.soon(stop)
+        self._engine.soon(stop)
 
     # Chunks ---------------------------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Mapping(ItemSource):
         if self._window is None:
             # Enough that every worker has a chunk to run, one ahead, and one whose results are
             # being taken.
-            return self._size if self._chunksAhead < 3 * max(1, len(self._caller)) else 0
+            return self._size if self._chunksAhead < 3 * max(1, len(self._engine.pool)) else 0
         return min(self._size, self._window - self._ahead)
 
     def _submitNext(self, size: int) -> None:
@@ -161,7 +163,7 @@ class Mapping(ItemSource):
 
     def _submitChunk(self, items: list[Any]) -> None:
         try:
-            task = self._caller._submit(
+            task = self._engine.submit(
                 runChunk, (self._function, items), {}, self._options, self._context
             )
         except Exception:

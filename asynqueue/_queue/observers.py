@@ -81,16 +81,16 @@ class ObserverList:
 
     log = Logger()
 
-    __slots__ = ("_isTelling", "_noted", "_seconds", "observers")
+    __slots__ = ("_isFlushing", "_recorded", "_seconds", "observers")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """
         @param seconds: gives the time.
         """
         self._seconds = seconds
-        self._isTelling = False
+        self._isFlushing = False
         # Each with those who were observers when it happened.
-        self._noted: deque[tuple[Event, tuple[Observer, ...]]] = deque()
+        self._recorded: deque[tuple[Event, tuple[Observer, ...]]] = deque()
         self.observers: tuple[Observer, ...] = ()
 
     def add(self, observer: Observer) -> None:
@@ -114,9 +114,9 @@ class ObserverList:
             raise ValueError(f"{observer!r} does not observe this queue")
         self.observers = tuple(other for other in self.observers if other != observer)
         if not self.observers:
-            self._noted.clear()
+            self._recorded.clear()
 
-    def note(
+    def record(
         self,
         kind: str,
         task: QueuedTask | None = None,
@@ -126,25 +126,25 @@ class ObserverList:
         """
         Something has happened.
         """
-        self._noted.append((Event(kind, self._seconds(), task, worker, reason), self.observers))
+        self._recorded.append((Event(kind, self._seconds(), task, worker, reason), self.observers))
 
-    def tell(self) -> None:
+    def flush(self) -> None:
         """
         Tell of all that was noted. What an observer causes is told after what it was being told,
         so that all hear everything in the same order.
         """
-        if self._isTelling:
+        if self._isFlushing:
             return
-        self._isTelling = True
+        self._isFlushing = True
         try:
-            while self._noted:
-                event, observers = self._noted.popleft()
+            while self._recorded:
+                event, observers = self._recorded.popleft()
                 for observer in observers:
-                    self._tellOne(observer, event)
+                    self._call(observer, event)
         finally:
-            self._isTelling = False
+            self._isFlushing = False
 
-    def _tellOne(self, observer: Observer, event: Event) -> None:
+    def _call(self, observer: Observer, event: Event) -> None:
         if observer not in self.observers:
             return
         try:

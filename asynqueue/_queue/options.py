@@ -5,37 +5,20 @@ The typed way to call: scheduling options first, then a call from which no keywo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 
 from asynqueue._core.options import OPTION_NAMES, USUAL, TaskOptions
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._queue.engine import Engine
+from asynqueue._queue.map import startMap
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import ImplementationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class _Queue(Protocol):
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: TaskOptions,
-    ) -> QueuedTask: ...
-
-    def _map(
-        self,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        window: int | None,
-        chunksize: int | None,
-        options: TaskOptions,
-    ) -> Deferator: ...
 
 
 class CallOptions:
@@ -48,8 +31,8 @@ class CallOptions:
     @ivar options: the L{TaskOptions<asynqueue.tasks.TaskOptions>}.
     """
 
-    def __init__(self, queue: _Queue, options: TaskOptions) -> None:
-        self._queue = queue
+    def __init__(self, engine: Engine, options: TaskOptions) -> None:
+        self._engine = engine
         self.options = options
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
@@ -58,7 +41,7 @@ class CallOptions:
 
         @return: a Deferred, as C{TaskQueue.call} returns it.
         """
-        return cast("Deferred[T]", self._queue._submit(function, args, kwargs, self.options).d)
+        return cast("Deferred[T]", self._engine.submit(function, args, kwargs, self.options).d)
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
         """
@@ -66,7 +49,7 @@ class CallOptions:
 
         @return: the task.
         """
-        return self._queue._submit(function, args, kwargs, self.options)
+        return self._engine.submit(function, args, kwargs, self.options)
 
     def map(
         self,
@@ -78,7 +61,7 @@ class CallOptions:
         """
         Call a function for each item, as C{TaskQueue.map} does, with these options.
         """
-        return self._queue._map(function, iterable, window, chunksize, self.options)
+        return startMap(self._engine, function, iterable, window, chunksize, self.options)
 
 
 def takeOptions(kw: dict[str, Any]) -> TaskOptions:

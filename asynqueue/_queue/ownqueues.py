@@ -63,7 +63,7 @@ class OwnWorkersQueue(TaskQueue):
         @raise QueueStopped: after C{shutdown}.
         """
         _checkNumber(N)
-        self.checkRunning("resize")
+        self._engine.checkRunning("resize")
         workers = self._own()
         changes: list[Deferred[Any]] = [self.detachWorker(worker) for worker in workers[N:]]
         for _ in range(N - len(workers)):

@@ -17,17 +17,17 @@ from asynqueue._core.task import NO_KEYWORDS, Progress, Task
 
 class TaskOwner(Protocol):
     """
-    The queue that a task belongs to.
+    The owner of tasks: a queue's engine.
     """
 
     def seconds(self) -> float:
         """The time, in seconds."""
 
-    def settled(self, task: QueuedTask) -> None:
-        """A task is done."""
+    def ended(self, task: QueuedTask) -> None:
+        """A task is FINISHED or FAILED. Its Deferred fires when this has returned."""
 
-    def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
-        """A task was cancelled by its caller, and is settled."""
+    def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
+        """A task was cancelled by its caller."""
 
     def progressed(self, task: QueuedTask) -> None:
         """A task's function has reported progress."""
@@ -76,38 +76,58 @@ class QueuedTask(Task):
     def __call__(self, d: Deferred[Any]) -> None:
         """
         Give the task up because its Deferred is cancelled. When this has returned, Twisted fires
-        the Deferred with C{CancelledError}.
+        the Deferred with C{CancelledError}, unless it has fired.
         """
+        if self.isDone:
+            # An observer hears of the end before the Deferred fires, and has cancelled that.
+            self.fire()
+            return
         owner = self.d.owner
         wasUnderway = self.state == UNDERWAY
         self.giveUp(Failure(CancelledError(f"{self} was cancelled")), owner.seconds())
-        owner.settled(self)
-        owner.dropped(self, wasUnderway)
+        owner.cancelled(self, wasUnderway)
+
+    @property
+    def isUpdate(self) -> bool:
+        """
+        Whether this runs an update on one worker. The scheduler does not know of such a task.
+        """
+        return self.priority is None
 
     def callback(self, result: Any) -> None:
         """
         Finish the task with its result. If the task is no longer UNDERWAY, the result is dropped
         because it came too late.
         """
-        if self.state is not UNDERWAY:
-            return
-        d = self.d
-        self.finish(result, d.owner.seconds())
-        d.owner.settled(self)
-        d.callback(result)
+        if self.state is UNDERWAY:
+            owner = self.d.owner
+            self.finish(result, owner.seconds())
+            owner.ended(self)
+            self.fire()
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
         Fail the task. If it is done already, the failure is dropped because it came too late.
         """
-        if self.state is not UNDERWAY and self.state is not PENDING:
-            return
-        if not isinstance(failure, Failure):
-            failure = Failure(failure)
+        if self.state is UNDERWAY or self.state is PENDING:
+            if not isinstance(failure, Failure):
+                failure = Failure(failure)
+            owner = self.d.owner
+            self.fail(failure, owner.seconds())
+            owner.ended(self)
+            self.fire()
+
+    def fire(self) -> None:
+        """
+        Fire the Deferred of a task that is done, unless it has fired.
+        """
         d = self.d
-        self.fail(failure, d.owner.seconds())
-        d.owner.settled(self)
-        d.errback(failure)
+        if d.called:
+            return
+        if self.state is FINISHED:
+            d.callback(self.outcome)
+        else:
+            d.errback(self.outcome)
 
     def reported(self, done: float, total: float | None) -> None:
         """

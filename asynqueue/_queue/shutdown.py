@@ -4,7 +4,7 @@ How a queue shuts down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -13,6 +13,10 @@ from asynqueue._core.scheduler import Scheduler
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._queue.pool import WorkerPool
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._waiters import OneShotObserverList
+
+Refused = list[tuple[QueuedTask, str]]
+"""Tasks that will not be run, each with the reason why."""
 
 
 class Shutdown:
@@ -20,63 +24,77 @@ class Shutdown:
     Waits until all that can be run has been run, then lets the workers go, then says that it is
     done.
 
-    When it drains, nothing more is begun, and what is underway is waited for, iterations too.
+    While it drains, nothing more is begun, and what is underway is waited for, iterations too.
     """
 
     def __init__(
         self,
         scheduler: Scheduler[QueuedTask],
         pool: WorkerPool,
+        underway: Set[QueuedTask],
         reactor: IReactorTime,
         timeout: float | None,
-        refuse: Callable[[QueuedTask, str], None],
+        outOfTime: Callable[[], None],
         checkSoon: Callable[[], None],
     ) -> None:
         """
-        @param timeout: after how many seconds to give up waiting; C{None} for never.
-        @param refuse: fails a task that will not be run, for the reason given.
-        @param checkSoon: has L{check} called, though no worker has changed.
+        @param underway: the tasks that workers have.
+        @param timeout: after how many seconds to give up waiting. C{None} for never.
+        @param outOfTime: is called then.
+        @param checkSoon: is called when something has changed, though nothing has happened to a
+            worker.
         """
         self._scheduler = scheduler
         self._pool = pool
+        self._underway = underway
         self._timeout = timeout
-        self._refuse = refuse
         self._checkSoon = checkSoon
-        # Why nothing more is begun, when it drains.
+        # Why nothing more is begun, while it drains.
         self._drains: str | None = None
         self._iterations = 0
         self._isCut = False
-        self._waiters: list[Deferred[None]] = []
+        self._done: OneShotObserverList[None] = OneShotObserverList()
         self._deadline: IDelayedCall | None = None
         if timeout is not None:
-            self._deadline = reactor.callLater(timeout, self._outOfTime)
+            self._deadline = reactor.callLater(timeout, outOfTime)
 
     def whenDone(self) -> Deferred[None]:
         """
-        @return: a Deferred that fires when all is over, but not before L{check} has been called.
+        @return: a Deferred that fires when all is over.
         """
-        done: Deferred[None] = Deferred()
-        self._waiters.append(done)
-        return done
+        return self._done.whenFired()
+
+    def finish(self) -> None:
+        """
+        Tell everybody who waits that all is over.
+        """
+        self._done.fire(None)
 
     def drain(self, why: str, iterations: Iterable[Deferator]) -> None:
         """
         Begin nothing more.
 
-        @param iterations: those that are not over, as far as is known.
+        @param iterations: the iterations that are not over, as far as is known.
         """
-        self._drains = f"nothing is begun any more, for {why}"
+        self._drains = f"nothing more is begun because {why}"
         for deferator in iterations:
             self._await(deferator)
 
-    def settled(self, task: QueuedTask) -> None:
+    def cut(self, why: str) -> None:
         """
-        A task has come to its end.
+        After L{drain}: wait for nothing that is underway.
+        """
+        self._isCut = True
+        self._pool.crashAll(why)
+
+    def ended(self, task: QueuedTask) -> None:
+        """
+        Take note that a task has come to its end.
         """
         if self._drains is not None:
-            if type(task.result) is Deferator:
-                self._await(task.result)
-            # Of the end of what fed a consumer nobody else tells.
+            if type(task.outcome) is Deferator:
+                self._await(task.outcome)
+            # Nothing else tells of the end of a task that fed a consumer.
             self._checkSoon()
 
     def _await(self, deferator: Deferator) -> None:
@@ -89,54 +107,38 @@ class Shutdown:
             self._iterations += 1
             deferator.addCallback(over)
 
-    def sift(self) -> None:
+    def refused(self) -> Refused:
         """
-        Refuse the tasks that will not be run.
+        Find the tasks that wait and will not be run.
         """
         if self._drains is not None:
-            for task in list(self._scheduler):
-                self._refuse(task, self._drains)
-            return
-        for task in self._scheduler.unrunnable():
-            self._refuse(task, "no worker is qualified for its series")
+            return [(task, self._drains) for task in self._scheduler]
+        why = "no worker is qualified for its series"
+        return [(task, why) for task in self._scheduler.unrunnable()]
 
-    def check(self) -> bool:
+    def outOfTime(self) -> Refused:
         """
-        Something has changed: see how far things are.
+        Find the tasks that are still pending when the time is over.
+        """
+        self._deadline = None
+        why = f"it was still pending {self._timeout} seconds after that began"
+        return [(task, why) for task in self._scheduler]
+
+    def isOver(self) -> bool:
+        """
+        Look how far things are, and let the workers go when nothing is left for them.
 
         @return: whether all is over.
         """
-        self.sift()
         if len(self._scheduler) or self._scheduler.held:
             return False
         isWaiting = self._drains is not None and not self._isCut
-        if isWaiting and (self._pool.underway or self._iterations):
+        if isWaiting and (self._underway or self._iterations):
             return False
-        self._pool.stopAll()
+        self._pool.detachAll()
         if not self._pool.isEmpty:
             return False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         return True
-
-    def finish(self) -> None:
-        """
-        Tell those who wait.
-        """
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
-
-    def _outOfTime(self) -> None:
-        self._deadline = None
-        for task in list(self._scheduler):
-            self._refuse(task, f"it was still pending {self._timeout} seconds after that began")
-        self._pool.crashAll()
-
-    def cut(self, why: str) -> None:
-        """
-        After L{drain}: wait for nothing that is underway.
-        """
-        self._isCut = True
-        self._pool.crashAll(why)

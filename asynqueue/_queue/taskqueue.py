@@ -6,285 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
-from asynqueue._core.options import USUAL, TaskOptions
-from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, nextState
+from asynqueue._core.options import USUAL
+from asynqueue._core.states import RUNNING
 from asynqueue._core.task import NO_KEYWORDS, functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._queue.broadcast import Update
 from asynqueue._queue.engine import Engine
-from asynqueue._queue.map import Mapping
+from asynqueue._queue.map import startMap
 from asynqueue._queue.observers import LoadProducer, LoggingObserver, Observer
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.shutdown import Shutdown
-
-
-class Calls(Engine):
-    """
-    Makes calls, and gives many of them up at once.
-    """
-
-    def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
-        """
-        Put a call into the queue.
-
-        These keywords are mine; all others go to the function. To pass a function a keyword of the
-        same name, use L{options}.
-
-        @param function: what to call. For a worker in another process it must be picklable, and so
-            must its arguments and its result.
-        @param args: positional arguments for the function.
-        @keyword niceness: an integer in -20...20, lower is more urgent, as in UNIX; 0 by default.
-        @keyword series: the hashable name of a series; only workers that are qualified for it run
-            the call.
-        @keyword doNext: C{True} to go before everything that waits.
-        @keyword doLast: C{True} to go after everything else.
-        @keyword timeout: seconds that the run may take, before the call fails with C{TaskTimeout}.
-        @keyword consumer: an C{IConsumer} for the items, if the function returns an iterator.
-        @keyword raw: C{True} to get an iterator back as it is, where it can be pickled.
-        @keyword returnFailure: accepted for AsynQueue 0.9's callers. Failures come back always.
-        @return: a Deferred. It fires with what the function returned; if that is an iterator, with
-            a L{Deferator<asynqueue.iteration.Deferator>} over its items as soon as the first is
-            there, or, after the last item, with the consumer. It fails with what the function
-            raised, with C{WorkerDied} if the worker's process died with it, with
-            C{CallNotPicklable} and its like, or with C{QueueStopped}. Cancelling it gives the call
-            up.
-        @raise QueueStopped: after L{shutdown}.
-        @raise ValueError: if an option has a value that it cannot have.
-        @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
-        """
-        if not kw:
-            return self._submit(function, args, NO_KEYWORDS, USUAL).d
-        return self._submit(function, args, kw, takeOptions(kw)).d
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> QueuedTask:
-        """
-        Put a call into the queue, as L{call} does, and get the task itself: its C{id}, C{state},
-        times and worker, C{cancel()}, its Deferred C{d}; it can be awaited.
-        """
-        return self._submit(function, args, kw, takeOptions(kw))
-
-    def options(self, **options: Any) -> CallOptions:
-        """
-        Name the options first, in order to make calls from which no keyword is taken.
-
-        @param options: any of L{call}'s keywords, and those that C{call} leaves to the function:
-            C{retries}, how many times the call is run again if its worker dies with it;
-            C{idempotent}, C{True} for one that may be done twice, and is then run up to three
-            times; C{stallTimeout}, after how many seconds without a L{report} it fails with
-            C{TaskStalled}. A call that may be run again, and whose worker dies each time, fails
-            with C{PoisonTask}.
-        @return: an object with C{call}, C{submit} and C{map}.
-        @raise TypeError: if one of them is no option.
-        """
-        return CallOptions(self, makeOptions(options))
-
-    def map(
-        self,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        window: int | None = None,
-        chunksize: int | None = None,
-        **options: Any,
-    ) -> Deferator:
-        """
-        Call a function for each item of an iterable, many at a time.
-
-        The iterable is advanced only as results are taken. The first call that raises ends the
-        iteration: results before it come first; later items may have been worked on and are lost.
-
-        @param function: takes an item.
-        @param iterable: the items. It is advanced in the reactor's thread, so it should not block.
-        @param window: how many items may be on their way, from being taken out of the iterable to
-            their results being taken. By default three chunks a worker.
-        @param chunksize: how many items make one task. By default this is fitted to the run times,
-            so that a task takes about 20 ms.
-        @param options: L{call}'s keywords C{niceness}, C{series}, C{timeout} (which is a chunk's)
-            and so on.
-        @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
-            items.
-        """
-        return self._map(function, iterable, window, chunksize, makeOptions(options))
-
-    def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
-        """
-        Have every worker run a call: those attached now, those attached later, and each new process
-        that takes a dead one's place, before it gets any task.
-
-        @keyword ephemeral: C{True} to leave out the workers and processes to come.
-        @keyword sequential: C{True} to have one worker after the other run it.
-        @return: a Deferred that fires with the results of the present workers, in the order in
-            which they were attached, or with the first failure when all are done. Failures on later
-            workers are logged.
-        @raise QueueStopped: after L{shutdown}.
-        """
-        self.checkRunning(functionName(function))
-        if "consumer" in kw:
-            raise ValueError("an update takes no consumer, for it may have many results")
-        ephemeral = kw.pop("ephemeral", False)
-        sequential = kw.pop("sequential", False)
-        context = None if self._declared is None else self._declared.capture()
-        done = self._pool.update(Update(function, args, kw, ephemeral, context), sequential)
-        self._observers.tell()
-        return done
-
-    # Many at once ---------------------------------------------------------------------------------
-
-    @property
-    def load(self) -> int:
-        """
-        How many calls are pending or underway. Updates do not count, nor does an iteration whose
-        L{Deferator<asynqueue.iteration.Deferator>} is there.
-        """
-        return self._scheduler.alive
-
-    def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
-        """
-        Give up the calls of a series, as if each one's Deferred were cancelled: they fail with
-        C{CancelledError}.
-
-        What callbacks put into the queue on hearing of it is not touched.
-
-        @param series: its name; C{None} for the calls that name no series.
-        @param underway: whether to give up those too that workers have, as C{task.cancel()} does,
-            at its cost. By default only those that wait.
-        @return: how many calls were cancelled.
-        """
-        return self._cancelMany(lambda task: bool(task.options.series == series), underway)
-
-    def cancelAll(self, underway: bool = False) -> int:
-        """
-        Give up all calls, as L{cancelSeries} does those of one series. Updates and iterations are
-        not calls.
-
-        @param underway: whether to give up those too that workers have.
-        @return: how many calls were cancelled.
-        """
-        return self._cancelMany(lambda task: True, underway)
-
-    def _cancelMany(self, isMeant: Callable[[QueuedTask], bool], underway: bool) -> int:
-        # When this is called by a callback, some tasks may be on their way from here to a worker.
-        onTheWay = (task for _, tasks in self._decided for task in tasks if task.state is PENDING)
-        tasks = [task for task in (*self._scheduler, *onTheWay) if isMeant(task)]
-        if underway:
-            tasks += sorted((task for task in self._underway if isMeant(task)), key=_idOf)
-        cancelled = 0
-        self.begin()
-        try:
-            for task in tasks:
-                # A callback may have shut the queue down meanwhile, or crashed a worker.
-                if underway or task.state is PENDING:
-                    cancelled += task.cancel()
-        finally:
-            self.end()
-        return cancelled
-
-    def _map(
-        self,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        window: int | None,
-        chunksize: int | None,
-        options: TaskOptions,
-    ) -> Deferator:
-        self.checkRunning(functionName(function))
-        if options.consumer is not None:
-            raise ValueError("map takes no consumer: its results are those of many calls")
-        context = None if self._declared is None else self._declared.capture() or ()
-        return Deferator(Mapping(self, function, iterable, window, chunksize, options, context))
-
-
-def _idOf(task: QueuedTask) -> int:
-    return task.id
-
-
-class EndingQueue(Engine):
-    """
-    A queue that shuts down, and does so when its program ends, if nobody has shut it down before.
-
-    @ivar drainTimeout: for how many seconds calls that are underway may go on after a signal that
-        asks the program to end. C{None}: signals are left to others, who shut the queue down.
-    """
-
-    log = Logger()
-
-    _ending: Ending
-
-    def _endWithProgram(self, drainTimeout: float | None) -> None:
-        """
-        @raise ValueError: if the time is negative or not a number.
-        """
-        self.drainTimeout = drainTimeout
-        self._ending = Ending(
-            self._reactor,
-            self,
-            self._countUnderway,
-            self._drain,
-            self._cut,
-            self._endNow,
-            self._giveUp,
-        )
-
-    def _beginShutdown(self, timeout: float | None) -> Shutdown:
-        if self._shutdown is None:
-            self._state = nextState(QUEUE, self._state, "shutdown", self)
-            self._shutdown = Shutdown(
-                self._scheduler,
-                self._pool,
-                self._reactor,
-                timeout,
-                self._refuse,
-                self._wakeSoon,
-            )
-        return self._shutdown
-
-    def _stop(self) -> None:
-        self._ending.forget()
-        super()._stop()
-
-    def _countUnderway(self) -> int:
-        return len(self._underway)
-
-    def _drain(self, why: str) -> Deferred[None]:
-        shutdown = self._beginShutdown(None)
-        shutdown.drain(why, list(self._iterations))
-        done = shutdown.whenDone()
-        self.wake()
-        return done
-
-    def _cut(self, why: str) -> Deferred[None]:
-        shutdown = self._beginShutdown(None)
-        done = shutdown.whenDone()
-        shutdown.cut(why)
-        self.wake()
-        return done
-
-    def _endNow(self, why: str) -> None:
-        self._drain(why)
-        self._cut(why)
-
-    def _giveUp(self) -> None:
-        # Never taken back: from here on nothing is begun.
-        self.begin()
-        self._beginShutdown(None)
-        for task in [*self._scheduler, *self._underway]:
-            d = task.d
-            try:
-                task.cancel()
-            except Exception:
-                # A worker of the program's own has failed, and the others are to hear all the same.
-                self.log.failure("{task} could not be cancelled", task=task)
-            # There is nobody left to handle it.
-            d.addErrback(lambda _: None)
-        self._pool.killAll()
-
 
 KEYWORDS = frozenset(
     {
@@ -302,7 +39,7 @@ KEYWORDS = frozenset(
 """The keywords of L{TaskQueue}, for queues that have more of their own."""
 
 
-class TaskQueue(Calls, EndingQueue):
+class TaskQueue:
     """
     A queue of calls for some workers::
 
@@ -319,6 +56,8 @@ class TaskQueue(Calls, EndingQueue):
     @ivar timeout: how long workers may take to stop, in seconds, before they are crashed; C{None}
         for ever.
     """
+
+    _engineClass: ClassVar[type[Engine]] = Engine
 
     def __init__(
         self,
@@ -358,9 +97,18 @@ class TaskQueue(Calls, EndingQueue):
         @raise ValueError: if one of C{contextvars} is not the name of a context variable, or
             C{drainTimeout} is negative.
         """
-        super().__init__(reactor, contextvars)
         self.timeout = timeout
-        self._endWithProgram(drainTimeout)
+        self._engine = self._engineClass(self, reactor, contextvars, drainTimeout)
+        self._ending = Ending(
+            self._engine.reactor,
+            self._engine,
+            self._engine.countUnderway,
+            self._engine.drain,
+            self._engine.cut,
+            self._engine.endNow,
+            self._engine.abort,
+        )
+        self._engine.whenStopped(self._stopped)
         self._loadProducers: list[LoadProducer] = []
         if warn or spew:
             self.addObserver(LoggingObserver(verbose=verbose, spew=spew))
@@ -371,9 +119,15 @@ class TaskQueue(Calls, EndingQueue):
 
     def __repr__(self) -> str:
         return (
-            f"<{type(self).__name__}: {self._state}, {len(self._pool)} workers, "
-            f"{len(self._scheduler)} tasks pending>"
+            f"<{type(self).__name__}: {self._engine.state}, {len(self)} workers, "
+            f"{len(self._engine.scheduler)} tasks pending>"
         )
+
+    def __len__(self) -> int:
+        """
+        How many workers I have.
+        """
+        return len(self._engine.pool)
 
     def __bool__(self) -> bool:
         """
@@ -385,7 +139,145 @@ class TaskQueue(Calls, EndingQueue):
         """
         @return: C{True} until L{shutdown} is called.
         """
-        return self._state == RUNNING
+        return self._engine.state == RUNNING
+
+    # Calls ----------------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
+        """
+        Put a call into the queue.
+
+        These keywords are mine; all others go to the function. To pass a function a keyword of the
+        same name, use L{options}.
+
+        @param function: what to call. For a worker in another process it must be picklable, and so
+            must its arguments and its result.
+        @param args: positional arguments for the function.
+        @keyword niceness: an integer in -20...20, lower is more urgent, as in UNIX; 0 by default.
+        @keyword series: the hashable name of a series; only workers that are qualified for it run
+            the call.
+        @keyword doNext: C{True} to go before everything that waits.
+        @keyword doLast: C{True} to go after everything else.
+        @keyword timeout: seconds that the run may take, before the call fails with C{TaskTimeout}.
+        @keyword consumer: an C{IConsumer} for the items, if the function returns an iterator.
+        @keyword raw: C{True} to get an iterator back as it is, where it can be pickled.
+        @keyword returnFailure: accepted for AsynQueue 0.9's callers. Failures come back always.
+        @return: a Deferred. It fires with what the function returned; if that is an iterator, with
+            a L{Deferator<asynqueue.iteration.Deferator>} over its items as soon as the first is
+            there, or, after the last item, with the consumer. It fails with what the function
+            raised, with C{WorkerDied} if the worker's process died with it, with
+            C{CallNotPicklable} and its like, or with C{QueueStopped}. Cancelling it gives the call
+            up.
+        @raise QueueStopped: after L{shutdown}.
+        @raise ValueError: if an option has a value that it cannot have.
+        @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
+        """
+        if not kw:
+            return self._engine.submit(function, args, NO_KEYWORDS, USUAL).d
+        return self._engine.submit(function, args, kw, takeOptions(kw)).d
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> QueuedTask:
+        """
+        Put a call into the queue, as L{call} does, and get the task itself: its C{id}, C{state},
+        times and worker, C{cancel()}, its Deferred C{d}; it can be awaited.
+        """
+        return self._engine.submit(function, args, kw, takeOptions(kw))
+
+    def options(self, **options: Any) -> CallOptions:
+        """
+        Name the options first, in order to make calls from which no keyword is taken.
+
+        @param options: any of L{call}'s keywords, and those that C{call} leaves to the function:
+            C{retries}, how many times the call is run again if its worker dies with it;
+            C{idempotent}, C{True} for one that may be done twice, and is then run up to three
+            times; C{stallTimeout}, after how many seconds without a L{report} it fails with
+            C{TaskStalled}. A call that may be run again, and whose worker dies each time, fails
+            with C{PoisonTask}.
+        @return: an object with C{call}, C{submit} and C{map}.
+        @raise TypeError: if one of them is no option.
+        """
+        return CallOptions(self._engine, makeOptions(options))
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        **options: Any,
+    ) -> Deferator:
+        """
+        Call a function for each item of an iterable, many at a time.
+
+        The iterable is advanced only as results are taken. The first call that raises ends the
+        iteration: results before it come first; later items may have been worked on and are lost.
+
+        @param function: takes an item.
+        @param iterable: the items. It is advanced in the reactor's thread, so it should not block.
+        @param window: how many items may be on their way, from being taken out of the iterable to
+            their results being taken. By default three chunks a worker.
+        @param chunksize: how many items make one task. By default this is fitted to the run times,
+            so that a task takes about 20 ms.
+        @param options: L{call}'s keywords C{niceness}, C{series}, C{timeout} (which is a chunk's)
+            and so on.
+        @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
+            items.
+        """
+        return startMap(self._engine, function, iterable, window, chunksize, makeOptions(options))
+
+    def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
+        """
+        Have every worker run a call: those attached now, those attached later, and each new process
+        that takes a dead one's place, before it gets any task.
+
+        @keyword ephemeral: C{True} to leave out the workers and processes to come.
+        @keyword sequential: C{True} to have one worker after the other run it.
+        @return: a Deferred that fires with the results of the present workers, in the order in
+            which they were attached, or with the first failure when all are done. Failures on later
+            workers are logged.
+        @raise QueueStopped: after L{shutdown}.
+        """
+        self._engine.checkRunning(f"update({functionName(function)})")
+        if "consumer" in kw:
+            raise ValueError("an update takes no consumer, for it may have many results")
+        ephemeral = kw.pop("ephemeral", False)
+        sequential = kw.pop("sequential", False)
+        update = Update(function, args, kw, ephemeral, self._engine.captureContext())
+        return self._engine.update(update, sequential)
+
+    # Many at once ---------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> int:
+        """
+        How many calls are pending or underway. Updates do not count, nor does an iteration whose
+        L{Deferator<asynqueue.iteration.Deferator>} is there.
+        """
+        return self._engine.scheduler.alive
+
+    def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
+        """
+        Give up the calls of a series, as if each one's Deferred were cancelled: they fail with
+        C{CancelledError}.
+
+        What callbacks put into the queue on hearing of it is not touched.
+
+        @param series: its name; C{None} for the calls that name no series.
+        @param underway: whether to give up those too that workers have, as C{task.cancel()} does,
+            at its cost. By default only those that wait.
+        @return: how many calls were cancelled.
+        """
+        return self._engine.cancelSeries(series, underway)
+
+    def cancelAll(self, underway: bool = False) -> int:
+        """
+        Give up all calls, as L{cancelSeries} does those of one series. Updates and iterations are
+        not calls.
+
+        @param underway: whether to give up those too that workers have.
+        @return: how many calls were cancelled.
+        """
+        return self._engine.cancelAll(underway)
 
     # Workers --------------------------------------------------------------------------------------
 
@@ -402,8 +294,8 @@ class TaskQueue(Calls, EndingQueue):
         @raise ValueError: if it is attached already.
         @raise QueueStopped: after L{shutdown}. The worker is then the caller's to stop.
         """
-        self.checkRunning(f"a place for {worker!r}")
-        return self._pool.attach(worker)
+        self._engine.checkRunning(f"attachWorker({worker!r})")
+        return self._engine.pool.attach(worker)
 
     def detachWorker(
         self, workerOrID: Any, reassign: bool = False, crash: bool = False
@@ -419,10 +311,10 @@ class TaskQueue(Calls, EndingQueue):
             unfinished and that were not reassigned. Empty, and at once, for a worker that is not
             attached, or is leaving already.
         """
-        ID = self._pool.find(workerOrID)
-        if ID is None:
+        record = self._engine.pool.find(workerOrID)
+        if record is None:
             return succeed([])
-        return self._pool.detach(ID, reassign, crash, self.timeout)
+        return self._engine.pool.detach(record, reassign, crash, self.timeout)
 
     def qualifyWorker(self, worker: Any, series: Hashable) -> None:
         """
@@ -430,14 +322,17 @@ class TaskQueue(Calls, EndingQueue):
 
         @raise ValueError: if it is not attached.
         """
-        self._pool.qualify(worker, series)
+        self._engine.pool.qualify(worker, series)
 
     def workers(self, ID: int | None = None) -> Any:
         """
         @return: the worker with this ID, or C{None} if there is none; without an ID, a list of all
             workers.
         """
-        return self._pool.workers if ID is None else self._pool.get(ID)
+        if ID is None:
+            return self._engine.pool.workers
+        record = self._engine.pool.find(ID)
+        return None if record is None else record.worker
 
     # Watching -------------------------------------------------------------------------------------
 
@@ -450,7 +345,7 @@ class TaskQueue(Calls, EndingQueue):
 
         @raise TypeError: if it cannot be called.
         """
-        self._observers.add(observer)
+        self._engine.observers.add(observer)
 
     def removeObserver(self, observer: Observer) -> None:
         """
@@ -458,7 +353,7 @@ class TaskQueue(Calls, EndingQueue):
 
         @raise ValueError: if it is none.
         """
-        self._observers.remove(observer)
+        self._engine.observers.remove(observer)
 
     def subscribe(self, consumer: Any) -> None:
         """
@@ -495,11 +390,7 @@ class TaskQueue(Calls, EndingQueue):
         @return: a Deferred that fires with C{None} when all workers are gone. Further calls return
             such a Deferred too.
         """
-        if self._state == STOPPED:
-            return succeed(None)
-        done = self._beginShutdown(self.timeout).whenDone()
-        self.wake()
-        return done
+        return self._engine.shutdown(self.timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -512,9 +403,8 @@ class TaskQueue(Calls, EndingQueue):
     ) -> None:
         await self.shutdown()
 
-    def _stop(self) -> None:
-        self._observers.tell()
+    def _stopped(self) -> None:
+        self._ending.forget()
         producers, self._loadProducers = self._loadProducers, []
         for producer in producers:
             producer.stopProducing()
-        super()._stop()

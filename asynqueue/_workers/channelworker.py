@@ -1,86 +1,53 @@
 """
-A worker whose calls run in a runner beyond a channel.
+Workers whose calls run in a runner beyond a channel.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import DRAINING, LOST, READY, STARTING
-from asynqueue._iteration.delivery import deliver
+from asynqueue._core.states import LOST, READY, RETIRING, STARTING
+from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
+from asynqueue._workers.events import (
+    Freed,
+    GivenBack,
+    Raised,
+    Ready,
+    Returned,
+    Stalled,
+    WorkerEvent,
+    Yielded,
+)
 from asynqueue._workers.picklability import CallCheck
-from asynqueue._workers.protocol import (
-    CallWriter,
-    Ended,
-    NearStream,
-    RunnerProtocol,
-    Writer,
-)
+from asynqueue._workers.protocol import CallWriter, Writer
+from asynqueue._workers.restart import Recycling
 from asynqueue._workers.standalone import Standalone
-from asynqueue._workers.supervisor import Recycling, Supervisor
-from asynqueue.errors import IterationStopped, StateError
-from asynqueue.interfaces import IChannel, IRunnerWorker
-
-_LEVELS = (
-    (logging.CRITICAL, LogLevel.critical),
-    (logging.ERROR, LogLevel.error),
-    (logging.WARNING, LogLevel.warn),
-    (logging.INFO, LogLevel.info),
-)
+from asynqueue._workers.supervisor import RunnerLink, Supervisor
+from asynqueue.errors import StateError
+from asynqueue.interfaces import IChannel, IPoolWorker
 
 
-def logHere(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
-    """
-    Log a runner's record here, with the logger of the same name, if that takes its level.
-
-    A record of C{logging} gets two attributes more, C{worker}, a text, and C{taskID}, a number or
-    C{None}. An event of Twisted's logger has them as keys, and its text as C{text}.
-
-    @param worker: whose runner it is.
-    @param taskID: the ID of the task that was running.
-    @param record: made by L{asynqueue._runner.logs}.
-    """
-    if record.get("isTwisted"):
-        _logTwisted(worker, taskID, record)
-        return
-    logger = logging.getLogger(record["name"])
-    if logger.isEnabledFor(record["levelno"]):
-        logger.handle(logging.makeLogRecord({**record, "worker": repr(worker), "taskID": taskID}))
-
-
-def _logTwisted(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
-    level = next((ours for number, ours in _LEVELS if record["levelno"] >= number), LogLevel.debug)
-    text = record["msg"]
-    if "exc_text" in record:
-        text = f"{text}\n{record['exc_text']}"
-    logger = Logger(namespace=record["name"])
-    logger.emit(level, "{text}", text=text, worker=repr(worker), taskID=taskID)
-
-
-@implementer(IRunnerWorker)
-class ChannelWorker(Supervisor):
+@implementer(IPoolWorker)
+class ChannelWorker:
     """
     A worker whose calls run in a runner beyond a channel.
 
     The runner runs one call at a time, in the order in which they were given. When it dies, the
-    task whose call had begun fails with C{WorkerDied}, those whose calls had not are given back,
-    and another runner is started.
+    task whose call had begun fails with C{WorkerDied}, those whose calls had not begun are given
+    back, and another runner is started.
 
-    A backend derives from this class and says with C{makeChannel} how a runner is reached.
+    A backend derives from this class and says with L{makeChannel} how a runner is reached.
 
     @cvar cQualified: the series that all workers of the class are qualified for.
     @cvar codec: what becomes of values on their way.
-    @cvar makeWriter: makes what writes the calls of one conversation, for that codec's reader.
+    @cvar makeWriter: makes what writes the calls for one runner, for that codec's reader.
     @ivar iQualified: the series that this one is qualified for besides.
     @ivar capacity: what the scheduler may give it.
     """
@@ -88,6 +55,8 @@ class ChannelWorker(Supervisor):
     cQualified: ClassVar[list[Hashable]] = []
     codec: ClassVar[Codec] = PICKLED
     makeWriter: ClassVar[Callable[[], Writer]] = CallWriter
+
+    runsInOrder = True
 
     def __init__(
         self,
@@ -105,31 +74,48 @@ class ChannelWorker(Supervisor):
             ever.
         @param reactor: what gives the time and, where it can, watches the channel. Default: the
             global reactor.
-        @param recycling: says when a runner is replaced that has nothing wrong with it. Default:
-            never.
+        @param recycling: says when a sound runner is replaced. Default: never.
         """
         self.iQualified = list(series)
         self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=64)
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
+        self._standalone = Standalone(self, self._reactor)
+        self._listener: Callable[[list[WorkerEvent]], None] = self._standalone
         self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
         self._runWaiters: dict[Any, Deferred[None]] = {}
-        super().__init__(reactor, recycling)
+        self._supervisor = Supervisor(self, self._makeLink, self._report, self._reactor, recycling)
+        self._supervisor.begin()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._channel.pid}: {self.state}>"
 
-    def makeProtocol(self, channel: IChannel) -> RunnerProtocol:
+    def makeChannel(self) -> IChannel:
         """
-        See L{Supervisor}.
+        Make the channel to one new runner. The caller opens it.
         """
+        raise NotImplementedError(f"{type(self).__name__} must say how a runner is reached")
+
+    def _makeLink(self) -> RunnerLink:
         writer = type(self).makeWriter()
-        return RunnerProtocol(channel, self, self._reactor, self.codec, writer)
+        return RunnerLink(self.makeChannel(), self.codec, writer, self._reactor, self._stalled)
+
+    @property
+    def _channel(self) -> IChannel:
+        return self._supervisor.link.channel
 
     # What it is asked -----------------------------------------------------------------------------
 
     @property
+    def state(self) -> str:
+        """
+        How the worker is: STARTING, READY, RETIRING, LOST, DRAINING or STOPPED.
+        """
+        return self._supervisor.state
+
+    @property
     def makeCheck(self) -> Callable[[], CallCheck] | None:
         """
-        See L{IRunnerWorker<asynqueue.interfaces.IRunnerWorker>}.
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
         """
         return CallCheck if self.codec is PICKLED else None
 
@@ -137,16 +123,16 @@ class ChannelWorker(Supervisor):
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
-        self._resign = callableObject
+        self._standalone.resign = callableObject
 
-    def setListener(self, listener: Any) -> None:
+    def setListener(self, listener: Callable[[list[WorkerEvent]], None]) -> None:
         """
-        See L{IRunnerWorker<asynqueue.interfaces.IRunnerWorker>}. If the runner is ready, the
-        listener hears of it at once.
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. If the runner is ready, the listener
+        hears of it at once.
         """
         self._listener = listener
         if self.state == READY:
-            listener.ready(self)
+            listener([Ready()])
 
     def run(self, task: Any) -> Deferred[None]:
         """
@@ -156,127 +142,116 @@ class ChannelWorker(Supervisor):
             yields a stream, or was given back.
         @raise StateError: if the worker is stopping or has stopped.
         """
-        self._checkTakes()
         done: Deferred[None] = Deferred()
         self._runWaiters[task] = done
-        self.runMany([task])
+        try:
+            refused = self.runMany([task])
+        except StateError:
+            del self._runWaiters[task]
+            raise
+        self._report(refused)
         return done
 
-    def runMany(self, tasks: list[Any]) -> None:
+    def runMany(self, tasks: list[Any]) -> list[WorkerEvent]:
         """
-        Run some tasks, in this order. Those that come while there is no runner wait for the next
-        one.
-
-        @raise StateError: if the worker is stopping or has stopped.
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. Tasks that come while there is no
+        runner wait for the next one.
         """
-        self._checkTakes()
-        if self.state == LOST:
-            self._giveBack(tasks)
-        else:
-            self._protocol.run(tasks)
-
-    def _checkTakes(self) -> None:
-        if self.state not in (STARTING, READY, LOST):
-            raise StateError(self, self.state, "run")
-
-    def _giveBack(self, tasks: list[Any]) -> None:
-        self.released([(task, None) for task in tasks])
-        self.givenBack([task for task in tasks if not task.isDone])
+        state = self._supervisor.state
+        if state in (READY, STARTING, RETIRING):
+            return self._supervisor.link.run(tasks)
+        if state == LOST:
+            return [GivenBack(tasks)]
+        raise StateError(self, state, "run")
 
     def cancel(self, task: Any) -> None:
         """
-        See L{IRunnerWorker<asynqueue.interfaces.IRunnerWorker>}: the runner is asked to give
-        the task up, then gets SIGTERM, then SIGKILL.
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The runner is asked to give the task
+        up, then gets SIGTERM, then SIGKILL.
         """
-        for number, underway in self._protocol.underway.items():
-            if underway is task:
-                self._termination.climb(number)
-                return
-        for stream in self._protocol.streams.values():
-            if stream.task is task:
-                stream.stop()
-                return
+        link = self._supervisor.link
+        number = link.protocol.numberOf(task)
+        if number is None:
+            return
+        stream = link.protocol.streams.get(number)
+        if stream is None:
+            link.termination.begin(number)
+        else:
+            stream.stop()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Let the calls that were given end, end the streams with C{IterationStopped}, and end the
+        runner.
+
+        @return: a Deferred that fires when the runner is gone, also after L{crash}.
+        """
+        if self.state in (STARTING, READY, RETIRING):
+            self._report(self._supervisor.link.run(self._standalone.take()))
+        return self._supervisor.stop()
+
+    def crash(self) -> list[Any]:
+        """
+        Kill the runner. Streams fail with C{IterationStopped}.
+
+        @return: the tasks that were given and not ended.
+        """
+        kept = self._standalone.take()
+        left = [*self._supervisor.crash(), *kept]
+        self._fireWaiters(left)
+        return [task for task in left if not task.isDone]
 
     def stats(self) -> Deferred[list[tuple[float, float]]]:
         """
-        @return: a Deferred that fires with the times, in seconds, of each call that came to its
+        Return the times of the calls so far.
+
+        @return: a Deferred that has fired with two times in seconds for each call that came to its
             end: from when it was given to this worker until its result was here, and for how long
             it ran in the runner. Empty unless the worker was made with C{callStats=True}.
         """
-        if self._callTimes is None:
-            return succeed([])
-        # The callback that asks may be that of a call whose end is being told.
-        return succeed([*self._callTimes, *self._timesOf(self._protocol.untold)])
+        return succeed([] if self._callTimes is None else [*self._callTimes])
 
-    def _timesOf(self, ended: list[Ended]) -> list[tuple[float, float]]:
-        # A task that yields a stream to a consumer is not done yet.
-        now = self._reactor.seconds()
-        return [
-            ((task.stopTime or now) - task.startTime, seconds)
-            for task, seconds in ended
-            if seconds is not None and task.startTime is not None
-        ]
+    # What the supervisor reports ------------------------------------------------------------------
 
-    # What the conversation tells ------------------------------------------------------------------
-
-    def released(self, ended: list[Ended]) -> None:
-        """
-        The runner no longer has these tasks.
-        """
+    def _report(self, events: list[WorkerEvent]) -> None:
         if self._callTimes is not None:
-            self._callTimes += self._timesOf(ended)
-        ran = sum(seconds is not None for _, seconds in ended)
-        if ran:
-            self._backoff.works()
-            self.retireIfDue(ran)
-        self._listener.released(self, ended)
+            self._keepTimes(self._callTimes, events)
+        self._listener(events)
         if self._runWaiters:
-            self.ranOut([task for task, _ in ended])
+            self._fireWaiters(_released(events))
 
-    def ranOut(self, tasks: list[Any]) -> None:
-        """
-        See L{Supervisor}.
-        """
+    def _keepTimes(self, times: list[tuple[float, float]], events: list[WorkerEvent]) -> None:
+        now = self._reactor.seconds()
+        for event in events:
+            if isinstance(event, (Returned, Raised, Yielded)) and event.seconds is not None:
+                task = event.task
+                if task.startTime is not None:
+                    times.append(((task.stopTime or now) - task.startTime, event.seconds))
+
+    def _fireWaiters(self, tasks: Iterable[Any]) -> None:
         for task in tasks:
             waiter = self._runWaiters.pop(task, None)
             if waiter is not None:
                 waiter.callback(None)
 
-    def givenBack(self, tasks: list[Any]) -> None:
+    def _stalled(self) -> bool:
         """
-        The runner did not begin these tasks.
-        """
-        self._listener.givenBack(self, tasks)
+        Report that a task takes far longer than expected.
 
-    def stalled(self) -> bool:
+        @return: whether the tasks behind it are to be recalled: only a queue has another worker.
         """
-        A task takes far longer than was expected of it.
-        """
-        self._listener.stalled(self)
-        return not isinstance(self._listener, Standalone)
+        self._report([Stalled()])
+        return self._listener is not self._standalone
 
-    def unwanted(self, number: int) -> None:
-        """
-        A stream is to be ended.
-        """
-        self._termination.climb(number)
 
-    def logged(self, taskID: int | None, record: Any) -> None:
-        """
-        Something was logged in the runner.
-        """
-        try:
-            logHere(self, taskID, record)
-        except Exception:
-            # A handler or a filter of the program's has failed, or the record is none.
-            self.log.failure("{worker} could not log what its runner logged", worker=self)
-
-    def yielded(self, task: Any, stream: NearStream) -> None:
-        """
-        A task returned an iterator.
-        """
-        if self.state == DRAINING:
-            reason = IterationStopped(f"{self} is stopping: {task} cannot begin an iteration")
-            stream.fail(Failure(reason))
-            self._termination.climb(stream.number)
-        deliver(task, stream, self._reactor)
+def _released(events: list[WorkerEvent]) -> list[Any]:
+    """
+    The tasks that a worker no longer has.
+    """
+    tasks: list[Any] = []
+    for event in events:
+        if isinstance(event, (Returned, Raised, Yielded, Freed)):
+            tasks.append(event.task)
+        elif isinstance(event, GivenBack):
+            tasks += event.tasks
+    return tasks

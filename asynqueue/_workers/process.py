@@ -18,7 +18,7 @@ from asynqueue._workers.preload import PreloadServer, preloadServer
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
-from asynqueue._workers.supervisor import Recycling
+from asynqueue._workers.restart import Recycling
 from asynqueue.interfaces import IChannel
 from asynqueue.tools.delay import Delay
 
@@ -152,12 +152,12 @@ class ProcessWorker(ChannelWorker):
         # So that it outlasts the one process, until the next is there.
         self._guard = programReaper()
         self._guard.hold()
+        self._supervisor.whenEnded().addCallback(self._letGo)
 
-    def _stopped(self) -> None:
+    def _letGo(self, _: object) -> None:
         self._guard.letGo()
         if self._preload is not None:
             self._preload.letGo()
-        super()._stopped()
 
     def makeChannel(self) -> IChannel:
         """

@@ -1,22 +1,23 @@
 """
-The near half of the protocol: what was sent to a runner, and what became of it.
+The near half of the protocol: calls become messages to a runner, and its messages become events.
+
+Nothing here does I/O or knows a clock. L{RunnerProtocol.call} and its like give the messages to
+send, and L{RunnerProtocol.receive} gives the events that messages mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue._core.runtimes import isModuleBuiltin
 from asynqueue._core.task import Task
 from asynqueue._iteration.sources import ItemSource
-from asynqueue._reactor import callFromAnyThread
 from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._runner.exceptions import withoutFrames
 from asynqueue._runner.messages import (
@@ -29,7 +30,6 @@ from asynqueue._runner.messages import (
     LOG,
     PROGRESS,
     RAISED,
-    RECALL,
     RETURNED,
     STREAMING,
     UNBEGUN,
@@ -37,31 +37,35 @@ from asynqueue._runner.messages import (
     Message,
 )
 from asynqueue._runner.packing import PLAIN, Packed, pack
-from asynqueue._workers.picklability import refusedCall, refusedContext
-from asynqueue.errors import (
-    PayloadTooLarge,
-    ProtocolError,
-    ResultNotRebuilt,
-    WorkerStartError,
-    textOf,
+from asynqueue._workers.events import (
+    GivenBack,
+    Items,
+    Logged,
+    Progressed,
+    Raised,
+    Ready,
+    Returned,
+    StreamEnded,
+    WorkerEvent,
+    Yielded,
 )
-from asynqueue.interfaces import IChannel
+from asynqueue._workers.picklability import refusedCall, refusedContext
+from asynqueue.errors import ProtocolError, ResultNotRebuilt, textOf
 
-FUNCTIONS = 4096
-"""How many functions one runner is taught; calls of others carry their function's pickle each
-time."""
+FUNCTIONS: Final = 4096
+"""How many functions one runner is taught. A call of another function carries its pickle."""
 
 
 class Writer(Protocol):
     """
-    Writes the calls of one conversation.
+    Writes the calls of one runner.
     """
 
-    def write(self, id: int, task: Task) -> Message:
-        """The message of a task's call. Raises C{CallNotPicklable}."""
+    def write(self, number: int, task: Task) -> Message:
+        """Make the message of a task's call. Raises C{CallNotPicklable}."""
 
     def unteach(self, task: Task, message: Message) -> None:
-        """A message that was written has not been sent."""
+        """Forget what a message taught, because it was not sent."""
 
 
 class DirectWriter:
@@ -69,36 +73,36 @@ class DirectWriter:
     Writes calls for a runner that shares this side's memory: function and arguments as they are.
     """
 
-    def write(self, id: int, task: Task) -> Message:
+    def write(self, number: int, task: Task) -> Message:
         """
-        The message of a task's call.
+        Make the message of a task's call.
         """
         arguments = (task.args, task.kwargs)
-        return (CALL, id, task.function, arguments, task.options.raw, task.context)
+        return (CALL, number, task.function, arguments, task.options.raw, task.context)
 
     def unteach(self, task: Task, message: Message) -> None:
         """
-        Nothing was taught.
+        Do nothing, because nothing was taught.
         """
 
 
 class CallWriter:
     """
-    Writes the calls for one runner, and knows which functions it has been taught.
+    Writes the calls for one runner, and knows which functions the runner has been taught.
 
-    A plain function, which is pickled by its name, is sent once and numbered. Anything else that
-    can be called (a bound method, a C{partial}) may change between calls and is pickled each time.
+    A plain function, which is pickled by its name, is sent once and numbered. Any other callable (a
+    bound method, a C{partial}) may change between calls and is pickled each time.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
         self._unused = count()
 
-    def write(self, id: int, task: Task) -> Message:
+    def write(self, number: int, task: Task) -> Message:
         """
-        @param id: the call's ID on its channel.
-        @param task: what to call.
-        @return: its message.
+        Make the message of a task's call.
+
+        @param number: the call's number on its channel.
         @raise CallNotPicklable: naming the function or the argument that is at fault.
         """
         args = task.args
@@ -108,29 +112,30 @@ class CallWriter:
         else:
             arguments = self._pack((args, dict(task.kwargs)), task)
         context = None if task.context is None else self._packContext(task)
-        # Only now, since a call that is not written teaches nothing.
-        return (CALL, id, self._numberOf(task), arguments, task.options.raw, context)
+        # The function comes last, because a call that cannot be written teaches nothing.
+        try:
+            function: Any = self._numbers.get(task.function)
+        except Exception:
+            # It cannot be hashed, and so was never taught.
+            function = None
+        if function is None:
+            function = self._teach(task)
+        return (CALL, number, function, arguments, task.options.raw, context)
 
     def unteach(self, task: Task, message: Message) -> None:
         """
-        A message that was written has not been sent.
+        Forget what a message taught, because it was not sent.
         """
         function = message[2]
         if type(function) is tuple and type(function[0]) is int:
             del self._numbers[task.function]
 
-    def _numberOf(self, task: Task) -> Any:
-        """
-        A function as it is sent: by its number, with its number, or without one.
-        """
-        try:
-            number = self._numbers.get(task.function)
-        except Exception:
-            # It cannot be hashed, and so was never taught.
-            number = None
-        return self._teach(task) if number is None else number
-
     def _teach(self, task: Task) -> Any:
+        """
+        Give a function its number if it may have one.
+
+        @return: the number and the function's pickle, or the pickle alone.
+        """
         function = task.function
         data = self._pack(function, task)
         if not _isNamed(function) or len(self._numbers) >= FUNCTIONS:
@@ -158,182 +163,39 @@ def _isNamed(function: Callable[..., Any]) -> bool:
     return type(function) is FunctionType or isModuleBuiltin(function)
 
 
-class FarEnd(Protocol):
-    """
-    What a stream says to its far end.
-    """
-
-    def send(self, messages: list[Message]) -> None:
-        """Send messages."""
-
-    def unwanted(self, number: int) -> None:
-        """See to it that a stream ends."""
-
-    def soon(self, function: Callable[[], None]) -> None:
-        """Have something called in the reactor's thread."""
-
-
-class NearStream(ItemSource):
-    """
-    Buffers the items that came, and grants credit for more as they are taken.
-
-    @ivar number: the number of the call that yields it.
-    @ivar task: that task, until it is done.
-    @ivar taskID: its ID.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        task: Any,
-        farEnd: FarEnd,
-        unpack: Callable[[Packed], Any] = PICKLED.unpack,
-    ) -> None:
-        super().__init__()
-        self.number = number
-        self.task = task
-        self.taskID = task.id
-        self._farEnd = farEnd
-        self._unpack = unpack
-
-    def arrived(self, batch: list[Packed], size: int) -> None:
-        """
-        A batch of items came, which used so many bytes of credit.
-        """
-        unpack = self._unpack
-        try:
-            self.add([item if type(item) in PLAIN else unpack(item) for item in batch], size)
-        except BaseException:
-            self._addUntilBroken(batch, size)
-
-    def _addUntilBroken(self, batch: list[Packed], size: int) -> None:
-        """
-        An item cannot be rebuilt: those before it still arrive, then the stream fails.
-        """
-        items: list[Any] = []
-        for item in batch:
-            try:
-                items.append(self._unpack(item))
-            except BaseException as error:
-                failure = Failure(notRebuilt("an item", error))
-                break
-        else:
-            # It could be rebuilt this time.
-            self.add(items, size)
-            return
-        self.add(items, size)
-        self.fail(failure)
-        self._farEnd.unwanted(self.number)
-
-    def consumed(self, count: int, cost: int) -> None:
-        """
-        Grant again what was taken.
-        """
-        if not self.isOver:
-            self._farEnd.send([(GRANT, self.number, count, cost)])
-
-    def stopped(self) -> None:
-        """
-        Nobody wants the rest.
-        """
-        self._farEnd.unwanted(self.number)
-
-    def abandoned(self, stop: Callable[[], None]) -> None:
-        """
-        Whoever took the items is garbage.
-        """
-        self._farEnd.soon(stop)
-
-
-def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
-    """
-    @param what: what came, for people.
-    @param error: why it could not be rebuilt.
-    """
-    why = f"{type(error).__name__}: {textOf(error)}"
-    explained = ResultNotRebuilt(f"could not rebuild {what}: {why}")
-    explained.__cause__ = withoutFrames(error)
-    return explained
-
-
-Ended = tuple[Any, float | None]
-"""A task that a runner no longer has, and how many seconds its run took if it came to its end."""
-
-_Refused = tuple[Any, Failure]
-"""A task that could not be sent, and why."""
-
-
-class Listener(Protocol):
-    """
-    Whoever has a conversation: a worker.
-    """
-
-    def greeted(self) -> None:
-        """The runner said hello."""
-
-    def released(self, ended: list[Ended]) -> None:
-        """The runner no longer has these tasks."""
-
-    def givenBack(self, tasks: list[Any]) -> None:
-        """The runner did not begin these tasks, and will not."""
-
-    def stalled(self) -> bool:
-        """A task takes far longer than those that were measured. C{True} if those that were sent
-        ahead are wanted back."""
-
-    def yielded(self, task: Any, stream: NearStream) -> None:
-        """A task returned an iterator, and its stream begins."""
-
-    def unwanted(self, number: int) -> None:
-        """A stream is to be ended."""
-
-    def logged(self, taskID: int | None, record: Any) -> None:
-        """Something was logged in the runner, maybe by a task."""
-
-
 class RunnerProtocol:
     """
-    Sends tasks to one runner and hears their ends.
+    Knows what was sent to one runner, and what became of it.
 
-    Calls have numbers here, in the order of sending, which is the order in which they run. So if
-    the runner is lost, those up to the last one that had begun were begun, and the rest were not.
+    Calls are numbered in the order of sending, which is the order in which they run. So when the
+    runner is lost, the calls up to the last one that had begun were begun, and the others were not.
 
-    @ivar underway: the tasks that were sent and not answered, by number. Some may be done, if they
-        were cancelled.
+    @ivar underway: the tasks that were sent and not answered, by number. A task that was cancelled
+        stays until the runner has answered.
     @ivar streams: the streams that are open, by number.
-    @ivar untold: what ended, and the listener is about to be told.
+    @ivar completed: how many calls have run to their end.
+    @ivar error: why the runner's messages made no sense, once they did not. Nothing more is to be
+        received then.
     """
 
-    stallSeconds = 0.05
-    """When tasks that were sent ahead have waited for so long, in seconds, behind one task, they
-    are recalled."""
-
     def __init__(
-        self,
-        channel: IChannel,
-        listener: Listener,
-        reactor: IReactorTime,
-        codec: Codec = PICKLED,
-        writer: Writer | None = None,
+        self, link: StreamLink, codec: Codec = PICKLED, writer: Writer | None = None
     ) -> None:
         """
+        @param link: what streams tell the runner through.
         @param codec: what becomes of values on their way.
         @param writer: writes the calls, for that codec's reader. Default: a L{CallWriter}.
         """
         self.underway: dict[int, Any] = {}
         self.streams: dict[int, NearStream] = {}
-        self._channel = channel
-        self._listener = listener
-        self._reactor = reactor
+        self.completed = 0
+        self.error: Exception | None = None
+        self._link = link
         self._numbers = count(1)
         self._codec = codec
         self._writer: Writer = CallWriter() if writer is None else writer
-        self._stall: IDelayedCall | None = None
-        self.untold: list[Ended] = []
-        self._isOver = False
-        self._handlers: dict[int, Callable[..., None]] = {
+        self._handlers: dict[int, Callable[..., WorkerEvent]] = {
             HELLO: self._hello,
-            RETURNED: self._returned,
             RAISED: self._raised,
             STREAMING: self._streaming,
             ITEMS: self._items,
@@ -352,70 +214,44 @@ class RunnerProtocol:
 
     # Near to far ----------------------------------------------------------------------------------
 
-    def send(self, messages: list[Message]) -> None:
+    def call(self, tasks: Sequence[Any]) -> tuple[list[Message], list[WorkerEvent]]:
         """
-        Send messages that are known to be small.
-        """
-        self._channel.send(messages)
+        Begin some calls.
 
-    def run(self, tasks: list[Any]) -> None:
-        """
-        Send calls. A task that cannot be sent fails.
+        @return: the messages to send, and an event for each task whose call cannot be written.
         """
         messages: list[Message] = []
-        refused: list[_Refused] = []
+        refused: list[WorkerEvent] = []
         for task in tasks:
             number = next(self._numbers)
             try:
                 messages.append(self._writer.write(number, task))
             except Exception as error:
-                refused.append((task, Failure(error.with_traceback(None))))
+                refused.append(Raised(task, None, Failure(error.with_traceback(None))))
             else:
                 self.underway[number] = task
-        if messages:
-            refused += self._sendCalls(messages)
-        if len(self.underway) > 1 and self._stall is None:
-            self._watch(next(iter(self.underway)))
-        # Not before: on hearing of it, somebody may crash the worker.
-        for task, failure in refused:
-            self.untold.append((task, None))
-            task.errback(failure)
-        self._tellEnded()
+        return messages, refused
 
-    def _sendCalls(self, messages: list[Message]) -> list[_Refused]:
-        try:
-            self._channel.send(messages)
-            return []
-        except PayloadTooLarge as error:
-            tasks = {message[1]: self.underway[message[1]] for message in messages}
-            for message in messages:
-                self._writer.unteach(tasks[message[1]], message)
-            if len(messages) == 1:
-                task = self.underway.pop(messages[0][1])
-                return [(task, Failure(error.with_traceback(None)))]
-        refused: list[_Refused] = []
-        for number, task in tasks.items():
-            refused += self._sendCalls([self._writer.write(number, task)])
-        return refused
+    def uncall(self, messages: Sequence[Message]) -> list[Any]:
+        """
+        Take calls back whose messages could not be sent.
 
-    def cancel(self, number: int) -> None:
+        @return: their tasks.
         """
-        Ask the runner to give up a call or a stream, even if it is running.
-        """
-        self._channel.send([(CANCEL, number)])
-        self._channel.nudge()
+        tasks = []
+        for message in messages:
+            task = self.underway.pop(message[1])
+            self._writer.unteach(task, message)
+            tasks.append(task)
+        return tasks
 
-    def unwanted(self, number: int) -> None:
+    def cancel(self, number: int) -> list[Message]:
         """
-        Nobody wants the rest of a stream.
-        """
-        self._listener.unwanted(number)
+        Give up a call or a stream, even if it is running.
 
-    def soon(self, function: Callable[[], None]) -> None:
+        @return: the messages to send.
         """
-        Have something called in the reactor's thread, from whichever thread.
-        """
-        callFromAnyThread(self._reactor, function)
+        return [(CANCEL, number)]
 
     def has(self, number: int) -> bool:
         """
@@ -423,162 +259,244 @@ class RunnerProtocol:
         """
         return number in self.underway or number in self.streams
 
-    def mayRun(self, number: int) -> bool:
+    def numberOf(self, task: Any) -> int | None:
+        """
+        Find the number under which a task is underway or streams, or C{None} if it does neither.
+        """
+        for number, underway in self.underway.items():
+            if underway is task:
+                return number
+        for number, stream in self.streams.items():
+            if stream.task is task:
+                return number
+        return None
+
+    def mayRun(self, number: int, begun: int | None) -> bool:
         """
         Whether a call or a stream may be running now, and no other call is.
+
+        @param begun: the number of the last call that began, or C{None} if that is not known.
         """
         first = next(iter(self.underway), None)
         if first is None:
             return True
-        begun = self._channel.lastBegun
         if number == first:
             # If a later one has begun, this one was given back, which was not heard yet.
             return begun is None or begun <= number
         return number in self.streams and begun is not None and begun < first
 
-    # Sent ahead, and recalled ---------------------------------------------------------------------
-
-    def _watch(self, head: int) -> None:
-        self._stall = self._reactor.callLater(self.stallSeconds, self._look, head)
-
-    def _look(self, head: int) -> None:
+    def isWaiting(self, number: int, begun: int | None) -> bool:
         """
-        See whether the calls that were sent ahead get on.
+        Whether it is known that a call has not begun although nothing is before it: the system
+        gives the runner no time. To recall calls then would keep them from ever being run.
         """
-        self._stall = None
-        if len(self.underway) < 2:
-            return
-        now = next(iter(self.underway))
-        if now != head or self._isWaiting(now):
-            self._watch(now)
-            return
-        if self._listener.stalled():
-            self._channel.send([(RECALL,)])
-            self._channel.nudge()
-
-    def _isWaiting(self, number: int) -> bool:
-        """
-        Whether it is known that a call has not begun although nothing is before it: the runner is
-        given no time to run. To recall calls then would keep them from ever being run.
-        """
-        begun = self._channel.lastBegun
         return begun is not None and begun < number and not self.streams
 
     # Far to near ----------------------------------------------------------------------------------
 
-    def received(self, messages: list[Message]) -> None:
+    def receive(self, messages: Sequence[Message]) -> list[WorkerEvent]:
         """
         Take in what the runner says.
 
-        @raise ProtocolError: if it makes no sense.
+        @return: what it means, in order. If a message makes no sense, L{error} says why, and the
+            events are those of the messages before it.
         """
-        handlers = self._handlers
+        events: list[WorkerEvent] = []
+        underway = self.underway
         try:
             for message in messages:
-                handler = handlers.get(message[0])
-                if handler is None:
-                    raise ProtocolError(f"an unknown message came: {message!r:.200}")
-                handler(*message)
-                if self._isOver:
-                    break
-        finally:
-            self._tellEnded()
+                if message[0] != RETURNED:
+                    handler = self._handlers.get(message[0])
+                    if handler is None:
+                        raise ProtocolError(f"an unknown message came: {message!r:.200}")
+                    events.append(handler(*message))
+                    continue
+                _, number, seconds, packed = message
+                task = underway.pop(number)
+                self.completed += 1
+                if type(packed) in PLAIN:
+                    events.append(Returned(task, seconds, packed))
+                else:
+                    events.append(self._rebuilt(task, seconds, packed))
+        except Exception as error:
+            self.error = error
+        return events
 
-    def _tellEnded(self) -> None:
-        if self.untold:
-            ended, self.untold = self.untold, []
-            self._listener.released(ended)
-
-    def _hello(self, _: int, pid: int, version: int, python: str) -> None:
-        if version != VERSION:
-            raise ProtocolError(
-                f"the runner speaks version {version} of the protocol (on Python {python}), "
-                f"this side speaks version {VERSION}"
-            )
-        self._listener.greeted()
-
-    def _returned(self, _: int, number: int, seconds: float, packed: Packed) -> None:
-        task = self.underway.pop(number)
-        self.untold.append((task, seconds))
-        if type(packed) in PLAIN:
-            task.callback(packed)
-            return
+    def _rebuilt(self, task: Any, seconds: float, packed: Packed) -> WorkerEvent:
         try:
             value = self._codec.unpack(packed)
             if isinstance(value, Deferred):
                 raise TypeError("it is a Deferred, which nothing here would ever fire")
         except BaseException as error:
-            task.errback(Failure(notRebuilt(f"the result of {task}", error)))
-        else:
-            task.callback(value)
+            return Raised(task, seconds, Failure(notRebuilt(f"the result of {task}", error)))
+        return Returned(task, seconds, value)
 
-    def _raised(self, _: int, number: int, seconds: float, described: Any) -> None:
+    def _hello(self, _: int, pid: int, version: int, python: str) -> WorkerEvent:
+        if version != VERSION:
+            raise ProtocolError(
+                f"the runner speaks version {version} of the protocol (on Python {python}), "
+                f"this side speaks version {VERSION}"
+            )
+        return Ready()
+
+    def _raised(self, _: int, number: int, seconds: float, described: Any) -> WorkerEvent:
         failure = Failure(self._codec.rebuild(described))
         stream = self.streams.pop(number, None)
         if stream is not None:
-            stream.fail(failure)
-            return
+            return StreamEnded(stream, failure)
         task = self.underway.pop(number)
-        self.untold.append((task, seconds))
-        task.errback(failure)
+        self.completed += 1
+        return Raised(task, seconds, failure)
 
-    def _streaming(self, _: int, number: int, seconds: float) -> None:
+    def _streaming(self, _: int, number: int, seconds: float) -> WorkerEvent:
         task = self.underway.pop(number)
-        stream = self.streams[number] = NearStream(number, task, self, self._codec.unpack)
-        self.untold.append((task, seconds))
-        if task.isDone:
-            stream.stop()
-        else:
-            self._listener.yielded(task, stream)
+        self.completed += 1
+        stream = NearStream(number, task, self._link, self._codec.unpack)
+        self.streams[number] = stream
+        return Yielded(task, seconds, stream)
 
-    def _items(self, _: int, number: int, batch: list[Packed], size: int) -> None:
-        self.streams[number].arrived(batch, size)
+    def _items(self, _: int, number: int, batch: list[Packed], size: int) -> WorkerEvent:
+        return Items(self.streams[number], batch, size)
 
-    def _ended(self, _: int, number: int) -> None:
-        self.streams.pop(number).end()
+    def _ended(self, _: int, number: int) -> WorkerEvent:
+        return StreamEnded(self.streams.pop(number))
 
-    def _unbegun(self, _: int, numbers: list[int]) -> None:
-        tasks = [self.underway.pop(number) for number in numbers]
-        self.untold += [(task, None) for task in tasks]
-        self._tellEnded()
-        self._listener.givenBack([task for task in tasks if not task.isDone])
+    def _unbegun(self, _: int, numbers: list[int]) -> WorkerEvent:
+        return GivenBack([self.underway.pop(number) for number in numbers])
 
-    def _progress(self, _: int, number: int, done: float, total: float | None) -> None:
+    def _progress(self, _: int, number: int, done: float, total: float | None) -> WorkerEvent:
         stream = self.streams.get(number)
         task = self.underway.get(number) if stream is None else stream.task
-        if task is not None:
-            task.reported(done, total)
+        return Progressed(task, done, total)
 
-    def _logged(self, _: int, number: int | None, record: Any) -> None:
+    def _logged(self, _: int, number: int | None, record: Any) -> WorkerEvent:
         stream = self.streams.get(number) if number is not None else None
         task = self.underway.get(number) if number is not None else None
-        taskID = task.id if task is not None else None if stream is None else stream.taskID
-        self._listener.logged(taskID, record)
+        return Logged(
+            task.id if task is not None else None if stream is None else stream.taskID, record
+        )
 
     # The end --------------------------------------------------------------------------------------
 
-    def over(self) -> None:
+    def split(self, begun: int | None) -> tuple[list[Any], list[Any]]:
         """
-        The conversation is over, or not to be listened to any more.
-        """
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-        self._isOver = True
+        Forget what is underway, because the runner is gone.
 
-    def split(self, reason: Exception) -> tuple[list[Any], list[Any]]:
-        """
-        The runner is gone: tell what it had begun from what it had not.
-
-        @param reason: why it is gone.
+        @param begun: the number of the last call that began. C{None}, if that is not known, counts
+            as the first call that is underway.
         @return: the tasks whose calls had begun, and those whose calls had not.
         """
-        last = self._channel.lastBegun
-        if last is None:
-            # The channel cannot tell: suppose that the first one had begun, if any could.
-            hasStarted = not isinstance(reason, WorkerStartError)
-            last = next(iter(self.underway), 0) if hasStarted else 0
-        begun = [task for number, task in self.underway.items() if number <= last]
-        unbegun = [task for number, task in self.underway.items() if number > last]
-        self.underway.clear()
-        return begun, unbegun
+        if begun is None:
+            begun = next(iter(self.underway), 0)
+        tasks, self.underway = self.underway, {}
+        hadBegun = [task for number, task in tasks.items() if number <= begun]
+        return hadBegun, [task for number, task in tasks.items() if number > begun]
+
+    def endStreams(self, reason: Exception) -> list[WorkerEvent]:
+        """
+        Forget the streams that are open, because the runner is gone.
+
+        @return: an event for each.
+        """
+        streams, self.streams = self.streams, {}
+        return [StreamEnded(stream, Failure(reason)) for stream in streams.values()]
+
+
+class StreamLink(Protocol):
+    """
+    How a stream tells its runner something.
+    """
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages."""
+
+    def stopStream(self, number: int) -> None:
+        """See to it that a stream ends in the runner."""
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Have a function called in the reactor's thread, from whichever thread."""
+
+
+class NearStream(ItemSource):
+    """
+    The near end of a stream: it buffers the items that came, and grants credit for more as they are
+    taken.
+
+    @ivar number: the number of the call that yields it.
+    @ivar task: that task, until it is done.
+    @ivar taskID: its ID.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        task: Any,
+        link: StreamLink,
+        unpack: Callable[[Packed], Any] = PICKLED.unpack,
+    ) -> None:
+        super().__init__()
+        self.number = number
+        self.task = task
+        self.taskID = task.id
+        self._link = link
+        self._unpack = unpack
+
+    def arrived(self, batch: list[Packed], size: int) -> None:
+        """
+        Add a batch of items, which used so many bytes of credit. An item that cannot be rebuilt
+        ends the stream, after the items before it.
+        """
+        unpack = self._unpack
+        try:
+            items = [item if type(item) in PLAIN else unpack(item) for item in batch]
+        except BaseException:
+            self._addUntilBroken(batch, size)
+        else:
+            self.add(items, size)
+
+    def _addUntilBroken(self, batch: list[Packed], size: int) -> None:
+        items: list[Any] = []
+        broken: Failure | None = None
+        for item in batch:
+            try:
+                items.append(self._unpack(item))
+            except BaseException as error:
+                broken = Failure(notRebuilt("an item", error))
+                break
+        self.add(items, size)
+        # An item may be rebuilt the second time.
+        if broken is not None:
+            self.fail(broken)
+            self._link.stopStream(self.number)
+
+    def consumed(self, count: int, cost: int) -> None:
+        """
+        Grant again what was taken.
+        """
+        if not self.isOver:
+            self._link.send([(GRANT, self.number, count, cost)])
+
+    def stopped(self) -> None:
+        """
+        End the stream in the runner, because the rest is not wanted.
+        """
+        self._link.stopStream(self.number)
+
+    def abandoned(self, stop: Callable[[], None]) -> None:
+        """
+        Stop in the reactor's thread, because the taker was garbage-collected.
+        """
+        self._link.soon(stop)
+
+
+def notRebuilt(what: str, error: BaseException) -> ResultNotRebuilt:
+    """
+    Make the error of a value that came and could not be rebuilt.
+
+    @param what: the value, named for people.
+    @param error: what rebuilding it raised.
+    """
+    why = f"{type(error).__name__}: {textOf(error)}"
+    explained = ResultNotRebuilt(f"could not rebuild {what}: {why}")
+    explained.__cause__ = withoutFrames(error)
+    return explained

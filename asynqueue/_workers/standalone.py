@@ -1,75 +1,85 @@
 """
-What a worker does for itself as long as no queue employs it.
+What a worker does for itself as long as it belongs to no queue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from asynqueue.interfaces import IWorkerListener
+from asynqueue._workers.events import (
+    Ended,
+    Freed,
+    GaveUp,
+    GivenBack,
+    Raised,
+    Ready,
+    Returned,
+    WorkerEvent,
+    perform,
+)
 
 
-@implementer(IWorkerListener)
 class Standalone:
     """
-    Keeps the tasks that a runner did not begin, for the next one.
+    Ends tasks as a worker's events say, and keeps those that were given back for the next runner.
+
+    @ivar resign: is called, if it is set, when the worker can never work again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Any, reactor: IReactorTime) -> None:
+        self.resign: Callable[[], Any] | None = None
+        self._worker = worker
+        self._reactor = reactor
         self._kept: list[Any] = []
+        self._ended: Exception | None = None
 
     def take(self) -> list[Any]:
         """
-        @return: what was kept and is still wanted. It is not kept any longer.
+        Return what was kept and is still wanted. It is not kept any longer.
         """
         kept, self._kept = self._kept, []
         return [task for task in kept if not task.isDone]
 
-    def fail(self, reason: Exception) -> None:
+    def __call__(self, events: list[WorkerEvent]) -> None:
         """
-        There will be no next runner: what was kept fails.
+        Hear what happened to the worker.
         """
-        for task in self.take():
-            task.errback(Failure(reason))
+        for event in events:
+            if isinstance(event, Returned):
+                event.task.callback(event.value)
+            elif isinstance(event, Raised):
+                event.task.errback(event.failure)
+            elif isinstance(event, GivenBack):
+                self._keep(event)
+            elif isinstance(event, Ready):
+                self(self._worker.runMany(self.take()))
+            elif isinstance(event, GaveUp):
+                self._giveUp(event.reason)
+            elif isinstance(event, Ended):
+                self._ended = event.reason
+                _failAll(self.take(), event.reason)
+            elif not isinstance(event, Freed):
+                perform(event, self._worker, self._reactor)
 
-    def begin(self) -> None:
-        """
-        Nothing is decided here.
-        """
+    def _keep(self, event: GivenBack) -> None:
+        self._kept += event.tasks
+        if event.hadBegun:
+            for task in event.tasks:
+                task.attempts += 1
+        if self._ended is not None:
+            # Whoever heard of a death before these came back has stopped the worker.
+            _failAll(self.take(), self._ended)
 
-    def end(self) -> None:
-        """
-        Nothing is decided here.
-        """
+    def _giveUp(self, reason: Exception) -> None:
+        if self.resign is not None:
+            self.resign()
+        _failAll(self._worker.crash(), reason)
 
-    def ready(self, worker: Any) -> None:
-        """
-        Run what was kept.
-        """
-        tasks = self.take()
-        if tasks:
-            worker.runMany(tasks)
 
-    def released(self, worker: Any, ended: list[tuple[Any, float | None]]) -> None:
-        """
-        Nothing is counted here.
-        """
-
-    def givenBack(self, worker: Any, tasks: list[Any]) -> None:
-        """
-        Keep them.
-        """
-        self._kept += tasks
-
-    def stalled(self, worker: Any) -> None:
-        """
-        Nobody else could run what waits.
-        """
-
-    def lost(self, worker: Any, reason: Exception) -> None:
-        """
-        The worker heals by itself.
-        """
+def _failAll(tasks: list[Any], reason: Exception) -> None:
+    for task in tasks:
+        task.errback(Failure(reason))

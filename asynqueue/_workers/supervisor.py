@@ -1,334 +1,392 @@
 """
-The life of a worker's runners: started, replaced when they are lost or due, and ended.
+The runners of a worker: each is started, replaced when it is lost or due, and ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue._core.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
+from asynqueue._core.states import (
+    DRAINING,
+    LOST,
+    READY,
+    RETIRING,
+    STARTING,
+    STOPPED,
+    WORKER,
+    nextState,
+)
 from asynqueue._lifecycle import StopCall
-from asynqueue._reactor import defaultReactor
-from asynqueue._runner.messages import QUIT, Message
-from asynqueue._workers.protocol import Ended, RunnerProtocol
-from asynqueue._workers.restart import RestartBackoff
-from asynqueue._workers.standalone import Standalone
+from asynqueue._reactor import callFromAnyThread
+from asynqueue._runner.codecs import Codec
+from asynqueue._runner.messages import QUIT, RECALL, Message
+from asynqueue._waiters import OneShotObserverList
+from asynqueue._workers.events import (
+    Ended,
+    GaveUp,
+    GivenBack,
+    Lost,
+    Raised,
+    Ready,
+    StreamEnded,
+    WorkerEvent,
+    Yielded,
+)
+from asynqueue._workers.protocol import RunnerProtocol, Writer
+from asynqueue._workers.restart import Recycling, RestartBackoff
 from asynqueue._workers.termination import Termination
 from asynqueue.errors import (
     IterationStopped,
+    PayloadTooLarge,
     PoisonTask,
     WorkerDied,
     WorkerError,
-    WorkerRecycled,
     WorkerStartError,
 )
 from asynqueue.interfaces import IChannel
 
-LOOK_SECONDS: Final = 1.0
-"""How often, at the most, a runner's memory is looked at for this. It costs about 20
-microseconds."""
+STALL_SECONDS: Final = 0.05
+"""When tasks that were sent ahead have waited for so long, in seconds, behind one task, they are
+recalled."""
+
+Report = Callable[[list[WorkerEvent]], None]
 
 
-class Recycling:
+class RunnerLink:
     """
-    Says between two tasks whether the runner is to be replaced, and why.
+    All that belongs to one runner on this side: the channel to it, the protocol, and what ends or
+    recalls the calls in it.
     """
 
-    def __init__(self, maxTasks: int | None = None, maxKilobytes: int | None = None) -> None:
+    def __init__(
+        self,
+        channel: IChannel,
+        codec: Codec,
+        writer: Writer,
+        reactor: IReactorTime,
+        stalled: Callable[[], bool],
+    ) -> None:
         """
-        @param maxTasks: after how many tasks; C{None} for no limit.
-        @param maxKilobytes: with how much resident memory; C{None} for no limit.
-        @raise ValueError: if one is not a positive integer.
+        @param stalled: is called when a task takes far longer than was expected of it. It says
+            whether to recall the tasks behind it.
         """
-        for name, limit in (("maxTasks", maxTasks), ("maxKilobytes", maxKilobytes)):
-            if limit is not None and (type(limit) is not int or limit < 1):
-                raise ValueError(f"{name} must be a positive integer or None, not {limit!r}")
-        self._maxTasks = maxTasks
-        self._maxKilobytes = maxKilobytes
-        self._tasks = 0
-        self._looked = float("-inf")
+        self.channel = channel
+        self.protocol = RunnerProtocol(self, codec, writer)
+        self.termination = Termination(self.protocol, channel, reactor)
+        self.hasQuit = False
+        self._reactor = reactor
+        self._stalled = stalled
+        self._watch: IDelayedCall | None = None
 
-    def begin(self) -> None:
+    def run(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
         """
-        There is a new runner.
-        """
-        self._tasks = 0
-        self._looked = float("-inf")
+        Send the calls of some tasks.
 
-    def ran(
-        self, tasks: int, channel: IChannel, seconds: Callable[[], float]
-    ) -> WorkerRecycled | None:
+        @return: an event for each task whose call cannot be sent.
         """
-        The runner has run some tasks more.
+        protocol = self.protocol
+        messages, refused = protocol.call(tasks)
+        if messages:
+            try:
+                self.channel.send(messages)
+            except PayloadTooLarge as error:
+                refused += self._sendApart(messages, error)
+        if self._watch is None and len(protocol.underway) > 1:
+            self._watchHead(next(iter(protocol.underway)))
+        return refused
 
-        @return: why it is to be replaced, if it is.
+    def _sendApart(self, messages: list[Message], error: PayloadTooLarge) -> list[WorkerEvent]:
         """
-        self._tasks += tasks
-        if self._maxTasks is not None and self._tasks >= self._maxTasks:
-            return WorkerRecycled(f"it has run {self._tasks} tasks, and may run {self._maxTasks}")
-        if self._maxKilobytes is None or seconds() - self._looked < LOOK_SECONDS:
-            return None
-        self._looked = seconds()
-        resident = channel.residentKilobytes()
-        if resident is None or resident <= self._maxKilobytes:
-            return None
-        return WorkerRecycled(
-            f"it has {resident} kB of memory resident, and may have {self._maxKilobytes} kB"
-        )
+        Send calls one by one, because they are too large together.
+        """
+        tasks = self.protocol.uncall(messages)
+        if len(tasks) == 1:
+            return [Raised(tasks[0], None, Failure(error.with_traceback(None)))]
+        return [event for task in tasks for event in self.run([task])]
+
+    def over(self) -> None:
+        """
+        Stop all timers, because the runner is gone.
+        """
+        self.termination.over()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def quitIfIdle(self) -> None:
+        """
+        Tell the runner to end, if it has nothing left to do.
+        """
+        if not self.hasQuit and self.protocol.isIdle:
+            self.hasQuit = True
+            self.channel.send([(QUIT,)])
+            self.termination.expectEnd()
+
+    # Sent ahead, and recalled ---------------------------------------------------------------------
+
+    def _watchHead(self, head: int) -> None:
+        self._watch = self._reactor.callLater(STALL_SECONDS, self._look, head)
+
+    def _look(self, head: int) -> None:
+        """
+        See whether the call that was the first one then has given way to another.
+        """
+        self._watch = None
+        protocol = self.protocol
+        if len(protocol.underway) < 2:
+            return
+        now = next(iter(protocol.underway))
+        if now != head or protocol.isWaiting(now, self.channel.lastBegun):
+            self._watchHead(now)
+        elif self._stalled():
+            self.channel.send([(RECALL,)])
+            self.channel.nudge()
+
+    # What streams need ----------------------------------------------------------------------------
+
+    def send(self, messages: list[Message]) -> None:
+        """
+        Send messages that are known to be small.
+        """
+        self.channel.send(messages)
+
+    def stopStream(self, number: int) -> None:
+        """
+        See to it that a stream ends in the runner.
+        """
+        self.termination.begin(number)
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """
+        Have a function called in the reactor's thread, from whichever thread.
+        """
+        callFromAnyThread(self._reactor, function)
 
 
 class Supervisor:
     """
     Starts a runner, replaces it when it is lost or due, and ends the last one::
 
-                   +-------- restart --------+
-                   v                         |
-        ---> STARTING --hello--> READY --lose--> LOST
-                 |                 |              |
-                 +---drain---+     | drain        | drain
-                             v     v              |
-                            DRAINING              |
-                                |                 |
-                                +--stopped--> STOPPED
+                   +---------------- restart ----------------+
+                   v                                         |
+        ---> STARTING --hello--> READY --retire--> RETIRING  |
+                 |                 |                  |      |
+                 |                 +-------lose-------+--> LOST
+                 +-----drain-------+-------drain------+      | drain
+                                   v                         |
+                                DRAINING --stopped--> STOPPED
 
-    From every state but STOPPED, C{crash} leads to STOPPED; from STARTING and DRAINING, C{lose}
+    From every state but STOPPED, C{crash} leads to STOPPED. From STARTING and DRAINING, C{lose}
     leads to LOST.
 
     @ivar state: one of the words in the picture.
+    @ivar link: what belongs to the present runner, or to the last one.
     """
 
     log = Logger()
 
-    _channel: IChannel
-    _protocol: RunnerProtocol
-    _termination: Termination
-
-    def __init__(self, reactor: IReactorTime | None, recycling: Recycling | None) -> None:
+    def __init__(
+        self,
+        worker: object,
+        makeLink: Callable[[], RunnerLink],
+        report: Report,
+        reactor: IReactorTime,
+        recycling: Recycling | None,
+    ) -> None:
         """
-        Start the first runner. If that fails, it is tried again, as it is for later ones.
-
-        @param reactor: what gives the time. Default: the global reactor.
-        @param recycling: says when a runner is replaced that has nothing wrong with it. Default:
-            never.
+        @param worker: the worker, to be named in errors.
+        @param makeLink: makes the link to one new runner, whose channel is not open yet.
+        @param report: takes the events that come from a runner or concern it.
+        @param recycling: says when a sound runner is to be replaced. Default: never.
         """
         self.state: str = STARTING
-        self._reactor: Any = defaultReactor() if reactor is None else reactor
-        self._listener: Any = Standalone()
-        self._resign: Callable[[], Any] | None = None
+        self._worker = worker
+        self._makeLink = makeLink
+        self._report = report
+        self._reactor = reactor
+        self._recycling = recycling if recycling is not None and recycling.isLimited else None
         self._backoff = RestartBackoff()
-        self._recycling = Recycling() if recycling is None else recycling
-        self._isRetiring = self._hasQuit = False
-        self._isGone = False
-        self._reason: Exception = WorkerDied()
         self._restart: IDelayedCall | None = None
-        self._stopWaiters: list[Deferred[None]] = []
+        self._reason: Exception = WorkerDied()
+        self._ended: OneShotObserverList[None] = OneShotObserverList()
+
+    def begin(self) -> None:
+        """
+        Start the first runner. If that fails, it is tried again, as it is for later ones.
+        """
         self._stopCall = StopCall(self._reactor, "during", self._reactorStops)
         self._start()
 
-    # What a worker adds to it ---------------------------------------------------------------------
-
-    def makeChannel(self) -> IChannel:
-        """
-        Make the channel to one new runner, to be opened by the caller.
-        """
-        raise NotImplementedError
-
-    def makeProtocol(self, channel: IChannel) -> RunnerProtocol:
-        """
-        Make what is to be said over a new channel.
-        """
-        raise NotImplementedError
-
-    def released(self, ended: list[Ended]) -> None:
-        """
-        The runner no longer has these tasks.
-        """
-        raise NotImplementedError
-
-    def givenBack(self, tasks: list[Any]) -> None:
-        """
-        The runner did not begin these tasks.
-        """
-        raise NotImplementedError
-
-    def ranOut(self, tasks: list[Any]) -> None:
-        """
-        These tasks are no longer this worker's.
-        """
-        raise NotImplementedError
-
-    # Beginnings -----------------------------------------------------------------------------------
-
     def _move(self, event: str) -> None:
-        self.state = nextState(WORKER, self.state, event, self)
-
-    def _openChannel(self) -> None:
-        self._isRetiring = self._hasQuit = False
-        self._recycling.begin()
-        self._channel = self.makeChannel()
-        self._protocol = self.makeProtocol(self._channel)
-        self._termination = Termination(self._protocol, self._channel, self._reactor)
-        self._channel.open(self)
+        self.state = nextState(WORKER, self.state, event, self._worker)
 
     def _start(self) -> None:
+        self._restart = None
+        self._completed = 0
+        self.link = self._makeLink()
         try:
-            self._openChannel()
+            self.link.channel.open(self)
         except WorkerStartError as error:
-            # Not from within: whoever made this worker is to have it first.
-            self._restart = self._reactor.callLater(0, self._couldNotStart, error)
+            # Later, because whoever made this worker is to have it first.
+            self._restart = self._reactor.callLater(0, self.lost, error)
 
-    def _couldNotStart(self, error: WorkerStartError) -> None:
-        self._restart = None
-        self.lost(error)
-
-    def _reopen(self) -> None:
-        self._restart = None
+    def _restartNow(self) -> None:
         self._move("restart")
         self._start()
 
-    def greeted(self) -> None:
-        """
-        The runner is ready.
-        """
-        if self.state == STARTING:
-            self._move("hello")
-            self._listener.ready(self)
+    # What the channel tells -----------------------------------------------------------------------
 
     def received(self, messages: list[Message]) -> None:
         """
-        The channel has messages from the runner.
+        Report what messages from the runner mean.
         """
         if self.state in (LOST, STOPPED):
             return
-        self._listener.begin()
-        try:
-            self._protocol.received(messages)
-        except Exception:
+        protocol = self.link.protocol
+        events = protocol.receive(messages)
+        if self.state != READY:
+            events = self._notReady(events)
+        if protocol.completed != self._completed:
+            self._completed = protocol.completed
+            if self._backoff.losses:
+                self._backoff.works()
+            if self._recycling is not None:
+                self._retireIfDue(events)
+        self._report(events)
+        if protocol.error is not None:
             self.log.failure(
-                "{worker} cannot make sense of its runner and gives it up", worker=self
+                "{worker} kills its runner because its messages make no sense",
+                Failure(protocol.error),
+                worker=self._worker,
             )
-            self._channel.kill()
-        finally:
-            self._listener.end()
-        self._quitIfIdle()
+            self.link.channel.kill()
+        if self.state in (DRAINING, RETIRING):
+            self.link.quitIfIdle()
 
-    # Losses ---------------------------------------------------------------------------------------
+    def _notReady(self, events: list[WorkerEvent]) -> list[WorkerEvent]:
+        """
+        Take a runner's first words in, or refuse streams that begin while it drains.
+        """
+        kept: list[WorkerEvent] = []
+        for event in events:
+            if isinstance(event, Ready):
+                if self.state != STARTING:
+                    continue
+                self._move("hello")
+            elif isinstance(event, Yielded) and self.state == DRAINING:
+                reason = f"{self._worker} is stopping: {event.task} cannot begin an iteration"
+                event.stream.fail(Failure(IterationStopped(reason)))
+                event.stream.stopped()
+            kept.append(event)
+        return kept
+
+    def _retireIfDue(self, events: list[WorkerEvent]) -> None:
+        # A stream may last for ever, and the worker would get no tasks until it is over.
+        if self.state != READY or self.link.protocol.streams or self._recycling is None:
+            return
+        why = self._recycling.due(self._completed, self.link.channel, self._reactor.seconds)
+        if why is not None and not any(isinstance(event, Yielded) for event in events):
+            self._move("retire")
+            events.append(Lost(why))
 
     def lost(self, reason: Exception) -> None:
         """
-        The channel has closed: the runner ended, or died, or never came to be.
+        The runner ended, or died, or never came to be: report what becomes of its tasks, and start
+        another one.
         """
+        self._restart = None
         self._reason = reason
         if self.state == STOPPED:
-            self._stopped()
+            self._gone()
             return
-        conversation = self._protocol
-        conversation.over()
-        self._termination.over()
-        if self.state == DRAINING and conversation.isIdle:
+        link = self.link
+        link.over()
+        before = self.state
+        if before == DRAINING and link.protocol.isIdle:
             self._move("stopped")
-            self._stopped()
+            self._gone()
             return
-        wasDraining = self.state == DRAINING
         self._move("lose")
-        self._listener.begin()
-        try:
-            # First, so that nothing is given to this worker on account of what comes back.
-            self._listener.lost(self, reason)
-            self._settle(conversation, reason)
-        finally:
-            self._listener.end()
+        self._report(self._fateOf(link, reason))
+        # Whoever heard of it may have stopped or crashed this worker.
         if self.state != LOST:
-            # On hearing of it, somebody has stopped or crashed this worker.
-            self._failKept()
-        elif wasDraining:
+            return
+        if before == DRAINING:
             self._move("drain")
-            self._stopped()
+            self._gone()
+        elif before == RETIRING:
+            self._restart = self._reactor.callLater(0, self._restartNow)
         else:
-            self._heal(reason)
+            self._restartLater(reason)
 
-    def _settle(self, conversation: RunnerProtocol, reason: Exception) -> None:
+    def _fateOf(self, link: RunnerLink, reason: Exception) -> list[WorkerEvent]:
         """
-        Tell everybody who had something underway in a runner that is gone.
+        What becomes of a lost runner's tasks and streams.
         """
-        begun, unbegun = conversation.split(reason)
-        self.released([(task, None) for task in (*begun, *unbegun)])
+        lastBegun = link.channel.lastBegun
+        if lastBegun is None and isinstance(reason, WorkerStartError):
+            lastBegun = 0
+        begun, unbegun = link.protocol.split(lastBegun)
+        # The loss comes first, so that nothing is given to this worker on account of the rest.
+        events: list[WorkerEvent] = [Lost(reason)]
         again = []
         for task in begun:
             if task.isDone or task.attempts >= task.options.runs:
-                task.errback(Failure(_asDeathOf(task, reason)))
+                events.append(Raised(task, None, Failure(_asDeathOf(task, reason))))
             else:
-                # Giving it back takes this attempt away, but it was one.
-                task.attempts += 1
                 again.append(task)
-        self.givenBack([task for task in (*again, *unbegun) if not task.isDone])
-        for stream in list(conversation.streams.values()):
-            stream.fail(Failure(reason))
-        conversation.streams.clear()
+        if again:
+            events.append(GivenBack(again, hadBegun=True))
+        if unbegun:
+            events.append(GivenBack(unbegun))
+        return events + link.protocol.endStreams(reason)
 
-    def _heal(self, reason: Exception) -> None:
-        if self._isRetiring:
-            self._restart = self._reactor.callLater(0, self._reopen)
-            return
+    def _restartLater(self, reason: Exception) -> None:
         delay = self._backoff.delayAfterLoss(reason)
-        if delay is not None:
-            if self._backoff.shortages == 1:
-                self.log.warn("{worker} waits: {reason}", worker=self, reason=reason)
-            self._restart = self._reactor.callLater(delay, self._reopen)
+        if delay is None:
+            self.log.error("{worker} gives up: {reason}", worker=self._worker, reason=reason)
+            self._report([GaveUp(reason)])
             return
-        self.log.error("{worker} gives up: {reason}", worker=self, reason=reason)
-        if self._resign is None:
-            for task in self.crash():
-                task.errback(Failure(reason))
-        else:
-            self._resign()
+        if self._backoff.outages == 1:
+            self.log.warn(
+                "{worker} waits and tries again, because {reason}",
+                worker=self._worker,
+                reason=reason,
+            )
+        self._restart = self._reactor.callLater(delay, self._restartNow)
 
-    def _failKept(self) -> None:
-        if isinstance(self._listener, Standalone):
-            self._listener.fail(self._reason)
-
-    def retireIfDue(self, ran: int) -> None:
+    def whenEnded(self) -> Deferred[None]:
         """
-        See whether the runner is to be replaced, when it has ended what it has.
+        @return: a Deferred that fires when there will be no runner any more.
         """
-        if self.state != READY or self._isRetiring:
-            return
-        why = self._recycling.ran(ran, self._channel, self._reactor.seconds)
-        # Who knows how long streams last; and the worker would get no tasks until they are over.
-        if why is not None and not self._protocol.streams:
-            self._isRetiring = True
-            self._listener.lost(self, why)
+        return self._ended.whenFired()
 
     # Stopping -------------------------------------------------------------------------------------
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the calls that were given, end the streams with C{IterationStopped}, and end the
+        Let the calls that were given end, end the streams with C{IterationStopped}, and end the
         runner.
 
-        @return: a Deferred that fires when the runner is gone; so does that of a second call, or
-            of one after L{crash}.
+        @return: a Deferred that fires when the runner is gone, also after L{crash}.
         """
-        if self._isGone:
-            return succeed(None)
-        stopped: Deferred[None] = Deferred()
-        self._stopWaiters.append(stopped)
         if self.state == LOST:
             self._move("drain")
-            self._stopped()
-        elif self.state in (STARTING, READY):
+            self._gone()
+        elif self.state in (STARTING, READY, RETIRING):
             self._move("drain")
-            if isinstance(self._listener, Standalone):
-                self._protocol.run(self._listener.take())
-            self._endStreams(IterationStopped(f"{self} stopped in mid-iteration"))
-            self._quitIfIdle()
-        return stopped
+            reason = Failure(IterationStopped(f"{self._worker} stopped in mid-iteration"))
+            for number, stream in list(self.link.protocol.streams.items()):
+                self._report([StreamEnded(stream, reason)])
+                self.link.stopStream(number)
+            self.link.quitIfIdle()
+        return self._ended.whenFired()
 
     def crash(self) -> list[Any]:
         """
@@ -338,58 +396,34 @@ class Supervisor:
         """
         if self.state == STOPPED:
             return []
-        conversation = self._protocol
-        left = list(conversation.underway.values())
-        if isinstance(self._listener, Standalone):
-            left += self._listener.take()
-        conversation.underway.clear()
-        conversation.over()
-        self._termination.over()
-        wasGone = self.state == LOST
+        wasLost = self.state == LOST
         self._move("crash")
-        self._channel.kill()
-        for stream in list(conversation.streams.values()):
-            stream.fail(Failure(IterationStopped(f"{self} was crashed in mid-iteration")))
-        self.ranOut(left)
-        if wasGone:
-            self._stopped()
-        return [task for task in left if not task.isDone]
-
-    def _endStreams(self, reason: Exception) -> None:
-        for number, stream in list(self._protocol.streams.items()):
-            stream.fail(Failure(reason))
-            self._termination.climb(number)
-
-    def _quitIfIdle(self) -> None:
-        isLeaving = self.state == DRAINING or self._isRetiring
-        if isLeaving and not self._hasQuit and self._protocol.isIdle:
-            self._hasQuit = True
-            self._protocol.send([(QUIT,)])
-            self._termination.expectEnd()
+        link = self.link
+        begun, unbegun = link.protocol.split(None)
+        link.over()
+        link.channel.kill()
+        reason = IterationStopped(f"{self._worker} was crashed in mid-iteration")
+        self._report(link.protocol.endStreams(reason))
+        if wasLost:
+            self._gone()
+        return [task for task in (*begun, *unbegun) if not task.isDone]
 
     def _reactorStops(self) -> None:
-        reason = WorkerError(f"{self} is crashed, for the reactor stops")
-        if self._resign is not None:
-            self._listener.lost(self, reason)
-            self._resign()
-        for task in self.crash():
-            task.errback(Failure(reason))
+        reason = WorkerError(f"{self._worker} was stopped because the reactor is stopping")
+        self._report([Lost(reason), GaveUp(reason)])
 
-    def _stopped(self) -> None:
-        self._isGone = True
+    def _gone(self) -> None:
+        self._report([Ended(self._reason)])
         self._stopCall.forget()
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
-        self._failKept()
-        waiters, self._stopWaiters = self._stopWaiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        self._ended.fire(None)
 
 
 def _asDeathOf(task: Any, reason: Exception) -> Exception:
     """
-    What a task fails with whose runner died with it.
+    The error of a task whose runner died with it.
     """
     if task.options.runs == 1:
         return reason

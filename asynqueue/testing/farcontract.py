@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from asynqueue._core.states import CANCELLED, UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import StateError
-from asynqueue.interfaces import IRunnerWorker
+from asynqueue.interfaces import IPoolWorker
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
 
@@ -22,7 +22,7 @@ from asynqueue.testing.contract import WorkerContract
 class FarWorkerContract(WorkerContract):
     """
     L{WorkerContract<asynqueue.testing.WorkerContract>}, and what every provider of
-    L{IRunnerWorker<asynqueue.interfaces.IRunnerWorker>} promises besides. Take this one to test
+    L{IPoolWorker<asynqueue.interfaces.IPoolWorker>} promises besides. Take this one to test
     a backend of your own, that is, a subclass of
     L{ChannelWorker<asynqueue._workers.channelworker.ChannelWorker>}; with
     L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>}, with
@@ -42,13 +42,13 @@ class FarWorkerContract(WorkerContract):
         tasks = [self.owner.make(far.echo, number) for number in range(count)]
         for task in tasks:
             task.start(worker, 0.0)
-        worker.runMany(tasks)
+        self.assertEqual(list(worker.runMany(tasks)), [], "all of them can be sent")
         return tasks
 
-    async def test_itProvidesIRunnerWorker(self) -> None:
+    async def test_itProvidesIPoolWorker(self) -> None:
         worker = await self.start()
-        self.assertTrue(IRunnerWorker.providedBy(worker))
-        verifyObject(IRunnerWorker, worker)
+        self.assertTrue(IPoolWorker.providedBy(worker))
+        verifyObject(IPoolWorker, worker)
 
     async def test_tasksThatAreSentAheadRunInOrder(self) -> None:
         worker = await self.start()

@@ -19,7 +19,7 @@ from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.framing import LARGEST, FrameDecoder, decode, encode
 from asynqueue._runner.messages import HELLO, Message
 from asynqueue._workers.channelworker import ChannelWorker
-from asynqueue._workers.supervisor import Recycling
+from asynqueue._workers.restart import Recycling
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
 

@@ -9,11 +9,22 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from zope.interface import implementer
 
 from asynqueue._core.options import USUAL
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue.interfaces import IWorkerListener
+from asynqueue._workers.events import (
+    Freed,
+    GaveUp,
+    GivenBack,
+    Lost,
+    Raised,
+    Ready,
+    Returned,
+    Stalled,
+    WorkerEvent,
+    Yielded,
+    perform,
+)
 
 
 class TaskOwner:
@@ -33,59 +44,56 @@ class TaskOwner:
         task.d.addErrback(lambda _: None)
         return task
 
-    def settled(self, task: QueuedTask) -> None:
+    def ended(self, task: QueuedTask) -> None:
         """Nothing is to be done."""
 
-    def dropped(self, task: QueuedTask, wasUnderway: bool) -> None:
-        """Whoever cancels tells the worker."""
+    def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
+        """The test that cancels tells the worker."""
 
     def progressed(self, task: QueuedTask) -> None:
         """The task knows how far it has come."""
 
 
-@implementer(IWorkerListener)
 class RecordingListener:
     """
-    Notes what it is told.
+    Records what a worker's events say, and ends the tasks as they say.
 
-    @ivar notes: the name of each event, with what it was about: a list of tasks, or a reason.
+    @ivar notes: the name of each fact, with what it was about: a task, a list of tasks, or a
+        reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self.notes: list[tuple[str, Any]] = []
-        self.depth = 0
+        self._reactor = reactor
 
     def of(self, name: str) -> list[Any]:
         """
-        @return: what the events of this name were about.
+        @return: what the facts of this name were about.
         """
         return [what for noted, what in self.notes if noted == name]
 
-    def begin(self) -> None:
-        """Noted."""
-        self.depth += 1
+    def __call__(self, events: list[WorkerEvent]) -> None:
+        for event in events:
+            self._record(event)
+        for event in events:
+            if isinstance(event, Returned):
+                event.task.callback(event.value)
+            elif isinstance(event, Raised):
+                event.task.errback(event.failure)
+            else:
+                perform(event, None, self._reactor)
 
-    def end(self) -> None:
-        """Noted."""
-        self.depth -= 1
-
-    def ready(self, worker: Any) -> None:
-        """Noted."""
-        self.notes.append(("ready", None))
-
-    def released(self, worker: Any, ended: list[tuple[Any, float | None]]) -> None:
-        """Noted, for each task apart."""
-        self.notes += [("released", task) for task, _ in ended]
-
-    def givenBack(self, worker: Any, tasks: list[Any]) -> None:
-        """Noted, if there are any."""
-        if tasks:
-            self.notes.append(("givenBack", tasks))
-
-    def stalled(self, worker: Any) -> None:
-        """Noted."""
-        self.notes.append(("stalled", None))
-
-    def lost(self, worker: Any, reason: Exception) -> None:
-        """Noted."""
-        self.notes.append(("lost", reason))
+    def _record(self, event: WorkerEvent) -> None:
+        if isinstance(event, Ready):
+            self.notes.append(("ready", None))
+        elif isinstance(event, (Lost, GaveUp)):
+            self.notes.append((type(event).__name__.lower(), event.reason))
+        elif isinstance(event, Stalled):
+            self.notes.append(("stalled", None))
+        elif isinstance(event, (Returned, Raised, Yielded, Freed)):
+            self.notes.append(("released", event.task))
+        elif isinstance(event, GivenBack):
+            self.notes += [("released", task) for task in event.tasks]
+            wanted = [task for task in event.tasks if not task.isDone]
+            if wanted:
+                self.notes.append(("givenBack", wanted))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from asynqueue._queue.engine import Engine
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.taskqueue import KEYWORDS, TaskQueue
 from asynqueue._runner.messages import Message
@@ -76,6 +77,28 @@ class SynchronousWorker(MemoryWorker):
     channelClass = SynchronousChannel
 
 
+class SynchronousEngine(Engine):
+    """
+    An engine whose work is done before whoever asks for it goes on.
+    """
+
+    reactor: InstantReactor
+
+    def submit(self, *args: Any, **kw: Any) -> QueuedTask:
+        return self.reactor.operate(self._submitHere, *args, **kw)
+
+    def _submitHere(self, *args: Any, **kw: Any) -> QueuedTask:
+        task = super().submit(*args, **kw)
+        # It has not run yet, so nobody else has its Deferred.
+        d: Any = task.d
+        d.__class__ = SynchronousDeferred
+        d.reactor = self.reactor
+        return task
+
+    def wake(self) -> None:
+        self.reactor.operate(super().wake)
+
+
 class SynchronousQueue(TaskQueue):
     """
     A L{TaskQueue<asynqueue.TaskQueue>} for tests: by the time that C{call} returns, the function
@@ -107,6 +130,8 @@ class SynchronousQueue(TaskQueue):
 
     @ivar clock: the clock that gives the time, for tasks' timeouts and all else.
     """
+
+    _engineClass: ClassVar[type[Engine]] = SynchronousEngine
 
     def __init__(
         self,
@@ -163,17 +188,6 @@ class SynchronousQueue(TaskQueue):
 
     # At once --------------------------------------------------------------------------------------
 
-    def _submit(self, *args: Any, **kw: Any) -> QueuedTask:
-        return self._instant.operate(self._submitHere, *args, **kw)
-
-    def _submitHere(self, *args: Any, **kw: Any) -> QueuedTask:
-        task = super()._submit(*args, **kw)
-        # It has not run yet, so nobody else has its Deferred.
-        d: Any = task.d
-        d.__class__ = SynchronousDeferred
-        d.reactor = self._instant
-        return task
-
     def update(self, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """
         See L{TaskQueue<asynqueue.TaskQueue>}.
@@ -193,12 +207,6 @@ class SynchronousQueue(TaskQueue):
         See L{TaskQueue<asynqueue.TaskQueue>}.
         """
         return self._instant.operate(super().detachWorker, workerOrID, reassign, crash)
-
-    def wake(self) -> None:
-        """
-        See L{TaskQueue<asynqueue.TaskQueue>}.
-        """
-        self._instant.operate(super().wake)
 
     def shutdown(self) -> Deferred[None]:
         """

@@ -148,7 +148,7 @@ async def startJobs(method: str, folder: Path, seconds: float, isQueueFirst: boo
     await gatherResults([job.saved for job in jobs if isinstance(job, DurableJob)])
     diary = folder / "diary"
     await Delay().untilEvent(lambda: diary.exists() and diary.read_text().count("began") == 2)
-    await Delay().untilEvent(lambda: len(queues[0]._scheduler) == WIDTH - 2)
+    await Delay().untilEvent(lambda: len(queues[0]._engine.scheduler) == WIDTH - 2)
     tell([worker.process.pid for worker in queues[0].workers()])
     return [outcomeOf(job.watch()) for job in jobs]
 

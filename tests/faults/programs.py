@@ -129,7 +129,9 @@ def crashReactor(method: str) -> None:
 
     def crash(result: tuple[ProcessQueue, list[list[str]]]) -> None:
         queue = result[0]
-        for task in sorted([*queue._underway, *queue._scheduler], key=lambda task: task.id):
+        for task in sorted(
+            [*queue._engine.underway, *queue._engine.scheduler], key=lambda task: task.id
+        ):
             tellOutcome(task)
         queue.call(far.echo, series="nobody's")
         reactor.callLater(0, reactor.crash)

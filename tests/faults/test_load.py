@@ -105,7 +105,7 @@ class Tasks:
 
     @property
     def waiting(self) -> int:
-        return len(self.queue._scheduler)
+        return len(self.queue._engine.scheduler)
 
 
 class Jobs:

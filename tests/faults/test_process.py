@@ -309,8 +309,8 @@ class ForkServerTests(FaultCase):
         queue = await self.start()
         with noFileDescriptors():
             os.kill(self.pids[0], signal.SIGKILL)
-            tries = self.workers[0]._backoff
-            await self.until(lambda: tries.shortages > 2 * healing.START_TRIES)
+            tries = self.workers[0]._supervisor._backoff
+            await self.until(lambda: tries.outages > 2 * healing.START_TRIES)
             waiting = queue.call(far.echo, 1, series="victim")
             self.assertEqual(await queue.call(far.echo, 2, series="bystander"), 2)
             self.assertFalse(waiting.called)

@@ -371,7 +371,7 @@ class StormTests(ProcessTestCase):
         [worker] = queue.workers()
         pid = await queue.call(os.getpid)
         for _ in range(40):
-            await self.until(lambda: worker._protocol.isIdle)
+            await self.until(lambda: worker._supervisor.link.protocol.isIdle)
             before = worker._channel.lastBegun
             d = queue.call(tasks.sleepAwhile)
             # As early as can be: what it calls may not even be rebuilt yet.

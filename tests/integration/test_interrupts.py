@@ -96,7 +96,7 @@ class InterruptTests(ProcessTestCase):
             running = await self.begin(queue, tasks.sleepOr, 0.3)
             for _ in range(10_000):
                 # As a cancelled call does, of which the process knows nothing any more.
-                worker._protocol.cancel(1 << 40)
+                worker._supervisor.link.termination.begin(1 << 40)
             self.assertEqual(await running, 0.3)
         self.assertEqual([await queue.call(os.getpid)], self.pids)
 

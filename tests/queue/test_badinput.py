@@ -211,7 +211,7 @@ class BadInputTests(QueueCase):
             ):
                 error = self.assertRaises(QueueStopped, way)
                 self.assertIn(state, str(error))
-                self.assertIn("asked for echo", str(error))
+                self.assertIn("(echo) was refused", str(error))
             self.settle()
 
     def test_attachingAfterTheShutdown(self) -> None:

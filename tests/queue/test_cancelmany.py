@@ -138,9 +138,8 @@ class CancelManyTests(QueueCase):
         counts: list[int] = []
         workers = [Asking(), Asking()]
         queue = self.makeQueue(*workers)
-        queue.begin()
-        tasks = [queue.submit(far.echo, "go"), queue.submit(far.echo, "wait")]
-        queue.end()
+        with self.together(queue):
+            tasks = [queue.submit(far.echo, "go"), queue.submit(far.echo, "wait")]
         self.assertEqual(counts, [1])
         self.assertEqual([task.state for task in tasks], [UNDERWAY, CANCELLED])
         self.assertCancelled(tasks[1].d)

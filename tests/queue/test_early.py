@@ -132,7 +132,7 @@ class RefusalTests(EarlyCase):
         self.assertEqual((task.state, task.worker, task.startTime), (FAILED, None, None))
         self.assertEqual((task.attempts, task.stopTime), (0, self.clock.seconds()))
         self.assertIs(type(task.failure.value), CallNotPicklable)
-        self.assertEqual((queue.load, len(queue._scheduler)), (1, 0))
+        self.assertEqual((queue.load, len(queue._engine.scheduler)), (1, 0))
 
     def test_observersHearOfBothInTheirOrder(self) -> None:
         queue = self.busyQueue()
@@ -326,7 +326,7 @@ class WhoeverIsQualifiedTests(EarlyCase):
         queue = self.busyQueue()
         for number in range(10):
             self.assertWaits(queue, series=number)
-            self.assertLessEqual(len(queue._checks._bySeries), 3)
+            self.assertLessEqual(len(queue._engine.pool.checks._bySeries), 3)
 
     @given(
         st.lists(

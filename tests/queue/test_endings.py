@@ -110,7 +110,7 @@ class DrainTests(EndingCase):
         worker.stepAll()
         queue.call(far.echo)
         d = queue.options(idempotent=True).call(far.echo)
-        [mine] = [task for task in queue._underway if task.worker is worker]
+        [mine] = [task for task in queue._engine.underway if task.worker is worker]
         self.assertIs(mine.d, d)
         other.step()
         stopped = self.clock.stop(signal.SIGINT)
@@ -426,7 +426,9 @@ class ReactorStopTests(EndingCase):
         ds = [queue.call(far.echo) for _ in range(3)]
         self.successResultOf(self.clock.stop())
         for d in ds:
-            self.assertIn("the reactor stops", str(self.failureResultOf(d, WorkerError).value))
+            self.assertIn(
+                "the reactor is stopping", str(self.failureResultOf(d, WorkerError).value)
+            )
         self.assertEqual(worker.state, STOPPED)
 
     def test_whoeverShutsItDownIsWaitedFor(self) -> None:

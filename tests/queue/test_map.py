@@ -217,13 +217,13 @@ class ChunkTests(MapCase):
         self.patch(runChunk.__globals__["time"], "perf_counter", self.clock.seconds)
         queue = self.makeQueue(worker)
         sizes: list[int] = []
-        submit = queue._submit
+        submit = queue._engine.submit
 
         def noting(function: Any, args: Any, *others: Any) -> Any:
             sizes.append(len(args[1]))
             return submit(function, args, *others)
 
-        self.patch(queue, "_submit", noting)
+        self.patch(queue._engine, "submit", noting)
         results, ending = self.takeAll(queue.map(timed, [seconds] * count))
         self.assertEqual((len(results), ending), (count, None))
         self.assertEqual(sum(sizes), count)

@@ -179,7 +179,9 @@ class TaskEventTests(ObserverCase):
 
         def look(event: Event) -> None:
             if event.task is not None:
-                seen.append((event.kind, event.task.state, queue.load, len(queue._scheduler)))
+                seen.append(
+                    (event.kind, event.task.state, queue.load, len(queue._engine.scheduler))
+                )
 
         queue.addObserver(look)
         task = queue.submit(far.echo, series="nobody's")

@@ -8,7 +8,7 @@ from typing import Any
 
 from asynqueue._core.states import LOST
 from asynqueue._queue.observers import REPLACED, Event
-from asynqueue._workers.supervisor import LOOK_SECONDS, Recycling
+from asynqueue._workers.restart import LOOK_SECONDS, Recycling
 from asynqueue.errors import WorkerRecycled
 from asynqueue.testing import far
 from asynqueue.testing.memory import act

@@ -152,10 +152,9 @@ class DecisionTests(QueueCase):
         Have one decision give the first task to a worker that runs it at once, and the second to
         the other.
         """
-        self.queue.begin()
-        self.queue.qualifyWorker(self.inline, "mine")
-        self.queue.qualifyWorker(self.other, "yours")
-        self.queue.end()
+        with self.together(self.queue):
+            self.queue.qualifyWorker(self.inline, "mine")
+            self.queue.qualifyWorker(self.other, "yours")
 
     def test_theSecondIsCancelled(self) -> None:
         self.first.d.addCallback(lambda _: self.second.cancel())
@@ -184,10 +183,9 @@ class DecisionTests(QueueCase):
         self.queue.attachWorker(other)
         other.step()
         self.first.d.addCallback(lambda _: self.queue.detachWorker(other))
-        self.queue.begin()
-        self.queue.qualifyWorker(self.inline, "mine")
-        self.queue.qualifyWorker(other, "yours")
-        self.queue.end()
+        with self.together(self.queue):
+            self.queue.qualifyWorker(self.inline, "mine")
+            self.queue.qualifyWorker(other, "yours")
         self.assertEqual(self.second.state, PENDING)
         self.checkThatItRunsLater()
 

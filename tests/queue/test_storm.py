@@ -230,7 +230,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         states = Counter(record.task.state for record in self.records if record.task)
-        assert len(self.queue._scheduler) == states[PENDING]
+        assert len(self.queue._engine.scheduler) == states[PENDING]
         for record in self.records:
             assert record.task is not None
             assert len(record.outcomes) == record.task.isDone
@@ -243,7 +243,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         self.refusals = 0
-        self.settle(lambda: not self.queue._scheduler.held)
+        self.settle(lambda: not self.queue._engine.scheduler.held)
         done: list[Any] = []
         self.queue.shutdown().addBoth(done.append)
         self.settle(lambda: bool(done))

@@ -298,21 +298,19 @@ class WideWorkerTests(QueueCase):
     def test_whatIsCancelledOnItsWayIsNotRun(self) -> None:
         worker = WideWorker()
         queue = self.makeQueue(worker)
-        queue.begin()
-        first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
-        first.d.addCallback(lambda _: second.cancel())
-        queue.end()
+        with self.together(queue):
+            first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
+            first.d.addCallback(lambda _: second.cancel())
         self.errorOf(second.d, CancelledError)
         self.assertEqual(worker.past, [first])
-        self.assertEqual(queue._scheduler.held, 0)
+        self.assertEqual(queue._engine.scheduler.held, 0)
 
     def test_whatItIsCrashedBeforeWaitsAgain(self) -> None:
         worker = WideWorker()
         queue = self.makeQueue(worker)
-        queue.begin()
-        first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
-        first.d.addCallback(lambda _: queue.detachWorker(worker, crash=True))
-        queue.end()
+        with self.together(queue):
+            first, second = queue.submit(far.echo, "at once"), queue.submit(far.echo, "later")
+            first.d.addCallback(lambda _: queue.detachWorker(worker, crash=True))
         self.assertEqual(worker.past, [first])
         self.assertEqual(second.state, PENDING)
         queue.attachWorker(self.makeWorker())

@@ -4,7 +4,8 @@ Test cases with a clock, workers in memory and what else these need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,7 +26,7 @@ class WorkerCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.owner = TaskOwner(self.clock)
-        self.listener = RecordingListener()
+        self.listener = RecordingListener(self.clock)
 
     def makeWorker(
         self,
@@ -64,7 +65,7 @@ class WorkerCase(SynchronousTestCase):
         tasks = [self.owner.make(*call, **options) for call in calls]
         for task in tasks:
             task.start(worker, self.clock.seconds())
-        worker.runMany(tasks)
+        worker._report(worker.runMany(tasks))
         return tasks
 
     def dropTask(self, worker: MemoryWorker, task: QueuedTask) -> None:
@@ -112,6 +113,18 @@ class QueueCase(SynchronousTestCase):
         queue = TaskQueue(*workers, timeout=timeout, reactor=self.clock)
         self.queues.append(queue)
         return queue
+
+    @contextmanager
+    def together(self, queue: TaskQueue) -> Iterator[None]:
+        """
+        Have all that is asked of a queue in here lead to one decision, as if it was asked by the
+        callbacks of one batch of results.
+        """
+        engine = queue._engine
+        engine._isBusy = True
+        yield
+        engine._isBusy = False
+        engine.wake()
 
     def settle(self) -> None:
         """

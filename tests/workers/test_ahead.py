@@ -209,7 +209,7 @@ class SendTests(WorkerCase):
         bad.d.addBoth(lambda _: left.extend(worker.crash()))
         for task in (bad, good):
             task.start(worker, 0.0)
-        worker.runMany([bad, good])
+        worker._report(worker.runMany([bad, good]))
         self.assertEqual(left, [good])
         worker.stepAll()
         self.assertAtRest()
@@ -247,7 +247,7 @@ class StatsTests(WorkerCase):
     def test_aTaskWithoutAStartTimeIsLeftOut(self) -> None:
         worker = self.makeWorker(callStats=True)
         task = self.owner.make(far.echo)
-        worker.runMany([task])
+        worker._report(worker.runMany([task]))
         worker.stepAll()
         self.assertEqual(self.successResultOf(worker.stats()), [])
         self.assertEqual(self.listener.of("released"), [task])

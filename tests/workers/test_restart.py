@@ -44,21 +44,21 @@ class HealingTests(SynchronousTestCase):
             self.assertIsNotNone(healing.delayAfterLoss(reason))
         self.assertIsNone(healing.delayAfterLoss(NEVER_THERE))
 
-    def test_itWaitsForFileDescriptorsForEver(self) -> None:
-        for number in (errno.EMFILE, errno.ENFILE):
+    def test_itWaitsForEverForWhatTheSystemLacks(self) -> None:
+        for number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
             healing = RestartBackoff()
             short = WorkerStartError("no")
             short.__cause__ = OSError(number, "too many open files")
             delays = [healing.delayAfterLoss(short) for _ in range(100)]
             self.assertEqual(delays[:7], [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
             self.assertEqual(set(delays[7:]), {1})
-            self.assertEqual(healing.shortages, 100)
+            self.assertEqual(healing.outages, 100)
             self.assertEqual(healing.delayAfterLoss(NEVER_THERE), 0.05, "that is another matter")
 
-    def test_anotherErrorOfTheSystemIsNoShortageOfThem(self) -> None:
+    def test_anErrorThatAnotherTryCannotMendIsNoShortage(self) -> None:
         healing = RestartBackoff()
         refused = WorkerStartError("no")
-        refused.__cause__ = OSError(errno.EAGAIN, "no more processes")
+        refused.__cause__ = OSError(errno.EACCES, "not executable")
         delays = [healing.delayAfterLoss(refused) for _ in range(START_TRIES)]
         self.assertIsNone(delays[-1])
 
@@ -137,16 +137,31 @@ class GivingUpTests(WorkerCase):
         self.assertEqual(len(worker.channels), 1 + START_TRIES)
 
     def test_itResigns(self) -> None:
-        worker = self.makeHopeless()
+        worker = self.makeHopeless(isEmployed=False)
         states: list[str] = []
         worker.setResignator(lambda: states.append(worker.state))
         self.exhaust(worker)
         self.assertEqual(states, [LOST])
-        self.assertIsInstance(self.listener.of("lost")[-1], WorkerStartError)
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
-    def test_withNobodyToResignToItStops(self) -> None:
+    def test_itsListenerHearsOfIt(self) -> None:
         worker = self.makeHopeless()
+        self.exhaust(worker)
+        self.assertIsInstance(self.listener.of("gaveup")[-1], WorkerStartError)
+        worker.crash()
+
+    def test_aSignalBeforeTheHelloNeverMakesItGiveUp(self) -> None:
+        backoff = RestartBackoff()
+        killed = WorkerStartError("no")
+        killed.__cause__ = WorkerDied(signal=9)
+        delays = [backoff.delayAfterLoss(killed) for _ in range(100)]
+        self.assertEqual(set(delays[7:]), {1})
+        exited = WorkerStartError("no")
+        exited.__cause__ = WorkerDied(exitCode=1)
+        self.assertIsNone([backoff.delayAfterLoss(exited) for _ in range(START_TRIES)][-1])
+
+    def test_withNobodyToResignToItStops(self) -> None:
+        worker = self.makeHopeless(isEmployed=False)
         self.exhaust(worker)
         self.assertEqual(worker.state, STOPPED)
         self.successResultOf(worker.stop())

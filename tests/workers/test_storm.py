@@ -32,7 +32,7 @@ class WorkerMachine(RuleBasedStateMachine):
     def start(self, isEmployed: bool, tellsBegun: bool) -> None:
         self.clock = Clock()
         self.owner = TaskOwner(self.clock)
-        self.listener = RecordingListener()
+        self.listener = RecordingListener(self.clock)
         self.isEmployed = isEmployed
         self.tellsBegun = tellsBegun
         self.refusals = 0
@@ -71,7 +71,7 @@ class WorkerMachine(RuleBasedStateMachine):
         if byRun:
             self.ready += [self.worker.run(task) for task in tasks]
         else:
-            self.worker.runMany(tasks)
+            self.worker._report(self.worker.runMany(tasks))
 
     @precondition(lambda self: bool(self.tasks))
     @rule(which=numbers)
@@ -131,7 +131,6 @@ class WorkerMachine(RuleBasedStateMachine):
         if not hasattr(self, "worker"):
             return
         assert self.worker.state in (STARTING, READY, DRAINING, LOST, STOPPED)
-        assert self.listener.depth == 0
         ends = Counter([*self.left, *self.givenBack()])
         for task in self.tasks:
             assert ends[task] <= 1

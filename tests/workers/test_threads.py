@@ -307,7 +307,7 @@ class StartTests(SynchronousTestCase):
     def give(self, worker: ThreadWorker) -> Any:
         task = TaskOwner(self.clock).make(far.echo, 5)
         task.start(worker, 0.0)
-        worker.runMany([task])
+        worker._report(worker.runMany([task]))
         return task
 
     def test_aThreadThatCannotBeStartedIsTriedAgain(self) -> None:
@@ -372,7 +372,7 @@ class StatsTests(SynchronousTestCase):
 
         task.d.addCallback(look)
         # With a clock, everything is told in the worker's thread.
-        worker.runMany([task])
+        worker._report(worker.runMany([task]))
         self.assertTrue(done.wait(PATIENCE))
         self.assertEqual(len(found), 1)
         thread = worker.thread

@@ -1,0 +1,208 @@
+"""
+Events: what one batch of messages from a runner, or one fact about it, means for the near side.
+
+An event is data. A worker returns events, or reports them to the one listener that it has, and
+calls nobody back otherwise. A queue's engine listens, or L{Standalone} where there is no queue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue._iteration.delivery import deliver
+from asynqueue._iteration.sources import ItemSource
+from asynqueue._workers.logs import logHere
+
+if TYPE_CHECKING:
+    from asynqueue._workers.protocol import NearStream
+
+
+class Ready(NamedTuple):
+    """
+    The worker can be given tasks: it has a runner, its first one or a new one.
+    """
+
+
+class Lost(NamedTuple):
+    """
+    The worker can be given no tasks until it is L{Ready} again: its runner is gone or retires.
+    """
+
+    reason: Exception
+
+
+class GaveUp(NamedTuple):
+    """
+    The worker can never work again. It still has the tasks that its C{crash} returns.
+    """
+
+    reason: Exception
+
+
+class Ended(NamedTuple):
+    """
+    The worker has stopped, and nothing of it is left.
+
+    @ivar reason: what its last runner ended with.
+    """
+
+    reason: Exception
+
+
+class Stalled(NamedTuple):
+    """
+    The task that is running takes far longer than was expected of it. Nothing is to be sent ahead.
+    """
+
+
+class Began(NamedTuple):
+    """
+    The worker begins an update that had to wait until the worker had nothing else.
+    """
+
+    task: Any
+
+
+class Returned(NamedTuple):
+    """
+    A task returned a value.
+
+    @ivar seconds: how long it ran, in seconds, or C{None} if that was not measured.
+    """
+
+    task: Any
+    seconds: float | None
+    value: Any
+
+
+class Raised(NamedTuple):
+    """
+    A task failed.
+
+    @ivar seconds: how long it ran, in seconds, or C{None} if it did not run to its end.
+    """
+
+    task: Any
+    seconds: float | None
+    failure: Failure
+
+
+class Yielded(NamedTuple):
+    """
+    A task returned an iterator. The worker is free for other tasks while the items come.
+
+    @ivar seconds: how long the call ran, in seconds.
+    """
+
+    task: Any
+    seconds: float | None
+    stream: ItemSource
+
+
+class Freed(NamedTuple):
+    """
+    The worker does not have a task any more. What became of the task was said elsewhere.
+    """
+
+    task: Any
+
+
+class GivenBack(NamedTuple):
+    """
+    The worker does not have these tasks any more, and they are to be run again.
+
+    @ivar hadBegun: whether they had begun, so that this attempt counts.
+    """
+
+    tasks: list[Any]
+    hadBegun: bool = False
+
+
+class Progressed(NamedTuple):
+    """
+    A task's function reported how far it has come. The task is C{None} if it is over.
+    """
+
+    task: Any
+    done: float
+    total: float | None
+
+
+class Logged(NamedTuple):
+    """
+    Something was logged in the runner.
+
+    @ivar taskID: the ID of the task that was running, or C{None}.
+    """
+
+    taskID: int | None
+    record: Any
+
+
+class Items(NamedTuple):
+    """
+    A batch of a stream's items arrived, packed.
+
+    @ivar size: how many bytes of credit it used.
+    """
+
+    stream: NearStream
+    batch: list[Any]
+    size: int
+
+
+class StreamEnded(NamedTuple):
+    """
+    A stream has no more items.
+
+    @ivar failure: why, or C{None} if its iterator came to its end.
+    """
+
+    stream: ItemSource
+    failure: Failure | None = None
+
+
+WorkerEvent = (
+    Ready
+    | Lost
+    | GaveUp
+    | Ended
+    | Stalled
+    | Began
+    | Returned
+    | Raised
+    | Yielded
+    | Freed
+    | GivenBack
+    | Progressed
+    | Logged
+    | Items
+    | StreamEnded
+)
+
+
+def perform(event: WorkerEvent, worker: Any, reactor: IReactorTime) -> None:
+    """
+    Do what an event of a stream, of progress or of a log means. This may run code of the program:
+    a consumer, an observer, a log's handler.
+    """
+    if isinstance(event, Items):
+        event.stream.arrived(event.batch, event.size)
+    elif isinstance(event, StreamEnded):
+        if event.failure is None:
+            event.stream.end()
+        else:
+            event.stream.fail(event.failure)
+    elif isinstance(event, Yielded):
+        if event.task.isDone:
+            event.stream.stop()
+        else:
+            deliver(event.task, event.stream, reactor)
+    elif isinstance(event, Progressed):
+        if event.task is not None:
+            event.task.reported(event.done, event.total)
+    elif isinstance(event, Logged):
+        logHere(worker, event.taskID, event.record)
