@@ -453,8 +453,7 @@ class CrashTests(DurableCase):
         self.crash()
         self.setUp()
         acknowledged: set[int] = set()
-        over: set[int] = set()
-        unwanted: set[int] = set()
+        over, unwanted = set[int](), set[int]()
         steps = st.sampled_from(["put", "turn", "step", "finish", "fail", "cancel", "crash"])
         numbers = count(1)
 
