@@ -358,7 +358,7 @@ class Engine:
         self.pool.detach(record, reassign=True, crash=True, reason=reason)
         isLast = not len(self.pool)
         qualified = {None, *record.port.cQualified, *record.port.iQualified}
-        for task in self.scheduler.unrunnable():
+        for task in list(self.scheduler.unrunnable()):
             isLost = isLast or task.series in qualified
             # Another worker may have been attached by whoever heard of a failure before.
             isServed = self.scheduler.serves(task.series)
