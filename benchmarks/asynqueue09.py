@@ -1,8 +1,7 @@
 """
-What AsynQueue 0.9 is measured by.
+The functions that measure AsynQueue 0.9.
 
-The interpreter that runs this has an C{asynqueue} of its own: the names imported from it are those
-of 0.9.
+Another interpreter runs this module. The package C{asynqueue} there is that of 0.9.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue.process import ProcessQueue
-from benchmarks.counter import Counter, CountingConsumer
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import Counter, CountingConsumer, runInReactor
 from benchmarks.tasks import countUp, echo, nap
 
 WARM_UP = 16

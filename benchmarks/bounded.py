@@ -26,12 +26,13 @@ _FACTS = "facts"
 @dataclass
 class Told:
     """
-    What a program told before it was over.
+    The facts that a program told before it was over.
 
     @ivar facts: by name.
-    @ivar isEnded: whether it ended, rather than being stopped by the deadline or with all told.
-    @ivar status: its exit status then.
-    @ivar complaint: the end of what it wrote to its standard error.
+    @ivar isEnded: whether it ended by itself, before it had told everything and before the
+        deadline.
+    @ivar status: its exit status if it ended by itself.
+    @ivar complaint: the end of its standard error.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -42,18 +43,18 @@ class Told:
 
 class Teller:
     """
-    The program's side: writes facts down where L{runTelling} reads them.
+    The program's side. It writes facts to a file, where L{runTelling} reads them.
     """
 
     def __init__(self, folder: str) -> None:
         """
-        @param folder: the one that the program was given.
+        @param folder: the folder that the program was given.
         """
         self._path = Path(folder, _FACTS)
 
     def tell(self, name: str, fact: Any) -> None:
         """
-        @param fact: something that JSON can say.
+        @param fact: a value that JSON can express.
         """
         with self._path.open("a") as file:
             file.write(json.dumps({name: fact}) + "\n")
@@ -63,12 +64,12 @@ def runTelling(
     home: str, function: str, arguments: dict[str, Any], last: str, deadline: float
 ) -> Told:
     """
-    Run a function in a process of its own, and end that with all that it started.
+    Run a function in a new process. End the process, and all that it started, afterwards.
 
-    @param home: the name of the module that the function is in.
-    @param arguments: its keyword arguments, besides C{folder}, an empty folder to use.
-    @param last: the name of the fact with which it is over.
-    @param deadline: after how many seconds it is over at the latest.
+    @param home: the name of the function's module.
+    @param arguments: its keyword arguments, except C{folder}, which is an empty folder to use.
+    @param last: the name of the last fact. The run is over when it is told.
+    @param deadline: seconds after which the run is over at the latest.
     """
     with (
         TemporaryDirectory(prefix="benchmark-") as folder,
@@ -94,7 +95,9 @@ def runTelling(
 
 def _await(process: subprocess.Popen[bytes], folder: str, last: str, deadline: float) -> int | None:
     """
-    The exit status, if the program ended first.
+    Wait until the program has told the last fact, or has ended.
+
+    @return: the exit status, or C{None} if the program did not end.
     """
     limit = time.monotonic() + deadline
     while time.monotonic() < limit:
@@ -119,8 +122,8 @@ def _factsIn(folder: str) -> dict[str, Any]:
 
 def _endAll(process: subprocess.Popen[bytes]) -> None:
     """
-    End a program and its processes. Those that clean up behind the others end by themselves once
-    they are alone, and are given the time to.
+    End a program and its processes. Processes that clean up after the others end by themselves once
+    they are alone, so they get some time to do so.
     """
     started = _startedBy(process.pid)
     process.kill()
@@ -135,7 +138,7 @@ def _endAll(process: subprocess.Popen[bytes]) -> None:
 
 def _startedBy(pid: int) -> list[psutil.Process]:
     """
-    What descends from a session's leader, and what it has left behind in its session.
+    Return the descendants of a session's leader, and the processes that it left in its session.
     """
     started = {each for each in psutil.process_iter() if _sessionOf(each.pid) == pid}
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -152,8 +155,8 @@ def _sessionOf(pid: int) -> int | None:
 
 def isAlive(process: psutil.Process) -> bool:
     """
-    @return: whether a process runs. Of what has ended there may be a trace for long, if nobody asks
-        for its status.
+    @return: whether a process runs. A process that has ended leaves a trace until somebody asks for
+        its status.
     """
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -170,6 +173,6 @@ def _isTracker(process: psutil.Process) -> bool:
 
 def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
-        # Of those that have ended, psutil knows that their number may be another's by now.
+        # psutil knows when a process has ended and another one has its number.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -1,6 +1,5 @@
 """
-What a comparison is: contenders side by side, where what counts is no figure but what became of
-everything.
+Comparisons: contenders side by side. The result is not a figure but the fate of every task.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ Tell = Callable[[str], object]
 @dataclass(frozen=True)
 class Asked:
     """
-    How a comparison is to be made.
+    The way in which a comparison is made.
 
-    @ivar isQuick: do only as much as shows that it works.
-    @ivar isLarge: do as much as the design asks for, with asynqueue alone.
-    @ivar seed: of whatever is left to chance.
+    @ivar isQuick: whether to do only enough to show that it works.
+    @ivar isLarge: whether to do as much as the design asks for, with asynqueue alone.
+    @ivar seed: the seed of everything that is left to chance.
     """
 
     isQuick: bool
@@ -30,11 +29,11 @@ class Asked:
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """
-    Contenders that go through the same.
+    Contenders that go through the same faults.
 
-    @ivar name: what C{-k} finds it by.
+    @ivar name: the name by which C{-k} finds it.
     @ivar about: one line on what is compared.
-    @ivar run: makes the comparison, telling of each step. Returns what to record, and the text to
+    @ivar run: makes the comparison and tells of each step. It returns the record and the text to
         print.
     """
 

@@ -5,8 +5,8 @@ Runs one function of a measure and prints the figure that it returns::
 
 where the arguments are a JSON object.
 
-The worker processes that a contender starts import this module, as it is their program's, so it
-imports nothing heavy at its top.
+The worker processes that a contender starts import this module, because it is their program's main
+module. So it imports nothing heavy at its top.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 
 def main(home: str, function: str, arguments: str) -> None:
     """
-    @param home: the name of the module that the function is in.
+    @param home: the name of the function's module.
     """
     import json
     from importlib import import_module

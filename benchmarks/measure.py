@@ -1,5 +1,5 @@
 """
-What a measure is: rows, each of ours beside a peer's, with a target.
+Measures: rows, each with our figure beside a peer's, and a target.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from benchmarks.oldpeer import oldPython
 @dataclass(frozen=True, eq=False)
 class Contender:
     """
-    A function that does something and returns a figure, each time in a process of its own.
+    A function that does something and returns a figure. Each time it runs in a new process.
 
-    @ivar name: what it is, for the table.
+    @ivar name: its name in the table.
     @ivar function: a public function of a module.
     @ivar arguments: its keyword arguments.
-    @ivar quick: those that differ in a quick run, which does less than gives a figure to rely on.
+    @ivar quick: the arguments that differ in a quick run, which is too short to rely on.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Contender:
 
     def interpreter(self) -> list[str]:
         """
-        @return: how the command begins that runs it.
+        @return: the beginning of the command that runs it.
         @raise PeerMissing: if it cannot be run here.
         """
         return [sys.executable]
 
     def command(self, isQuick: bool) -> list[str]:
         """
-        @return: the command to run, whose last line of output is the figure.
+        @return: the command to run. The last line of its output is the figure.
         @raise PeerMissing: if it cannot be run here.
         """
         home, name = self.function.__module__, self.function.__qualname__
@@ -54,24 +54,24 @@ class Contender:
 
 class OldContender(Contender):
     """
-    A contender that has AsynQueue 0.9 in the place of ours.
+    A contender that uses AsynQueue 0.9 instead of our package.
     """
 
     def interpreter(self) -> list[str]:
         """
         See L{Contender}.
         """
-        # Otherwise our own package would be found first, in the current folder.
+        # Without -P, our own package in the current folder would be found first.
         return [str(oldPython()), "-P"]
 
 
 @dataclass(frozen=True)
 class Target:
     """
-    What is to be reached.
+    The value that a row should reach.
 
     @ivar bound: the number.
-    @ivar isLeast: whether that is the least or the most that will do.
+    @ivar isLeast: whether that is the least or the most that is good enough.
     @ivar isRatio: whether it bounds the ratio of ours to the peer's, or our own figure.
     """
 
@@ -81,7 +81,7 @@ class Target:
 
     def isMet(self, value: float) -> bool:
         """
-        @param value: the median of the ratio or the figure, whichever is bound.
+        @param value: the median of the ratio or of the figure, whichever the target bounds.
         """
         return value >= self.bound if self.isLeast else value <= self.bound
 
@@ -93,9 +93,9 @@ class Row:
 
     @ivar label: what is measured.
     @ivar unit: of both figures.
-    @ivar peer: what ours is measured against, or C{None}. The ratio is always that of our figure to
+    @ivar peer: the contender to compare with, or C{None}. The ratio is always our figure divided by
         the peer's.
-    @ivar target: what the design asks for, or C{None} if it asks for nothing here.
+    @ivar target: the target in the design, or C{None} if it has none here.
     """
 
     label: str
@@ -108,9 +108,9 @@ class Row:
 @dataclass(frozen=True, eq=False)
 class Measure:
     """
-    Rows whose contenders are run in turn.
+    Rows whose contenders run in turn.
 
-    @ivar name: what C{-k} finds it by.
+    @ivar name: the name by which C{-k} finds it.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Measure:
     @property
     def contenders(self) -> list[Contender]:
         """
-        All that is to be run, in the order in which they first appear in the rows.
+        All contenders of the rows, in the order in which they first appear there.
         """
         pairs = (contender for row in self.rows for contender in (row.ours, row.peer))
         return list(dict.fromkeys(contender for contender in pairs if contender is not None))

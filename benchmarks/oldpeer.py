@@ -1,5 +1,5 @@
 """
-AsynQueue 0.9, the peer that bears our own package's name and so needs an environment of its own.
+AsynQueue 0.9, the peer. Its package has the same name as ours, so it has a separate environment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[1]
 _HOME = _ROOT / ".venv-peer"
 _STAMP = _HOME / "ready"
 
-# What stands in such a file is searched last, and so after the AsynQueue that is installed there.
+# The folder in such a file is searched last, and so after the AsynQueue that is installed there.
 _FIND_BENCHMARKS = (
     "import pathlib, sys, sysconfig;"
     "pathlib.Path(sysconfig.get_path('purelib'), 'benchmarks.pth').write_text(sys.argv[1])"
@@ -30,8 +30,9 @@ class PeerMissing(Exception):
 
 def oldPython() -> Path:
     """
-    @return: the interpreter of the environment with AsynQueue 0.9, which is made first if need be.
-    @raise PeerMissing: if it cannot be made, saying why.
+    @return: the interpreter of the environment with AsynQueue 0.9. The environment is made first if
+        there is none.
+    @raise PeerMissing: if the environment cannot be made. The error says why.
     """
     reason = _prepare()
     if reason:
@@ -42,7 +43,9 @@ def oldPython() -> Path:
 @cache
 def _prepare() -> str:
     """
-    Make the environment, once; why that failed, or an empty string.
+    Make the environment, once.
+
+    @return: why that failed, or an empty string.
     """
     if _STAMP.exists():
         return ""

@@ -1,8 +1,8 @@
 """
 Pools of processes, ours and the peers', behind one face: C{submit} returns a future.
 
-Each is made as its makers' own first example makes it, with their defaults, so with their own ways
-of starting processes.
+Each pool is made as in the first example of its own documentation, with the defaults. So each
+starts processes in its own way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final
 
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 
 AnyFuture = Future[Any]
 
@@ -21,7 +21,7 @@ class Pool(ABC):
     """
     A pool of processes.
 
-    @cvar distribution: what to install, or an empty string for what comes with Python.
+    @cvar distribution: the package to install, or an empty string if it comes with Python.
     """
 
     distribution = ""
@@ -30,9 +30,9 @@ class Pool(ABC):
         self, function: Callable[..., Any], *arguments: Any, timeout: float | None = None
     ) -> AnyFuture:
         """
-        Have a function called in a process.
+        Call a function in a process.
 
-        @param timeout: end it after so many seconds. Only those pools heed it that can.
+        @param timeout: seconds after which the call ends. Pools without timeouts ignore it.
         @return: its future, which fails if the pool refuses the call.
         """
         try:
@@ -60,9 +60,9 @@ class Pool(ABC):
 
 class AsynQueuePool(Pool):
     """
-    A L{ProcessQueue<asynqueue.ProcessQueue>} in a reactor. The script has a thread of its own.
+    A L{ProcessQueue<asynqueue.ProcessQueue>} in a reactor. The script runs in a separate thread.
 
-    @cvar options: for every call.
+    @cvar options: the options of every call.
     """
 
     options: ClassVar[dict[str, Any]] = {}
@@ -127,7 +127,7 @@ class StandardExecutor(Pool):
 
 class LokyExecutor(StandardExecutor):
     """
-    Loky's executor. What its C{get_reusable_executor} does once one is broken is to make another.
+    Loky's executor. Its C{get_reusable_executor} makes another one once the first is broken.
     """
 
     distribution = "loky"

@@ -17,7 +17,7 @@ from benchmarks.measure import Contender, Measure, Row
 from benchmarks.oldpeer import PeerMissing
 
 PATIENCE = 600.0
-"""Seconds after which a contender is given up."""
+"""Seconds after which a contender is stopped."""
 
 _ROOT = Path(__file__).parents[1]
 
@@ -48,11 +48,11 @@ def spreadOf(figures: list[float]) -> Spread:
 
 class Rounds:
     """
-    What the contenders of a measure gave, round by round.
+    The figures of a measure's contenders, round by round.
 
-    @ivar isQuick: whether they did less than gives figures to rely on.
-    @ivar figures: by contender, a figure a round; none for a peer that cannot be run here.
-    @ivar missing: why one cannot be run here.
+    @ivar isQuick: whether the rounds are too short to rely on.
+    @ivar figures: by contender, one figure for each round. A peer that cannot be run here has none.
+    @ivar missing: by contender, why it cannot be run here.
     """
 
     def __init__(self, measure: Measure, isQuick: bool, tell: Callable[[str], object]) -> None:
@@ -94,7 +94,7 @@ class Rounds:
 
     def isMet(self, row: Row) -> bool | None:
         """
-        @return: whether a row's target is met by the median; C{None} if that is not known.
+        @return: whether the median meets a row's target; C{None} if that is not known.
         """
         if row.target is None:
             return None
@@ -107,7 +107,7 @@ def runContender(command: list[str]) -> float:
     @return: the figure that a command prints in its last line.
     @raise BenchmarkBroken: if it prints none.
     """
-    # With a session of its own, whatever it starts can be ended with it.
+    # In a new session, everything that it starts can be ended with it.
     with subprocess.Popen(
         command,
         cwd=_ROOT,

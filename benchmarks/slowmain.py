@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
         module.
     """
     from benchmarks.measures.start import startTimes
-    from benchmarks.reactor import runInReactor
+    from benchmarks.parts import runInReactor
 
     options = {"preload": ["__main__"]} if "--preload" in arguments else {}
     print(runInReactor(lambda: startTimes(int(arguments[0]), **options)))

@@ -30,7 +30,7 @@ def rowCells(row: Row, rounds: Rounds) -> Cells:
 
 def layOut(lines: list[Cells], header: Cells = HEADER) -> str:
     """
-    @return: the table, its columns as wide as they need to be.
+    @return: the table, with columns as wide as their widest cell.
     """
     table = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

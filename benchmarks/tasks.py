@@ -1,7 +1,7 @@
 """
-What the benchmarks have done in other processes.
+The functions that the benchmarks call in other processes.
 
-Those import this module, so it imports nothing that it can do without.
+These processes import this module, so it imports only what it needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 def echo(value: int) -> int:
     """
-    Do nothing, in a way that shows whether it was done.
+    Return the argument, which shows that the call was made.
     """
     return value
 

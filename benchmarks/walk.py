@@ -41,7 +41,7 @@ from zope.interface import implementer
 
 from asynqueue import ProcessQueue, ResizableDispatchQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import add, yieldBatches
 
 PACKAGE: Final = "asynqueue"
@@ -99,7 +99,7 @@ class Entry:
     @property
     def origin(self) -> str:
         """
-        Where it comes from, for the counts of what is not ours.
+        The group in which functions that are not ours are counted.
         """
         top = self.module.partition(".")[0]
         return "comprehensions" if top == PACKAGE else f"{top}'s"
@@ -242,7 +242,7 @@ def _routeOf(entries: Iterable[Entry], depth: int) -> Iterator[str]:
 
 def _isDetailed(entry: Entry) -> bool:
     """
-    Tell whether an entry has a line of its own, though others like it stand beside it.
+    Tell whether an entry always has its own line in the route, even beside others like it.
     """
     return entry.isOurs or bool(entry.inner)
 
@@ -269,7 +269,7 @@ def _shortened(entry: Entry) -> str:
 @dataclass
 class Walk:
     """
-    What one piece of work goes through.
+    The walk of one piece of work.
     """
 
     name: str
@@ -299,8 +299,8 @@ class Walker:
     def __init__(self, name: str, titles: Titles) -> None:
         """
         @param name: of the work.
-        @param titles: of the part until the work is begun, of the part after it, and of what other
-            threads do.
+        @param titles: the titles of the part until the work is begun, of the part after it, and of
+            the part in other threads.
         """
         from twisted.internet import reactor
 
@@ -457,12 +457,12 @@ class BatchConsumer:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        The producer is never paused.
+        Never pause the producer.
         """
 
     def unregisterProducer(self) -> None:
         """
-        That was all.
+        Do nothing.
         """
 
     def write(self, item: Any) -> None:
@@ -597,7 +597,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     if chosen.work is None:
-        # Each has a process of its own, as a reactor cannot be started twice.
+        # Each walk has a new process, because a reactor cannot be started twice.
         for name in WALKED:
             subprocess.run(
                 [sys.executable, "-m", "benchmarks.walk", name, *["--json"] * chosen.json],

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @dataclass(frozen=True)
 class Request:
     """
-    What the user wants.
+    The user's options.
 
     @ivar view: what the picture shows.
     @ivar output: the name of its file, or C{None} for the standard output.
@@ -99,8 +99,8 @@ def parseArguments(arguments: Sequence[str]) -> Request:
     @raise BadRequest: if that makes no sense.
     @raise SystemExit: for C{--help} and C{--version}, which have been answered by then.
     """
-    # Which negative numbers argparse takes for options depends on the release of Python. None does
-    # so with one that begins with a space.
+    # Python's release decides which negative numbers argparse takes for options. No release does so
+    # with a number that begins with a space.
     spaced = [f" {text}" if _isNegative(text) else text for text in arguments]
     found = _makeParser().parse_intermixed_args(spaced)
     view = View(

@@ -1,5 +1,5 @@
 """
-What ends C{mcm} early, as a sentence for its user and an exit status.
+Errors that end C{mcm} early. Each has a sentence for the user and an exit status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class MandelbrotError(Exception):
 
 class BadRequest(MandelbrotError):
     """
-    What was asked for cannot be done, which is known before any of it is done.
+    The user asked for something that cannot be done. This is known before any work is done.
     """
 
     exitStatus = 2
@@ -37,7 +37,7 @@ class OutputFailed(MandelbrotError):
 
 class OutputClosed(MandelbrotError):
     """
-    Whoever was reading the picture has left. That is no fault, so the user is told nothing.
+    The reader of the picture has left. That is no fault, so the user is told nothing.
     """
 
     # What a shell shows for a program that SIGPIPE ended: 128 and the signal's number.
@@ -54,5 +54,5 @@ class Interrupted(MandelbrotError):
         @param signalNumber: the signal that came.
         """
         super().__init__(f"stopped by signal {signalNumber}")
-        #: What a shell shows for a program that the signal ended.
+        #: The exit status that a shell shows for a program that the signal ended.
         self.exitStatus = 128 + signalNumber

@@ -1,9 +1,9 @@
 """
-How many iterations of C{z*z + c} it takes each point of a picture to escape.
+The number of iterations of C{z*z + c} after which each point of a picture escapes.
 
 Points are iterated side by side, one in each of L{LANES} lanes, so that the compiler turns a step
-of all lanes into a few vector instructions. Every L{STEPS} steps the kernel looks whether there is
-news of any lane. A point that was found to have escaped goes back over its last L{STEPS} steps
+of all lanes into a few vector instructions. Every L{STEPS} steps the kernel looks whether any
+lane is done. A point that was found to have escaped goes back over its last L{STEPS} steps
 alone, for the exact count, and the next point takes its lane.
 
 All arithmetic is that of IEEE 754 in the order that is written here, so that each count is the same
@@ -37,7 +37,7 @@ STEPS = 8
 #: radius 2 comes past it. The farther out, the smoother the colours: see L{smoothed}.
 BAILOUT = 2.0**16
 
-#: In place of a count, for a point that did not escape.
+#: The count of a point that did not escape.
 INSIDE = -1.0
 
 _LOG_BAILOUT = math.log(BAILOUT)

@@ -25,11 +25,11 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 def openOutput(path: str | None) -> Output:
     """
-    Open what a picture is to be written to.
+    Open the output that a picture is written to.
 
     @param path: the name of a file, which need not exist; or C{None}, C{-} or C{/dev/stdout} for
         the standard output.
-    @raise BadRequest: if nothing can be written there, or if it is a terminal.
+    @raise BadRequest: if the output cannot be written to, or is a terminal.
     """
     if path is None or path in _STDOUT_NAMES:
         return _openStdout()
@@ -179,7 +179,7 @@ class FileOutput(Output):
 
 class StreamOutput(Output):
     """
-    I write to a pipe, a device, or whatever the standard output is. What I wrote is gone.
+    I write to a pipe, a device, or any standard output. I cannot take anything back.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:

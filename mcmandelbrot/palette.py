@@ -24,7 +24,7 @@ _STOPS = (
 _ROUND = 4096
 _BLUR = 321
 
-# Counts go round the palette ever slower, since they grow without bound towards the set's edge. A
+# Counts go round the palette ever slower, because they grow without bound towards the set's edge. A
 # logarithm would leave deep views flat and a square root makes them noisy. The first round begins
 # just below the lowest count in sight of the set.
 _EXPONENT = 0.4

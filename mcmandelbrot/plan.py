@@ -63,7 +63,7 @@ class StripePlan(Iterator[Stripe]):
 
     def learn(self, rows: int, seconds: float) -> None:
         """
-        Take note of what a stripe cost.
+        Note the cost of a stripe.
 
         @param rows: how many rows it had.
         @param seconds: how long the work on it took.

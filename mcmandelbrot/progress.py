@@ -1,5 +1,5 @@
 """
-What the user is told while a picture is made, and at its end.
+Messages to the user while a picture is made, and at its end.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 @contextmanager
 def handlingSignals(handler: Callable[[int], object]) -> Iterator[None]:
     """
-    Have signals that ask to stop handled for the length of a C{with} block. One that is ignored, as
-    SIGHUP is under C{nohup}, stays so.
+    Handle signals that ask to stop, for the length of a C{with} block. A signal that is ignored, as
+    SIGHUP is under C{nohup}, stays ignored.
 
-    @param handler: is called with the number of the signal, in the middle of whatever is going on.
+    @param handler: is called with the number of the signal, in the middle of any other code.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,5 @@
 """
-What a picture shows: a rectangle of the complex plane, its grid of pixels, and how far to iterate.
+The view of a picture: a rectangle of the complex plane, its grid of pixels, and how far to iterate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class View:
     """
-    What a picture shows. I am checked when I am made, and raise L{BadRequest} with a sentence.
+    The view that a picture shows. The values are checked: a wrong one raises L{BadRequest}.
 
     @ivar width: pixels in a row, from 1 to L{LONGEST_SIDE}.
     @ivar real: the real part of the point in the middle.

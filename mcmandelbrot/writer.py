@@ -44,7 +44,7 @@ def writeWhenReady(descriptor: int, data: bytes, reactor: Any = None) -> Deferre
 @implementer(IWriteDescriptor)
 class _Writer:
     """
-    I write portions of some bytes, each when the reactor says that there is room.
+    I write bytes in portions, each when the reactor says that there is room.
     """
 
     def __init__(self, descriptor: int, data: bytes, reactor: Any) -> None:

@@ -93,7 +93,7 @@ def _totals(cells: list[Cell]) -> dict[str, int]:
 
 def isWell(words: Words) -> bool:
     """
-    @return: whether nobody but the task itself was hurt, and whoever put that heard of its end.
+    @return: whether the fault hurt the task itself only, and the caller heard of the task's end.
     """
     return not any(words[place] in wrong for _, place, wrong in TOTALS) and words[0] != "twice"
 

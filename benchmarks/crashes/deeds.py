@@ -1,5 +1,5 @@
 """
-What is done in the worker processes, the terrible and the harmless.
+The functions that run in the worker processes, harmful and harmless.
 
 Those import this module, so it imports nothing that it can do without.
 """

@@ -64,7 +64,7 @@ class _Trial:
         task = self._submit(
             TASK, self._case.deed, *self._case.arguments(), timeout=self._case.timeout
         )
-        # The bystander has been running all the while: it needs no patience of its own.
+        # The bystander has been running all the time, so it gets no extra patience.
         wait([task], timeout=PATIENCE + (self._case.timeout or 0))
         wait([bystander], timeout=2 * STANDING)
         self._teller.tell(TASK, self._taskOutcome(task))

@@ -11,7 +11,7 @@ from typing import Any
 
 from asynqueue import ProcessQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import endsOf
 
 WARM_UP = 1
@@ -20,7 +20,7 @@ WARM_UP = 1
 def ours(mebibytes: int, times: int) -> float:
     """
     @param times: how often the array is sent.
-    @return: MiB a second, the median of those times, each until the answer is here.
+    @return: MiB a second, from the median of the times until the answer is here.
     """
     return runInReactor(lambda: _ours(mebibytes, times))
 
@@ -38,7 +38,7 @@ async def _ours(mebibytes: int, times: int) -> float:
 
 def executor(mebibytes: int, times: int) -> float:
     """
-    @return: the same of the standard library's executor.
+    @return: the same for the standard library's executor.
     """
     array, seconds = _makeArray(mebibytes), []
     with ProcessPoolExecutor(1) as pool:

@@ -13,11 +13,9 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import ProcessQueue
 from benchmarks import asynqueue09
-from benchmarks.counter import Counter
 from benchmarks.measure import Contender, Measure, OldContender, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import Counter, becomeUsual, runInReactor
 from benchmarks.tasks import echo
-from benchmarks.usual import becomeUsual
 
 WARM_UP = 500
 PATIENCE = 300.0
@@ -48,7 +46,7 @@ async def _ours(calls: int) -> float:
 
 def executor(calls: int) -> float:
     """
-    @return: the same of the standard library's executor.
+    @return: the same for the standard library's executor.
     """
     over = Event()
     counter = Counter(calls, over.set)
@@ -69,7 +67,7 @@ def executor(calls: int) -> float:
 
 def pool(calls: int) -> float:
     """
-    @return: the same of the standard library's pool.
+    @return: the same for the standard library's pool.
     """
     over = Event()
     counter = Counter(calls, over.set)
@@ -104,7 +102,7 @@ async def _usualOurs(calls: int) -> float:
 
 def usualExecutor(calls: int) -> float:
     """
-    @return: the same of the standard library's executor.
+    @return: the same for the standard library's executor.
     """
     becomeUsual()
     with ProcessPoolExecutor(2) as pool:
@@ -119,7 +117,7 @@ def usualExecutor(calls: int) -> float:
 
 def usualPool(calls: int) -> float:
     """
-    @return: the same of the standard library's pool.
+    @return: the same for the standard library's pool.
     """
     becomeUsual()
     with multiprocessing.Pool(2) as workers:

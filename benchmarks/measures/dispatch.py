@@ -1,5 +1,5 @@
 """
-What a dispatch queue costs: each job that passes through, and each that waits.
+The cost of a dispatch queue: of each job that passes through, and of each job that waits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 
 from asynqueue import ResizableDispatchQueue
 from asynqueue.rdq import JobDeferred
-from benchmarks.counter import Counter
 from benchmarks.measure import Contender, Measure, Row
+from benchmarks.parts import Counter
 from benchmarks.tasks import echo
 
 WIDTH = 100
@@ -25,9 +25,8 @@ WARM_UP = 1_000
 
 def dispatchTime(jobs: int) -> float:
     """
-    @return: the microseconds of processor time for each of many jobs whose function returns at
-        once: to put them, a thousand at a time, to have them begun by the queue's turns, and to
-        hear of their ends.
+    @return: the microseconds of processor time that each of many jobs costs whose function returns
+        at once: to put it, among a thousand at a time, to begin it, and to hear of its end.
     """
     _dispatch(WARM_UP)
     return _dispatch(jobs)
@@ -51,7 +50,7 @@ def _dispatch(jobs: int) -> float:
 
 def semaphoreTime(jobs: int) -> float:
     """
-    @return: the same of a loop over a semaphore, which keeps no account of anything.
+    @return: the same for a loop over a semaphore, which keeps no records.
     """
     _loop(WARM_UP)
     return _loop(jobs)
@@ -72,8 +71,8 @@ def _loop(jobs: int) -> float:
 
 def bytesEach(jobs: int) -> float:
     """
-    @return: by how many bytes this process's resident memory grows for each job that waits, its
-        argument (an integer of its own) and its Deferred included.
+    @return: the bytes by which this process's resident memory grows for each job that waits,
+        including its argument (a separate integer) and its Deferred.
     """
     queue = _fill(WARM_UP)[0]
     gc.collect()
@@ -95,7 +94,7 @@ def putTime(pending: int, total: int) -> float:
 
 def reprioritizeTime(pending: int, total: int) -> float:
     """
-    @return: the microseconds that it takes to move a job among so many, up and down by turns.
+    @return: the microseconds that it takes to move a job among so many, alternately up and down.
     """
 
     def move(queue: ResizableDispatchQueue, ds: list[JobDeferred]) -> None:

@@ -16,7 +16,7 @@ from twisted.internet.defer import gatherResults
 
 from asynqueue import Delay, ResizableDispatchQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import echo
 
 WARM_UP = 200
@@ -28,7 +28,7 @@ def _rate(jobs: int, started: float) -> float:
 
 def oneByOne(jobs: int) -> float:
     """
-    @return: how many jobs a second are put, each when the one before is safe.
+    @return: how many jobs a second are put, if each put waits until the job before is on the disk.
     """
 
     async def work(folder: Path) -> float:
@@ -48,7 +48,7 @@ def oneByOne(jobs: int) -> float:
 
 def burst(jobs: int) -> float:
     """
-    @return: how many jobs a second are put in one turn of the reactor, until all are safe.
+    @return: how many jobs a second are put in one turn of the reactor, until all are on the disk.
     """
 
     async def work(folder: Path) -> float:
@@ -71,7 +71,7 @@ def _inFolder(work: Any) -> float:
 
 def ceiling(jobs: int) -> float:
     """
-    @return: how many commits of one row a second SQLite makes by itself, with the same settings.
+    @return: how many commits of one row a second SQLite makes alone, with the same settings.
     """
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -17,7 +17,7 @@ from twisted.internet.defer import gatherResults
 from asynqueue import ProcessQueue
 from benchmarks import asynqueue09
 from benchmarks.measure import Contender, Measure, OldContender, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import nap
 
 WARM_UP = 4
@@ -42,7 +42,7 @@ async def _ours(seconds: float, naps: int) -> float:
 
 def bareLoops(seconds: float, naps: int) -> float:
     """
-    @return: the same of two processes with a loop each.
+    @return: the same for two processes with a loop each.
     """
     pipes = []
     for _ in range(2):

@@ -8,9 +8,8 @@ from time import perf_counter
 
 from asynqueue import ProcessQueue
 from benchmarks import asynqueue09
-from benchmarks.counter import CountingConsumer
 from benchmarks.measure import Contender, Measure, OldContender, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import CountingConsumer, runInReactor
 from benchmarks.tasks import countUp
 
 WARM_UP = 1_000

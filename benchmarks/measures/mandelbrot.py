@@ -15,7 +15,7 @@ from typing import Any
 
 from asynqueue import ProcessQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from mcmandelbrot.plan import StripePlan
 from mcmandelbrot.png import PNGAssembler
 from mcmandelbrot.render import prepareWorkers, writePicture

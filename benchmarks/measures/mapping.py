@@ -8,7 +8,7 @@ from time import perf_counter
 
 from asynqueue import ProcessQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import echo
 
 WARM_UP = 2_000
@@ -40,7 +40,7 @@ async def _sumOf(queue: ProcessQueue, items: int) -> int:
 
 def joblib(items: int) -> float:
     """
-    @return: the same of joblib, its batches' size its own choice.
+    @return: the same for joblib, its batches' size its own choice.
     """
     from joblib import Parallel, delayed
 

@@ -1,5 +1,5 @@
 """
-What a task costs that waits: memory, and time to put and to take it.
+The cost of a task that waits: memory, and the time to put it and to take it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ WARM_UP = 1_000
 
 def bytesEach(tasks: int) -> float:
     """
-    @return: by how many bytes this process's resident memory grows for each call that waits in a
-        queue without workers, its argument (an integer of its own) and its Deferred included.
+    @return: the bytes by which this process's resident memory grows for each call that waits in a
+        queue without workers, including its argument (a separate integer) and its Deferred.
     """
     queue = TaskQueue(reactor=Clock())
     _putCalls(queue, WARM_UP)
@@ -53,7 +53,7 @@ def putGrowth(many: int, few: int) -> float:
 
 def takeGrowth(many: int, few: int) -> float:
     """
-    @return: the same of a scheduler's decision about a task, and of hearing that it is over.
+    @return: the same for a scheduler's decision about a task, and of hearing that it is over.
     """
     return _putAndTake(many, many)[1] / _putAndTake(few, many)[1]
 
@@ -85,7 +85,7 @@ def listPutGrowth(many: int, few: int) -> float:
 
 def listTakeGrowth(many: int, few: int) -> float:
     """
-    @return: the same of taking a task off a plain list, and of setting its state twice.
+    @return: the same for taking a task off a plain list, and of setting its state twice.
     """
     return _appendAndPop(many, many)[1] / _appendAndPop(few, many)[1]
 

@@ -11,9 +11,8 @@ from time import perf_counter
 
 from asynqueue import ProcessQueue
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import becomeUsual, runInReactor
 from benchmarks.tasks import echo
-from benchmarks.usual import becomeUsual
 
 WARM_UP = 200
 
@@ -41,7 +40,7 @@ async def _ours(calls: int) -> float:
 
 def pingPong(calls: int, isUsual: bool = False) -> float:
     """
-    @return: the same of a pipe that a pickled call goes through, and its result comes back.
+    @return: the same for a pipe that a pickled call goes through, and its result comes back.
     """
     if isUsual:
         becomeUsual()

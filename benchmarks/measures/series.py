@@ -1,5 +1,5 @@
 """
-How many tasks a second run when each of them is in a series of its own.
+How many tasks a second run when each of them belongs to another series.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from asynqueue import ProcessWorker, TaskQueue
-from benchmarks.counter import Counter
 from benchmarks.measure import Contender, Measure, Row, Target
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import Counter, runInReactor
 from benchmarks.tasks import echo
 
 WARM_UP = 500
 
 LIMIT = 30.0
-"""Seconds after which what is not done counts no more."""
+"""Seconds after which tasks that are not done no longer count."""
 
 
 def rate(qualified: int, used: int, tasks: int) -> float:
     """
     @param qualified: for how many series the two workers are qualified.
-    @param used: how many of these have tasks, by turns.
-    @param tasks: how many tasks there are in all. As many wait at once as series are qualified for.
+    @param used: how many of these series have tasks. The tasks go to them in turn.
+    @param tasks: how many tasks there are in all. At most C{qualified} of them wait at once.
     @return: how many are done a second.
     """
     return runInReactor(lambda: _rate(qualified, used, tasks))

@@ -16,7 +16,7 @@ from typing import Any
 from asynqueue import ProcessWorker, TaskQueue
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.oldpeer import PeerMissing
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from benchmarks.tasks import echo
 
 WARM_UP = 1
@@ -70,7 +70,7 @@ def slowMain(starts: int, isPreloaded: bool) -> float:
     """
     @param isPreloaded: whether the fork server loads the main module, so that the processes that it
         forks have it.
-    @return: the same as L{ours}, of a program whose main module takes a second to import.
+    @return: the same as L{ours}, for a program whose main module takes a second to import.
     """
     arguments = [str(starts), *["--preload"] * isPreloaded]
     done = subprocess.run(

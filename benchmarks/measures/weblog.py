@@ -23,7 +23,7 @@ import psutil
 from asynqueue import ProcessQueue, ThreadQueue
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.oldpeer import PeerMissing
-from benchmarks.reactor import runInReactor
+from benchmarks.parts import runInReactor
 from examples.weblog.aggregate import Edges, Parsed
 from examples.weblog.blocks import Block, cutFile
 from examples.weblog.generate import PART_LINES

@@ -1,4 +1,4 @@
 """
-A storm: processes are killed, one after the other, under a pool that has many short tasks; and how
-many of these are done, fail, are run twice or never heard of again.
+A storm: processes of a pool with many short tasks are killed, one after the other. It counts the
+tasks that are done, fail, run twice, or never end.
 """

@@ -1,5 +1,5 @@
 """
-What kills: a process of its own, so that it keeps its pace however busy the contender is.
+The killer. It is a separate process, so that it keeps its pace however busy the contender is.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class _Storm:
 
 def _tally(futures: list[AnyFuture], runs: Counter[int]) -> dict[str, Any]:
     """
-    What became of the tasks, whose numbers are their places in the list.
+    Tell how the tasks ended. A task's number is its place in the list.
     """
     failed = {n: future.exception() for n, future in enumerate(futures) if _isFailed(future)}
     done = [n for n, future in enumerate(futures) if future.done() and n not in failed]
@@ -147,7 +147,7 @@ def _isFailed(future: AnyFuture) -> bool:
 
 def _possessions() -> dict[str, int]:
     """
-    What this program has that can leak.
+    Count what this program could leak.
     """
     this = psutil.Process()
     return {

@@ -1,7 +1,7 @@
 """
-C{python -m examples.sms}: the server and the pretend gateway, each as a process of its own.
+C{python -m examples.sms}: the server and the pretend gateway, each in a separate process.
 
-The server is started again if it is killed, as a service manager would do it.
+If the server is killed it is started again, as a service manager would do.
 """
 
 from __future__ import annotations

@@ -80,9 +80,9 @@ class GatewayClient:
         """
         Send one message.
 
-        @return: what the gateway says to it.
-        @raise GatewayError: if the gateway has not taken it. What goes wrong with the connection
-            comes through as it is.
+        @return: the gateway's answer.
+        @raise GatewayError: if the gateway has not taken it. Errors of the connection are raised
+            unchanged.
         """
         return await self._window.run(lambda: self._post(message))
 

@@ -32,7 +32,7 @@ _SAYS = {200: b"sent", 429: b"too fast", 500: b"broken"}
 
 class Record:
     """
-    What came: C{(time, id, status)}, in memory and in a file, one JSON array a line.
+    The requests that came: C{(time, id, status)}, in memory and in a file, one JSON array a line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,8 +59,8 @@ class Record:
 
     def summary(self) -> dict[str, Any]:
         """
-        @return: how many different messages were sent, how many more than once and how often they
-            were so, and how many answers of which status there were.
+        @return: the number of different messages that were sent, the number of those that were sent
+            more than once, how often they were, and the number of answers by status.
         """
         return {
             "messages": len(self.sent),

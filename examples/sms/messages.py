@@ -1,5 +1,5 @@
 """
-What is sent.
+The messages that are sent.
 """
 
 from __future__ import annotations

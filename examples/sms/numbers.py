@@ -21,10 +21,10 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 class Numbers(NamedTuple):
     """
-    What was typed.
+    The numbers that somebody typed.
 
-    @ivar good: the numbers, as C{+} and digits, in the order of typing, each of them once.
-    @ivar bad: what is no number, as it was typed.
+    @ivar good: the valid numbers, as C{+} and digits, in the order of typing, each of them once.
+    @ivar bad: the lines that are no number, as they were typed.
     """
 
     good: list[str]

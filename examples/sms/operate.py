@@ -1,5 +1,5 @@
 """
-What an operator may do.
+The orders that an operator may give.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What the pages look like. Templates escape whatever comes into them, so nobody here has to.
+The pages. Templates escape all texts that are put into them, so the code here does not.
 """
 
 from __future__ import annotations

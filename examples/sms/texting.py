@@ -89,8 +89,8 @@ class Texting(Service):
 
     def startService(self) -> None:
         """
-        Begin to send: in a second, since nobody knows what was sent in the last one, by a server
-        that was killed.
+        Begin to send, in a second. A server that was killed may have sent something in its last
+        second, which nobody knows.
         """
         super().startService()  # type: ignore[no-untyped-call]
         self._start = self.reactor.callLater(1.0, self.queue.setWidth, self._width)
@@ -127,9 +127,9 @@ class Texting(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Send no more, and wait for what is on its way.
+        Send no more messages, and wait for those that are underway.
 
-        @return: a Deferred that fires when that has arrived, and all forms are answered.
+        @return: a Deferred that fires when they have arrived and all forms are answered.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._start.active():

@@ -1,5 +1,5 @@
 """
-What the server answers.
+The answers of the server.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class SendPage(Page):
 
 class StatusPage(Page):
     """
-    What is going on, and the operator's buttons.
+    The status page, with the operator's buttons.
     """
 
     def __init__(self, texting: Texting) -> None:
@@ -176,11 +176,11 @@ def readForm(request: Request) -> dict[str, str]:
 
 def isOwn(host: str | None, origin: str | None) -> bool:
     """
-    Any page that the operator has open may send forms to this server: it is not to pass for one of
-    ours, nor is a name of its own that it has made to point here.
+    Tell whether a form comes from one of our pages. Any page that the operator has open may send
+    forms to this server, and its owner may make another name point here.
 
-    @param host: the header that says what the browser believes to talk to.
-    @param origin: the header that says whose page has sent a form.
+    @param host: the header that names the server to which the browser believes it talks.
+    @param origin: the header that names the origin of the page that sent a form.
     """
     name = (host or "").rpartition(":")[0] or host
     return name in ("127.0.0.1", "localhost") and (

@@ -1,5 +1,5 @@
 """
-What a web server's access logs tell: parsed on a process queue, with all cores.
+A report on a web server's access logs, which are parsed on a process queue with all cores.
 
-C{python -m examples.weblog --help} says how to run it.
+C{python -m examples.weblog --help} tells how to run it.
 """

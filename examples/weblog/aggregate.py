@@ -1,5 +1,5 @@
 """
-What the rows of a block come to, and how the results of blocks are put together.
+The sums over the rows of a block, and their combination over all blocks.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ Minutes = dict[int, Counter[bytes]]
 @dataclass
 class Aggregate:
     """
-    Sums over lines. All counters are whole, so that what they come to does not depend on how the
-    lines were cut into blocks.
+    Sums over lines. All counters are integers, so the sums do not depend on how the lines were cut
+    into blocks.
 
     @ivar requests: the number of well-formed lines.
-    @ivar malformed: the number of the others, blank ones excepted.
+    @ivar malformed: the number of the other lines, except blank ones.
     @ivar examples: the first malformed lines.
     @ivar sent: the sum of the bytes that were sent, as far as the lines say.
     @ivar statuses: requests by status.
     @ivar hours: requests by hour since 1970 in UTC and first digit of the status.
     @ivar addresses: requests by address.
     @ivar pages: requests that were served, by path without its query.
-    @ivar missing: requests that were answered with 404, likewise.
-    @ivar referrers: requests by referrer without its query; those without one left out.
-    @ivar agents: requests by user agent, likewise.
+    @ivar missing: requests that were answered with 404, by path without its query.
+    @ivar referrers: requests by referrer without its query, except those without a referrer.
+    @ivar agents: requests by user agent, except those without one.
     """
 
     requests: int = 0
@@ -85,7 +85,7 @@ _COUNTERS = ("statuses", "hours", "addresses", "pages", "missing", "referrers", 
 @dataclass
 class Parsed:
     """
-    What a block comes to.
+    The result of a block.
 
     @ivar aggregate: its sums.
     @ivar findings: addresses that broke a rule.

@@ -24,12 +24,11 @@ _PIECE = 1 << 16
 @dataclass(frozen=True, slots=True)
 class FileBlock:
     """
-    Those lines of a file that begin at certain places in it. Whoever needs them reads them, which
-    is in another process.
+    The lines of a file that begin within a range of it. A worker process reads them.
 
     @ivar path: the file.
     @ivar start: where the first line may begin, in bytes.
-    @ivar stop: from where on no line of this block begins.
+    @ivar stop: the place from which on no line belongs to this block.
     @ivar identity: the file's device and inode when it was looked at.
     """
 
@@ -47,10 +46,10 @@ class FileBlock:
 
     def read(self) -> bytes:
         """
-        Read the lines. One that begins before L{start} belongs to the block before.
+        Read the lines. A line that begins before L{start} belongs to the previous block.
 
         @raise OSError: if the file cannot be read.
-        @raise InputError: if it is not the file that it was.
+        @raise InputError: if another file has taken its place.
         """
         with open(self.path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
@@ -103,8 +102,8 @@ def cutFile(path: str, status: os.stat_result, size: int = BLOCK_SIZE) -> Iterat
     """
     Cut a file into blocks, without reading it.
 
-    @param status: what the system says about the file. What is written to it later is not read.
-    @param size: how many bytes a block is to have.
+    @param status: the file's status. Lines that are written later are not read.
+    @param size: the number of bytes of a block.
     """
     identity = status.st_dev, status.st_ino
     for start in range(0, status.st_size, size):
@@ -113,10 +112,10 @@ def cutFile(path: str, status: os.stat_result, size: int = BLOCK_SIZE) -> Iterat
 
 def cutPieces(pieces: Iterator[tuple[bytes, int]], size: int = BLOCK_SIZE) -> Iterator[DataBlock]:
     """
-    Cut text that arrives in pieces into blocks. What there is before the pieces fail is in a block.
+    Cut text that arrives in pieces into blocks. If the pieces fail, the text before is in a block.
 
-    @param pieces: some text, and how many bytes of the input it stands for.
-    @param size: how many bytes a block is to have, at least.
+    @param pieces: pairs of some text and the number of bytes of the input that it stands for.
+    @param size: the least number of bytes of a block.
     """
     held: list[bytes] = []
     length = advance = 0

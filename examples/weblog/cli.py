@@ -77,7 +77,7 @@ def complain(text: str, status: int) -> int:
 @dataclass(frozen=True)
 class Command:
     """
-    What the user wants.
+    The user's options.
 
     @ivar names: the inputs.
     @ivar top: how many rows a table may have.
@@ -155,7 +155,7 @@ def show(report: Report, isJSON: bool) -> None:
 
 def writePage(report: Report, path: str) -> None:
     """
-    Write the page, so that there is never half of one.
+    Write the page to another file first, so that the page's file is never incomplete.
     """
     from examples.weblog.report_html import renderHTML
 

@@ -1,5 +1,5 @@
 """
-What goes wrong with an input, as a sentence for the user.
+An error of an input, as a sentence for the user.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ class Input:
     """
     A file, or something else to read from.
 
-    @ivar name: what to call it.
-    @ivar path: where it is; C{None} for the standard input.
-    @ivar status: what the system says about it.
-    @ivar isCut: whether worker processes read it, each the blocks that it gets. What is compressed,
-        and what can be read only once, is read here.
+    @ivar name: its name for the user.
+    @ivar path: its path; C{None} for the standard input.
+    @ivar status: its status, as the system reports it.
+    @ivar isCut: whether worker processes read it, each the blocks that it gets. This process reads
+        compressed inputs and those that can be read only once.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Input:
 
 def expandNames(names: Sequence[str]) -> list[str]:
     """
-    Replace the patterns among some names by what there is. One that matches nothing stays what it
-    is, so that it is missed by name.
+    Replace the patterns among some names by the files that match. A pattern that matches nothing
+    stays, so that the error names it.
     """
     expanded: list[str] = []
     for name in names:
@@ -100,10 +100,10 @@ async def blocksOf(
     """
     Cut an input into blocks, as fast as they are taken.
 
-    @param threads: a queue with a thread, which reads what no worker process can.
-    @param size: how many bytes a block is to have.
-    @raise OSError: if it cannot be read to its end.
-    @raise InputError: if it is broken. What comes before that is in a block.
+    @param threads: a queue with a thread, which reads inputs that no worker process can read.
+    @param size: the number of bytes of a block.
+    @raise OSError: if the input cannot be read to its end.
+    @raise InputError: if the input is damaged. The text before the damage is in a block.
     """
     if source.isCut and source.path is not None:
         for block in cutFile(source.path, source.status, size):
@@ -172,7 +172,7 @@ def _decompress(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
                     break
                 stream, isBegun = zlib.decompressobj(_GZIP_WINDOW), True
             try:
-                # Bounded, since a few bytes may stand for a great many.
+                # This is bounded, because a few compressed bytes may stand for a great many.
                 text = stream.decompress(data, BLOCK_SIZE)
             except zlib.error as error:
                 raise InputError(f"is not properly compressed: {error}") from error

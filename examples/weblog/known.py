@@ -1,6 +1,6 @@
 """
-What a worker process knows about addresses that misbehave. It is told with the queue's C{update},
-so that it needs not report again what is known.
+The addresses that a worker process knows to misbehave. The queue's C{update} tells it, so that it
+does not report known addresses again.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def parseLines(data: bytes) -> ParsedLines:
     """
     Parse whole lines.
 
-    @param data: lines, the last of which may lack its end.
+    @param data: lines. The last one may lack its line end.
     """
     rows = LINE.findall(data)
     malformed: list[bytes] = []
@@ -80,8 +80,8 @@ def parseLines(data: bytes) -> ParsedLines:
 
 def _withoutDates(data: bytes, impossible: set[tuple[bytes, bytes]]) -> ParsedLines:
     """
-    The same once more for a block with dates such as the 31st of February: line by line, since the
-    text of a line that matches is not in its row.
+    Parse a block with dates such as the 31st of February again, line by line, because the row of a
+    line that matches does not have the line's text.
     """
     found = ParsedLines([], [])
     for match in LINE.finditer(data):
@@ -96,7 +96,7 @@ def _withoutDates(data: bytes, impossible: set[tuple[bytes, bytes]]) -> ParsedLi
 @lru_cache(maxsize=65_536)
 def minuteOf(minute: bytes, zone: bytes) -> int | None:
     """
-    Find out which minute a date means. Few are asked for often, so the answers are kept.
+    Find out which minute a date means. The answers are kept, because a few dates come often.
 
     @param minute: as in C{10/Oct/2000:13:55}.
     @param zone: as in C{-0700}.

@@ -1,5 +1,5 @@
 """
-How far the reading has come, for whoever watches a terminal.
+The progress of the reading, shown on a terminal.
 """
 
 from __future__ import annotations

@@ -64,15 +64,15 @@ class Moment:
 @dataclass(frozen=True)
 class Report:
     """
-    What a summary comes to. Tables have the greatest counts first, and of equal ones that with the
-    least name.
+    The report on a summary. Tables have the greatest counts first, and equal counts in the order of
+    their names.
 
     @ivar isPartial: whether the reading was not finished.
     @ivar visitors: the number of addresses.
-    @ivar bytes: what was sent.
+    @ivar bytes: the number of bytes that were sent.
     @ivar unit: of the timeline: C{"hour"} or C{"day"}.
-    @ivar misbehaving: the number of addresses that do.
-    @ivar offenders: those with the most requests.
+    @ivar misbehaving: the number of addresses that misbehave.
+    @ivar offenders: the misbehaving addresses with the most requests.
     """
 
     isPartial: bool
@@ -206,6 +206,6 @@ def _span(parts: Mapping[int, Any]) -> list[int]:
 
 
 def _makeMoment(hour: int, counts: Mapping[int, int]) -> Moment:
-    # Added rather than converted, which has limits of its own before 1970.
+    # The seconds are added, because a conversion may fail before 1970.
     start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hour)
     return Moment(f"{start:%Y-%m-%dT%H:%M}Z", sum(counts.values()), _classesOf(counts))

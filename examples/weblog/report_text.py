@@ -23,7 +23,7 @@ _MOST_HOURS = 48
 # Numbers come first, so that what may be long is last and has the room that is left.
 _NUMBERS = ("requests", "share", "5xx")
 
-# Control characters, and those that turn the direction of what follows.
+# Control characters, and characters that change the direction of the following text.
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 
 _STYLES = {"2xx": "green", "3xx": "cyan", "4xx": "yellow", "5xx": "red"}

@@ -44,7 +44,7 @@ _ATTEMPTS = 2
 
 class Watcher(Protocol):
     """
-    Who is told how far the reading has come.
+    An object that is told how far the reading has come.
     """
 
     def begin(self, total: int | None) -> None:
@@ -68,9 +68,9 @@ async def readLogs(
     sink: Any = None,
 ) -> None:
     """
-    Read logs and sum them up. If it is cancelled, what was read until then is in the summary.
+    Read logs and sum them up. If it is cancelled, the summary has everything that was read so far.
 
-    @param names: of files, or patterns of such.
+    @param names: names of files, or patterns of names.
     @param watcher: is told how far it has come.
     @param summary: what it all comes to, which is added to as the reading goes on. What could not
         be read is named there.

@@ -1,5 +1,5 @@
 """
-How logs are to be read.
+The settings for the reading of logs.
 """
 
 from __future__ import annotations

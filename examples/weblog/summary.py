@@ -1,5 +1,5 @@
 """
-What all inputs come to, as far as they have been read.
+The sums over all inputs, as far as they have been read.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a worker process does with a block.
+The work of a worker process on a block.
 
 Worker processes import this module, so it imports nothing heavy.
 """

@@ -65,7 +65,7 @@ class Program:
 
 class Shown(NamedTuple):
     """
-    What a browser got.
+    The response that a browser got.
     """
 
     code: int

@@ -1,5 +1,5 @@
 """
-What the tests of the web log example share: lines, and a reader of them that is as plain as can be.
+Shared parts of the web log example's tests: lines, and a reader of them that is as plain as can be.
 """
 
 from __future__ import annotations

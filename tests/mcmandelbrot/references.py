@@ -1,5 +1,5 @@
 """
-What the demo's results are compared with: the same things done again, as plainly as can be.
+References for the demo's results: the same things done again, as plainly as can be.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Progress: a bar for whoever can see it, and one line at the end.
+Progress: a bar on a terminal, and one line at the end.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class PipeTests(SynchronousTestCase):
 
     def letWrite(self) -> None:
         """
-        Say that there is room for as long as there is.
+        Say that there is room as long as there is room.
         """
         while self.reactor.getWriters() and self.hasRoom():
             (writer,) = self.reactor.getWriters()
