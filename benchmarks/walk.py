@@ -421,7 +421,11 @@ async def walkPut() -> Walk:
     )
     with TemporaryDirectory() as folder:
         queue = ResizableDispatchQueue(
-            _neverEnding, 1, store=Path(folder, "jobs.db"), reactor=walker.reactor
+            _neverEnding,
+            1,
+            store=Path(folder, "jobs.db"),
+            storedAs="never ending",
+            reactor=walker.reactor,
         )
         occupier: Any = queue.put("occupier").addErrback(lambda failure: None)
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 CEILINGS = {
     "call": (102, 20, 0),
     "batch": (63, 11, 0),
-    "put": (48, 10, 7),
+    "put": (28, 10, 8),
 }
 
 
