@@ -1,5 +1,5 @@
 """
-Calls, and values, described in a line for people.
+Describes calls and values in one line, for people.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from asynqueue._core.task import functionName
 from asynqueue.errors import textOf
 
 SHORT: Final = 80
-"""How many characters a value may take up within a sentence."""
+"""How many characters of a value are shown within a sentence."""
 
 LONGEST: Final = 60
 """How many characters of one string, number or object are shown."""
@@ -34,17 +34,17 @@ def describeCall(
     instance: object = None,
 ) -> str:
     """
-    Describe a call as one would write it::
+    Describe a call as you would write it::
 
         fetch('http://example.org/', timeout=30)
 
-    Long arguments are shortened, and whatever cannot be described is named by its type: nothing
-    that the arguments do can make this raise.
+    Long arguments are shortened, and a value whose C{repr} fails is named by its type. Nothing that
+    the arguments do makes this raise.
 
     @param function: the callable, or its name.
     @param args: its positional arguments.
     @param kwargs: its keyword arguments.
-    @param instance: what the function is a method of, if that is to be shown.
+    @param instance: the object to show as the owner of the function, which is its method.
     """
     every = [("", value) for value in args]
     every += [(f"{name}=", value) for name, value in (kwargs or {}).items()]
@@ -70,7 +70,7 @@ def describeFunction(function: object) -> str:
 
 def describeValue(value: object) -> str:
     """
-    @return: what C{repr} makes of a value, shortened where it is long.
+    @return: the C{repr} of a value, shortened if it is long.
     """
     describer = Repr()
     describer.maxlevel = 3
@@ -85,7 +85,7 @@ def describeValue(value: object) -> str:
 
 def shortly(value: object) -> str:
     """
-    @return: what L{describeValue} makes of a value, in one short line.
+    @return: the description of a value, cut off after L{SHORT} characters.
     """
     text = describeValue(value)
     return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
@@ -93,8 +93,7 @@ def shortly(value: object) -> str:
 
 def describeError(error: BaseException | None) -> str:
     """
-    @return: an exception's type and text, as they end a traceback, cut off where the text is very
-        long.
+    @return: an exception's type and text, as they end a traceback. A very long text is cut off.
     """
     name, text = type(error).__name__, textOf(error)
     if len(text) > LONGEST_ERROR:

@@ -1,5 +1,5 @@
 """
-How many may start in a length of time.
+Limits how many starts there may be in a length of time.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from collections import deque
 
 class RateLimit:
     """
-    Allows at most so many starts in any window of a given length, wherever it begins: in the last
-    C{per} seconds, the moment C{per} seconds ago not included.
+    Allows at most C{rate} starts in any window of C{per} seconds, wherever it begins. A start that
+    is exactly C{per} seconds old is no longer in the window.
 
-    With a burst smaller than that number, no more than the burst start at once, and the others
-    follow at the average pace: a token bucket of C{burst} tokens, refilled at C{rate / per} tokens
-    a second, beside the window. It is kept as ITU-T I.371 keeps its "virtual scheduling": by when
-    the bucket will be full again, which is a fixed moment and needs no clock. (With a burst as
-    large as the rate the window is the stricter of the two, and decides alone.)
+    A burst that is smaller than the rate adds a token bucket of C{burst} tokens, which is refilled
+    at C{rate / per} tokens a second. So no more than the burst start at once, and the others follow
+    at the average pace. As in the "virtual scheduling" of ITU-T I.371, the bucket is represented by
+    the moment when it will be full again, which is fixed and needs no clock. With a burst as large
+    as the rate, the window is the stricter of the two and decides alone.
 
-    It knows no clock: whoever asks says what time it is, in seconds of a clock that does not go
-    back. Should it go back all the same, a start counts as if it were at the latest time known.
+    The limit knows no clock. The caller says what time it is, in seconds of a clock that does not
+    go back. If it goes back all the same, a start counts as if it were at the latest time known.
 
-    @ivar rate: how many may start in a window.
-    @ivar per: how long the window is, in seconds.
-    @ivar burst: how many may start at once.
+    @ivar rate: how many starts there may be in a window.
+    @ivar per: the length of the window, in seconds.
+    @ivar burst: how many starts there may be at once.
     """
 
     __slots__ = ("_anchor", "_latest", "_since", "_starts", "burst", "per", "rate")
 
     def __init__(self, rate: int, per: float = 1.0, burst: int | None = None) -> None:
         """
-        @param burst: by default as many as C{rate}: the window alone decides.
+        @param burst: default: C{rate}, so that the window alone decides.
         @raise ValueError: if the rate or the burst is not a positive integer, or C{per} is not a
             positive, finite number of seconds.
         """
@@ -46,8 +46,8 @@ class RateLimit:
         self.burst = min(burst, rate)
         self._starts: deque[float] = deque(maxlen=rate)
         self._latest = -math.inf
-        # The bucket is full again `_since` refills after `_anchor`. A whole number of refills,
-        # rather than a sum of them, is exact.
+        # The bucket is full again `_since` refills after `_anchor`. A number of refills is exact,
+        # while a sum of times is not.
         self._anchor = -math.inf
         self._since = 0
 
@@ -56,7 +56,8 @@ class RateLimit:
 
     def earliest(self) -> float:
         """
-        @return: when the next one may start. L{take} succeeds then and after, and not before.
+        @return: the time of the next start that is allowed. L{take} succeeds from then on, and not
+            before.
         """
         starts = self._starts
         earliest = starts[0] + self.per if len(starts) == self.rate else -math.inf
@@ -66,9 +67,9 @@ class RateLimit:
 
     def take(self, now: float) -> bool:
         """
-        Start one, if it may start.
+        Count a start now, if it is allowed.
 
-        @return: whether it may.
+        @return: whether it is allowed.
         """
         if self.earliest() > now:
             return False
@@ -83,8 +84,10 @@ class RateLimit:
 
     def changed(self, rate: int, per: float, burst: int | None = None) -> RateLimit:
         """
-        @return: a limit with other numbers that knows of my latest starts, of as many as my own
-            rate is. Its bucket is as full as mine was at the latest start.
+        Make a limit with other numbers that knows of the latest starts here, up to this limit's
+        rate. Its bucket is as full as this one's was at the latest start.
+
+        @return: the new limit.
         @raise ValueError: as the constructor does.
         """
         other = RateLimit(rate, per, burst)
@@ -100,7 +103,7 @@ class RateLimit:
 
     def isIdle(self, now: float) -> bool:
         """
-        @return: whether it forbids no more than a new one would, so that it can be forgotten.
+        @return: whether this limit allows as much as a new one, so that it can be forgotten.
         """
         # A bucket takes burst * per / rate seconds to fill, which is no longer than a window.
         return self._latest + self.per <= now

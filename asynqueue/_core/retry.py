@@ -1,5 +1,5 @@
 """
-Which failures are tried again, how often and when.
+Policies that say which failures are tried again, how often and when.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 Delays = Callable[[int], float]
-"""Takes how many attempts in a row have failed, and says how many seconds to wait. What
-C{twisted.application.internet.backoffPolicy} returns is one."""
+"""Takes the number of attempts in a row that have failed, and returns how many seconds to wait.
+C{twisted.application.internet.backoffPolicy} returns such a callable."""
 
 
 def backoff(
@@ -22,17 +22,19 @@ def backoff(
     random: Random | None = None,
 ) -> Delays:
     """
-    Delays that grow from one failure to the next.
+    Make delays that grow from one failure to the next.
 
-    The wait after the C{n}th failure is C{initial * factor ** (n - 1)} seconds, at most C{longest},
-    and of that a part is left to chance, so that what failed together is not tried again together.
+    The delay after the C{n}th failure is C{initial * factor ** (n - 1)} seconds, at most
+    C{longest}. A part of it is random, so that attempts that failed together are not repeated
+    together.
 
     @param initial: the first delay, in seconds.
     @param longest: the longest delay, in seconds.
     @param factor: how much longer each delay is than the one before, 1.0 or more.
-    @param jitter: which part of a delay is left to chance, from 0.0 to 1.0: a delay of 10 seconds
-        with a jitter of 0.5 becomes one of 5 to 10 seconds.
-    @param random: where chance comes from. Default: a generator of its own.
+    @param jitter: the part of a delay that is random, from 0.0 to 1.0. With a jitter of 0.5, a
+        delay of 10 seconds becomes one of 5 to 10 seconds.
+    @param random: the source of random numbers. Default: a generator of its own.
+    @return: the delays.
     @raise ValueError: if one of the numbers is out of its range.
     """
     if not 0 <= initial <= longest:
@@ -88,7 +90,7 @@ class Retry:
         """
         @param error: why the latest attempt failed.
         @param attempts: how many attempts there have been.
-        @return: how many seconds to wait before the next one, or C{None} if there is to be none.
+        @return: how many seconds to wait before the next attempt, or C{None} if there is none.
         """
         if attempts >= self.attempts or not isinstance(error, self.errors):
             return None

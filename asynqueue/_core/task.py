@@ -1,5 +1,5 @@
 """
-Tasks: one call to make, with its scheduling facts, and what tasks and jobs have in common.
+The records of tasks and jobs. A task is one call to make, with its scheduling facts.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class Task(Record):
 
 def functionName(function: object) -> str:
     """
-    @return: a short name of a callable, for people.
+    @return: a short name of a callable, for people to read.
     """
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     if isinstance(name, str) and name:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from asynqueue.tasks import Capacity, RunTimes, Scheduler, Task
@@ -231,3 +234,140 @@ class WorkerTests(SchedulerTestCase):
     def test_estimatesMayBeShared(self) -> None:
         runTimes = RunTimes()
         assert Scheduler[Task](runTimes).runTimes is runTimes
+
+
+class SubmitTests(SchedulerTestCase):
+    def submit(self, **options: Any) -> tuple[Task, Any]:
+        task = self.task(**options)
+        return task, self.scheduler.submit(task)
+
+    def test_taskIsAssignedAtOnceToTheWorkerThatDecideWouldChoose(self) -> None:
+        self.attach("Anna", "Bert")
+        first, second = self.submit()[1], self.submit()[1]
+        assert (first, second, self.scheduler.held) == ("Anna", "Bert", 2)
+        assert (self.scheduler.decide(), len(self.scheduler)) == ([], 0)
+
+    def test_taskThatNoFreeWorkerIsQualifiedForWaits(self) -> None:
+        self.attach("Anna")
+        task, worker = self.submit(series="a")
+        assert (worker, list(self.scheduler), self.scheduler.held) == (None, [task], 0)
+
+    def test_taskForWhichNoSlotIsFreeWaits(self) -> None:
+        self.attach("Anna")
+        first, second = self.submit()[0], self.submit()
+        assert second[1] is None
+        self.scheduler.ended("Anna", first, 0.1)
+        assert self.scheduler.decide() == [("Anna", [second[0]])]
+
+    def test_newTaskDoesNotOvertakeOneThatWaits(self) -> None:
+        (waiting,) = self.put()
+        self.attach("Anna")
+        assert self.submit()[1] is None
+        assert self.scheduler.decide() == [("Anna", [waiting])]
+
+    def test_newTaskThatGoesFirstIsAssigned(self) -> None:
+        self.put()
+        self.attach("Anna")
+        assert self.submit(doNext=True)[1] == "Anna"
+
+    def test_taskThatTheWorkerCannotTakeHoldsUpNobody(self) -> None:
+        self.put(series="a")
+        self.attach("Anna")
+        assert self.submit()[1] == "Anna"
+
+    def test_submittedTaskThatIsPutBackWaitsInItsOldPlace(self) -> None:
+        self.attach("Anna")
+        task, _ = self.submit()
+        other, _ = self.submit()
+        self.scheduler.ended("Anna", task, None, isOver=False)
+        self.scheduler.putBack(task)
+        assert self.runAll("Anna") == [task, other]
+
+    def test_endedForgetsTheTaskAndNotesItsRunTime(self) -> None:
+        self.attach("Anna")
+        task, _ = self.submit()
+        self.scheduler.ended("Anna", task, 0.25)
+        assert (self.scheduler.held, self.scheduler.alive) == (0, 0)
+        assert self.scheduler.hasFreeWorker
+        assert self.scheduler.runTimes.expect(unmeasured) == 0.25
+
+    def test_endOfATaskThatWasNeverPutChangesNothing(self) -> None:
+        self.attach("Anna")
+        self.submit()
+        self.scheduler.ended("Anna", self.task(), None)
+        assert (self.scheduler.held, self.scheduler.alive) == (1, 1)
+
+    def test_taskThatIsDoneDoesNotWait(self) -> None:
+        a, b = self.put(2)
+        self.scheduler.done(a)
+        assert (list(self.scheduler), self.scheduler.cancel(a)) == ([b], False)
+
+
+class ManySeriesTests(SchedulerTestCase):
+    """
+    What happens costs the same number of calls, however many other series wait.
+    """
+
+    FEW = 10
+    MANY = 5000
+
+    def callsOf(self, series: int, act: Callable[[], object], qualified: bool) -> int:
+        self.setUp()
+        names = range(series)
+        for name in names:
+            self.put(series=name)
+        self.attach("Anna", series=("a", *names) if qualified else ("a",))
+        calls = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        former = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            act()
+        finally:
+            sys.setprofile(former)
+        return calls
+
+    def check(self, act: Callable[[], object]) -> None:
+        for qualified in (False, True):
+            few = self.callsOf(self.FEW, act, qualified)
+            many = self.callsOf(self.MANY, act, qualified)
+            assert many <= few + 5, (qualified, few, many)
+
+    def test_decisionAndEnd(self) -> None:
+        def act() -> None:
+            self.put(series="a")
+            for name, (task,) in self.scheduler.decide():
+                self.scheduler.ended(name, task, 0.1)
+
+        self.check(act)
+
+    def test_submission(self) -> None:
+        self.check(lambda: [self.scheduler.submit(self.task(series="a")) for _ in range(3)])
+
+    def test_seriesThatComesAndGoes(self) -> None:
+        def act() -> None:
+            for name in ("new", "newer"):
+                (task,) = self.put(series=name)
+                self.scheduler.done(task)
+
+        self.check(act)
+
+    def test_seriesThatIsCancelled(self) -> None:
+        def act() -> None:
+            self.put(3, series="a")
+            for task in self.scheduler.waitingIn("a"):
+                self.scheduler.cancel(task)
+
+        self.check(act)
+
+    def test_workerThatLearnsASeries(self) -> None:
+        self.check(lambda: self.scheduler.qualify("Anna", "b"))
+
+    def test_questions(self) -> None:
+        self.check(
+            lambda: (len(self.scheduler), self.scheduler.alive, self.scheduler.serves("nobody's"))
+        )
