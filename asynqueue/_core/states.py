@@ -17,10 +17,15 @@ Table = Mapping[str, Mapping[str, str]]
 no event is final."""
 
 PENDING: Final = "PENDING"
+"""A task waits in a queue."""
 UNDERWAY: Final = "UNDERWAY"
+"""A worker has the task."""
 FINISHED: Final = "FINISHED"
+"""The task has its result."""
 FAILED: Final = "FAILED"
+"""The task has failed."""
 CANCELLED: Final = "CANCELLED"
+"""The task was cancelled."""
 
 TASK: Final[Table] = {
     # The task waits in a queue. It can fail there, because its call cannot be pickled or the queue
@@ -39,11 +44,17 @@ TASK: Final[Table] = {
 }
 
 STARTING: Final = "STARTING"
+"""A worker waits until its runner is there."""
 READY: Final = "READY"
+"""The worker takes tasks."""
 RETIRING: Final = "RETIRING"
+"""The worker lets its runner end its tasks, and will then start another runner."""
 DRAINING: Final = "DRAINING"
+"""The worker ends its tasks, and will then stop."""
 STOPPED: Final = "STOPPED"
+"""The worker, or the queue, has stopped for good."""
 LOST: Final = "LOST"
+"""The runner of the worker is gone, unexpectedly."""
 
 WORKER: Final[Table] = {
     # The worker has asked for a runner, which has not said hello yet.
