@@ -142,6 +142,8 @@ class Info:
         """
         Keep a value with a call, if the call is not forgotten.
 
+        @param name: the name under which L{getInfo} finds it.
+        @param x: the value.
         @param ID: the call's number. Default: the present call's.
         @return: C{x}.
         """
@@ -178,7 +180,9 @@ class Info:
         """
         Describe an exception.
 
+        @param ID: the number of the call that raised it. Default: the present call's.
         @param exception: the exception. Default: the one that is being handled.
+        @param nowForget: whether to forget the call then.
         @return: the exception, the call that raised it, and the traceback.
         @raise ValueError: if no exception is given, and none is being handled or was described
             before.
@@ -277,6 +281,7 @@ def showResult(function: Any = None, *, write: Write | None = None) -> Any:
     @param function: the function.
     @param write: takes each line, from the thread in which the call ends; C{print}, say. Default:
         the logger C{asynqueue}, at level INFO.
+    @return: the decorated function; without C{function}, a decorator.
     """
     if function is None:
         return lambda later: showResult(later, write=write)  # type: ignore[call-overload]

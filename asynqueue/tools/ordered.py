@@ -199,6 +199,8 @@ class OrderedItemProducer:
         Call a function for an item, which is handed on after the items of earlier calls.
 
         @param fp: the function. It must not block. It may return a Deferred or a coroutine.
+        @param args: positional arguments for it.
+        @param kw: keyword arguments for it.
         @return: a Deferred that fires with the item when that was handed on. It fires with C{None}
             if the item is not handed on, because of a failure, which L{stop} gives, or because of
             L{stop}. Cancelling it cancels C{fp}'s Deferred, which counts as a failure. An item that

@@ -84,6 +84,7 @@ class DeferredPriorityQueue(Generic[_T]):
         """
         Add an object, or fire the Deferred that has waited for one for the longest time.
 
+        @param obj: the object.
         @param priority: lower is more important.
         @raise RuntimeError: if the object waits here already.
         @raise QueueOverflow: if C{size} objects wait already.
@@ -127,6 +128,7 @@ class DeferredPriorityQueue(Generic[_T]):
         """
         Move an object. Among those of its new priority it stands in the order of putting.
 
+        @param obj: the object.
         @param priority: lower is more important.
         @raise KeyError: if it does not wait here.
         """
