@@ -73,6 +73,9 @@ class RecordingListener:
         return [what for noted, what in self.notes if noted == name]
 
     def __call__(self, events: list[WorkerEvent]) -> None:
+        """
+        Take the worker's events: note them, and end the tasks that they end.
+        """
         for event in events:
             self._record(event)
         for event in events:
