@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, nextState
+from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, Table, nextState
 from asynqueue._reactor import ReactorInbox, callEach, defaultReactor, startThread
 from asynqueue._runner.exceptions import explained
 from asynqueue._runner.executorcall import Call, Outcome, execute
@@ -40,6 +40,23 @@ from asynqueue.interfaces import IWorker
 
 UNPICKLABLE: Final = (PicklingError, TypeError, AttributeError, ValueError, RecursionError)
 """The errors that picklers raise."""
+
+
+KEPT: Final = "KEPT"
+OWNED: Final = "OWNED"
+ENDING: Final = "ENDING"
+ENDED: Final = "ENDED"
+
+EXECUTOR: Final[Table] = {
+    # The executor goes on after the worker.
+    KEPT: {"end": ENDED, "crash": ENDED},
+    # The executor ends with the worker.
+    OWNED: {"end": ENDING, "crash": ENDED},
+    # A thread waits until the executor has done what others have given to it.
+    ENDING: {"end": ENDING, "crash": ENDED, "down": ENDED},
+    # The worker waits for nothing any more.
+    ENDED: {"end": ENDED, "crash": ENDED, "down": ENDED},
+}
 
 
 def slotsOf(executor: Any) -> int:
@@ -232,7 +249,7 @@ class ExecutorWorker:
         self.raw = raw
         self.capacity = Capacity(slots=checkCount("slots", slots))
         self.state: str = READY
-        self._shutdownExecutor = shutdownExecutor
+        self._fate: str = OWNED if shutdownExecutor else KEPT
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self._inbox: ReactorInbox[Callable[[], object]] = ReactorInbox(self._reactor, callEach)
         self._name = typeName(type(executor))
@@ -241,7 +258,7 @@ class ExecutorWorker:
         self._runs: dict[Any, Run] = {}
         self._streams = Streams(executor, self._inbox, self._reactor, self._goOn)
         self._losing: IDelayedCall | None = None
-        self._isToStop = self._isShuttingDown = False
+        self._isToStop = False
         self._resign: Callable[[], Any] | None = None
         self._whenGone: OneShotObserverList[None] = OneShotObserverList()
 
@@ -321,8 +338,7 @@ class ExecutorWorker:
         for run in runs:
             self._takeBack(run)
         self._streams.end(self._stoppedIterating())
-        if self._shutdownExecutor:
-            self._shutdownExecutor = False
+        if self._decide("crash") == OWNED:
             self.executor.shutdown(wait=False)
         self._gone()
         for run in runs:
@@ -468,21 +484,33 @@ class ExecutorWorker:
             run.task.errback(Failure(self._reason))
             run.done.callback(None)
 
+    def _decide(self, event: str) -> str:
+        """
+        Move the executor to its next state.
+
+        @return: the state that it was in.
+        """
+        before = self._fate
+        self._fate = nextState(EXECUTOR, before, event, self)
+        return before
+
     def _stopped(self) -> None:
-        if not self._shutdownExecutor:
-            if not self._isShuttingDown:
-                self._gone()
-            return
-        self._shutdownExecutor = False
-        self._isShuttingDown = True
-        # This waits for everything that others have given to the executor.
-        startThread(self._shutDown, "asynqueue executor shutdown")
+        before = self._decide("end")
+        if before == OWNED:
+            # This waits for everything that others have given to the executor.
+            startThread(self._shutDown, "asynqueue executor shutdown")
+        elif before == KEPT:
+            self._gone()
 
     def _shutDown(self) -> None:
         try:
             self.executor.shutdown(wait=True)
         finally:
-            self._inbox.put(self._gone)
+            self._inbox.put(self._isDown)
+
+    def _isDown(self) -> None:
+        self._decide("down")
+        self._gone()
 
     def _gone(self) -> None:
         if self._losing is not None:
