@@ -5,6 +5,7 @@ Checks of the numbers that callers give.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TypeVar
 
 _Count = TypeVar("_Count", bound=int | None)
@@ -54,10 +55,11 @@ def checkSeconds(
     """
     if optional and value is None:
         return value
-    if not isinstance(value, int | float):
+    if not isinstance(value, Real):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    isLongEnough = value > 0 if positive else value >= 0
-    if not isLongEnough or (finite and value == math.inf):
-        least = "a positive number of seconds" if positive else "0 or more seconds"
-        raise ValueError(f"{name} must be {least}{' and finite' * finite}, not {value!r}")
+    if not (value > 0 if positive else value >= 0):
+        least = "a positive number of" if positive else "0 or more"
+        raise ValueError(f"{name} must be {least} seconds, not {value!r}")
+    if finite and value == math.inf:
+        raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
     return value

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.priorities import checkNiceness
 
 RUNS: Final = 3
@@ -59,12 +60,9 @@ class TaskOptions:
         checkNiceness(self.niceness)
         if self.doNext and self.doLast:
             raise ValueError("doNext and doLast exclude each other")
-        for name in ("timeout", "stallTimeout"):
-            seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} must be a positive number of seconds, not {seconds!r}")
-        if type(self.retries) is not int or self.retries < 0:
-            raise ValueError(f"retries must be an integer of 0 or more, not {self.retries!r}")
+        checkSeconds("timeout", self.timeout, positive=True, optional=True)
+        checkSeconds("stallTimeout", self.stallTimeout, positive=True, optional=True)
+        checkCount("retries", self.retries, least=0)
         hash(self.series)
         # The scheduler asks for each task, and a property would cost a call.
         isTimed = self.timeout is not None or self.stallTimeout is not None

@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from asynqueue._core.checks import checkCount, checkSeconds
+
 
 class RateLimit:
     """
@@ -31,16 +33,18 @@ class RateLimit:
 
     def __init__(self, rate: int, per: float = 1.0, burst: int | None = None) -> None:
         """
-        @param burst: default: C{rate}, so that the window alone decides.
-        @raise ValueError: if the rate or the burst is not a positive integer, or C{per} is not a
-            positive, finite number of seconds.
+        @param rate: how many may begin within the window.
+        @param per: the length of the window, in seconds.
+        @param burst: how many may begin at once. Default: C{rate}, so that the window alone
+            decides.
+        @raise ValueError: if the rate or the burst is not a positive integer, or C{per} is not
+            positive and finite.
+        @raise TypeError: if C{per} is not a number.
         """
         burst = rate if burst is None else burst
-        for name, number in (("rate", rate), ("burst", burst)):
-            if type(number) is not int or number < 1:
-                raise ValueError(f"{name} must be a positive integer, not {number!r}")
-        if not isinstance(per, int | float) or not 0 < per < math.inf:
-            raise ValueError(f"per must be a positive number of seconds, not {per!r}")
+        checkCount("rate", rate)
+        checkCount("burst", burst)
+        checkSeconds("per", per, positive=True, finite=True)
         self.rate = rate
         self.per = per
         self.burst = min(burst, rate)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from asynqueue._core.checks import checkCount
+
 Delays = Callable[[int], float]
 """Takes the number of attempts in a row that have failed, and returns how many seconds to wait.
 C{twisted.application.internet.backoffPolicy} returns such a callable."""
@@ -77,8 +79,7 @@ class Retry:
         @raise TypeError: if the errors are not types of exceptions.
         @raise ValueError: if the attempts are not a positive integer.
         """
-        if type(self.attempts) is not int or self.attempts < 1:
-            raise ValueError(f"attempts must be a positive integer, not {self.attempts!r}")
+        checkCount("attempts", self.attempts)
         errors: Any = self.errors
         kinds = (errors,) if isinstance(errors, type) else errors
         if not isinstance(kinds, Iterable) or not all(map(_isErrorType, kinds := tuple(kinds))):

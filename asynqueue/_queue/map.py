@@ -12,6 +12,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from asynqueue._core.checks import checkCount
 from asynqueue._core.options import TaskOptions
 from asynqueue._core.task import functionName
 from asynqueue._iteration.deferator import Deferator
@@ -75,9 +76,8 @@ class Mapping(ItemSource):
         @raise TypeError: if C{iterable} is none.
         """
         super().__init__()
-        for name, value in (("window", window), ("chunksize", chunksize)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        checkCount("window", window, optional=True)
+        checkCount("chunksize", chunksize, optional=True)
         self._engine = engine
         self._function = function
         self._items = iter(iterable)

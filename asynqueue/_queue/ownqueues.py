@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from asynqueue._core.checks import checkCount
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import KEYWORDS, TaskQueue
 from asynqueue._reactor import defaultReactor
@@ -46,7 +47,7 @@ class OwnWorkersQueue(TaskQueue):
         @param options: L{TaskQueue}'s other keywords, and the worker class's, for every worker.
         @raise ValueError: if N is not a positive integer.
         """
-        _checkNumber(N)
+        checkCount("the number of workers", N)
         own = {name: options.pop(name) for name in KEYWORDS & options.keys()}
         super().__init__(reactor=reactor, **own)
         self._workerOptions = {**options, "callStats": callStats, "reactor": reactor}
@@ -62,7 +63,7 @@ class OwnWorkersQueue(TaskQueue):
         @raise ValueError: if N is not a positive integer.
         @raise QueueStopped: after C{shutdown}.
         """
-        _checkNumber(N)
+        checkCount("the number of workers", N)
         self._engine.checkRunning("resize")
         workers = self._own()
         changes: list[Deferred[Any]] = [self.detachWorker(worker) for worker in workers[N:]]
@@ -94,11 +95,6 @@ class OwnWorkersQueue(TaskQueue):
         My workers, but for those of other kinds that somebody has attached.
         """
         return [worker for worker in self.workers() if isinstance(worker, self.workerClass)]
-
-
-def _checkNumber(N: int) -> None:
-    if type(N) is not int or N < 1:
-        raise ValueError(f"the number of workers must be a positive integer, not {N!r}")
 
 
 def _firstFailure(outcomes: list[tuple[bool, Any]]) -> Any:

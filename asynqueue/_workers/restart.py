@@ -8,6 +8,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
+from asynqueue._core.checks import checkCount
 from asynqueue.errors import WorkerDied, WorkerRecycled, WorkerStartError
 from asynqueue.interfaces import IChannel
 
@@ -91,11 +92,8 @@ class Recycling:
         @param maxKilobytes: with how much resident memory; C{None} for no limit.
         @raise ValueError: if one is not a positive integer.
         """
-        for name, limit in (("maxTasks", maxTasks), ("maxKilobytes", maxKilobytes)):
-            if limit is not None and (type(limit) is not int or limit < 1):
-                raise ValueError(f"{name} must be a positive integer or None, not {limit!r}")
-        self._maxTasks = maxTasks
-        self._maxKilobytes = maxKilobytes
+        self._maxTasks = checkCount("maxTasks", maxTasks, optional=True)
+        self._maxKilobytes = checkCount("maxKilobytes", maxKilobytes, optional=True)
         self._looked = float("-inf")
 
     @property

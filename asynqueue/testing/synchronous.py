@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from asynqueue._core.checks import checkCount
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.taskqueue import KEYWORDS, TaskQueue
@@ -157,8 +158,7 @@ class SynchronousQueue(TaskQueue):
         @raise ValueError: if N is not a positive integer.
         @raise TypeError: if there is another keyword.
         """
-        if type(N) is not int or N < 1:
-            raise ValueError(f"the number of workers must be a positive integer, not {N!r}")
+        checkCount("the number of workers", N)
         unknown = options.keys() - (KEYWORDS - {"reactor"})
         if unknown:
             raise TypeError(f"a SynchronousQueue takes no keyword {min(unknown)!r}")

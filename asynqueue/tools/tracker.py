@@ -5,6 +5,7 @@ Keep track of Deferreds: wait until all of them, or one, or fewer than some, hav
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -136,7 +137,7 @@ class DeferredTracker:
         @raise TypeError: if C{N} is not a number.
         @raise ValueError: if the timeout is negative.
         """
-        if not isinstance(N, int | float) or math.isnan(N):
+        if not isinstance(N, Real) or math.isnan(N):
             raise TypeError(f"N must be a number, not {N!r}")
         return self._wait(self._isFewerThan(N), N, timeout)
 

@@ -42,7 +42,7 @@ def test_aTimeMayHaveToBePositiveOrFinite() -> None:
     assert checkSeconds("timeout", None, optional=True) is None
     with pytest.raises(ValueError, match="timeout must be a positive number of seconds, not 0"):
         checkSeconds("timeout", 0, positive=True)
-    with pytest.raises(ValueError, match="per must be a positive number of seconds and finite"):
+    with pytest.raises(ValueError, match="per must be a finite number of seconds, not inf"):
         checkSeconds("per", math.inf, positive=True, finite=True)
 
 

@@ -220,7 +220,13 @@ def test_burstThatIsNoPositiveIntegerIsRefused(burst: Any) -> None:
         RateLimit(3, 1.0, burst)
 
 
-@pytest.mark.parametrize("per", [0, -1.0, math.inf, math.nan, "3", None])
-def test_windowThatIsNoLengthOfTimeIsRefused(per: Any) -> None:
-    with pytest.raises(ValueError, match="per must be a positive number of seconds, not"):
+@pytest.mark.parametrize("per", [0, -1.0, math.inf, math.nan])
+def test_windowThatIsNoLengthOfTimeIsRefused(per: float) -> None:
+    with pytest.raises(ValueError, match=r"per must be a (positive|finite) number of seconds, not"):
+        RateLimit(3, per)
+
+
+@pytest.mark.parametrize("per", ["3", None])
+def test_windowThatIsNotANumberIsRefused(per: Any) -> None:
+    with pytest.raises(TypeError, match="per must be a number of seconds, not"):
         RateLimit(3, per)

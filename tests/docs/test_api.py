@@ -15,6 +15,8 @@ import pytest
 from tests.docs.pages import DOCS
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.timeout(180)
+
 FACES = ("asynqueue", "asynqueue.tools", "asynqueue.testing")
 
 
@@ -26,7 +28,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *(f"--config={ROOT / 'pyproject.toml'}", f"--project-base-dir={ROOT}"),
         *(f"--html-output={folder}", str(ROOT / "asynqueue")),
     ]
-    subprocess.run(command, cwd=DOCS, check=True, capture_output=True, timeout=50)
+    subprocess.run(command, cwd=DOCS, check=True, capture_output=True, timeout=170)
     return folder
 
 
