@@ -24,6 +24,9 @@ BYTES: Final = 1
 BYTEARRAY: Final = 2
 """What a segment is: some writable memory, or an object of one of the two types."""
 
+GROWTH: Final = 1 << 20
+"""By how many bytes a bytearray grows."""
+
 LARGE_PAGES: Final = 1 << 22
 """From how many bytes on a segment of memory gets pages of its own."""
 
@@ -44,11 +47,12 @@ class Segment:
     __slots__ = ("_finish", "_got", "_size", "_view")
 
     def __init__(
-        self, size: int, view: Callable[[], memoryview], finish: Callable[[], Any]
+        self, size: int, view: Callable[[int], memoryview], finish: Callable[[], Any]
     ) -> None:
         """
         @param size: how many bytes it has.
-        @param view: gives access to all of them.
+        @param view: gives access to its bytes, so many of which are there, and to at least one
+            more.
         @param finish: gives the object that they are, after the last bytes.
         """
         self._size = size
@@ -62,7 +66,7 @@ class Segment:
             called, or if it is not: who holds on to it keeps the object from being finished, or
             thrown away, as it should be.
         """
-        return self._view()[self._got :]
+        return self._view(self._got)[self._got :]
 
     def filled(self, count: int) -> bool:
         """
@@ -87,40 +91,42 @@ def makeSegment(kind: int, size: int) -> Segment:
     """
     if kind == BYTES:
         # A stream is what gives access to bytes that nobody else has yet, and gives them away at
-        # the end, without a copy. They begin as zeros, for which the system needs no memory until
-        # something is written there.
+        # the end, without a copy: 100 MiB arrive in half the time. They begin as zeros, for which
+        # the system needs no memory until something is written there.
         stream = BytesIO(bytes(size))
-        return Segment(size, stream.getbuffer, stream.getvalue)
-    memory = _makeByteArray(size) if kind == BYTEARRAY else _makeMemory(size)
-    return Segment(size, lambda: memoryview(memory), lambda: memory)
+        return Segment(size, lambda got: stream.getbuffer(), stream.getvalue)
+    if kind == BYTEARRAY:
+        return _growingSegment(size)
+    memory = _makeMemory(size)
+    return Segment(size, lambda got: memoryview(memory), lambda: memory)
+
+
+def _growingSegment(size: int) -> Segment:
+    """
+    A bytearray that grows as its bytes come. To make the whole at once fills it with zeros, which
+    takes half a millisecond a megabyte in one turn of the reactor.
+    """
+    array = bytearray()
+
+    def view(got: int) -> memoryview:
+        if got == len(array):
+            array.extend(bytes(min(GROWTH, size - got)))
+        return memoryview(array)
+
+    return Segment(size, view, lambda: array)
 
 
 def _makeMemory(size: int) -> bytearray | mmap.mmap:
     """
     Memory that comes straight from the system if it is large, in large pages where the system has
-    them: filling those for the first time takes a third of the time.
+    them: 100 MiB are filled for the first time in 12 ms instead of 63 (the benchmarks' row of the
+    NumPy array).
     """
     if size < LARGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return bytearray(size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
-
-
-def _makeByteArray(size: int) -> bytearray:
-    """
-    A bytearray whose content is yet to be written. To fill it with zeros, as its type does, would
-    have all its memory provided by the system at once, which takes half a millisecond a megabyte.
-    CPython's own function leaves it as it is.
-    """
-    import ctypes
-
-    api = getattr(ctypes, "pythonapi", None)
-    if api is None:
-        return bytearray(size)
-    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_char_p, ctypes.c_ssize_t)
-    array: bytearray = kind(("PyByteArray_FromStringAndSize", api))(None, size)
-    return array
 
 
 Segments = Sequence[bytes | bytearray | memoryview | mmap.mmap]

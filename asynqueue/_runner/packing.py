@@ -9,9 +9,10 @@ objects, stay outside of the pickle and are never copied by the pickler.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from functools import partial
 from io import BytesIO
-from pickle import PickleBuffer, Pickler, Unpickler, dumps, loads
+from pickle import PickleBuffer, Pickler, Unpickler, loads
 from struct import Struct
 from typing import Any, Final
 
@@ -32,11 +33,7 @@ frame has room for only so many."""
 BULK: Final = 1 << 20
 """From how many bytes on, all together, bytes and bytearrays are sent beside the pickle."""
 
-PROBED: Final = 1 << 23
-"""Among how many bytes of a pickle these are looked for."""
-
 _BYTES_TYPES: Final = frozenset({bytes, bytearray})
-_LONG_OPCODES: Final = frozenset({b"\x8e", b"\x96"})
 _SHORT_SIZE: Final = Struct("<I")
 _LONG_SIZE: Final = Struct("<Q")
 
@@ -50,92 +47,68 @@ def pack(value: Any) -> Packed:
     if type(value) in PLAIN:
         return value
     buffers: list[PickleBuffer] = []
-
-    def keepInside(buffer: PickleBuffer) -> bool:
-        if buffer.raw().nbytes < LARGE or len(buffers) == MOST:
-            return True
-        buffers.append(buffer)
-        return False
-
-    probe = _Probe()
-    isBulky = False
-    try:
-        Pickler(probe, 5, True, keepInside).dump(value)
-    except _Bulky:
-        isBulky = True
-    except _Long:
-        probe.clear()
-    # Out here, so that what fails now does not keep what was raised before as its context.
-    if isBulky:
-        return _packBeside(value, keepInside, buffers)
-    if probe:
-        data: Any = probe[0] if len(probe) == 1 else b"".join(probe)
+    pieces = _Pieces()
+    Pickler(pieces, 5, buffer_callback=partial(_keepInside, buffers)).dump(value)
+    if len(pieces) == 1:
+        data: Any = pieces[0]
     else:
-        buffers.clear()
-        data = dumps(value, 5, buffer_callback=keepInside)
+        raws = [piece.raw() if type(piece) is PickleBuffer else piece for piece in pieces]
+        if _bulkOf(raws) >= BULK:
+            return _packBeside(value)
+        data = b"".join(raws)
     if len(data) >= LARGE:
         data = PickleBuffer(data)
     return (data, buffers) if buffers else data
 
 
-class _Bulky(Exception):
+class _Pieces(list[Any]):
     """
-    There are large bytes objects in what is pickled.
-    """
-
-
-class _Long(Exception):
-    """
-    There are none in the first part of a long pickle.
+    The pieces of a pickle. The pickler hands over large bytes and bytearrays without copying them.
     """
 
+    write = list.append
 
-class _Probe(list[Any]):
+
+def _keepInside(buffers: list[PickleBuffer], buffer: PickleBuffer) -> bool:
     """
-    The pieces of a pickle. The pickler hands over large bytes and bytearrays without copying them,
-    each right after a piece that ends with its opcode and its size. Nothing but time is lost where
-    that is misread, or where a pickler does otherwise.
+    Add a large buffer to a list, while there is room, or return C{True} to leave it in the pickle.
     """
+    if buffer.raw().nbytes < LARGE or len(buffers) == MOST:
+        return True
+    buffers.append(buffer)
+    return False
 
-    _announced = -1
-    _bulk = _size = 0
 
-    def write(self, piece: Any) -> None:
-        """
-        Take the next piece.
+def _bulkOf(pieces: Iterable[bytes | bytearray | memoryview]) -> int:
+    """
+    Measure the large bytes and bytearrays among the pieces of a pickle. Each follows a piece that
+    ends with its opcode and its size. Only time is lost where that is misread, or where a pickler
+    does otherwise.
 
-        @raise _Bulky: if much of the value is large bytes and bytearrays.
-        @raise _Long: if that is not to be expected.
-        """
-        self.append(piece)
-        if len(piece) == self._announced:
-            self._bulk += len(piece)
-            if self._bulk >= BULK:
-                raise _Bulky
-            self._announced = -1
-            return
-        self._size += len(piece)
-        self._announced = -1
-        short = piece[-5:-4]
-        if short == b"B":
-            (self._announced,) = _SHORT_SIZE.unpack(piece[-4:])
-        elif piece[-9:-8] in _LONG_OPCODES:
-            (self._announced,) = _LONG_SIZE.unpack(piece[-8:])
-        elif short == b"X":
-            # Text is copied in any case, but not to be copied here and then again.
-            (length,) = _SHORT_SIZE.unpack(piece[-4:])
-            self._size += length
-        if self._size >= PROBED:
-            raise _Long
+    It pays: 100 MiB of bytes are ready to travel in 0.01 ms. To pickle them takes 42 ms, and to
+    take them out of the pickle another 54, each in one turn of the reactor.
+    """
+    bulk = 0
+    announced = -1
+    for piece in pieces:
+        if len(piece) == announced:
+            bulk += announced
+        announced = -1
+        if piece[-5:-4] == b"B":
+            (announced,) = _SHORT_SIZE.unpack(piece[-4:])
+        elif piece[-9:-8] in (b"\x8e", b"\x96"):
+            (announced,) = _LONG_SIZE.unpack(piece[-8:])
+    return bulk
 
 
 class _BesidePickler(Pickler):
     """
-    Keeps large bytes and bytearrays outside of the pickle, each once.
+    Keeps large buffers, bytes and bytearrays outside of the pickle, each of the latter once.
     """
 
-    def __init__(self, file: Any, keepInside: Callable[[PickleBuffer], bool]) -> None:
-        super().__init__(file, 5, buffer_callback=keepInside)
+    def __init__(self, file: Any) -> None:
+        self.buffers: list[PickleBuffer] = []
+        super().__init__(file, 5, buffer_callback=partial(_keepInside, self.buffers))
         self.beside: list[PickleBuffer] = []
         self._numbers: dict[int, int] = {}
 
@@ -168,17 +141,14 @@ class _BesideUnpickler(Unpickler):
         return self._beside[number]
 
 
-def _packBeside(
-    value: Any, keepInside: Callable[[PickleBuffer], bool], buffers: list[PickleBuffer]
-) -> Packed:
-    buffers.clear()
+def _packBeside(value: Any) -> Packed:
     stream = BytesIO()
-    pickler = _BesidePickler(stream, keepInside)
+    pickler = _BesidePickler(stream)
     pickler.dump(value)
     data: Any = stream.getvalue()
     if len(data) >= LARGE:
         data = PickleBuffer(data)
-    return (data, buffers, pickler.beside) if pickler.beside else (data, buffers)
+    return (data, pickler.buffers, pickler.beside) if pickler.beside else (data, pickler.buffers)
 
 
 def unpack(packed: Packed) -> Any:

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from asynqueue._runner import packing
 from asynqueue._runner.framing import encode
-from asynqueue._runner.packing import BULK, LARGE, PROBED, pack, sizeOf, unpack
+from asynqueue._runner.packing import BULK, LARGE, pack, sizeOf, unpack
 from tests.runner.travel import journey
+
+MUCH = (1 << 23) + 1
 
 
 class Text(str):
@@ -209,7 +211,21 @@ def test_moreLargeBuffersThanAFrameHasRoomForStillTravel(monkeypatch: pytest.Mon
     assert [int.from_bytes(buffer, "little") for buffer in back] == list(range(10_000))
 
 
-@pytest.mark.parametrize("size", [LARGE - 1, LARGE, BULK - 1, BULK, PROBED + 1])
+@pytest.mark.parametrize("others", [[], [bytes(BULK)]], ids=["alone", "with bytes"])
+def test_largeBuffersBeyondAFramesRoomTravelWithinThePickle(
+    monkeypatch: pytest.MonkeyPatch, others: list[bytes]
+) -> None:
+    monkeypatch.setattr(packing, "MOST", 5)
+    value = (*others, [np.full(LARGE, k, np.uint8) for k in range(2 * BULK // LARGE)])
+    packed = pack(value)
+    assert len(packed[1]) == 5
+    *same, arrays = unpack(journey(packed))
+    assert same == others
+    assert [array[-1] for array in arrays] == list(range(len(arrays)))
+    assert {array.shape for array in arrays} == {(LARGE,)}
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, BULK - 1, BULK, MUCH])
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_largeBytesTravel(size: int, kind: Any) -> None:
     value = kind((bytes(range(251)) * (size // 251 + 1))[:size])
@@ -220,7 +236,7 @@ def test_largeBytesTravel(size: int, kind: Any) -> None:
 
 
 def test_textOfEverySizeTravelsWithinOtherValues() -> None:
-    for size in (LARGE - 1, LARGE, PROBED, 2 * PROBED):
+    for size in (LARGE - 1, LARGE, MUCH, 2 * MUCH):
         value = ["x" * size, "é" * (size // 2)]
         assert unpack(journey(pack(value))) == value
 
