@@ -35,8 +35,8 @@ def whereabouts() -> tuple[int, int]:
 
 class Near(Protocol):
     """
-    Whoever made a call, as seen from where it runs, if that is the same interpreter. Both methods
-    are called in the executor's thread.
+    The maker of a call that runs in the same interpreter. Both methods are called in the executor's
+    thread.
     """
 
     def begun(self) -> None:
@@ -51,7 +51,7 @@ class Call:
     A call on its way to where it runs. If it is pickled on that way, it becomes a L{PickledCall}.
 
     @ivar wasPickled: whether it was, so that it may have left.
-    @ivar near: whoever made it.
+    @ivar near: takes the call's beginning and progress.
     @ivar raw: whether an iterator is a result like any other.
     """
 
@@ -59,9 +59,10 @@ class Call:
 
     def __init__(self, body: Body, raw: bool, near: Near, isSealed: bool) -> None:
         """
-        @param isSealed: whether the call is to travel in a pickle within the pickle. One that
-            cannot be rebuilt then does no harm to those who carry it. But only
-            C{multiprocessing}'s pickler knows of that, not one that the executor may have.
+        @param isSealed: whether the call travels in a pickle within the pickle. If it cannot be
+            rebuilt, only this call fails: without the seal, a process of a C{ProcessPoolExecutor}
+            would end, and the whole pool with it. A pool with a pickler of its own, such as
+            C{cloudpickle}, cannot be given a sealed call.
         """
         self.raw = raw
         self.near: Near = near
@@ -121,11 +122,11 @@ class PickledCall:
 
 class Outcome(NamedTuple):
     """
-    What has become of a call.
+    The outcome of a call.
 
-    @ivar isHere: whether it ran where it was made. If not, the rest is packed.
-    @ivar result: what it returned, or a L{PullStream}, or C{None} if it raised.
-    @ivar error: what it raised, as its codec describes it, or C{None}.
+    @ivar isHere: whether the call ran in the interpreter that made it. If not, the rest is packed.
+    @ivar result: the result, or a L{PullStream}, or C{None} if the call raised.
+    @ivar error: the exception, as the codec describes it, or C{None}.
     """
 
     isHere: bool
@@ -135,16 +136,16 @@ class Outcome(NamedTuple):
     @property
     def codec(self) -> Codec:
         """
-        What unpacks the rest.
+        The codec that unpacks the rest.
         """
         return DIRECT if self.isHere else CARRIED
 
 
 def execute(call: Call | PickledCall) -> Outcome:
     """
-    Make a call. This is what an executor is given to run.
+    Make a call. An executor runs this function.
 
-    @return: what has become of it. Nothing is raised.
+    @return: the outcome. Nothing is raised.
     """
     isHere = call.isHere
     codec = DIRECT if isHere else CARRIED
@@ -186,7 +187,8 @@ def _returned(isHere: bool, codec: Codec, result: Any) -> Outcome:
 
 def _cannotStream(codec: Codec, iterator: Any) -> Outcome:
     """
-    An iterator cannot leave its interpreter, and nobody would be there to ask it for more.
+    Refuse an iterator, because it cannot leave its interpreter, and nobody there could ask it for
+    more.
     """
     try:
         close = getattr(iterator, "close", None)

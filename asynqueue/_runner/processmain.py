@@ -61,9 +61,9 @@ def main(
     if hasattr(signal, "pthread_sigmask"):
         # It was held back until it is ignored.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    # Whatever its tasks start belongs to its process group, and no Ctrl-C reaches them.
+    # Everything that its tasks start belongs to its process group, and no Ctrl-C reaches that.
     with suppress(PermissionError):
-        # It leads one already, if whoever started it has seen to that.
+        # It leads a group already if the process that started it has made one.
         os.setsid()
     dieWith(life)
     recorder.catchCrash()
@@ -74,10 +74,10 @@ def main(
     try:
         service.serve(runner)
     except (BrokenPipeError, ConnectionResetError):
-        # The near end is gone, and with it everybody who could want a result.
+        # The near end is gone. Nobody wants a result any more.
         return
     if runner.isTerminated:
-        # After all else that is done at the end.
+        # This comes after everything else that is done at the end.
         Finalize(None, _dieOfTermination, exitpriority=-1)
 
 
@@ -102,23 +102,23 @@ def _makeRunner(
 
 class Service(Protocol):
     """
-    Moves a runner in a child process.
+    Drives a runner in a child process.
     """
 
     waiter: Waiter
 
     def serve(self, runner: CallRunner) -> None:
-        """Greet, then do what comes, until the runner has ended or the near end is gone."""
+        """Greet, then work until the runner has ended or the near end is gone."""
 
     def wake(self) -> None:
-        """Called by the handler of SIGTERM, when the runner has been told to end: notice it."""
+        """Notice that the runner has been told to end. The handler of SIGTERM calls this."""
 
 
 class PlainService:
     """
     Waits for messages, and for nothing else.
 
-    @ivar waiter: what waits for coroutines.
+    @ivar waiter: waits for coroutines.
     """
 
     def __init__(self, pipe: FarPipe) -> None:
@@ -127,9 +127,6 @@ class PlainService:
         self._isReading = False
 
     def serve(self, runner: CallRunner) -> None:
-        """
-        See L{Service}.
-        """
         pipe = self._pipe
         runner.hello()
         while not runner.ended and not pipe.isClosed:
@@ -139,15 +136,12 @@ class PlainService:
         runner.close()
 
     def wake(self) -> None:
-        """
-        See L{Service}.
-        """
         if self._isReading:
             raise _NoMoreWaiting
 
     def _read(self, runner: CallRunner) -> list[Message]:
         """
-        Read, in a way that SIGTERM puts an end to. What that leaves unread was not begun.
+        Read. SIGTERM breaks that off: the calls that stay unread have not begun.
         """
         self._isReading = True
         try:
@@ -161,7 +155,7 @@ class PlainService:
 
 class _NoMoreWaiting(BaseException):
     """
-    Raised by SIGTERM in a child that waits for its next message.
+    The handler of SIGTERM raises this in a child that waits for its next message.
     """
 
 
@@ -174,8 +168,8 @@ def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
             return
         mustRead = True
         if runner.running is None:
-            # Between tasks the loop reads for itself, and must not be disturbed while it does. But
-            # a task may be about to begin.
+            # Between tasks the loop itself reads, and must not be disturbed while it does. But a
+            # task may be about to begin.
             runner.wasNudged = True
         else:
             look()
@@ -183,7 +177,7 @@ def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
     def look() -> None:
         nonlocal isReading, mustRead
         if isReading:
-            # By a signal that came meanwhile. What is interrupted reads again for it.
+            # Another signal came while this reads. The one before reads again.
             return
         while mustRead:
             isReading, mustRead = True, False
@@ -203,14 +197,14 @@ def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
     signal.signal(signal.SIGTERM, terminated)
     if NUDGE is not None:
         signal.signal(NUDGE, nudged)
-        # Where a task is in a system call of a library, let that go on rather than fail.
+        # A library's system call in a task goes on after the signal, rather than fails.
         signal.siginterrupt(NUDGE, False)
 
 
 def _dieOfTermination() -> None:
     """
-    End in the way in which SIGTERM ends a process that does not heed it, so that the parent sees
-    that this is no usual end.
+    End as a process ends that does not handle SIGTERM, so that the parent sees that this is no
+    usual end.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -222,8 +216,8 @@ def _dieOfTermination() -> None:
 def dieWith(life: Connection) -> None:
     """
     On Linux, have the kernel kill this process as soon as the near end of a pipe is closed, even if
-    it is busy then. That happens when the near process ends, in whatever way, whether or not it is
-    this one's parent: with C{forkserver} it is not.
+    this process is busy then. The near end is closed when the near process ends in whatever way.
+    That one need not be this process's parent: with C{forkserver} it is not.
 
     @param life: the pipe's far end.
     """

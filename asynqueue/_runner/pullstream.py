@@ -4,14 +4,13 @@ Iterators that an executor advances in the interpreter that wants their items.
 
 from __future__ import annotations
 
-import sys
 import time
 from contextvars import Context
 from typing import Any, NamedTuple
 
 from asynqueue._runner.codecs import DIRECT
 from asynqueue._runner.coroutines import CoroutineRunner
-from asynqueue._runner.streams import FarStream
+from asynqueue._runner.streams import FarStream, quietly
 
 
 class Batch(NamedTuple):
@@ -30,8 +29,8 @@ class Batch(NamedTuple):
 
 class PullStream:
     """
-    An iterator that a call returned where it was made. Its methods are for the executor to run, one
-    at a time.
+    An iterator that a call in an executor returned to the interpreter that made the call. The
+    executor runs the methods, one at a time.
     """
 
     def __init__(self, iterator: Any, context: Context, runner: CoroutineRunner) -> None:
@@ -44,7 +43,7 @@ class PullStream:
 
     def takeFirst(self) -> Batch:
         """
-        @return: the batch that was there when the call was over. It can be asked for once.
+        @return: the batch that was ready when the call ended. Ask for it once.
         """
         first, self._first = self._first, None
         assert first is not None
@@ -52,7 +51,9 @@ class PullStream:
 
     def advance(self) -> Batch:
         """
-        @return: the next batch. Whoever asks for it has taken those before. Nothing is raised.
+        Produce a batch. The items of the batches before must have been taken.
+
+        @return: the batch. Nothing is raised.
         """
         items: list[Any] = []
         try:
@@ -62,12 +63,15 @@ class PullStream:
                 self._runner.close()
         except BaseException as error:
             batch = Batch(items, True, DIRECT.describe(error))
-            closing = self.close()
-            if closing is not None:
-                # The failure is told already.
-                sys.excepthook(type(closing), closing, closing.__traceback__)
+            quietly(self._close)
             return batch
         return Batch(items, isOver, None)
+
+    def _close(self) -> None:
+        try:
+            self._far.close()
+        finally:
+            self._runner.close()
 
     def close(self) -> BaseException | None:
         """
@@ -76,10 +80,7 @@ class PullStream:
         @return: what that raised, or C{None}.
         """
         try:
-            try:
-                self._far.close()
-            finally:
-                self._runner.close()
+            self._close()
         except BaseException as error:
             return DIRECT.describe(error)  # type: ignore[no-any-return]
         return None

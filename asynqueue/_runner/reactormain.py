@@ -41,7 +41,7 @@ class DeferredWaiter:
 
     def accepts(self, value: Any) -> bool:
         """
-        Whether it is a Deferred or a coroutine.
+        Return whether a value is a Deferred or a coroutine.
         """
         return isinstance(value, Deferred | CoroutineType)
 
@@ -78,7 +78,7 @@ class DeferredWaiter:
 
     def iterate(self, value: Any) -> Any:
         """
-        Nothing is iterated over here that would have to be waited for.
+        Return the value as it is: asynchronous iterators are not streamed from here.
         """
         return value
 
@@ -92,24 +92,24 @@ class DeferredWaiter:
         try:
             self._waiting.cancel()
         except Exception:
-            # It goes on.
+            # The Deferred goes on.
             self.log.failure("a Deferred that a task returned could not be cancelled")
         return True
 
     def close(self) -> None:
         """
-        Nothing is left open.
+        Do nothing, because nothing is left open.
         """
 
 
 def _raised(failure: Failure) -> BaseException:
     """
-    A failure's exception, with its traceback.
+    Return a failure's exception, with its traceback.
     """
     error = failure.value
     assert error is not None
     if error.__traceback__ is None and error.__cause__ is None:
-        # Twisted made a text of it.
+        # Twisted has made a text of the traceback.
         withTraceback(error, failure.getTraceback())
     return error
 
@@ -117,9 +117,9 @@ def _raised(failure: Failure) -> BaseException:
 @implementer(IReadDescriptor)
 class ReactorService:
     """
-    Moves a runner in the turns of a reactor, which watches the pipe.
+    Drives a runner in the turns of a reactor, which watches the pipe.
 
-    @ivar waiter: what waits for Deferreds.
+    @ivar waiter: waits for Deferreds.
     """
 
     def __init__(self, pipe: FarPipe) -> None:
@@ -142,8 +142,8 @@ class ReactorService:
 
     def _heedChildren(self) -> None:
         """
-        Have the reactor hear of the ends of programs that it runs. The other signals that it would
-        take are heeded here already.
+        Have the reactor notice the ends of programs that it runs. The other signals that a reactor
+        handles are handled here already.
         """
         number = getattr(signal, "SIGCHLD", None)
         if number is None:
@@ -178,7 +178,7 @@ class ReactorService:
             if runner.ended:
                 runner.close()
         except (BrokenPipeError, ConnectionResetError):
-            # The near end is gone, and with it everybody who could want a result.
+            # The near end is gone. Nobody wants a result any more.
             self._stop()
             return
         if runner.ended or self._pipe.isClosed:
@@ -203,7 +203,7 @@ class ReactorService:
 
     def doRead(self) -> None:
         """
-        The pipe has something: take it in, and go on.
+        Take in what has come over the pipe, and go on.
         """
         try:
             self._runner.receive(self._pipe.read())
@@ -214,12 +214,12 @@ class ReactorService:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor has stopped, or what came over the pipe was no message.
+        End, because the reactor has stopped, or what came over the pipe was no message.
         """
         self._stop()
 
     def logPrefix(self) -> str:
         """
-        What the log is to call this.
+        Name this in the reactor's log.
         """
         return "asynqueue"

@@ -1,8 +1,8 @@
 """
-The guard's own process, which runs this file as a script and imports next to nothing.
+The reaper's own process, which runs this file as a script and imports next to nothing.
 
-It kills process groups when the program that has named them is gone. On its standard input comes a
-line for each group: C{+ID} to watch it, C{-ID} to forget it.
+It kills process groups when the program that named them is gone. Its standard input has a line for
+each order: a group's ID to watch the group, and the negative of the ID to forget it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 def main(program: int) -> None:
     """
-    Wait until a program ends, then kill the groups that it has told of.
+    Wait until a program ends, then kill the groups that it has named.
 
     @param program: its process ID.
     """
@@ -29,7 +29,7 @@ def main(program: int) -> None:
     rest = b""
     while True:
         ready = dict(watched.poll(0 if isGone else None))
-        # What was written before the end is read before the end is heeded.
+        # Read everything that was written before the end.
         if orders not in ready:
             break
         data = os.read(orders, 1 << 16)
@@ -40,7 +40,7 @@ def main(program: int) -> None:
             heed(int(line), groups)
     for group in groups:
         if not killGroup(group):
-            # Its founder may be only about to found it.
+            # The process that is to lead the group may not have made it yet.
             killProcess(group)
 
 
@@ -58,10 +58,10 @@ def heed(order: int, groups: set[int]) -> None:
 
 def watchEnd(program: int, watched: select.poll) -> bool:
     """
-    Where the system can, have the end of the program itself waited for. The end of what it writes
-    does not come as long as anything has that open, and what the program has forked does.
+    Where the system can, wait for the end of the program itself too. The pipe from the program does
+    not end while any process has it open, and processes that the program has forked may have.
 
-    @return: whether the program is still there, as far as is known.
+    @return: C{False} if the program is known to have ended.
     """
     if not hasattr(os, "pidfd_open"):
         return True
@@ -79,7 +79,7 @@ def killGroup(group: int) -> bool:
     """
     Kill all that is left of a process group.
 
-    @param group: its ID, which is that of the process which founded it.
+    @param group: its ID, which is the ID of the process that leads it.
     @return: whether there is such a group.
     """
     try:
@@ -87,14 +87,14 @@ def killGroup(group: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # What is left belongs to somebody else by now: a program run by sudo.
+        # What is left runs as another user, as a program that sudo runs does.
         return True
     return True
 
 
 def killProcess(pid: int) -> None:
     """
-    Kill a process, if it is there.
+    Kill a process if it is there.
     """
     try:
         os.kill(pid, signal.SIGKILL)

@@ -52,6 +52,17 @@ BATCH_SECONDS: Final = 0.005
 making."""
 
 
+def quietly(close: Callable[[], object]) -> None:
+    """
+    Close something after a failure that was reported already. What closing raises goes to the
+    interpreter's hook.
+    """
+    try:
+        close()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+
 class ItemNotPicklable(Exception):
     """
     Wraps the error of an item that cannot be packed, to tell it from the iterator's own errors.
@@ -77,7 +88,8 @@ class FarStream:
         context: Context | None = None,
     ) -> None:
         """
-        @param context: what the iterator's code runs in. Default: a copy of the present one.
+        @param context: the context to run the iterator's code in. Default: a copy of the present
+            one.
         """
         self.id = id
         self.closing = False
@@ -106,7 +118,7 @@ class FarStream:
         """
         Take the next items and pack them.
 
-        @param batch: gets the items. What it holds when this raises had been yielded before.
+        @param batch: gets the items. If this raises, it has the items that were yielded before.
         @return: the bytes of credit used, and whether the iterator is over.
         @raise ItemNotPicklable: if an item cannot be packed.
         @raise BaseException: what the iterator raises.
@@ -132,7 +144,7 @@ class FarStream:
                 try:
                     item = pack(item)
                 except (Exception, SystemExit, KeyboardInterrupt) as error:
-                    # But an interruption of the task passes.
+                    # An interruption of the task is none of these.
                     raise ItemNotPicklable(item) from error
             batch.append(item)
             used += sizeOf(item)
@@ -194,7 +206,7 @@ class OpenStreams:
 
     def grant(self, id: int, items: int, size: int) -> None:
         """
-        The near side allows more, of a stream that may be over.
+        Let a stream send more. It may be over already.
         """
         stream = self.open.get(id)
         if stream is not None:
@@ -202,7 +214,7 @@ class OpenStreams:
 
     def unwanted(self, id: int) -> None:
         """
-        The near side wants no more, of what may be no stream.
+        Have a stream closed. The ID may be that of a call which yields none.
         """
         stream = self.open.get(id)
         if stream is not None:
@@ -224,9 +236,9 @@ class OpenStreams:
         """
         for stream in list(self.open.values()):
             if self._runner.isTerminated:
-                # It has not come to its end, and is not to look as if it had.
+                # It has not come to its end, and must not look as if it had.
                 del self.open[stream.id]
-                self._closeQuietly(stream)
+                quietly(stream.close)
             else:
                 self._close(stream)
 
@@ -249,7 +261,7 @@ class OpenStreams:
         finally:
             self._runner.ran(stream.id)
         if batch:
-            # Where something was raised, nobody counted.
+            # If something was raised, nothing was counted.
             used = used or sum(map(self._codec.sizeOf, batch))
             try:
                 self._post((ITEMS, stream.id, batch, used))
@@ -260,7 +272,7 @@ class OpenStreams:
             self._progress.flush(stream.id)
             if not (self._runner.isTerminated and isinstance(failure, TaskInterrupted)):
                 self._answers.raised(stream.id, 0.0, failure)
-            self._closeQuietly(stream)
+            quietly(stream.close)
         elif over:
             del self.open[stream.id]
             self._progress.flush(stream.id)
@@ -283,21 +295,12 @@ class OpenStreams:
         self, stream: FarStream, batch: list[Packed], error: PayloadTooLarge
     ) -> BaseException:
         """
-        A batch is too large because of its last item, as those before it were few: send these.
+        Send the items of a batch that is too large, without the last one, which is at fault: the
+        others were within the limit.
 
-        @return: what the stream ends with.
+        @return: the error that the stream ends with.
         """
         others = batch[:-1]
         if others:
             self._post((ITEMS, stream.id, others, sum(map(self._codec.sizeOf, others))))
         return explained(PayloadTooLarge, "bring back an item", error)
-
-    def _closeQuietly(self, stream: FarStream) -> None:
-        """
-        After a failure that was told already, what closing adds to it goes to the interpreter's
-        hook.
-        """
-        try:
-            stream.close()
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)

@@ -1,5 +1,5 @@
 """
-Starting a child process, and what is left to do when it has ended.
+Start a child process, and clean up when it has ended.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from asynqueue.errors import WorkerDied
 
 def startContext(method: str | None = None) -> BaseContext:
     """
-    @param method: a start method of C{multiprocessing}; by default C{forkserver}, or C{spawn} where
-        there is none. Never C{fork} by default: a copy of a process with a running reactor is not a
+    @param method: a start method of C{multiprocessing}. Default: C{forkserver}, or C{spawn} where
+        there is none. It is never C{fork}, because a copy of a process with a running reactor is no
         sound place to work in.
     @return: the context to start children with.
     """
@@ -50,8 +50,7 @@ CRASHES: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class EndedProcess:
     """
-    What is left of a child that has ended: the C{multiprocessing} process without the file
-    descriptors that it would hold on to.
+    Stands for a C{multiprocessing} process that has ended, without its file descriptors.
     """
 
     pid: int
@@ -66,28 +65,28 @@ class EndedProcess:
 
 class ChildProcess:
     """
-    A child process that was started, with the near end of the pipe to it, and its flight recorder.
-    It is killed when this object is forgotten, or the interpreter ends; so is whatever its tasks
-    have started, then or when it ends by itself.
+    A child process that was started, with the near end of the pipe to it and its flight recorder.
+    It is killed when this object is garbage or the interpreter ends. Everything that its tasks have
+    started is killed then too, or when it ends by itself.
 
-    @ivar process: the C{multiprocessing} process; an L{EndedProcess} after L{ended}.
+    @ivar process: the C{multiprocessing} process, or an L{EndedProcess} after L{ended}.
     @ivar fd: the file descriptor of the pipe's near end.
-    @ivar endFd: one that becomes readable when the process ends. Without C{pidfd_open}, that may be
-        late.
+    @ivar endFd: a file descriptor that becomes readable when the process ends. Without
+        C{pidfd_open}, that may be late.
     """
 
     def __init__(self, context: Any, options: child.ChildOptions) -> None:
         """
         Start it.
 
-        @param context: how.
+        @param context: the C{multiprocessing} context to start it with.
         @param options: how it is to work.
         @raise OSError: if it cannot be started.
         @raise EOFError: if the server that is to start it has gone.
         """
         self._recorder = Recorder()
         self._lastBegun = 0
-        self._guard = programReaper()
+        self._reaper = programReaper()
         self._starter = os.getpid()
         with ExitStack() as opened:
             opened.callback(self._recorder.close)
@@ -108,22 +107,22 @@ class ChildProcess:
             self._opened = opened.pop_all()
         self._recorder.sent()
         self._finalizer = Finalize(
-            self, _abandon, args=(self.process, self._guard), exitpriority=10
+            self, _abandon, args=(self.process, self._reaper), exitpriority=10
         )
 
     def _launch(self) -> None:
         with interruptsHeld():
             self.process.start()
             try:
-                self._guard.watch(self.process.pid)
+                self._reaper.watch(self.process.pid)
             except BaseException:
-                # It has no task yet that could have started anything.
+                # None of its tasks can have started anything yet.
                 self.process.kill()
                 self.process.join()
                 raise
 
     def _openEnd(self, opened: ExitStack) -> int:
-        # What a task has forked may hold the sentinel open, which is the end of a pipe.
+        # The sentinel is the end of a pipe, which a process that a task has forked may hold open.
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 fd: int = os.pidfd_open(self.process.pid)
@@ -135,7 +134,7 @@ class ChildProcess:
     @property
     def hasEnded(self) -> bool:
         """
-        Whether it has ended. To ask costs something.
+        Whether it has ended. This asks the system.
         """
         if self._isOurs:
             return self.process.exitcode is not None
@@ -145,8 +144,8 @@ class ChildProcess:
     @property
     def _isOurs(self) -> bool:
         """
-        Whether this is the process that started it, and not one that was forked from that one, as
-        when a program goes into the background.
+        Whether this process has started it. One that was forked from the starter has not, as when a
+        program goes into the background.
         """
         return self._starter == os.getpid()
 
@@ -165,26 +164,26 @@ class ChildProcess:
         """
         if self.hasEnded:
             return
-        # If it has ended since, that is about to be told.
+        # If it has ended since, that is about to be noticed.
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """
-        Kill it, and what its tasks have started.
+        Kill it, and everything that its tasks have started.
         """
         _kill(self.process)
 
     def residentKilobytes(self) -> int | None:
         """
-        @return: its resident memory, or C{None} if it is not there any more.
+        @return: its resident memory in kilobytes, or C{None} if it is not there any more.
         """
         isOver = isinstance(self.process, EndedProcess)
         return None if isOver else residentKilobytes(self.process.pid)
 
     def ended(self, memory: MemoryWatch) -> WorkerDied:
         """
-        It has ended: kill what its tasks have left, and let go of everything.
+        Kill what the tasks of the ended process have left, and release everything.
 
         @param memory: what was seen of its memory.
         @return: how it ended.
@@ -193,7 +192,7 @@ class ChildProcess:
         status: int | None = self.process.exitcode
         killed = -status if status is not None and status < 0 else None
         killGroup(pid)
-        self._guard.forget(pid)
+        self._reaper.forget(pid)
         self._lastBegun = self._recorder.lastBegun
         died = WorkerDied(
             pid,
@@ -214,13 +213,13 @@ class ChildProcess:
 @contextmanager
 def interruptsHeld() -> Iterator[None]:
     """
-    What is started in here does not hear of Ctrl-C before it can say that it wants to ignore it;
-    this process hears of it a moment later.
+    Start processes in here that are to ignore Ctrl-C. It does not reach them before they can say
+    so. This process gets it a moment later.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Starting this one lets interrupts through again, so it is not to be started in here.
+    # The tracker is not to be started in here, because starting it lets interrupts through again.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -235,9 +234,9 @@ def _kill(process: Any) -> None:
         killGroup(process.pid)
 
 
-def _abandon(process: Any, guard: Reaper) -> None:
+def _abandon(process: Any, reaper: Reaper) -> None:
     """
-    The interpreter ends, or nobody has the channel any more.
+    Kill a process, because the interpreter ends or nobody has the channel any more.
     """
     _kill(process)
-    guard.forget(process.pid)
+    reaper.forget(process.pid)

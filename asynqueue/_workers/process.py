@@ -149,13 +149,13 @@ class ProcessWorker(ChannelWorker):
             self._preload = preloadServer(preload)
             self._preload.hold()
         super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
-        # So that it outlasts the one process, until the next is there.
-        self._guard = programReaper()
-        self._guard.hold()
+        # It outlasts each process, until the next is there.
+        self._reaper = programReaper()
+        self._reaper.hold()
         self._supervisor.whenEnded().addCallback(self._letGo)
 
     def _letGo(self, _: object) -> None:
-        self._guard.letGo()
+        self._reaper.letGo()
         if self._preload is not None:
             self._preload.letGo()
 

@@ -1,10 +1,10 @@
 """
-What kills that which a program's worker processes leave behind, once the program is gone.
+The reaper: it kills what a program's worker processes leave behind, once the program is gone.
 
-Each worker process leads a process group of its own, to which whatever its tasks start belongs. A
-worker that ends while the program lives has its group killed by the program. For the case that the
-program itself is killed, there is the guard: one small process a program, in a session of its own,
-which knows the groups and kills them when the program has ended in whatever way.
+Each worker process leads a process group of its own, to which everything that its tasks start
+belongs. When a worker ends while the program lives, the program kills the group. In case the
+program itself is killed, it has one reaper: a small process in a session of its own, which knows
+the groups and kills them when the program has ended in whatever way.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from asynqueue._runner import reaper_main
 
 class Reaper:
     """
-    The near side of the guard. It runs while there is a group to watch, or somebody who will soon
-    have one.
+    The near side of the reaper. The process runs while there is a group to watch, or while somebody
+    holds it.
 
-    A guard that was killed is replaced as soon as another group is to be watched. A program that
-    was frozen into one executable has no interpreter to run a guard with, and so has none.
+    A process that was killed is replaced as soon as another group is to be watched. A program that
+    was frozen into one executable has no interpreter to run a reaper with, and so has none.
 
-    My methods may be called in any thread.
+    All methods may be called in any thread.
     """
 
     def __init__(self) -> None:
-        # Whoever has a group may be forgotten, which forgets the group, in the middle of this.
+        # The garbage collector may forget a group in the middle of this.
         self._lock = threading.RLock()
         self._groups: set[int] = set()
         self._holders = 0
@@ -43,21 +43,21 @@ class Reaper:
     @property
     def pid(self) -> int | None:
         """
-        The guard's process ID, or C{None} where none runs.
+        The ID of the reaper's process, or C{None} if none runs.
         """
         process = self._process
         return None if process is None else process.pid
 
     def hold(self) -> None:
         """
-        Somebody will have groups, again and again.
+        Keep the process running although there may be no group for some time.
         """
         with self._lock:
             self._holders += 1
 
     def letGo(self) -> None:
         """
-        Somebody who held it will have no more groups.
+        Take back one L{hold}.
         """
         with self._lock:
             self._holders -= 1
@@ -68,7 +68,7 @@ class Reaper:
         Have a group killed when this program is gone.
 
         @param group: its ID.
-        @raise OSError: if a guard is needed and cannot be started.
+        @raise OSError: if the reaper has to be started and cannot be.
         """
         if getattr(sys, "frozen", False):
             return
@@ -83,20 +83,20 @@ class Reaper:
 
     def forget(self, group: int) -> None:
         """
-        Nothing of a group is left.
+        Watch a group no longer, because nothing of it is left.
 
-        @param group: its ID. One that is not watched is no error.
+        @param group: its ID. It may be one that is not watched.
         """
         with self._lock:
             if group in self._groups:
                 self._groups.discard(group)
-                # A guard that has died does not know of it; its successor never will.
+                # A process that has died does not know of it, and its successor never will.
                 self._tell(-group)
                 self._endIfIdle()
 
     def _tell(self, *orders: int) -> bool:
         """
-        @return: whether the guard is there to hear it.
+        @return: whether the process is there to take the orders.
         """
         if self._process is None or self._process.stdin is None:
             return False
@@ -104,14 +104,14 @@ class Reaper:
             for order in orders:
                 os.write(self._process.stdin.fileno(), b"%d\n" % order)
         except OSError:
-            # It is gone, or has heard nothing for thousands of orders.
+            # It is gone, or has not read thousands of orders.
             return False
         return True
 
     def _replace(self) -> None:
         self._end()
         self._process = self._start()
-        # After the workers were killed, which is done with a higher one.
+        # The workers are killed before, with a higher priority.
         self._finalizer = Finalize(self, self._end, exitpriority=5)
         self._tell(*self._groups)
 
@@ -140,7 +140,7 @@ class Reaper:
         if self._finalizer is not None:
             self._finalizer.cancel()
             self._finalizer = None
-        # It has nothing to do any more that could be broken off.
+        # It has nothing left to do that this could break off.
         process.kill()
         with process, suppress(OSError):
             process.wait()
@@ -148,8 +148,8 @@ class Reaper:
 
 def programReaper() -> Reaper:
     """
-    @return: the guard of this program. There is one, as there is one program whose end it waits
-        for; a program that was forked from this one gets another.
+    @return: the reaper of this program. There is one, because it waits for the end of the one
+        program. A program that was forked from this one gets another.
     """
     return _reaperOf(os.getpid())
 

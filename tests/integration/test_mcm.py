@@ -213,7 +213,7 @@ def test_interruptEndsItWhileNobodyReads(tmp_path: Path) -> None:
 
 def workersOf(pid: int) -> list[psutil.Process]:
     """
-    @return: the worker processes of a program: each leads a process group, as only the guard does
+    @return: the worker processes of a program: each leads a process group, as only the reaper does
         besides.
     """
     workers = []
@@ -221,8 +221,8 @@ def workersOf(pid: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                isGuard = any("reaper_main" in word for word in child.cmdline())
-                if os.getpgid(child.pid) == child.pid and not isGuard:
+                isReaper = any("reaper_main" in word for word in child.cmdline())
+                if os.getpgid(child.pid) == child.pid and not isReaper:
                     workers.append(child)
     return workers
 

@@ -15,7 +15,7 @@ from tests.support.processes import PATIENCE, isGone
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 
 
-class GuardCase(SynchronousTestCase):
+class ReaperCase(SynchronousTestCase):
     """
     Groups that can be watched, of a process each.
     """
@@ -30,62 +30,62 @@ class GuardCase(SynchronousTestCase):
         self.assertEqual(process.wait(PATIENCE), -signal.SIGKILL)
 
 
-class GuardTests(GuardCase):
+class ReaperTests(ReaperCase):
     """
     When it runs.
     """
 
     def setUp(self) -> None:
-        self.guard = Reaper()
-        self.addCleanup(self.guard._end)
+        self.reaper = Reaper()
+        self.addCleanup(self.reaper._end)
 
     def test_thereIsNoneWithoutAGroup(self) -> None:
-        self.guard.hold()
-        self.assertIsNone(self.guard.pid)
-        self.guard.letGo()
-        self.assertIsNone(self.guard.pid)
+        self.reaper.hold()
+        self.assertIsNone(self.reaper.pid)
+        self.reaper.letGo()
+        self.assertIsNone(self.reaper.pid)
 
     def test_itEndsWithTheLastGroup(self) -> None:
         one, other = self.makeGroup(), self.makeGroup()
-        self.guard.watch(one.pid)
-        pid = self.guard.pid
+        self.reaper.watch(one.pid)
+        pid = self.reaper.pid
         assert pid is not None
-        self.guard.watch(other.pid)
-        self.guard.forget(one.pid)
-        self.assertEqual(self.guard.pid, pid)
-        self.guard.forget(other.pid)
-        self.assertIsNone(self.guard.pid)
+        self.reaper.watch(other.pid)
+        self.reaper.forget(one.pid)
+        self.assertEqual(self.reaper.pid, pid)
+        self.reaper.forget(other.pid)
+        self.assertIsNone(self.reaper.pid)
         self.assertTrue(isGone(pid), "before forget() has returned")
         self.assertIsNone(one.poll())
 
     def test_whoHoldsItKeepsItForTheNextGroup(self) -> None:
         group = self.makeGroup()
-        self.guard.hold()
-        self.guard.watch(group.pid)
-        pid = self.guard.pid
-        self.guard.forget(group.pid)
-        self.assertEqual(self.guard.pid, pid)
-        self.guard.watch(group.pid)
-        self.assertEqual(self.guard.pid, pid)
-        self.guard.letGo()
-        self.assertEqual(self.guard.pid, pid)
-        self.guard.forget(group.pid)
-        self.assertIsNone(self.guard.pid)
+        self.reaper.hold()
+        self.reaper.watch(group.pid)
+        pid = self.reaper.pid
+        self.reaper.forget(group.pid)
+        self.assertEqual(self.reaper.pid, pid)
+        self.reaper.watch(group.pid)
+        self.assertEqual(self.reaper.pid, pid)
+        self.reaper.letGo()
+        self.assertEqual(self.reaper.pid, pid)
+        self.reaper.forget(group.pid)
+        self.assertIsNone(self.reaper.pid)
 
     def test_whatIsNotWatchedCanBeForgotten(self) -> None:
-        self.guard.forget(1)
-        self.assertIsNone(self.guard.pid)
+        self.reaper.forget(1)
+        self.assertIsNone(self.reaper.pid)
 
     def test_oneThatWasKilledIsReplacedAndKnowsAllGroups(self) -> None:
         early, late, gone = self.makeGroup(), self.makeGroup(), self.makeGroup()
-        self.guard.watch(early.pid)
-        self.guard.watch(gone.pid)
-        pid = self.guard.pid
+        self.reaper.watch(early.pid)
+        self.reaper.watch(gone.pid)
+        pid = self.reaper.pid
         assert pid is not None
-        self.killGuard()
-        self.guard.forget(gone.pid)
-        self.guard.watch(late.pid)
-        self.assertNotEqual(self.guard.pid, pid)
+        self.killReaper()
+        self.reaper.forget(gone.pid)
+        self.reaper.watch(late.pid)
+        self.assertNotEqual(self.reaper.pid, pid)
         self.hangUp()
         self.assertKilled(early)
         self.assertKilled(late)
@@ -97,21 +97,21 @@ class GuardTests(GuardCase):
 
         group = self.makeGroup()
         self.patch(subprocess, "Popen", refuse)
-        self.assertRaises(BlockingIOError, self.guard.watch, group.pid)
-        self.guard.forget(group.pid)
-        self.assertIsNone(self.guard.pid)
+        self.assertRaises(BlockingIOError, self.reaper.watch, group.pid)
+        self.reaper.forget(group.pid)
+        self.assertIsNone(self.reaper.pid)
 
     def test_whereItCannotBeReplacedTheGroupsAreToldToTheNext(self) -> None:
         def refuse(*args: Any, **kw: Any) -> Any:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
         early, refused, late = [self.makeGroup() for _ in range(3)]
-        self.guard.watch(early.pid)
-        self.killGuard()
+        self.reaper.watch(early.pid)
+        self.killReaper()
         patch = self.patch(subprocess, "Popen", refuse)
-        self.assertRaises(BlockingIOError, self.guard.watch, refused.pid)
+        self.assertRaises(BlockingIOError, self.reaper.watch, refused.pid)
         patch.restore()
-        self.guard.watch(late.pid)
+        self.reaper.watch(late.pid)
         self.hangUp()
         self.assertKilled(early)
         self.assertKilled(late)
@@ -120,29 +120,29 @@ class GuardTests(GuardCase):
     def test_aFrozenProgramHasNone(self) -> None:
         sys.frozen = True  # type: ignore[attr-defined] # What freezes programs sets it.
         self.addCleanup(delattr, sys, "frozen")
-        self.guard.watch(self.makeGroup().pid)
-        self.assertIsNone(self.guard.pid)
+        self.reaper.watch(self.makeGroup().pid)
+        self.assertIsNone(self.reaper.pid)
 
     def test_aProgramHasOne(self) -> None:
         self.assertIs(programReaper(), programReaper())
 
-    def killGuard(self) -> None:
-        assert self.guard._process is not None
-        self.guard._process.kill()
-        self.guard._process.wait()
+    def killReaper(self) -> None:
+        assert self.reaper._process is not None
+        self.reaper._process.kill()
+        self.reaper._process.wait()
 
     def hangUp(self) -> None:
         """
-        End the pipe to the guard as the end of the program does.
+        End the pipe to the reaper as the end of the program does.
         """
-        process = self.guard._process
+        process = self.reaper._process
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
         self.assertEqual(process.wait(PATIENCE), 0)
 
 
-class GuardianTests(GuardCase):
+class ReaperProcessTests(ReaperCase):
     """
     Its process, by itself.
     """
@@ -157,53 +157,53 @@ class GuardianTests(GuardCase):
         self.addCleanup(process.kill)
         return process
 
-    def tell(self, guard: subprocess.Popen[bytes], data: bytes) -> None:
-        assert guard.stdin is not None
-        guard.stdin.write(data)
+    def tell(self, reaper: subprocess.Popen[bytes], data: bytes) -> None:
+        assert reaper.stdin is not None
+        reaper.stdin.write(data)
 
     def test_atTheEndOfItsInputTheGroupsAreKilledThatAreNotForgotten(self) -> None:
         one, other, forgotten = [self.makeGroup() for _ in range(3)]
-        guard = self.start(os.getpid())
-        self.tell(guard, b"%d\n%d\n" % (one.pid, forgotten.pid))
+        reaper = self.start(os.getpid())
+        self.tell(reaper, b"%d\n%d\n" % (one.pid, forgotten.pid))
         # An order may come in pieces.
         first, second = str(other.pid)[:2], str(other.pid)[2:]
-        self.tell(guard, first.encode())
-        self.tell(guard, second.encode() + b"\n-%d\n" % forgotten.pid)
-        guard.communicate()
+        self.tell(reaper, first.encode())
+        self.tell(reaper, second.encode() + b"\n-%d\n" % forgotten.pid)
+        reaper.communicate()
         self.assertKilled(one)
         self.assertKilled(other)
         self.assertIsNone(forgotten.poll())
-        self.assertEqual(guard.returncode, 0)
+        self.assertEqual(reaper.returncode, 0)
 
     def test_aProcessThatHasNotFoundedItsGroupYetIsKilled(self) -> None:
         process = subprocess.Popen(SLEEP)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        guard = self.start(os.getpid())
-        self.tell(guard, b"%d\n" % process.pid)
-        guard.communicate()
+        reaper = self.start(os.getpid())
+        self.tell(reaper, b"%d\n" % process.pid)
+        reaper.communicate()
         self.assertKilled(process)
 
     def test_aGroupThatIsGoneIsNoError(self) -> None:
         gone, left = self.makeGroup(), self.makeGroup()
         gone.kill()
         gone.wait()
-        guard = self.start(os.getpid())
-        self.tell(guard, b"%d\n%d\n" % (gone.pid, left.pid))
-        guard.communicate()
+        reaper = self.start(os.getpid())
+        self.tell(reaper, b"%d\n%d\n" % (gone.pid, left.pid))
+        reaper.communicate()
         self.assertKilled(left)
-        self.assertEqual(guard.returncode, 0)
+        self.assertEqual(reaper.returncode, 0)
 
     def test_itWaitsForTheProgramItselfWhereThatCanBeDone(self) -> None:
         if not hasattr(os, "pidfd_open"):
             return
         program, group = self.makeGroup(), self.makeGroup()
-        guard = self.start(program.pid)
-        self.tell(guard, b"%d\n" % group.pid)
+        reaper = self.start(program.pid)
+        self.tell(reaper, b"%d\n" % group.pid)
         program.kill()
         # Its input is open all the time, as it is with a program that has forked something.
         self.assertKilled(group)
-        self.assertEqual(guard.wait(PATIENCE), 0)
+        self.assertEqual(reaper.wait(PATIENCE), 0)
 
     def test_aProgramThatHasEndedBeforeItStartsIsNoOtherCase(self) -> None:
         program, group = self.makeGroup(), self.makeGroup()
@@ -214,30 +214,30 @@ class GuardianTests(GuardCase):
         os.write(writing, b"%d\n" % group.pid)
         arguments = [sys.executable, "-S", "-P", reaper_main.__file__, str(program.pid)]
         with os.fdopen(reading) as orders:
-            guard = subprocess.Popen(arguments, stdin=orders)
-        self.addCleanup(guard.kill)
+            reaper = subprocess.Popen(arguments, stdin=orders)
+        self.addCleanup(reaper.kill)
         if not hasattr(os, "pidfd_open"):
-            guard.kill()
-            guard.wait()
+            reaper.kill()
+            reaper.wait()
             return
-        self.assertEqual(guard.wait(PATIENCE), 0)
+        self.assertEqual(reaper.wait(PATIENCE), 0)
         self.assertKilled(group)
 
     def test_signalsThatReachAWholeTerminalDoNotEndIt(self) -> None:
         group = self.makeGroup()
-        guard = self.start(os.getpid())
-        self.tell(guard, b"%d\n" % group.pid)
+        reaper = self.start(os.getpid())
+        self.tell(reaper, b"%d\n" % group.pid)
         # When it has taken something in, it is ready for them.
         probe = self.makeGroup()
-        self.tell(guard, b"-%d\n" % probe.pid)
-        self.untilReading(guard)
+        self.tell(reaper, b"-%d\n" % probe.pid)
+        self.untilReading(reaper)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            guard.send_signal(number)
-        guard.communicate()
-        self.assertEqual(guard.returncode, 0)
+            reaper.send_signal(number)
+        reaper.communicate()
+        self.assertEqual(reaper.returncode, 0)
         self.assertKilled(group)
 
-    def untilReading(self, guard: subprocess.Popen[bytes]) -> None:
+    def untilReading(self, reaper: subprocess.Popen[bytes]) -> None:
         """
         Wait until it has read all that was written.
         """
@@ -246,10 +246,10 @@ class GuardianTests(GuardCase):
         import termios
         import time
 
-        assert guard.stdin is not None
+        assert reaper.stdin is not None
         left = array.array("i", [1])
         until = time.monotonic() + PATIENCE
         while left[0]:
             self.assertLess(time.monotonic(), until, "it reads nothing")
-            fcntl.ioctl(guard.stdin, termios.FIONREAD, left)
+            fcntl.ioctl(reaper.stdin, termios.FIONREAD, left)
             time.sleep(0.001)
