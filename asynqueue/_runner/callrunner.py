@@ -184,7 +184,7 @@ class CallRunner:
         except KeyError:
             raise StateError(self, self._state, event) from None
 
-    # What comes -----------------------------------------------------------------------------------
+    # Messages -------------------------------------------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> None:
         """
@@ -256,7 +256,7 @@ class CallRunner:
             self._reader.keep(call)
         self._post((UNBEGUN, [call[1] for call in calls]))
 
-    # What is done ---------------------------------------------------------------------------------
+    # Work -----------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """

@@ -105,11 +105,11 @@ class Codec:
     @ivar pack: makes a value ready to travel, or raises.
     @ivar unpack: makes a value of what arrived, or raises.
     @ivar sizeOf: about how many bytes a packed value takes up.
-    @ivar isShared: whether what was packed is the value's own memory, so that it has to leave
-        before whoever made it goes on.
+    @ivar isShared: whether a packed value is the value's own memory, so that it has to leave before
+        the code that made it goes on.
     @ivar describe: makes an exception ready to travel. It does not raise.
     @ivar rebuild: makes an exception of what arrived.
-    @ivar makeReader: makes what reads the calls of one conversation.
+    @ivar makeReader: makes the reader of one conversation's calls.
     """
 
     pack: Callable[[Any], Packed]
@@ -127,7 +127,7 @@ def _asItIs(value: Any) -> Any:
 
 def _withoutDeferred(value: Any) -> Any:
     """
-    Refuse what is of use only to the reactor that it was made for.
+    Refuse a Deferred, which is of use only to the reactor that it was made for.
     """
     defer = sys.modules.get("twisted.internet.defer")
     if isinstance(value, getattr(defer, "Deferred", ())):
@@ -183,7 +183,7 @@ DIRECT: Final = Codec(
 
 class Answers:
     """
-    Posts answers. One that cannot travel becomes the answer that says so.
+    Posts answers. If an answer cannot travel, it posts one that says so.
     """
 
     def __init__(self, post: Callable[[Message], None], codec: Codec) -> None:

@@ -62,7 +62,7 @@ def rebuild(described: Described) -> BaseException:
 
 def explained(kind: type[Exception], what: str, error: BaseException) -> Exception:
     """
-    Make an error of ours from one that came up when doing something for a task.
+    Make an error of this library from one that was raised when something was done for a task.
 
     @param kind: our error.
     @param what: what could not be done.

@@ -1,8 +1,8 @@
 """
 Calls that run in somebody else's executor.
 
-Such an executor takes a function and what it is to be called with, and brings back what that
-returned. Whether it does so in this process or in another shows only when the function runs.
+Such an executor takes a function with its arguments, and brings back the result. Whether it runs
+the function in this process or in another one shows only when the function runs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from asynqueue.errors import PayloadTooLarge, ProtocolError
 MEMORY: Final = 0
 BYTES: Final = 1
 BYTEARRAY: Final = 2
-"""What a segment is: some writable memory, or an object of one of the two types."""
+"""The kinds of segments: writable memory, or an object of one of the two types."""
 
 GROWTH: Final = 1 << 20
 """By how many bytes a bytearray grows."""

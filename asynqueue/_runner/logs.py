@@ -1,5 +1,5 @@
 """
-What a task logs, on its way to the near side's log.
+Forward what a task logs to the near side's log.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ Packed = Any
 or one of the pickle, that list, and the list of the large bytes and bytearrays."""
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str})
-"""The types that travel as they are. Exactly these: a subclass may pickle as it likes."""
+"""The types that travel as they are, but not their subclasses, which may be pickled in another
+way."""
 
 LARGE: Final = 1 << 16
 """From how many bytes on a buffer is sent beside the pickle instead of within it."""
@@ -136,7 +137,7 @@ class _BesideUnpickler(Unpickler):
 
     def persistent_load(self, number: int) -> Any:
         """
-        What has this number.
+        Return the object with this number.
         """
         return self._beside[number]
 

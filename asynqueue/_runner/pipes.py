@@ -68,7 +68,7 @@ class FrameReader:
 
 class FarPipe(FrameReader):
     """
-    The child's end. Reads and writes messages. What a task starts in other threads may post, too.
+    The child's end. It reads and writes messages. Threads that a task starts may post, too.
     """
 
     def __init__(self, fd: int) -> None:
@@ -212,8 +212,7 @@ class NearPipe(FrameReader):
             except BlockingIOError:
                 return
             except OSError:
-                # The reader is gone. What it said before is still to be read; that ends with the
-                # end of file.
+                # The reader is gone. Its last messages are still to be read, up to the end of file.
                 outgoing.clear()
                 return
             limit -= written

@@ -1,5 +1,5 @@
 """
-What runs in a worker's child process.
+The main function of a worker's child process.
 """
 
 from __future__ import annotations

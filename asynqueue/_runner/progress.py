@@ -20,14 +20,14 @@ reporting: Final[ContextVar[Reporter | None]] = ContextVar("asynqueue's reporter
 
 def report(done: float, total: float | None = None) -> None:
     """
-    Called in a task's function, or in what that calls: say how far it has come. The task's
-    C{progress} and the queue's observers hear of it.
+    Say how far the present task has come. Call this in the task's function, or in a function that
+    it calls. The task's C{progress} is set, and the queue's observers hear of it.
 
-    Reports may be as frequent as one likes: of those that follow each other within a twentieth of a
-    second, only the last need arrive. Outside of a task nothing happens, so that a function which
-    reports can be called by itself.
+    You may report as often as you like: of several reports within a twentieth of a second, only the
+    last one is sure to arrive. Outside of a task nothing happens, so that you can call a function
+    which reports by itself.
 
-    A thread that the function starts does not count as in the task, unless it runs in a copy of the
+    A thread that the function starts is outside of the task, unless it runs in a copy of the
     function's context.
 
     @param done: how much is done, in whatever unit: a number.

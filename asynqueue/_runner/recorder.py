@@ -77,7 +77,7 @@ class Recorder:
 
     def sent(self) -> None:
         """
-        The child has it: the descriptor is not needed any more.
+        Close the descriptor, because the child has its own now.
         """
         if self._fd is not None:
             os.close(self._fd)
@@ -94,14 +94,14 @@ class Recorder:
     @property
     def stacks(self) -> str | None:
         """
-        What was written of a crash, if there was one.
+        The text that a crash has left, if there was one.
         """
         written = self._map[_STACKS_START:].rstrip(b"\0")
         return written.decode(errors="replace") or None
 
     def close(self) -> None:
         """
-        Nobody asks any more.
+        Release the memory. Nothing can be asked afterwards.
         """
         self.sent()
         self._map.close()

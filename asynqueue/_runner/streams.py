@@ -246,20 +246,16 @@ class OpenStreams:
         batch: list[Packed] = []
         used = 0
         over = False
-        failure: BaseException | None = None
+        raised: BaseException | None = None
         self._runner.running = stream.id
         try:
             used, over = stream.produce(batch)
-        except ItemNotPicklable as error:
-            what = f"bring back an item, of type {typeName(type(error.args[0]))}"
-            failure = explained(ResultNotPicklable, what, error.__cause__ or error)
-        except TaskInterrupted as error:
-            # If the near side asked for it, the stream is closed and ends like any other.
-            failure = None if stream.closing else error
         except BaseException as error:
-            failure = error
-        finally:
-            self._runner.ran(stream.id)
+            raised = error
+        # At once: a signal's handler interrupts what is running at any call of a function.
+        self._runner.running = None
+        self._runner.ran(stream.id)
+        failure = self._failureOf(stream, raised)
         if batch:
             # If something was raised, nothing was counted.
             used = used or sum(map(self._codec.sizeOf, batch))
@@ -277,6 +273,18 @@ class OpenStreams:
             del self.open[stream.id]
             self._progress.flush(stream.id)
             self._post((ENDED, stream.id))
+
+    def _failureOf(self, stream: FarStream, raised: BaseException | None) -> BaseException | None:
+        """
+        Return what a stream fails with, given what it raised.
+        """
+        if isinstance(raised, ItemNotPicklable):
+            what = f"bring back an item, of type {typeName(type(raised.args[0]))}"
+            return explained(ResultNotPicklable, what, raised.__cause__ or raised)
+        if isinstance(raised, TaskInterrupted) and stream.closing:
+            # The near side has asked for it: the stream is closed and ends like any other.
+            return None
+        return raised
 
     def _close(self, stream: FarStream) -> None:
         failure: BaseException | None = None

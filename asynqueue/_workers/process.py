@@ -29,8 +29,8 @@ class ProcessBase:
     called, and that want to find again in a process what they left there.
 
     Each call unpickles an object of its own, so that what one call sets on it is gone with the
-    next. What it puts into L{data} stays, for all instances of its class in that process, and reads
-    like an attribute::
+    next. Values in L{data} stay, for all instances of the class in that process, and can be read as
+    attributes::
 
         class Parser(ProcessBase):
             def parse(self, line):
@@ -38,7 +38,7 @@ class ProcessBase:
                     self.data["grammar"] = loadGrammar()
                 return self.grammar.parse(line)
 
-    Nothing of it travels, and it is gone with its process.
+    These values do not travel, and they are lost when the process ends.
 
     (With AsynQueue 0.9 all classes shared one dictionary. Here each class has its own.)
     """
@@ -55,7 +55,7 @@ class ProcessBase:
     @property
     def data(self) -> dict[str, Any]:
         """
-        What the instances of my class keep in this process.
+        The values that the instances of this class keep in this process.
         """
         return self._processData.setdefault((os.getpid(), type(self)), {})
 

@@ -1,5 +1,5 @@
 """
-What the system says of a process, and how much this machine can do at once.
+Facts that the system tells of a process and of this machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def residentKilobytes(pid: int) -> int | None:
 
 def hasEnded(pid: int) -> bool:
     """
-    @return: whether a process has ended; one that nobody has asked after has, too.
+    @return: whether a process has ended. One that its parent has not waited for yet has ended, too.
     """
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -49,7 +49,7 @@ def hasEnded(pid: int) -> bool:
 
 class MemoryWatch:
     """
-    What was last seen of a process's memory, and whether the system has run out of memory since.
+    Remembers how much memory a process had, and notices if the system has run out of memory since.
 
     @cvar counters: where Linux says how many processes it has killed for lack of memory, in a line
         of two words, since it was started or (in a container, too) whoever's they were.

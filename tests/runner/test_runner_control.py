@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Callable
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.codecs import DIRECT
 from asynqueue._runner.exceptions import TaskInterrupted
-from asynqueue._runner.messages import CANCEL, RECALL
+from asynqueue._runner.messages import CALL, CANCEL, ENDED, RAISED, RECALL, RETURNED, Message
 from tests.runner.stage import StageTestCase
 
 
@@ -292,3 +298,45 @@ class NudgeTests(ControlTestCase):
         self.raised(failure, 1, TaskInterrupted)
         assert ran == [2]
         assert not self.runner.wasNudged
+
+
+class StormTests(SynchronousTestCase):
+    """
+    A signal's handler that cancels whatever is running, as often as it can.
+    """
+
+    COUNT = 5000
+
+    def setUp(self) -> None:
+        self.messages: list[Message] = []
+        self.runner = CallRunner(self.messages.append, codec=DIRECT)
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.getsignal(signal.SIGALRM))
+        signal.signal(signal.SIGALRM, self._cancel)
+        self.addCleanup(signal.setitimer, signal.ITIMER_REAL, 0)
+        # What a callback of the collector raises is only printed.
+        gc.disable()
+        self.addCleanup(gc.enable)
+        signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.00005)
+
+    def _cancel(self, number: int, frame: Any) -> None:
+        running = self.runner.running
+        if running is not None:
+            self.runner.receive([(CANCEL, running)])
+            self.runner.interrupt()
+
+    def work(self, function: Any, *args: Any) -> None:
+        for id in range(self.COUNT):
+            self.runner.receive([(CALL, id, function, (args, {}), None, None)])
+            while self.runner.hasWork:
+                self.runner.step()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def test_anInterruptionAtAnyInstantEndsOnlyItsCall(self) -> None:
+        self.work(sorted, list(range(50)))
+        self.assertEqual([message[1] for message in self.messages], list(range(self.COUNT)))
+        self.assertEqual({message[0] for message in self.messages}, {RETURNED, RAISED})
+
+    def test_anInterruptionAtAnyInstantEndsOnlyItsStream(self) -> None:
+        self.work(iter, [1, 2, 3])
+        ends = [message[1] for message in self.messages if message[0] in (ENDED, RAISED)]
+        self.assertEqual(ends, list(range(self.COUNT)))
