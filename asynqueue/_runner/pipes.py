@@ -192,6 +192,27 @@ class NearPipe(FrameReader):
         """
         return bool(self._outgoing)
 
+    def send(self, pieces: list[bytes | memoryview]) -> bool:
+        """
+        Write a frame's pieces, as far as the pipe takes them now. The rest waits for L{write}.
+
+        @return: whether anything waits.
+        """
+        if len(pieces) == 1 and not self._outgoing:
+            piece = pieces[0]
+            try:
+                written = os.write(self.fd, piece) if len(piece) <= SHARE else 0
+            except OSError:
+                # L{write} finds the same, and tells what it means.
+                written = 0
+            self.transferred += written
+            if written == len(piece):
+                return False
+            pieces = [memoryview(piece)[written:]]
+        self.put(pieces)
+        self.write()
+        return bool(self._outgoing)
+
     def put(self, pieces: list[bytes | memoryview]) -> None:
         """
         Queue a frame's pieces. They leave with L{write}.

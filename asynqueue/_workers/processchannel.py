@@ -9,10 +9,12 @@ from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any, Final
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorFDSet,
     IReactorTime,
+    IReadDescriptor,
     IReadWriteDescriptor,
 )
 from twisted.logger import Logger
@@ -46,46 +48,38 @@ FORKED: Final = (
 )
 
 
-@implementer(IReadWriteDescriptor)
-class _Bell:
+@implementer(IReadDescriptor)
+class _EndWatch:
     """
-    Tells a channel when a file descriptor is ready.
+    Has a reactor tell when a process has ended.
     """
 
-    def __init__(
-        self, fd: int, readable: Callable[[], None], writable: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, fd: int, ended: Callable[[], None]) -> None:
         self._fd = fd
-        self._readable = readable
-        self._writable = writable
+        self._ended = ended
 
     def fileno(self) -> int:
         return self._fd
 
     def doRead(self) -> None:
-        self._readable()
-
-    def doWrite(self) -> None:
-        assert self._writable is not None
-        self._writable()
+        self._ended()
 
     def connectionLost(self, reason: Any) -> None:
-        # A pipe whose writers are gone, with nothing in it to read, ends up here. So does every
-        # descriptor when the reactor stops.
-        self._readable()
+        # Every descriptor ends up here when the reactor stops.
+        self._ended()
 
     def logPrefix(self) -> str:
         return "asynqueue"
 
 
-@implementer(IChannel)
+@implementer(IChannel, IReadWriteDescriptor)
 class PipeChannel:
     """
     A child process and the pipe to it.
 
-    The pipe is waited for by polling with exponential back-off, under any reactor. Where the
-    reactor watches file descriptors, one that is ready rings the doorbell, and the polling only
-    stands by.
+    The pipe is waited for by polling with exponential back-off, which works under every reactor.
+    Where the reactor watches file descriptors, it tells when the pipe is ready, and the polling
+    stands by for what nothing else tells.
     """
 
     isMortal = True
@@ -101,8 +95,8 @@ class PipeChannel:
     ) -> None:
         """
         @param reactor: what gives the time and, if it can, watches the pipe.
-        @param delay: what waits for the pipe.
-        @param options: how the child is to work.
+        @param delay: what polls.
+        @param options: how the child works.
         @param context: how to start the child. Default: L{startContext}.
         """
         self._reactor = reactor
@@ -111,11 +105,18 @@ class PipeChannel:
         self._context: Any = startContext() if context is None else context
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
         self._hasSpoken = False
-        self._isOver = self._isHushed = False
-        self._lastOrders: IDelayedCall | None = None
+        # While this is set, nothing is to be heard.
+        self._isHushed = False
+        self._isOver = False
+        self._isWriting = False
+        # With a reactor that watches, only that says when to ask whether the child has ended.
+        self._mayHaveEnded = self._watcher is None
+        self._checked = float("-inf")
+        self._polled = 0
+        self._polling: Deferred[Any] | None = None
+        self._hangUpTimer: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._memory = MemoryWatch(reactor.seconds)
-        self._checked = float("-inf")
         self._child: ChildProcess | None = None
 
     @property
@@ -124,11 +125,6 @@ class PipeChannel:
         The C{multiprocessing} process, once L{open} was called; an L{EndedProcess} when it is over.
         """
         return None if self._child is None else self._child.process
-
-    @property
-    def _launched(self) -> ChildProcess:
-        assert self._child is not None
-        return self._child
 
     # IChannel -------------------------------------------------------------------------------------
 
@@ -158,7 +154,10 @@ class PipeChannel:
             why = FORKED if isinstance(error, ChildProcessError) else str(error)
             raise WorkerStartError(f"a worker process could not be started: {why}") from error
         self._pipe = NearPipe(self._child.fd)
-        self._watch()
+        self._endWatch = _EndWatch(self._child.endFd, self._childEnded)
+        if self._watcher is not None:
+            self._watcher.addReader(self)
+            self._watcher.addReader(self._endWatch)
         # The child may have said hello already.
         self._isHushed = True
         self._wait()
@@ -170,13 +169,14 @@ class PipeChannel:
         """
         if self._child is None or self._isOver:
             return
-        self._pipe.put(encode(messages))
-        self._write()
+        hasRest = self._pipe.send(encode(messages))
         if self._watcher is None:
             # The back-off starts over; but nothing is to be heard from within this call.
             self._isHushed = True
             self._delay.ring()
             self._isHushed = False
+        elif hasRest:
+            self._watchWriting(True)
 
     def nudge(self) -> None:
         """
@@ -193,14 +193,14 @@ class PipeChannel:
 
     def kill(self) -> None:
         """
-        Send the child SIGKILL, and whatever its tasks have started.
+        Kill the child, and whatever its tasks have started.
         """
         if self._child is not None and not self._isOver:
             self._child.kill()
 
     def residentKilobytes(self) -> int | None:
         """
-        The child's resident memory.
+        Return the child's resident memory, in kilobytes, or C{None} if it is not there any more.
         """
         return None if self._child is None else self._child.residentKilobytes()
 
@@ -208,126 +208,168 @@ class PipeChannel:
         if self._child is not None and not self._isOver:
             self._child.signal(number)
 
-    # Waiting for the pipe and the child -----------------------------------------------------------
+    # IReadWriteDescriptor, for the pipe -----------------------------------------------------------
 
-    def _watch(self) -> None:
-        """
-        Where the reactor can, have it ring when the pipe has something or the child has ended.
-        """
-        self._pipeBell = _Bell(self._pipe.fd, self._delay.ring, self._write)
-        self._endBell = _Bell(self._launched.endFd, self._childEnded)
-        self._mayHaveEnded = self._watcher is None
-        if self._watcher is not None:
-            self._watcher.addReader(self._pipeBell)
-            self._watcher.addReader(self._endBell)
+    def fileno(self) -> int:
+        return self._pipe.fd
 
-    def _childEnded(self) -> None:
-        self._mayHaveEnded = True
-        self._delay.ring()
-        if not self._isOver and (self._again is None or not self._again.active()):
-            # All that it had open is closed, but how it ended is not known yet.
-            self._again = self._reactor.callLater(ENDING_SECONDS, self._childEnded)
+    def logPrefix(self) -> str:
+        return "asynqueue"
 
-    def _look(self) -> bool:
+    def doRead(self) -> None:
         """
-        Move what can be moved, both ways; C{True} once the child is gone and all that it said was
-        heard.
+        Hear what the child says.
+        """
+        try:
+            messages = self._pipe.read()
+            if messages:
+                if not self._hasSpoken:
+                    self._hasSpoken = True
+                    self._memory.look(self.residentKilobytes)
+                self._receiver.received(messages)
+        except Exception:
+            self._broke(Failure())
+            return
+        if self._pipe.isClosed:
+            self._hangUp()
+
+    def doWrite(self) -> None:
+        """
+        Write what waits, as far as the pipe takes it.
+        """
+        self._pipe.write()
+        self._watchWriting(self._pipe.hasOutgoing)
+
+    def connectionLost(self, reason: Any) -> None:
+        """
+        Hear the rest. A pipe whose writers are gone ends up here, and so does every descriptor when
+        the reactor stops.
+        """
+        if not self._isOver:
+            self.doRead()
+
+    def _watchWriting(self, isWriting: bool) -> None:
+        if self._watcher is None or isWriting == self._isWriting:
+            return
+        self._isWriting = isWriting
+        if isWriting:
+            self._watcher.addWriter(self)
+        else:
+            self._watcher.removeWriter(self)
+
+    # Polling, and the child's end -----------------------------------------------------------------
+
+    def _wait(self) -> None:
+        self._polling = self._delay.untilEvent(self._poll)
+        self._polling.addErrback(self._pollingFailed)
+
+    def _pollingFailed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._polling = None
+            self._broke(failure)
+
+    def _poll(self) -> bool:
+        """
+        Move what can be moved, both ways, and look whether the child has ended.
+
+        @return: whether all is over.
         """
         if self._isHushed:
             return False
-        # In this order: what the child wrote before it ended is in the pipe by the time that it has
-        # ended.
-        hasEnded = self._shouldCheck() and self._launched.hasEnded
-        if not hasEnded:
-            self._memory.look(self._launched.residentKilobytes)
-        before = self._pipe.transferred
-        self._read()
-        if self._pipe.hasOutgoing:
-            self._write()
-        if not hasEnded:
-            if self._watcher is None and self._pipe.transferred != before:
+        # In this order, because what the child wrote before it ended is in the pipe by the time
+        # that it has ended.
+        if self._hasEnded():
+            self._end()
+        if not self._isOver and not self._pipe.isClosed:
+            self.doRead()
+            if not self._isOver and self._pipe.hasOutgoing:
+                self.doWrite()
+            if not self._isOver:
+                self._memory.look(self.residentKilobytes)
+            if self._pipe.transferred != self._polled:
                 # Where something moved, more may follow: the back-off starts over.
+                self._polled = self._pipe.transferred
                 self._delay.ring()
-            return False
-        while self._read():
-            pass
-        self._over()
-        return True
+        return self._isOver
 
-    def _shouldCheck(self) -> bool:
-        """
-        Whether to ask if the child has ended, which costs something.
-        """
+    def _hasEnded(self) -> bool:
+        if self._isOver or self._child is None:
+            return False
         if not self._mayHaveEnded:
             now = self._reactor.seconds()
             if now - self._checked < CHECK_SECONDS:
                 return False
             self._checked = now
-        return True
+        return self._child.hasEnded
 
-    def _wait(self) -> None:
-        self._delay.untilEvent(self._look).addErrback(self._broke)
+    def _childEnded(self) -> None:
+        """
+        All that the child had open is closed.
+        """
+        if self._isOver or self._child is None:
+            return
+        if self._child.hasEnded:
+            self._end()
+        elif self._again is None or not self._again.active():
+            # How it ended is not known yet.
+            self._mayHaveEnded = True
+            self._again = self._reactor.callLater(ENDING_SECONDS, self._childEnded)
+
+    def _end(self) -> None:
+        """
+        Hear the rest of what the child said, and let go of it.
+        """
+        while not self._isOver and not self._pipe.isClosed:
+            before = self._pipe.transferred
+            self.doRead()
+            if self._pipe.transferred == before:
+                break
+        if not self._isOver:
+            self._over()
 
     def _broke(self, failure: Failure) -> None:
         """
-        What came cannot be dealt with: it makes no sense, or there is no memory for it. Give the
-        child up, and wait for its end.
+        Give the child up, because what it sent makes no sense or finds no memory, and wait for its
+        end.
         """
-        self.log.failure("{pid} is killed, for the channel to it broke", failure, pid=self.pid)
-        if not self._isOver:
-            self._pipe.close()
-            self._hangUp()
-            self.kill()
+        if self._isOver:
+            return
+        self.log.failure("{pid} is killed because its messages are broken", failure, pid=self.pid)
+        self._pipe.close()
+        self._hangUp()
+        self.kill()
+        if self._polling is None:
             self._wait()
-
-    def _read(self) -> bool:
-        """
-        Hear what the child says; whether it said something.
-        """
-        if self._pipe.isClosed:
-            return False
-        messages = self._pipe.read()
-        if self._pipe.isClosed:
-            self._hangUp()
-        if not messages:
-            return False
-        self._hasSpoken = True
-        self._receiver.received(messages)
-        return True
-
-    def _write(self) -> None:
-        self._pipe.write()
-        if self._watcher is not None:
-            if self._pipe.hasOutgoing:
-                self._watcher.addWriter(self._pipeBell)
-            else:
-                self._watcher.removeWriter(self._pipeBell)
 
     def _hangUp(self) -> None:
         """
-        The child closed its end. It should be about to end itself.
+        Read no more. A child that closed its end is about to end itself.
         """
         if self._watcher is not None:
-            self._watcher.removeReader(self._pipeBell)
-            self._watcher.removeWriter(self._pipeBell)
-        if self._lastOrders is None:
-            self._lastOrders = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
+            self._watcher.removeReader(self)
+            self._watchWriting(False)
+        if self._hangUpTimer is None and not self._isOver:
+            self._hangUpTimer = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
 
     def _over(self) -> None:
         """
-        The child is gone, and everything that it said was heard.
+        Let go of everything: the child is gone, and everything that it said was heard.
         """
+        assert self._child is not None
         self._isOver = True
         if self._watcher is not None:
-            for bell in (self._pipeBell, self._endBell):
-                self._watcher.removeReader(bell)
-                self._watcher.removeWriter(bell)
-        for call in (self._lastOrders, self._again):
+            self._watcher.removeReader(self)
+            self._watcher.removeReader(self._endWatch)
+            self._watchWriting(False)
+        for call in (self._hangUpTimer, self._again):
             if call is not None and call.active():
                 call.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
         self._pipe.close()
-        died = self._launched.ended(self._memory)
+        died = self._child.ended(self._memory)
         reason: Exception = died
         if not self._hasSpoken:
             reason = WorkerStartError(f"{died.death()}, before it could take a call")
+            reason.__cause__ = died
         self._receiver.lost(reason)
