@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
 from itertools import count
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -32,8 +32,8 @@ from asynqueue._queue.observers import (
     STARTED,
     ObserverList,
 )
-from asynqueue._queue.pool import WorkerPool, WorkerRecord
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.pool import OPEN, WorkerPool, WorkerRecord
+from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.shutdown import Refused, Shutdown
 from asynqueue._queue.timers import Timers
 from asynqueue._reactor import callFromAnyThread, defaultReactor
@@ -170,20 +170,25 @@ class Engine:
             self.checkRunning(f"call({functionName(function)})")
         if not callable(function):
             raise TypeError(f"{function!r} cannot be called")
-        task = QueuedTask(next(self._ids), self, function, args, kwargs, options)
+        task = QueuedTask(next(self._ids), function, args, kwargs, options, self.seconds())
+        # What QueuedTask.belongTo does, without the call.
+        task.d = d = TaskDeferred(task)
+        d.owner = self
         if self._declared is not None:
             task.context = (self._declared.capture() if context is None else context) or None
         observers = self.observers
         if observers.observers:
             observers.record(QUEUED, task)
-        self.scheduler.put(task)
         if self._isBusy:
+            self.scheduler.submit(task, mayStart=False)
             self._mayDecide = True
-        elif self.scheduler.hasFreeWorker:
-            self.wake()
-        elif self._wakeUp is None:
-            # A worker may take it ahead. Many calls in a row are looked at together.
-            self.wakeSoon()
+        else:
+            record: Any = self.scheduler.submit(task)
+            if record is not None:
+                self._giveNow(record, task)
+            elif self._wakeUp is None:
+                # A worker may take it ahead. Many calls in a row are looked at together.
+                self.wakeSoon()
         # Sending a call finds out whether it can be sent.
         if task.state is PENDING:
             self._checkIfNew(task)
@@ -191,13 +196,22 @@ class Engine:
             observers.flush()
         return task
 
+    def _giveNow(self, record: WorkerRecord, task: QueuedTask) -> None:
+        self._isBusy = True
+        try:
+            self._give(record, [task])
+        finally:
+            self._isBusy = False
+        if self._mayDecide:
+            self.wake()
+
     def _give(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
         """
         Give a worker what was decided on for it, unless it was cancelled or the worker was closed
         meanwhile: as tasks are given, callbacks may run.
         """
         scheduler, observers = self.scheduler, self.observers
-        if not record.isOpen:
+        if record.state is not OPEN:
             self._takeBack(record, tasks)
             return
         now = self.seconds()
@@ -232,7 +246,9 @@ class Engine:
         """
         Make a task of an update, outside of the schedule.
         """
-        task = QueuedTask(next(self._ids), self, update.function, update.args, update.kwargs)
+        ID, now = next(self._ids), self.seconds()
+        task = QueuedTask(ID, update.function, update.args, update.kwargs, now=now)
+        task.belongTo(self)
         task.context = update.context
         if self.observers.observers:
             self.observers.record(QUEUED, task)
@@ -248,15 +264,20 @@ class Engine:
         self._mayDecide = True
         try:
             for event in events:
-                if isinstance(event, (Returned, Raised)):
-                    self._applyEnd(record, event)
+                if isinstance(event, Returned) and event.task.state is UNDERWAY:
+                    task = event.task
+                    task.finish(event.value, self.seconds())
+                    self.scheduler.ended(record, task, event.seconds)
+                    self._end(task)
                 else:
                     self._apply(record, event)
             if self.observers.observers:
                 self.observers.flush()
             for event in events:
                 if isinstance(event, (Returned, Raised)):
-                    event.task.fire()
+                    d = event.task.d
+                    if not d.called:
+                        d.callback(event.task.outcome)
                 elif isinstance(event, Ready):
                     self.pool.ready(record)
                 elif isinstance(event, GaveUp):
@@ -270,28 +291,16 @@ class Engine:
 
     # Nothing below runs code of the program, up to where L{handle} has told the observers.
 
-    def _applyEnd(self, record: WorkerRecord, event: Returned | Raised) -> None:
-        """
-        Apply the end of a task to the books, unless it came too late.
-        """
-        task = event.task
-        self.scheduler.release(record, ((task, event.seconds),))
-        if task.isDone:
-            return
-        if isinstance(event, Raised):
-            task.fail(event.failure, self.seconds())
-        else:
-            task.finish(event.value, self.seconds())
-        self._end(task)
-
     def _apply(self, record: WorkerRecord, event: WorkerEvent) -> None:
         """
-        Apply another event to the books: the states of tasks, and what the scheduler knows.
+        Apply an event to the books: the states of tasks, and what the scheduler knows.
         """
-        if isinstance(event, Yielded):
-            self.scheduler.release(record, ((event.task, event.seconds),))
+        if isinstance(event, (Returned, Raised)):
+            self._applyEnd(record, event)
+        elif isinstance(event, Yielded):
+            self.scheduler.ended(record, event.task, event.seconds, isOver=False)
         elif isinstance(event, Freed):
-            self.scheduler.release(record, ((event.task, None),))
+            self.scheduler.ended(record, event.task, None, isOver=False)
         elif isinstance(event, GivenBack):
             self.scheduler.release(record, [(task, None) for task in event.tasks])
             for task in event.tasks:
@@ -306,6 +315,18 @@ class Engine:
                 self.scheduler.stall(record)
         elif isinstance(event, Lost):
             self.pool.close(record, event.reason)
+
+    def _applyEnd(self, record: WorkerRecord, event: Returned | Raised) -> None:
+        """
+        Apply the end of a task, unless it came too late.
+        """
+        task = event.task
+        isOver = not task.isDone
+        if isOver and isinstance(event, Raised):
+            task.fail(event.failure, self.seconds())
+        self.scheduler.ended(record, task, event.seconds, isOver)
+        if isOver:
+            self._end(task)
 
     def _putBack(self, task: QueuedTask, hadBegun: bool) -> None:
         """
@@ -333,9 +354,7 @@ class Engine:
         """
         Take note that a task is done.
         """
-        if task.priority is not None:
-            self.scheduler.done(task)
-            self.underway.discard(task)
+        self.underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
         if type(task.outcome) is Deferator:
@@ -372,6 +391,8 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
+        if not task.isUpdate:
+            self.scheduler.done(task)
         self._end(task)
         if self.observers.observers:
             self.observers.flush()
@@ -380,6 +401,8 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
+        if not task.isUpdate:
+            self.scheduler.done(task)
         self._end(task)
         if wasUnderway:
             self.pool.cancel(task)
@@ -450,10 +473,12 @@ class Engine:
                 self._mayDecide = False
                 if self._shutdown is not None:
                     self._refuse(self._shutdown.refused())
-                self._decided = decided = self.scheduler.decide()
-                for record, tasks in cast("list[tuple[WorkerRecord, list[QueuedTask]]]", decided):
-                    self._give(record, tasks)
-                self._decided = []
+                if self.scheduler.waiting:
+                    decided: Any = self.scheduler.decide()
+                    self._decided = decided
+                    for record, tasks in decided:
+                        self._give(record, tasks)
+                    self._decided = []
                 if self._unchecked:
                     unchecked, self._unchecked = self._unchecked, []
                     for task in unchecked:

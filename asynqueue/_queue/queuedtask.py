@@ -4,15 +4,14 @@ A task of a queue: a task that has a Deferred.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
-from asynqueue._core.task import NO_KEYWORDS, Progress, Task
+from asynqueue._core.task import Progress, Task
 
 
 class TaskOwner(Protocol):
@@ -58,16 +57,12 @@ class QueuedTask(Task):
 
     __slots__ = ("d",)
 
-    def __init__(
-        self,
-        id: int,
-        owner: TaskOwner,
-        function: Callable[..., Any],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] = NO_KEYWORDS,
-        options: TaskOptions = USUAL,
-    ) -> None:
-        super().__init__(id, function, args, kwargs, options, owner.seconds())
+    d: TaskDeferred
+
+    def belongTo(self, owner: TaskOwner) -> None:
+        """
+        Make the task's Deferred. A new task has none.
+        """
         # The task is the canceller itself, because a million may wait and a bound method takes up
         # 64 bytes. Twisted drops the canceller when the Deferred fires, so no cycle is left.
         self.d = d = TaskDeferred(self)

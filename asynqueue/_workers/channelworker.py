@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import LOST, READY, RETIRING, STARTING
+from asynqueue._core.states import READY, RETIRING, STARTING
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._workers.events import (
@@ -84,6 +84,8 @@ class ChannelWorker:
         self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
         self._runWaiters: dict[Any, Deferred[None]] = {}
         self._supervisor = Supervisor(self, self._makeLink, self._report, self._reactor, recycling)
+        # The supervisor does all that there is to do.
+        self.runMany = self._supervisor.runMany
         self._supervisor.begin()
 
     def __repr__(self) -> str:
@@ -131,6 +133,9 @@ class ChannelWorker:
         hears of it at once.
         """
         self._listener = listener
+        if self._callTimes is None and not self._runWaiters:
+            # Nothing is to be added to what the supervisor reports.
+            self._supervisor.report = listener
         if self.state == READY:
             listener([Ready()])
 
@@ -144,6 +149,7 @@ class ChannelWorker:
         """
         done: Deferred[None] = Deferred()
         self._runWaiters[task] = done
+        self._supervisor.report = self._report
         try:
             refused = self.runMany([task])
         except StateError:
@@ -151,18 +157,6 @@ class ChannelWorker:
             raise
         self._report(refused)
         return done
-
-    def runMany(self, tasks: list[Any]) -> list[WorkerEvent]:
-        """
-        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. Tasks that come while there is no
-        runner wait for the next one.
-        """
-        state = self._supervisor.state
-        if state in (READY, STARTING, RETIRING):
-            return self._supervisor.link.run(tasks)
-        if state == LOST:
-            return [GivenBack(tasks)]
-        raise StateError(self, state, "run")
 
     def cancel(self, task: Any) -> None:
         """

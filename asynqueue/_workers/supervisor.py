@@ -45,6 +45,7 @@ from asynqueue.errors import (
     IterationStopped,
     PayloadTooLarge,
     PoisonTask,
+    StateError,
     WorkerDied,
     WorkerError,
     WorkerStartError,
@@ -186,6 +187,7 @@ class Supervisor:
     leads to LOST.
 
     @ivar state: one of the words in the picture.
+    @ivar report: takes the events that come from a runner or concern it.
     @ivar link: what belongs to the present runner, or to the last one.
     """
 
@@ -208,7 +210,7 @@ class Supervisor:
         self.state: str = STARTING
         self._worker = worker
         self._makeLink = makeLink
-        self._report = report
+        self.report = report
         self._reactor = reactor
         self._recycling = recycling if recycling is not None and recycling.isLimited else None
         self._backoff = RestartBackoff()
@@ -240,6 +242,21 @@ class Supervisor:
         self._move("restart")
         self._start()
 
+    def runMany(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
+        """
+        Send the calls of some tasks. Tasks that come while there is no runner wait for the next
+        one.
+
+        @return: events of what came of them at once.
+        @raise StateError: if the worker is stopping or has stopped.
+        """
+        state = self.state
+        if state in (READY, STARTING, RETIRING):
+            return self.link.run(tasks)
+        if state == LOST:
+            return [GivenBack(list(tasks))]
+        raise StateError(self._worker, state, "run")
+
     # What the channel tells -----------------------------------------------------------------------
 
     def received(self, messages: list[Message]) -> None:
@@ -258,7 +275,7 @@ class Supervisor:
                 self._backoff.works()
             if self._recycling is not None:
                 self._retireIfDue(events)
-        self._report(events)
+        self.report(events)
         if protocol.error is not None:
             self.log.failure(
                 "{worker} kills its runner because its messages make no sense",
@@ -313,7 +330,7 @@ class Supervisor:
             self._gone()
             return
         self._move("lose")
-        self._report(self._fateOf(link, reason))
+        self.report(self._fateOf(link, reason))
         # Whoever heard of it may have stopped or crashed this worker.
         if self.state != LOST:
             return
@@ -351,7 +368,7 @@ class Supervisor:
         delay = self._backoff.delayAfterLoss(reason)
         if delay is None:
             self.log.error("{worker} gives up: {reason}", worker=self._worker, reason=reason)
-            self._report([GaveUp(reason)])
+            self.report([GaveUp(reason)])
             return
         if self._backoff.outages == 1:
             self.log.warn(
@@ -383,7 +400,7 @@ class Supervisor:
             self._move("drain")
             reason = Failure(IterationStopped(f"{self._worker} stopped in mid-iteration"))
             for number, stream in list(self.link.protocol.streams.items()):
-                self._report([StreamEnded(stream, reason)])
+                self.report([StreamEnded(stream, reason)])
                 self.link.stopStream(number)
             self.link.quitIfIdle()
         return self._ended.whenFired()
@@ -403,17 +420,17 @@ class Supervisor:
         link.over()
         link.channel.kill()
         reason = IterationStopped(f"{self._worker} was crashed in mid-iteration")
-        self._report(link.protocol.endStreams(reason))
+        self.report(link.protocol.endStreams(reason))
         if wasLost:
             self._gone()
         return [task for task in (*begun, *unbegun) if not task.isDone]
 
     def _reactorStops(self) -> None:
         reason = WorkerError(f"{self._worker} was stopped because the reactor is stopping")
-        self._report([Lost(reason), GaveUp(reason)])
+        self.report([Lost(reason), GaveUp(reason)])
 
     def _gone(self) -> None:
-        self._report([Ended(self._reason)])
+        self.report([Ended(self._reason)])
         self._stopCall.forget()
         if self._restart is not None:
             self._restart.cancel()

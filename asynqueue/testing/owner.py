@@ -40,7 +40,9 @@ class TaskOwner:
         """
         @param options: the task's options.
         """
-        task = QueuedTask(next(self._ids), self, function, args, options=USUAL.changed(**options))
+        ID, now = next(self._ids), self.seconds()
+        task = QueuedTask(ID, function, args, options=USUAL.changed(**options), now=now)
+        task.belongTo(self)
         task.d.addErrback(lambda _: None)
         return task
 
