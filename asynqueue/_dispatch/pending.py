@@ -6,7 +6,7 @@ Nothing here knows a reactor or a clock: callers say what time it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, merge
 from itertools import count
 from typing import Any, Final
@@ -85,7 +85,7 @@ class PendingJobs:
         """
         All jobs, by priority and then in the order of putting.
         """
-        return _inOrder([bucket.jobs for bucket in self._buckets.values()], self._delayed)
+        return _merged([bucket.jobs for bucket in self._buckets.values()], self._delayed)
 
     # Jobs -----------------------------------------------------------------------------------------
 
@@ -148,10 +148,10 @@ class PendingJobs:
 
     def clear(self) -> Iterator[Job]:
         """
-        Take out all jobs.
+        Take out all jobs, at once.
 
-        @return: an iterator over the jobs, by priority and then in the order of putting. It takes
-            little time before the first one and between two.
+        @return: an iterator over the jobs, by priority and then in the order of putting. Unless
+            many are delayed, it takes little time before the first one and between two.
         """
         heaps: list[PriorityHeap[Job]] = []
         for bucket in self._buckets.values():
@@ -161,7 +161,7 @@ class PendingJobs:
         delayed, self._delayed = self._delayed, PriorityHeap()
         self._open.clear()
         self._size = 0
-        return _inOrder(heaps, delayed)
+        return _merged(map(_taken, heaps), delayed)
 
     def take(self, now: float) -> Job | None:
         """
@@ -302,8 +302,11 @@ def _place(job: Job) -> tuple[float, int]:
     return job.priority, job.id
 
 
-def _inOrder(heaps: list[PriorityHeap[Job]], delayed: PriorityHeap[Job]) -> Iterator[Job]:
-    filled = [heap for heap in heaps if heap]
-    if len(filled) == 1 and not delayed:
-        return iter(filled[0])
-    return merge(*filled, sorted(delayed, key=_place), key=_place)
+def _taken(heap: PriorityHeap[Job]) -> Iterator[Job]:
+    while heap:
+        yield heap.take()
+
+
+def _merged(heaps: Iterable[Iterable[Job]], delayed: PriorityHeap[Job]) -> Iterator[Job]:
+    each = [*heaps, sorted(delayed, key=_place)] if delayed else [*heaps]
+    return iter(each[0]) if len(each) == 1 else merge(*each, key=_place)

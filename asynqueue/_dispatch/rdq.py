@@ -378,9 +378,9 @@ class ResizableDispatchQueue:
             and belong to nobody: their Deferreds fire only if somebody cancels them.
         @return: the jobs, by priority.
         """
-        keys = {key: job for key, job in self._byKey.items() if job not in self._pending}
-        jobs = list(self._pending.clear())
-        self._byKey = keys
+        jobs = list(self._pending)
+        self._byKey = {key: job for key, job in self._byKey.items() if job not in self._pending}
+        self._pending.clear()
         self._cancelLook()
         self._inTurns(self._dropEach(jobs, cancelPending))
         self._changed()
