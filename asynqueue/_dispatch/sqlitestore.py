@@ -38,10 +38,10 @@ from asynqueue.errors import StoreCorrupt, StoreError, StoreLocked
 from asynqueue.interfaces import IJobStore
 
 VERSION: Final = 1
-"""The number of the file's layout, kept in its C{user_version}."""
+"""The number of the file's layout, which stands in its C{user_version}."""
 
 APPLICATION: Final = 0x41514A31
-"""What the file's C{application_id} says: that it is ours."""
+"""The file's C{application_id}, by which a store is recognised."""
 
 _LAYOUT: Final = f"""
     CREATE TABLE jobs (
@@ -79,19 +79,19 @@ _STATEMENTS: Final = {
 @implementer(IJobStore)
 class SQLiteJobStore:
     """
-    Keeps jobs in one file, in write-ahead mode and with C{synchronous=FULL}: what L{apply} has
-    written is still there after a crash of the program or of the machine, as far as the disk keeps
-    its word.
+    Keeps jobs in one file, in write-ahead mode and with C{synchronous=FULL}. What L{apply} has
+    written is still there after a crash of the program or of the machine, if the disk does what it
+    says.
 
-    The file belongs to one process at a time. It and those beside it (C{-wal}) can be read and
-    written by their owner only.
+    The file belongs to one process at a time. Only their owner can read and write the file and the
+    one beside it (C{-wal}).
     """
 
     def __init__(
         self, path: str | os.PathLike[str], wallClock: Callable[[], float] = time.time
     ) -> None:
         """
-        @param path: the file. It is made if there is none; its folder has to exist.
+        @param path: the file. It is made if there is none. Its folder has to exist.
         @param wallClock: gives the seconds since the epoch, to name a file that is set aside.
         """
         # Neither SQLite's own names nor a later current folder are meant.

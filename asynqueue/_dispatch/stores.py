@@ -1,5 +1,5 @@
 """
-What a store keeps of a job, and what it can be told.
+What a store keeps of a job, and the changes that a queue makes there.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ DEAD: Final = "dead"
 @dataclass(frozen=True, slots=True)
 class StoredJob:
     """
-    A job as it stands in a store. Its times are in seconds since the epoch, since no other clock
-    goes on from one run of a program to the next.
+    A job as a store keeps it. Its times are in seconds since the epoch, because no other clock goes
+    on from one run of a program to the next.
 
-    @ivar id: its number, in the order of putting.
-    @ivar function: the name of the function that it is for.
-    @ivar arg: its argument, encoded.
+    @ivar id: the job's number, in the order of putting.
+    @ivar function: the name of the function that the job is for.
+    @ivar arg: the argument, encoded.
     @ivar priority: lower is more important.
-    @ivar queued: when it was put.
-    @ivar due: before when it is not to begin, or C{None}.
-    @ivar unique: the key of which there is to be one only, or C{None}.
+    @ivar queued: when the job was put.
+    @ivar due: the time before which the job does not begin, or C{None}.
+    @ivar unique: the key of which there is to be one job only, or C{None}.
     @ivar state: C{WAITING}, C{BEGUN} or C{DEAD}.
-    @ivar attempts: how many times it was begun.
-    @ivar error: why its last attempt failed, or it is dead, or C{None}.
+    @ivar attempts: how many times the job was begun.
+    @ivar error: why the last attempt failed, or why the job is dead, or C{None}.
     """
 
     id: int
@@ -51,33 +51,33 @@ INSERT: Final = "insert"
 """C{(INSERT, storedJob)}: a job was put."""
 
 BEGIN: Final = "begin"
-"""C{(BEGIN, id)}: an attempt begins, and counts from now on."""
+"""C{(BEGIN, id)}: an attempt begins, and counts."""
 
 WAIT: Final = "wait"
-"""C{(WAIT, id, due, error)}: an attempt failed, or was given up; another is to follow."""
+"""C{(WAIT, id, due, error)}: an attempt has failed or was cut short, and another one follows."""
 
 MOVE: Final = "move"
-"""C{(MOVE, id, priority)}: its priority was changed."""
+"""C{(MOVE, id, priority)}: the job's priority was changed."""
 
 END: Final = "end"
-"""C{(END, id)}: it has come to its end, or is not wanted any more."""
+"""C{(END, id)}: the job has ended, or is not wanted any more. The store forgets it."""
 
 DEAD_LETTER: Final = "dead letter"
-"""C{(DEAD_LETTER, id, error)}: it is dead, and is kept."""
+"""C{(DEAD_LETTER, id, error)}: the job has failed for good. The store keeps it."""
 
 REQUEUE: Final = "requeue"
-"""C{(REQUEUE, id, function)}: a dead one waits again, for this function. Its attempts are 0."""
+"""C{(REQUEUE, id, function)}: a dead letter waits again, for this function, with 0 attempts."""
 
 CHANGES: Final = frozenset((INSERT, BEGIN, WAIT, MOVE, END, DEAD_LETTER, REQUEUE))
 
 Change = tuple[Any, ...]
-"""One of these words, and what belongs to it."""
+"""One of these verbs, and what belongs to it."""
 
 
 @implementer(IJobStore)
 class MemoryJobStore:
     """
-    Keeps jobs for as long as this object lives: for tests, and for whoever wants dead letters but
+    Keeps jobs as long as this object lives: for tests, and for programs that want dead letters but
     no file.
     """
 
