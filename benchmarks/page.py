@@ -31,6 +31,9 @@ PLOT: Final = DOCS / "performance.svg"
 LESS_IS_BETTER: Final = {"µs", "ms", "bytes", "MB", "times", "functions", "files"}
 """The units of figures that are better the smaller they are."""
 
+LEAST_ADVANTAGE: Final = 1e-4
+"""Our figure may be 0 if nothing was done in time. The plot and the texts take it for this much."""
+
 ENOUGH: Final = 5
 """So many rounds make a median that the page does not warn of."""
 
@@ -61,7 +64,8 @@ class Line:
         By round, how many times better ours is than the peer's, whichever direction is better.
         """
         isLess = self.unit in LESS_IS_BETTER
-        return [1 / ratio if isLess else ratio for ratio in self.ratios]
+        values = (1 / ratio if isLess else ratio for ratio in self.ratios)
+        return [max(value, LEAST_ADVANTAGE) for value in values]
 
     @property
     def neededAdvantage(self) -> float | None:
@@ -165,7 +169,7 @@ def _losersText(lines: Sequence[Line]) -> Iterator[str]:
         return
     yield "Others win in these rows:"
     for line in sorted(losers, key=lambda line: median(line.advantages)):
-        yield f"- {line.label}: {line.peer} is {1 / median(line.advantages):.2f} times as good."
+        yield f"- {line.label}: {line.peer} is {1 / median(line.advantages):,.2f} times as good."
 
 
 # The plot -----------------------------------------------------------------------------------------
@@ -188,7 +192,7 @@ def plot(record: Mapping[str, Any]) -> str:
     values += [line.neededAdvantage for line in lines if line.neededAdvantage is not None]
     low = math.floor(math.log10(min(values, default=1)))
     high = math.ceil(math.log10(max(values, default=10)))
-    scale = _Scale(min(low, -1), max(high, 1))
+    scale = _Scale(max(min(low, -1), -2), min(max(high, 1), 3))
     shapes = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="sans-serif" font-size="12">',
@@ -209,7 +213,9 @@ class _Scale:
     high: int
 
     def place(self, value: float) -> float:
-        part = (math.log10(value) - self.low) / (self.high - self.low)
+        # A value beyond the scale is drawn at its end.
+        power = min(max(math.log10(value), self.low), self.high)
+        part = (power - self.low) / (self.high - self.low)
         return LABELS + part * (RIGHT - LABELS)
 
 
@@ -243,7 +249,7 @@ def _bar(line: Line, scale: _Scale, y: int) -> Iterator[str]:
     if line.neededAdvantage is not None:
         x = scale.place(line.neededAdvantage)
         yield f'<path d="M{x:.1f} {y + 2}V{y + STEP - 2}" stroke="#b00" stroke-width="2"/>'
-    text = f"{median(line.advantages):.3g}x"
+    text = f"{median(line.advantages):.2g}x"
     yield f'<text x="{RIGHT + 8}" y="{middle + 4:.1f}">{text}</text>'
 
 

@@ -55,9 +55,14 @@ def describeRounds(measure: Measure, rounds: Rounds) -> dict[str, Any]:
     @return: all that a measure gave.
     """
     return {
-        "arguments": {
-            contender.name: contender.chosen(rounds.isQuick) for contender in rounds.figures
-        },
+        "contenders": [
+            {
+                "name": contender.name,
+                "function": contender.function.__qualname__,
+                "arguments": contender.chosen(rounds.isQuick),
+            }
+            for contender in rounds.figures
+        ],
         "rows": [_describeRow(row, rounds) for row in measure.rows],
     }
 

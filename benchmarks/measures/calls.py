@@ -147,9 +147,9 @@ _OLD = OldContender(
     quick={"calls": 800},
 )
 
-_USUAL = Contender("ours, usual program", usualOurs, **_CALLS)
-_USUAL_EXECUTOR = Contender("ProcessPoolExecutor, usual program", usualExecutor, **_CALLS)
-_USUAL_POOL = Contender("Pool.apply_async, usual program", usualPool, **_CALLS)
+_USUAL = Contender("ours", usualOurs, **_CALLS)
+_USUAL_EXECUTOR = Contender("ProcessPoolExecutor", usualExecutor, **_CALLS)
+_USUAL_POOL = Contender("Pool.apply_async", usualPool, **_CALLS)
 
 _LABEL = "no-op calls, 20,000 put at once"
 _USUAL_LABEL = f"{_LABEL}, in a usual program"

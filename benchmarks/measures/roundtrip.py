@@ -73,14 +73,14 @@ def _check(result: int, number: int) -> None:
         raise ValueError(f"call {number} returned {result}")
 
 
-def _row(label: str, suffix: str, isUsual: bool) -> Row:
+def _row(label: str, isUsual: bool) -> Row:
     arguments = {"calls": 2_000, "isUsual": isUsual}
     quick = {"calls": 200}
     return Row(
         label,
         "µs",
-        Contender(f"ours{suffix}", ours, arguments=arguments, quick=quick),
-        Contender(f"a bare pipe's ping-pong{suffix}", pingPong, arguments=arguments, quick=quick),
+        Contender("ours", ours, arguments=arguments, quick=quick),
+        Contender("a bare pipe's ping-pong", pingPong, arguments=arguments, quick=quick),
         Target(2, isLeast=False),
     )
 
@@ -90,7 +90,7 @@ _LABEL = "one call's round trip, median of 2,000"
 MEASURE = Measure(
     "roundtrip",
     (
-        _row(_LABEL, "", isUsual=False),
-        _row(f"{_LABEL}, in a usual program", ", usual program", isUsual=True),
+        _row(_LABEL, isUsual=False),
+        _row(f"{_LABEL}, in a usual program", isUsual=True),
     ),
 )

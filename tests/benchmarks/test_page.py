@@ -96,6 +96,12 @@ def test_aTargetOfLessThanThePeerNeedsAnAdvantageOfMore() -> None:
     assert line.neededAdvantage == 2.0
 
 
+def test_aRowInWhichNothingWasDoneIsShown() -> None:
+    record = makeRecord(makeRow(figures=[0.0] * 5, ratios=[0.0] * 5))
+    assert "another is 10,000.00 times as good" in figuresPage(record)
+    ElementTree.fromstring(plot(record))
+
+
 def test_plotHasABarForEachRowWithARatio() -> None:
     alone = makeRow(peer=None, peersFigures=[], ratios=[], target=None, label="alone")
     text = plot(makeRecord(makeRow(), alone, makeRow(label="a < b & c")))
