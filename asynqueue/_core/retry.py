@@ -60,13 +60,14 @@ def backoff(
 @dataclass(frozen=True, slots=True)
 class Retry:
     """
-    A policy of trying again.
+    A policy of repeating what has failed.
 
     @ivar attempts: how many attempts there are in all, the first one included.
     @ivar delays: how long to wait after each failure; see L{backoff}.
     @ivar errors: the types of exceptions that are worth another attempt. Any iterable of types may
         be given, or one type; this is a tuple.
-    @ivar isWorthwhile: takes an exception of one of these types, and says whether it really is.
+    @ivar isWorthwhile: takes an exception of one of these types, and returns whether it is worth
+        another attempt.
     """
 
     attempts: int = 3
@@ -84,7 +85,7 @@ class Retry:
         kinds = (errors,) if isinstance(errors, type) else errors
         if not isinstance(kinds, Iterable) or not all(map(_isErrorType, kinds := tuple(kinds))):
             raise TypeError(f"errors must be types of exceptions, not {errors!r}")
-        # A list, for one, would not do for isinstance().
+        # isinstance() takes no list.
         object.__setattr__(self, "errors", kinds)
 
     def delayAfter(self, error: BaseException, attempts: int) -> float | None:
