@@ -96,7 +96,7 @@ class SerialNumbers:
         self._isStale = False
         self._numbers = _Greatest(self._series, "number", "numberBound")
         self._lasts = _Greatest(self._series, "last", "lastBound")
-        # The only series in use, which the two do not know of.
+        # The only series in use, or the last one that was. The two do not know of it.
         self._alone: Series | None = None
 
     def __len__(self) -> int:
@@ -123,11 +123,8 @@ class SerialNumbers:
         @return: the series, whose C{number} it is.
         """
         series = self._series.get(name)
-        if series is None or not series.users:
-            if series is None or self.users:
-                series = self._start(name, niceness)
-            else:
-                self._restart(series)
+        if series is None or (not series.users and series is not self._alone):
+            series = self._start(name, niceness)
         number = series.number = series.number + 1
         series.users += 1
         self.users += 1
@@ -170,7 +167,11 @@ class SerialNumbers:
         self.users -= 1
         series.users -= 1
         if not series.users:
-            if series.number == self._highest or series.last == self._last:
+            if series is self._alone:
+                # It starts anew, unless another series comes first.
+                series.number = self._highest = 0
+                series.last = self._last = 0.0
+            elif series.number == self._highest or series.last == self._last:
                 self._isStale = True
             if series is not self._default:
                 del self._series[name]
