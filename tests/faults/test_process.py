@@ -5,6 +5,7 @@ Faults of worker processes. A test's number is its row's in the list of faults.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -387,9 +388,21 @@ class ServerTests(FaultCase):
         os.kill(pid, signal.SIGKILL)
         await self.until(lambda: context.refusals < 100)
         error = await self.errorOf(queue.call(far.echo, 1), WorkerStartError)
-        self.assertIn("Resource temporarily unavailable", str(error))
+        self.assertIn("Exec format error", str(error))
         self.assertEqual(len(queue), 0, "the worker resigns")
         self.assertEqual(context.refusals, 100 - healing.START_TRIES)
+
+    async def test_25a_aSystemThatLacksProcessesIsWaitedFor(self) -> None:
+        self.patch(healing, "FIRST_DELAY", 0.001)
+        self.patch(healing, "LONGEST_DELAY", 0.01)
+        context: Any = BrokenStart()
+        context.error = errno.EAGAIN
+        queue = self.makeQueue(1, context=context)
+        pid = await queue.call(os.getpid)
+        context.refusals = 5 * healing.START_TRIES
+        os.kill(pid, signal.SIGKILL)
+        self.assertEqual(await queue.call(far.echo, 1), 1)
+        self.assertEqual((context.refusals, len(queue)), (0, 1))
 
     async def test_25_aProcessThatCanBeStartedAgainAfterAll(self) -> None:
         context: Any = BrokenStart()

@@ -4,6 +4,7 @@ What tests with real child processes are made with.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -162,14 +163,16 @@ class PollingReactor:
 
 class BrokenStart:
     """
-    A C{multiprocessing} context that sometimes cannot start a process, as when the system has no
-    more of them to give.
+    A C{multiprocessing} context that sometimes cannot start a process.
 
     @ivar refusals: how often it is still to refuse.
+    @ivar error: the number of the system's error. By default the interpreter cannot be run, which
+        another try does not mend.
     """
 
     def __init__(self) -> None:
         self.refusals = 0
+        self.error = errno.ENOEXEC
         self._context: Any = startContext()
 
     def __getattr__(self, name: str) -> Any:
@@ -181,5 +184,5 @@ class BrokenStart:
         """
         if self.refusals:
             self.refusals -= 1
-            raise BlockingIOError(11, "Resource temporarily unavailable")
+            raise OSError(self.error, os.strerror(self.error))
         return self._context.Process(*args, **kw)
