@@ -8,8 +8,7 @@ from asynqueue._core.groups import Capacity
 from asynqueue._core.heap import PriorityHeap
 from asynqueue._core.options import TaskOptions
 from asynqueue._core.priorities import priorityOf
-from asynqueue._core.runtimes import RunTimes
-from asynqueue._core.scheduler import Scheduler
+from asynqueue._core.scheduler import RunTimes, Scheduler
 from asynqueue._core.series import SerialNumbers
 from asynqueue._core.states import (
     CANCELLED,

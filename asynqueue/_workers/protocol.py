@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from asynqueue._core.runtimes import isModuleBuiltin
+from asynqueue._core.scheduler import isModuleBuiltin
 from asynqueue._core.task import Task
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._runner.codecs import PICKLED, Codec

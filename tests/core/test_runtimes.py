@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._core.runtimes import UNKNOWN, RunTimes
+from asynqueue._core.scheduler import UNKNOWN, RunTimes
 
 
 def work() -> None: ...
