@@ -1,5 +1,7 @@
 """
-Where a picture goes: a file that appears only when it is whole, or whatever reads a stream.
+Where a program's output goes: a file that appears only when it is whole, or a stream.
+
+C{mcm} writes pictures with this module, and the web log example its page and its records.
 """
 
 from __future__ import annotations
@@ -9,61 +11,116 @@ import secrets
 import stat
 import sys
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 from mcmandelbrot.errors import BadRequest, OutputClosed, OutputFailed
-from mcmandelbrot.writer import writeWhenReady
+from mcmandelbrot.writer import writeAtOnce, writeWhenReady
 
-# What says in place of a file's name that the picture goes to the standard output.
-_STDOUT_NAMES = ("-", "/dev/stdout")
+STDOUT_NAMES = ("-", "/dev/stdout")
+"""The names that stand for the standard output in place of a file's name."""
 
 # Windows would otherwise change bytes that look like ends of lines.
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-def openOutput(path: str | None) -> Output:
+def openOutput(path: str | None, option: str = "-o") -> Output:
     """
-    Open the output that a picture is written to.
+    Open an output. Only a regular file is replaced. A device, a pipe, and any other file that is
+    not regular, is written to.
 
     @param path: the name of a file, which need not exist; or C{None}, C{-} or C{/dev/stdout} for
         the standard output.
+    @param option: what the user names the file with.
     @raise BadRequest: if the output cannot be written to, or is a terminal.
     """
-    if path is None or path in _STDOUT_NAMES:
-        return _openStdout()
+    if path is None or path in STDOUT_NAMES:
+        return _openStdout(option)
     if not path:
-        raise BadRequest("-o needs the name of a file")
+        raise BadRequest(f"{option} needs the name of a file")
     try:
-        # Links stay what they are: the file that they lead to is replaced.
+        # A link stays a link: the file that it leads to is replaced.
         target = os.path.realpath(path)
         try:
-            status = os.stat(target)
+            status = os.stat(path)
         except FileNotFoundError:
             return FileOutput(target, 0o666)
-        if stat.S_ISREG(status.st_mode):
-            # What must not be written must not be replaced either.
+        if stat.S_ISREG(status.st_mode) and _isAt(target, status):
+            # A file that must not be written must not be replaced either.
             os.close(os.open(target, os.O_WRONLY))
             return FileOutput(target, stat.S_IMODE(status.st_mode), isReplacement=True)
-        return StreamOutput(os.open(target, os.O_WRONLY), path)
-    except OSError as error:
+        # Without O_TRUNC and O_CREAT: the file is there.
+        return StreamOutput(os.open(path, os.O_WRONLY), path, option)
+    except (OSError, ValueError) as error:
         raise BadRequest(_cannotWrite(path, error)) from error
 
 
-def _openStdout() -> StreamOutput:
+def checkOutputs(outputs: Iterable[tuple[str, str]], inputs: Iterable[str | int]) -> None:
+    """
+    Check that no output is an input, the standard output, or another output. Two names mean the
+    same file if they lead to the same path, or to the same device and inode. A character device,
+    such as C{/dev/null}, may be several of them.
+
+    @param outputs: for each output, the option that the user names it with, and its name.
+    @param inputs: the names of the inputs, or their open file descriptors.
+    @raise BadRequest: if one of them is.
+    """
+    taken = [(identity, "an input") for each in inputs for identity in _identities(each)]
+    printed = dict.fromkeys(_identities(1), "the standard output")
+    for identity, _ in taken:
+        if identity in printed:
+            raise BadRequest("the standard output is also an input: print to another file")
+    found = {**dict(taken), **printed}
+    for option, name in outputs:
+        own = _identities(name)
+        use = next((found[identity] for identity in own if identity in found), None)
+        if name in STDOUT_NAMES:
+            use = "the standard output"
+        if use is not None:
+            raise BadRequest(f"{option} {name} is also {use}: name another file")
+        found.update(dict.fromkeys(own, "another output"))
+
+
+def _identities(file: str | int) -> list[object]:
+    """
+    Find what a file can be told by: its path, and its device and inode if it exists.
+    """
+    path = os.path.realpath(file) if isinstance(file, str) and "\0" not in file else None
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return [] if path is None else [path]
+    if stat.S_ISCHR(status.st_mode):
+        return []
+    identity = status.st_dev, status.st_ino
+    return [identity] if path is None else [path, identity]
+
+
+def _isAt(path: str, status: os.stat_result) -> bool:
+    """
+    Tell whether a path leads to a file. The one that C{/dev/fd} gives for a deleted file does not.
+    """
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except FileNotFoundError:
+        return False
+
+
+def _openStdout(option: str) -> StreamOutput:
     if sys.stdout is None:
-        raise BadRequest("the standard output is closed: name a file with -o")
-    return StreamOutput(os.dup(sys.stdout.fileno()), "the standard output")
+        raise BadRequest(f"the standard output is closed: name a file with {option}")
+    return StreamOutput(os.dup(sys.stdout.fileno()), "the standard output", option)
 
 
-def _cannotWrite(name: str, error: OSError) -> str:
-    return f"cannot write {name}: {error.strerror or error}"
+def _cannotWrite(name: str, error: OSError | ValueError) -> str:
+    return f"cannot write {name}: {getattr(error, 'strerror', None) or error}"
 
 
 class Output(ABC):
     """
-    I take a picture's bytes. As a context manager I L{discard} what was written unless L{finish}
+    I take a program's bytes. As a context manager I L{discard} what was written unless L{finish}
     was called.
     """
 
@@ -77,14 +134,30 @@ class Output(ABC):
 
     async def write(self, data: bytes) -> None:
         """
-        Write bytes, and wait until there is room for them.
+        Write bytes, and wait until there is room for them. The reactor does its other work then.
 
         @raise OutputClosed: if nobody reads them any more.
         @raise OutputFailed: if they cannot be written.
         """
         assert self._descriptor is not None
-        try:
+        with self._explaining():
             await self._write(self._descriptor, data)
+
+    def writeAtOnce(self, data: bytes) -> None:
+        """
+        Write bytes, and block until there is room for them.
+
+        @raise OutputClosed: if nobody reads them any more.
+        @raise OutputFailed: if they cannot be written.
+        """
+        assert self._descriptor is not None
+        with self._explaining():
+            writeAtOnce(self._descriptor, data)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenPipeError as error:
             raise OutputClosed(f"{self._name} was closed by its reader") from error
         except OSError as error:
@@ -106,7 +179,7 @@ class Output(ABC):
         """
         Remove what was written, as far as that can be undone. Without effect after L{finish}.
         """
-        # What made the picture fail is what the user has to know, not that tidying up failed too.
+        # The user has to know why the work failed, and not that tidying up failed too.
         with suppress(OSError):
             self._close()
         with suppress(OSError):
@@ -154,7 +227,7 @@ class FileOutput(Output):
         """
         self._target = target
         self._partial: str | None = os.path.join(
-            os.path.dirname(target), f".mcm-{secrets.token_hex(8)}.part"
+            os.path.dirname(target), f".{secrets.token_hex(8)}.part"
         )
         super().__init__(os.open(self._partial, _CREATE, mode), target)
         if isReplacement and hasattr(os, "fchmod"):
@@ -162,9 +235,7 @@ class FileOutput(Output):
             os.fchmod(self._descriptor, mode)
 
     async def _write(self, descriptor: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        writeAtOnce(descriptor, data)
 
     def _keep(self) -> None:
         assert self._partial is not None
@@ -182,14 +253,16 @@ class StreamOutput(Output):
     I write to a pipe, a device, or any standard output. I cannot take anything back.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, option: str = "-o") -> None:
         """
         @raise BadRequest: if it is a terminal.
         """
         super().__init__(descriptor, name)
         if os.isatty(descriptor):
             self._close()
-            raise BadRequest(f"{name} is a terminal, which cannot show a PNG: name a file with -o")
+            raise BadRequest(
+                f"{name} is a terminal, which cannot show this: name a file with {option}"
+            )
 
     async def _write(self, descriptor: int, data: bytes) -> None:
         await writeWhenReady(descriptor, data)

@@ -35,10 +35,23 @@ def writeWhenReady(descriptor: int, data: bytes, reactor: Any = None) -> Deferre
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             return _Writer(descriptor, data, reactor).done
+    writeAtOnce(descriptor, data)
+    return succeed(None)
+
+
+def writeAtOnce(descriptor: int, data: bytes) -> None:
+    """
+    Write bytes, and block until that is done.
+
+    @param descriptor: an open file descriptor, blocking or not.
+    @raise OSError: if they cannot be written.
+    """
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
-    return succeed(None)
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
 @implementer(IWriteDescriptor)

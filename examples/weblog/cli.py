@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from examples.weblog.settings import FLOOD, Settings
 
 if TYPE_CHECKING:
     from examples.weblog.report import Report
     from examples.weblog.summary import Summary
+    from mcmandelbrot.output import Output
 
 SUCCESS = 0
 SOME_FAILED = 1
@@ -50,13 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     @return: the exit status, as C{--help} explains it.
     @raise SystemExit: for C{--help}, and if the arguments make no sense.
     """
+    from mcmandelbrot.errors import Interrupted, MandelbrotError
+    from mcmandelbrot.signals import handlingSignals, raiseInterrupted
+
     command = parseArguments(arguments)
     if find_spec("rich") is None:
         return complain("rich is not installed: pip install asynqueue[examples]", BAD_USAGE)
     try:
-        return run(command)
+        with handlingSignals(raiseInterrupted):
+            return run(command)
+    except Interrupted as reason:
+        return reason.exitStatus
+    except MandelbrotError as reason:
+        return complain(str(reason), SOME_FAILED)
     except BrokenPipeError:
-        # Whoever was reading has left, as head does.
+        # The reader has left, as head does.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return SOME_FAILED
@@ -93,43 +102,78 @@ class Command:
     html: str | None
     records: str | None
 
+    def outputs(self) -> list[tuple[str, str]]:
+        """
+        @return: the files to write, each with the option that names it.
+        """
+        named = ("--html", self.html), ("--records", self.records)
+        return [(option, name) for option, name in named if name is not None]
+
 
 def run(command: Command) -> int:
     """
     Do what the user wants.
 
     @return: the exit status.
-    @raise OSError: if an output cannot be written.
+    @raise MandelbrotError: if an output cannot be written.
+    @raise OSError: if the report cannot be printed.
+    """
+    from examples.weblog.inputs import STDIN, expandNames
+    from examples.weblog.summary import Summary
+    from mcmandelbrot.errors import BadRequest
+    from mcmandelbrot.output import checkOutputs
+
+    names = expandNames(command.names)
+    try:
+        checkOutputs(command.outputs(), [0 if name == STDIN else name for name in names])
+    except BadRequest as reason:
+        return complain(str(reason), BAD_USAGE)
+    summary = Summary()
+    with opening(command.html, "--html") as page, opening(command.records, "--records") as records:
+        status = read(command, names, summary, records)
+        return finish(command, summary, status, page)
+
+
+def read(command: Command, names: Sequence[str], summary: Summary, records: Output | None) -> int:
+    """
+    Read the logs.
+
+    @return: the exit status so far.
     """
     from examples.weblog.progress import ProgressBar
-    from examples.weblog.summary import Summary
+    from examples.weblog.run import readLogs
+    from examples.weblog.sinks import OutputSink
     from mcmandelbrot.errors import Interrupted
     from mcmandelbrot.signals import ReactorRun
 
-    summary = Summary()
+    sink = None if records is None else OutputSink(records)
     status = SUCCESS
-    with openRecords(command.records) as sink, ProgressBar(sys.stderr) as bar:
-        from examples.weblog.run import readLogs
-
+    with ProgressBar(sys.stderr) as bar:
         try:
-            ReactorRun(lambda: readLogs(command.names, command.settings, bar, summary, sink)).run()
+            ReactorRun(lambda: readLogs(names, command.settings, bar, summary, sink)).run()
         except Interrupted as reason:
             status = reason.exitStatus
-    return finish(command, summary, status)
+    if records is not None:
+        records.finish()
+    return status
 
 
-def finish(command: Command, summary: Summary, status: int) -> int:
+def finish(command: Command, summary: Summary, status: int, page: Output | None) -> int:
     """
     Report.
 
     @param status: the exit status so far.
+    @param page: what the page is written to, or C{None}.
     @return: the exit status.
     """
     from examples.weblog.report import makeReport
 
     report = makeReport(summary, command.top)
-    if command.html is not None:
-        writePage(report, command.html)
+    if page is not None:
+        from examples.weblog.report_html import renderHTML
+
+        page.writeAtOnce(renderHTML(report).encode("utf-8", "backslashreplace"))
+        page.finish()
     show(report, command.isJSON)
     for name, reason in report.failures.items():
         complain(f"{name}: {reason}", SOME_FAILED)
@@ -153,30 +197,22 @@ def show(report: Report, isJSON: bool) -> None:
     sys.stdout.flush()
 
 
-def writePage(report: Report, path: str) -> None:
-    """
-    Write the page to another file first, so that the page's file is never incomplete.
-    """
-    from examples.weblog.report_html import renderHTML
-
-    partial = f"{path}.part"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(renderHTML(report))
-    os.replace(partial, path)
-
-
 @contextmanager
-def openRecords(path: str | None) -> Iterator[Any]:
+def opening(path: str | None, option: str) -> Iterator[Output | None]:
     """
-    @return: a context manager with the consumer for the records of interest, or with C{None}.
+    Open an output, and discard what is not finished.
+
+    @param option: what the user names it with.
+    @return: a context manager with the output, or with C{None} if there is no path.
+    @raise MandelbrotError: if it cannot be written to.
     """
     if path is None:
         yield None
         return
-    from examples.weblog.sinks import FileSink
+    from mcmandelbrot.output import openOutput
 
-    with open(path, "wb") as file:
-        yield FileSink(file)
+    with openOutput(path, option) as output:
+        yield output
 
 
 def parseArguments(arguments: Sequence[str] | None) -> Command:

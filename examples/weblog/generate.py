@@ -7,12 +7,14 @@ Run it with C{python -m examples.weblog.generate --help}. It makes parts of the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from examples.weblog.madeup import makePart
+
+if TYPE_CHECKING:
+    from mcmandelbrot.output import Output
 
 PART_LINES = 20_000
 """How many lines are made by one task. Other parts would make another log."""
@@ -25,24 +27,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     @param arguments: the command's. Default: those of this process.
     @return: the exit status.
     """
-    from mcmandelbrot.errors import Interrupted
+    from mcmandelbrot.errors import Interrupted, MandelbrotError
+    from mcmandelbrot.output import openOutput
     from mcmandelbrot.signals import ReactorRun
 
     found = _makeParser().parse_args(arguments)
-    partial = f"{found.file}.part"
     try:
-        with open(partial, "wb") as file:
-            ReactorRun(lambda: writeLog(file, found.lines, found.seed)).run()
-        os.replace(partial, found.file)
+        with openOutput(found.file, "FILE") as output:
+            ReactorRun(lambda: writeLog(output, found.lines, found.seed)).run()
+            output.finish()
     except Interrupted as reason:
-        os.unlink(partial)
         return reason.exitStatus
-    size = os.path.getsize(found.file)
-    print(f"{found.file}: {found.lines:,} lines, {size / 1e6:,.0f} MB", file=sys.stderr)
+    except MandelbrotError as reason:
+        print(f"generate: error: {reason}", file=sys.stderr)
+        return reason.exitStatus
+    print(f"{found.file}: {found.lines:,} lines", file=sys.stderr)
     return 0
 
 
-async def writeLog(file: BinaryIO, lines: int, seed: int) -> None:
+async def writeLog(output: Output, lines: int, seed: int) -> None:
     """
     Make a log in the processes of a queue.
 
@@ -51,18 +54,21 @@ async def writeLog(file: BinaryIO, lines: int, seed: int) -> None:
     from asynqueue import ProcessQueue
 
     async with ProcessQueue(ProcessQueue.cores(), timeout=1.0) as queue:
-        await writeParts(queue, file, lines, seed)
+        await writeParts(queue, output.write, lines, seed)
 
 
-async def writeParts(queue: Any, file: BinaryIO, lines: int, seed: int) -> None:
+async def writeParts(
+    queue: Any, write: Callable[[bytes], Awaitable[None] | None], lines: int, seed: int
+) -> None:
     """
     Make a log in parts.
 
     @param queue: runs the work: any C{TaskQueue}.
+    @param write: takes the parts in order.
     """
     from asynqueue import DeferredTracker, OrderedItemProducer
 
-    producer = OrderedItemProducer(consumer=lambda part: file.write(part) and None)
+    producer = OrderedItemProducer(consumer=write)
     underway = DeferredTracker()
     try:
         for start in range(0, lines, PART_LINES):

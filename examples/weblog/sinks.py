@@ -4,12 +4,13 @@ Consumers of records.
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any
 
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
 from examples.weblog.aggregate import Parsed
+from mcmandelbrot.output import Output
 
 
 @implementer(IConsumer)
@@ -51,31 +52,31 @@ class BlockTaker:
 
 
 @implementer(IConsumer)
-class FileSink:
+class OutputSink:
     """
-    I write records to a file.
+    I write records to an output.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, output: Output) -> None:
         """
-        @param file: is the caller's to close.
+        @param output: is the caller's to finish.
         """
-        self._file = file
+        self._output = output
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        A file keeps up, so the producer is never paused.
+        The stream is never paused, because a write returns when all is written.
         """
 
     def unregisterProducer(self) -> None:
         """
-        Maybe there is more to come.
+        More may follow, with the next block.
         """
 
     def write(self, data: bytes) -> None:
         """
-        Write some records.
+        Write some records, and block until that is done.
 
-        @raise OSError: if they cannot be written.
+        @raise MandelbrotError: if they cannot be written.
         """
-        self._file.write(data)
+        self._output.writeAtOnce(data)

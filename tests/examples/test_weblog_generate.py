@@ -4,8 +4,12 @@ The log that is made up: the same each time, and with something of everything in
 
 from __future__ import annotations
 
-import io
+import os
+import stat
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,13 +24,25 @@ from tests.examples.test_weblog_report import reportOf
 
 class WritePartsTests(SynchronousTestCase):
     def test_partsAreWrittenInOrder(self) -> None:
-        file, lines = io.BytesIO(), PART_LINES + 10
+        written: list[bytes] = []
+        lines = PART_LINES + 10
         queue: Any = SynchronousQueue()
         self.addCleanup(queue.shutdown)
-        writing = Deferred.fromCoroutine(writeParts(queue, file, lines, 1))
+        writing = Deferred.fromCoroutine(writeParts(queue, written.append, lines, 1))
         self.assertIsNone(self.successResultOf(writing))
         parts = [makePart(1, 0, PART_LINES, lines), makePart(1, PART_LINES, lines, lines)]
-        self.assertEqual(file.getvalue(), b"".join(parts))
+        self.assertEqual(written, parts)
+
+
+def test_generatorNeverReplacesWhatIsNotARegularFile(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "examples.weblog.generate", str(pipe), "--lines", "10"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert pipe.read_bytes() == makePart(1, 0, 10, 10)
+        process.communicate(timeout=50)
+    assert process.returncode == 0
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_seedDecides() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -158,7 +159,8 @@ def test_interruptTellsWhatWasReadAndLeavesNothingRunning(log: Path, tmp_path: P
     with running(*options, cwd=tmp_path) as (process, _):
         # A record is longer than its line, so this is more than the first block's.
         size = 2 * BLOCK_SIZE
-        waitUntil(lambda: records.exists() and records.stat().st_size >= size, "records")
+        waitUntil(lambda: sum(map(os.path.getsize, tmp_path.glob(".*.part"))) >= size, "records")
+        assert not records.exists()
         pids = [each.pid for each in psutil.Process(process.pid).children(recursive=True)]
         assert len(pids) >= 2
         process.send_signal(signal.SIGINT)
@@ -168,6 +170,10 @@ def test_interruptTellsWhatWasReadAndLeavesNothingRunning(log: Path, tmp_path: P
         assert found["partial"] is True
         assert found["requests"] > 10_000
         waitUntil(lambda: areGone(pids), "the children's end")
+    # The records of a block come before its sums.
+    written = records.read_bytes().splitlines()
+    assert len([json.loads(line) for line in written]) >= found["requests"]
+    assert os.listdir(tmp_path) == ["all.jsonl"]
 
 
 def test_linesAreAllCountedThoughAWorkerWasKilled(log: Path, tmp_path: Path) -> None:
@@ -246,3 +252,85 @@ def test_outputThatCannotBeWrittenIsNamed(log: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"none/report.html" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--html", "--records"])
+@pytest.mark.parametrize("kind", ["path", "other path", "link", "hard link", "pattern", "stdin"])
+def test_inputIsNeverAnOutput(option: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.write_bytes(makeLine())
+    output, name, stdin = str(path), "x.log", path
+    if kind == "other path":
+        output = f"../{tmp_path.name}/./x.log"
+    elif kind == "link":
+        (tmp_path / "link").symlink_to("x.log")
+        output = "link"
+    elif kind == "hard link":
+        os.link(path, tmp_path / "link")
+        output = "link"
+    elif kind in ("pattern", "stdin"):
+        name = "*.log" if kind == "pattern" else "-"
+    with stdin.open("rb") as file:
+        done = run(option, output, name, cwd=tmp_path, stdin=file)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"weblog: error: {option} {output} is also an input".encode() in done.stderr
+    assert path.read_bytes() == makeLine()
+
+
+def test_missingInputIsNotMadeByAnOutput(tmp_path: Path) -> None:
+    done = run("--html", "x.log", "x.log", cwd=tmp_path)
+    assert done.returncode == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_reportIsNotPrintedIntoAnInput(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    path.write_bytes(makeLine())
+    with path.open("ab") as file:
+        done = subprocess.run(
+            [*WEBLOG, "x.log"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert b"is also an input" in done.stderr
+    assert path.read_bytes() == makeLine()
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [["--html", "a", "--records", "./a"], ["--html", "-"], ["--records", "/dev/stdout"]],
+)
+def test_outputsDoNotShareAFile(outputs: list[str], tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_bytes(makeLine())
+    done = run(*outputs, "x.log", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert os.listdir(tmp_path) == ["x.log"]
+
+
+def test_deviceAndPipeAreWrittenToAndNeverReplaced(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_bytes(makeLine())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = ["--records", "pipe", "--select", "all", "--html", "/dev/null"]
+    with subprocess.Popen(
+        [*WEBLOG, *options, "x.log"], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    ) as process:
+        assert json.loads(pipe.read_bytes())["status"] == 200
+        process.wait(PATIENCE)
+    assert process.returncode == 0
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["pipe", "x.log"]
+
+
+def test_failureLeavesTheOlderOutput(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(b"older")
+    done = run("--html", "report.html", "--records", "none/x", "missing", cwd=tmp_path)
+    assert done.returncode == 1
+    assert (tmp_path / "report.html").read_bytes() == b"older"
+    assert os.listdir(tmp_path) == ["report.html"]

@@ -8,6 +8,7 @@ import os
 import pty
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from mcmandelbrot.errors import BadRequest, OutputClosed, OutputFailed
-from mcmandelbrot.output import FileOutput, Output, StreamOutput, openOutput
+from mcmandelbrot.output import FileOutput, Output, StreamOutput, checkOutputs, openOutput
 
 
 def write(output: Output, data: bytes) -> None:
@@ -153,6 +154,39 @@ def test_deviceIsWrittenInPlace() -> None:
         write(output, b"data")
         output.finish()
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_fileWithoutANameIsWrittenInPlace(tmp_path: Path) -> None:
+    with (tmp_path / "gone").open("w+b") as file:
+        os.unlink(file.name)
+        with openOutput(f"/dev/fd/{file.fileno()}") as output:
+            write(output, b"data")
+            output.finish()
+        assert file.read() == b"data"
+    assert os.listdir(tmp_path) == []
+
+
+def test_pipeIsWrittenToByBothWaysOfWriting(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    size = 300_000
+    with ThreadPoolExecutor(1) as pool, os.fdopen(reading, "rb") as file:
+        read = pool.submit(file.read)
+        with openOutput(f"/dev/fd/{writing}") as output:
+            os.close(writing)
+            output.writeAtOnce(b"x" * size)
+            output.finish()
+        assert len(read.result()) == size
+
+
+def test_sameDeviceMayBeSeveralThings() -> None:
+    checkOutputs([("-a", "/dev/null"), ("-b", "/dev/null")], ["/dev/null"])
+
+
+def test_nulInANameIsRefused() -> None:
+    checkOutputs([("-o", "a\0b")], ["a\0b"])
+    with pytest.raises(BadRequest, match="cannot write"):
+        openOutput("a\0b")
 
 
 def test_closedStandardOutputIsRefused(monkeypatch: pytest.MonkeyPatch) -> None:
