@@ -8,6 +8,7 @@ observers, then fires the Deferreds, then decides once what runs next.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
 from itertools import count
@@ -132,9 +133,14 @@ class Engine:
         self._iterations: WeakSet[Deferator] = WeakSet()
         # What was decided, as long as it is being handed out.
         self._decided: list[tuple[Any, list[QueuedTask]]] = []
+        # What came at once of tasks that were given to workers, and was not applied yet.
+        self._refused: deque[tuple[WorkerRecord, list[WorkerEvent]]] = deque()
         self._unchecked: list[QueuedTask] = []
         # While this is set, whoever changes something leaves it to the caller below to decide.
         self._isBusy = False
+        # While this is set, a call may be given to a free worker although the engine is busy: the
+        # callback of a lone result makes it.
+        self._mayGive = False
         self._mayDecide = False
         self._wakeUp: IDelayedCall | None = None
         self._shutdown: Shutdown | None = None
@@ -179,7 +185,7 @@ class Engine:
         observers = self.observers
         if observers.observers:
             observers.record(QUEUED, task)
-        if self._isBusy:
+        if self._isBusy and not self._mayGive:
             self.scheduler.submit(task, mayStart=False)
             self._mayDecide = True
         else:
@@ -197,23 +203,33 @@ class Engine:
         return task
 
     def _giveNow(self, record: WorkerRecord, task: QueuedTask) -> None:
-        self._isBusy = True
+        wasBusy, self._isBusy = self._isBusy, True
+        # A worker in this thread may end the task at once, and its callback make the next call.
+        self._mayGive = False
         try:
-            self._give(record, [task])
+            refused = self._give(record, [task])
+            if refused and wasBusy:
+                # A callback made the call. It hears of the refusal when it has returned.
+                self._refused.append((record, refused))
+                self._mayDecide = True
+            elif refused:
+                self.handle(record, refused)
         finally:
-            self._isBusy = False
-        if self._mayDecide:
+            self._isBusy = wasBusy
+        if self._mayDecide and not wasBusy:
             self.wake()
 
-    def _give(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
+    def _give(self, record: WorkerRecord, tasks: list[QueuedTask]) -> list[WorkerEvent]:
         """
         Give a worker what was decided on for it, unless it was cancelled or the worker was closed
         meanwhile: as tasks are given, callbacks may run.
+
+        @return: what came of them at once.
         """
         scheduler, observers = self.scheduler, self.observers
         if record.state is not OPEN:
             self._takeBack(record, tasks)
-            return
+            return []
         now = self.seconds()
         started = []
         for task in tasks:
@@ -228,12 +244,11 @@ class Engine:
             if observers.observers:
                 observers.record(STARTED, task, record.worker)
         try:
-            refused = record.port.runMany(started)
+            refused: list[WorkerEvent] = record.port.runMany(started)
         except StateError as error:
             # Somebody has stopped this worker without asking the queue.
             refused = [Lost(error), GivenBack(started)]
-        if refused:
-            self.handle(record, refused)
+        return refused
 
     def _takeBack(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
         self.scheduler.release(record, [(task, None) for task in tasks])
@@ -261,6 +276,7 @@ class Engine:
         Take in what happened to a worker and to the tasks that it had.
         """
         wasBusy, self._isBusy = self._isBusy, True
+        isAlone = not wasBusy and len(events) == 1
         self._mayDecide = True
         try:
             for event in events:
@@ -277,7 +293,9 @@ class Engine:
                 if isinstance(event, (Returned, Raised)):
                     d = event.task.d
                     if not d.called:
+                        self._mayGive = isAlone
                         d.callback(event.task.outcome)
+                        self._mayGive = False
                 elif isinstance(event, Ready):
                     self.pool.ready(record)
                 elif isinstance(event, GaveUp):
@@ -457,6 +475,12 @@ class Engine:
             task.errback(Failure(refusal))
             self.wake()
 
+    def _checkAll(self) -> None:
+        unchecked, self._unchecked = self._unchecked, []
+        for task in unchecked:
+            if task.state is PENDING:
+                self._check(task)
+
     # Deciding -------------------------------------------------------------------------------------
 
     def wake(self) -> None:
@@ -474,16 +498,11 @@ class Engine:
                 if self._shutdown is not None:
                     self._refuse(self._shutdown.refused())
                 if self.scheduler.waiting:
-                    decided: Any = self.scheduler.decide()
-                    self._decided = decided
-                    for record, tasks in decided:
-                        self._give(record, tasks)
-                    self._decided = []
+                    self._decide()
+                while self._refused:
+                    self.handle(*self._refused.popleft())
                 if self._unchecked:
-                    unchecked, self._unchecked = self._unchecked, []
-                    for task in unchecked:
-                        if task.state is PENDING:
-                            self._check(task)
+                    self._checkAll()
                 if self.observers.observers:
                     self.observers.flush()
                 if self._shutdown is not None:
@@ -493,6 +512,15 @@ class Engine:
             self._isBusy = False
         if isOver and self.state != STOPPED:
             self._stop()
+
+    def _decide(self) -> None:
+        decided: Any = self.scheduler.decide()
+        self._decided = decided
+        for record, tasks in decided:
+            refused = self._give(record, tasks)
+            if refused:
+                self._refused.append((record, refused))
+        self._decided = []
 
     def wakeSoon(self) -> None:
         """
@@ -519,7 +547,8 @@ class Engine:
 
         @return: how many were cancelled.
         """
-        return self._cancelMany(lambda task: bool(task.options.series == series), underway)
+        waiting = self.scheduler.waitingIn(series)
+        return self._cancelMany(waiting, lambda task: bool(task.options.series == series), underway)
 
     def cancelAll(self, underway: bool) -> int:
         """
@@ -527,12 +556,17 @@ class Engine:
 
         @return: how many were cancelled.
         """
-        return self._cancelMany(lambda task: True, underway)
+        return self._cancelMany(iter(self.scheduler), lambda task: True, underway)
 
-    def _cancelMany(self, isMeant: Callable[[QueuedTask], bool], underway: bool) -> int:
+    def _cancelMany(
+        self,
+        waiting: Iterable[QueuedTask],
+        isMeant: Callable[[QueuedTask], bool],
+        underway: bool,
+    ) -> int:
         # When a callback calls this, some tasks may be on their way from here to a worker.
         onTheWay = (task for _, tasks in self._decided for task in tasks if task.state is PENDING)
-        tasks = [task for task in (*self.scheduler, *onTheWay) if isMeant(task)]
+        tasks = [*waiting, *(task for task in onTheWay if isMeant(task))]
         if underway:
             tasks += sorted((task for task in self.underway if isMeant(task)), key=_idOf)
         cancelled = 0

@@ -254,12 +254,10 @@ class CallbackTests(EarlyCase):
         queue = self.makeQueue(self.makeWorker())
         looked: list[bool] = []
 
-        def again(_: object) -> None:
+        with self.together(queue):
             d = queue.call(far.echo, Meddling(looked.append, True))
             d.addErrback(lambda _: None)
             d.cancel()
-
-        queue.call(far.echo, 1).addCallback(again)
         self.settle()
         self.assertEqual(looked, [])
 
