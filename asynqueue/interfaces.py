@@ -1,102 +1,120 @@
 """
-The interfaces that asynqueue's parts meet each other through.
+The interfaces between the parts of asynqueue, and to workers, observers and stores of your own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from asynqueue._core.groups import Capacity
+    from asynqueue._dispatch.stores import Change, StoredJob
+    from asynqueue._queue.observers import Event
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue._runner.messages import Message
+    from asynqueue._workers.events import WorkerEvent
+    from asynqueue._workers.picklability import CallCheck
 
 
 class IWorker(Interface):
     """
-    Accepts tasks and runs them somewhere. These six members are all that a worker of your own
-    needs.
+    Accepts tasks and runs them somewhere. A worker of your own needs only these six members.
 
-    Every worker is qualified for tasks of the series C{None}; its two lists name the others.
+    Every worker is qualified for tasks of the series C{None}. Its two lists name the other series.
     """
 
-    cQualified: list[Any] = Attribute(
-        "The series that every instance of the class is qualified for: a list."
+    cQualified: list[Hashable] = Attribute(
+        "A list of the series that every instance of the class is qualified for."
     )
 
-    iQualified: list[Any] = Attribute(
-        "The series that this instance is qualified for besides: a list."
+    iQualified: list[Hashable] = Attribute(
+        "A list of the series that this instance is qualified for as well."
     )
 
-    def setResignator(callableObject: Any) -> None:
+    def setResignator(callableObject: Callable[[], object]) -> None:
         """
-        Take a callable, without arguments, to be called if the worker can work no more (its
-        connection is lost, say). The queue then detaches it and gives what it had left to others.
-        """
-
-    def run(task: Any) -> Any:
-        """
-        Run a task: C{task.callTuple} is the function, its arguments and its keywords; end it with
-        C{task.callback(result)} or C{task.errback(failure)}, or leave it to be given back by
-        L{crash}.
-
-        @return: a Deferred that fires when the worker can be given another task. It is not to fail.
+        Set a callable that the worker calls, without arguments, if it can no longer work, as when
+        it loses its connection. The queue then detaches the worker and gives the tasks that it had
+        left to others.
         """
 
-    def stop() -> Any:
+    def run(task: QueuedTask) -> Deferred[Any]:
         """
-        Stop gracefully: finish what was given, take no more.
+        Run a task.
 
-        @return: a Deferred that fires when all is done and nothing of the worker is left running.
+        End the task with C{task.callback(result)} or C{task.errback(failure)}, or leave it
+        unfinished, so that L{crash} returns it.
+
+        @param task: the task. Its C{callTuple} is the function, its
+            positional arguments and its keywords.
+        @return: a Deferred that fires when the worker can take another task. It must not fail.
         """
 
-    def crash() -> list[Any]:
+    def stop() -> Deferred[Any]:
         """
-        Stop rudely and at once.
+        Stop gracefully: finish the tasks that were given, and take no more.
 
-        @return: the tasks that were given and not ended.
+        @return: a Deferred that fires when the worker has stopped and nothing of it is left.
+        """
+
+    def crash() -> list[QueuedTask]:
+        """
+        Stop at once, without finishing anything.
+
+        @return: the tasks that were given and have not ended.
         """
 
 
 class IPoolWorker(IWorker):
     """
     A worker as the pool of a queue sees it. The workers with a runner provide this. A worker of
-    your own needs only the six members of L{IWorker}: it gets an adapter when it is attached.
+    your own needs only the six members of L{IWorker}, because it gets an adapter when it is
+    attached.
 
-    What happens to the tasks given to L{runMany} is said with events, which are data (see
-    C{asynqueue._workers.events}).
+    Events, which are data, say what happens to the tasks that were given to L{runMany}. See
+    C{asynqueue._workers.events}.
     """
 
-    capacity: Any = Attribute("What the worker can take: a L{Capacity<asynqueue.tasks.Capacity>}.")
+    capacity: Capacity = Attribute(
+        "How many tasks the worker takes: a L{Capacity<asynqueue.tasks.Capacity>}."
+    )
 
     runsInOrder: bool = Attribute(
         "Whether tasks that were given later always run after those that were given before."
     )
 
-    makeCheck: Any = Attribute(
+    makeCheck: Callable[[], CallCheck] | None = Attribute(
         """
         Makes an object whose C{refusal(task)} returns, at small cost, the error that the task would
         fail with because it cannot be sent to this worker, or C{None} if it finds nothing wrong.
-        C{None} if there is nothing to find out. A queue makes one such object for all workers with
+        C{None} if the worker has no such check. A queue makes one such object for all workers with
         an equal C{makeCheck}, and asks it about tasks that have to wait. It does not ask about a
         task whose arguments are all plain (numbers, strings, C{None}) and whose function is that of
         the last task with which nothing was wrong.
         """
     )
 
-    def setListener(listener: Any) -> None:
+    def setListener(listener: Callable[[list[WorkerEvent]], None]) -> None:
         """
-        Take a callable that hears, from now on, each list of events as it happens. The callable may
-        call this worker.
+        Set the callable that gets each list of events, from now on. The callable may call this
+        worker.
         """
 
-    def runMany(tasks: list[Any]) -> list[Any]:
+    def runMany(tasks: list[QueuedTask]) -> list[WorkerEvent]:
         """
         Run some tasks, in this order.
 
-        @return: events of what came of them at once, for tasks that cannot be sent. The listener
-            does not hear of these.
+        @return: the events of tasks that ended at once because they cannot be sent. The listener
+            does not get these.
         @raise StateError: if the worker is stopping or has stopped. It has none of the tasks then.
         """
 
-    def cancel(task: Any) -> None:
+    def cancel(task: QueuedTask) -> None:
         """
         Stop the run of a task that has been ended here and is no longer wanted, if it can be
         stopped. This may cost the runner, but no other task.
@@ -105,18 +123,20 @@ class IPoolWorker(IWorker):
 
 class IObserver(Interface):
     """
-    Hears what happens to a queue's tasks and workers. Any callable will do, declared or not.
+    Observes the tasks and workers of a queue. Any callable will do, whether or not it is declared
+    to provide this interface.
     """
 
-    def __call__(event: Any) -> Any:
+    def __call__(event: Event) -> object:
         """
-        Something has happened.
+        Handle one event.
 
-        The queue calls this in the reactor's thread, with the events in their order. Its own state
-        is up to date by then; a task's Deferred, or a worker's, fires after this. (Of what an
-        observer itself causes, all hear once they have heard what it was told: such a Deferred may
-        fire before.) An observer may ask anything of the queue. If it raises, that is logged, and
-        the others still hear.
+        The queue calls this in the reactor's thread, with the events in their order. The queue's
+        own state is up to date by then. The Deferred of the task or the worker fires after this.
+
+        An observer may call any method of the queue. The events that it causes that way come to
+        all observers after the present event, so the Deferred of such a task may fire before its
+        event. If an observer raises, the exception is logged and the other observers are called.
 
         @param event: an L{Event<asynqueue._queue.observers.Event>}.
         """
@@ -124,15 +144,15 @@ class IObserver(Interface):
 
 class IChannel(Interface):
     """
-    Carries messages between a worker and one runner. It is used once.
+    Carries messages between a worker and one runner. A channel serves one runner only.
     """
 
-    pid: int | None = Attribute("The process ID of the runner, where it has one.")
+    pid: int | None = Attribute("The process ID of the runner; C{None} if it has none.")
 
     isMortal: bool = Attribute(
         """
         Whether L{terminate} and L{kill} end the code that runs in the runner. If they do not, a
-        call that is not wanted goes on, and nobody waits for it.
+        call that is no longer wanted goes on, and the worker does not wait for it.
         """
     )
 
@@ -146,23 +166,25 @@ class IChannel(Interface):
         """
         Start the runner, without waiting for it.
 
-        @param receiver: gets C{received(messages)} for what comes, in order, and C{lost(reason)}
-            once, when nothing more can come, with a L{WorkerDied<asynqueue.errors.WorkerDied>} or
-            L{WorkerStartError<asynqueue.errors.WorkerStartError>}. Neither is called from within
-            L{open}.
-        @raise WorkerStartError: if it cannot be started.
+        @param receiver: an object whose C{received(messages)} is called with the messages that
+            come, in order, and whose C{lost(reason)} is called once, when no more messages can
+            come, with a L{WorkerDied<asynqueue.errors.WorkerDied>} or a
+            L{WorkerStartError<asynqueue.errors.WorkerStartError>}. Neither is called before
+            C{open} has returned.
+        @raise WorkerStartError: if the runner cannot be started.
         """
 
-    def send(messages: list[Any]) -> None:
+    def send(messages: list[Message]) -> None:
         """
-        Send messages, in order. Never blocks: what cannot leave now, leaves later.
+        Send messages, in order. This never blocks. Messages that cannot leave now leave later.
 
-        @raise PayloadTooLarge: if they are over the channel's limit. Nothing was sent.
+        @raise PayloadTooLarge: if they are over the channel's limit. None of them was sent.
         """
 
     def nudge() -> None:
         """
-        Have the runner look at its messages even though a task is running. Not every channel can.
+        Have the runner look at its messages even though a task is running. Some channels cannot do
+        this, and do nothing.
         """
 
     def terminate() -> None:
@@ -183,44 +205,43 @@ class IChannel(Interface):
 
 class IJobStore(Interface):
     """
-    Where jobs live between runs. Its methods may block: they are called in a thread, one at a time,
-    all in the same one.
+    Keeps jobs between the runs of a program. Its methods may block. They are called one at a time,
+    all in the same thread, which is not the reactor's.
     """
 
-    name: str = Attribute("What it is called in messages to people: a path, say.")
+    name: str = Attribute("The store's name in messages to people, such as its path.")
 
-    def open() -> list[Any]:
+    def open() -> list[StoredJob]:
         """
         Open the store for this program alone.
 
-        @return: all jobs in it, as L{StoredJob<asynqueue._dispatch.stores.StoredJob>}, in the order
-            of their numbers.
-        @raise StoreLocked: if somebody else has it open.
-        @raise StoreCorrupt: if it makes no sense. It is not made anew.
+        @return: all jobs in the store, as L{StoredJob<asynqueue._dispatch.stores.StoredJob>}, in
+            the order of their numbers.
+        @raise StoreLocked: if another program has the store open.
+        @raise StoreCorrupt: if its content makes no sense. A corrupt store is left as it is.
         @raise StoreError: if it cannot be opened for another reason.
         """
 
     def highest() -> int:
         """
-        @return: the highest number that a job in it ever had; 0 if there was none.
+        @return: the highest number that a job in the store ever had; 0 if there was none.
         """
 
-    def apply(changes: list[Any]) -> None:
+    def apply(changes: list[Change]) -> None:
         """
-        Make some changes, in this order: all of them, so that they survive whatever happens after
-        this has returned; or, if it raises, none. A change of a job that is not in it has no
-        effect.
+        Make some changes, in this order. When this has returned, all of them are durable. If this
+        raises, none of them was made. A change of a job that is not in the store has no effect.
 
-        @param changes: tuples; what they look like stands in L{asynqueue._dispatch.stores}.
-        @raise StoreError: if they could not be made.
+        @param changes: tuples, which L{asynqueue._dispatch.stores} describes.
+        @raise StoreError: if the changes could not be made.
         """
 
-    def jobs(state: str) -> list[Any]:
+    def jobs(state: str) -> list[StoredJob]:
         """
         @return: the jobs in a state, in the order of their numbers.
         """
 
     def close() -> None:
         """
-        Close the store, for somebody else to open.
+        Close the store, so that another program can open it.
         """

@@ -1,12 +1,12 @@
 """
-What is looked at when a call is made, so that one that cannot be sent fails at once.
+Checks of calls when they are made, so that a call that cannot be sent fails at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._workers.picklability import CallCheck
@@ -16,39 +16,38 @@ if TYPE_CHECKING:
 
 
 SERIES: Final = 1024
-"""For how many series it is remembered what checks their tasks."""
+"""The largest number of series for which the checks of their tasks are remembered."""
 
 
 class Checks:
     """
-    Finds tasks that all workers qualified for them would refuse. If there is no such worker yet, or
-    one that says nothing of what it would refuse, nothing is known.
+    Finds tasks that all workers qualified for them would refuse. It finds nothing as long as there
+    is no such worker, or one of them has no check.
 
-    @ivar passed: a plain function of a task with which nothing was wrong, the last such one. With
-        plain arguments alone (see L{PLAIN<asynqueue._runner.packing.PLAIN>}), it needs not be
-        looked at again.
+    @ivar passed: the function of the last task that was not refused, if that is a plain function.
+        A call of it needs no check if all its arguments are plain (see
+        L{PLAIN<asynqueue._runner.packing.PLAIN>}).
     """
 
     def __init__(self, records: Mapping[int, WorkerRecord]) -> None:
         """
-        @param records: the workers that may get tasks. L{forget} is to be called when they have
-            changed.
+        @param records: the workers that may get tasks. Call L{forget} when they have changed.
         """
         self._records = records
         self._made: dict[Callable[[], CallCheck], CallCheck] = {}
         self._bySeries: dict[Hashable, tuple[CallCheck, ...]] = {}
-        self.passed: Any = None
+        self.passed: FunctionType | None = None
 
     def forget(self) -> None:
         """
-        There are other workers now, or they are qualified for other series.
+        Forget which workers run which series, because that has changed.
         """
         self._bySeries.clear()
         self.passed = None
 
     def refusal(self, task: QueuedTask) -> Exception | None:
         """
-        @return: why no worker could be sent a task, or C{None} if nothing is known.
+        @return: the reason why no worker can be sent the task, or C{None} if none is known.
         """
         series = task.options.series
         checks = self._bySeries.get(series)
@@ -58,18 +57,20 @@ class Checks:
         for check in checks:
             refusal = check.refusal(task)
             if refusal is None:
-                if type(task.function) is FunctionType:
+                if isinstance(task.function, FunctionType):
                     self.passed = task.function
                 break
         return refusal
 
     def _find(self, series: Hashable) -> tuple[CallCheck, ...]:
-        makers: set[Any] = {
+        makers: set[Callable[[], CallCheck] | None] = {
             record.port.makeCheck
             for record in self._records.values()
             if series in (None, *record.port.cQualified, *record.port.iQualified)
         }
-        checks = () if None in makers else tuple(self._make(maker) for maker in makers)
+        checks: tuple[CallCheck, ...] = ()
+        if None not in makers:
+            checks = tuple(self._make(maker) for maker in makers if maker is not None)
         if len(self._bySeries) >= SERIES:
             self._bySeries.clear()
         self._bySeries[series] = checks

@@ -1,5 +1,5 @@
 """
-Mapping: one function over many arguments, in order, without holding more of them than asked.
+Map: the calls of one function for each item of an iterable, made in chunks, results in order.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from asynqueue._runner.context import Pairs
 from asynqueue._runner.exceptions import rebuild
 
 CHUNK_SECONDS: Final = 0.02
-"""How long one chunk's run should take: long against what a task costs, short against a person's
-patience."""
+"""How long the run of one chunk should take. The overhead of a task is small against it, and a
+person does not notice it."""
 
 LARGEST_CHUNK: Final = 4096
+"""The largest number of items in a chunk."""
+
 GROWTH: Final = 4
-"""A chunk has at most so many items, and at most so many times as many as one that was measured
-before."""
+"""A chunk has at most this many times as many items as one whose run was measured before."""
 
 
 def startMap(
@@ -41,7 +42,7 @@ def startMap(
     options: TaskOptions,
 ) -> Deferator:
     """
-    Call a function for each item of an iterable, as C{TaskQueue.map} says.
+    Call a function for each item of an iterable. See C{TaskQueue.map}.
     """
     engine.checkRunning(f"map({functionName(function)})")
     if options.consumer is not None:
@@ -52,11 +53,11 @@ def startMap(
 
 class Mapping(ItemSource):
     """
-    The results of a function over an iterable.
+    The source of a map's results.
 
-    The iterable is advanced only as far as results are taken: no more than a window's worth of
-    items is underway or waiting to be taken. Unless a chunk's size is given, it is fitted to the
-    run times that were measured.
+    It takes items out of the iterable only while fewer than a window of them are underway or have
+    results that nobody has taken. Unless the size of a chunk is given, it is fitted to the measured
+    run times.
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Mapping(ItemSource):
         context: Pairs | None = None,
     ) -> None:
         """
-        @param context: the context variables that every call is to find. Those of a mapping's
-            beginning, not of when its results are taken.
+        @param context: the context variables of every call, as they were when the map began. Their
+            values at the time when results are taken do not matter.
         @raise ValueError: if C{window} or C{chunksize} is not a positive integer.
-        @raise TypeError: if C{iterable} is none.
+        @raise TypeError: if C{iterable} is not iterable.
         """
         super().__init__()
         checkCount("window", window, optional=True)
@@ -89,7 +90,7 @@ class Mapping(ItemSource):
         self._hasMore = True
         self._ahead = 0
         self._chunksAhead = 0
-        # In the order of the results: each chunk's Deferred, or its results once it is done.
+        # In the order of the results.
         self._chunks: deque[_Chunk] = deque()
         self._isFilling = False
         self._fill()
@@ -98,7 +99,7 @@ class Mapping(ItemSource):
 
     def consumed(self, count: int, cost: int) -> None:
         """
-        A chunk's results were taken.
+        Submit more chunks, because the results of one were taken.
         """
         self._ahead -= count
         self._chunksAhead -= 1
@@ -106,14 +107,14 @@ class Mapping(ItemSource):
 
     def stopped(self) -> None:
         """
-        Nobody wants the rest.
+        Cancel the chunks that are underway, because the iteration was stopped.
         """
         self._hasMore = False
         self._close()
 
     def abandoned(self, stop: Callable[[], None]) -> None:
         """
-        Whoever took the results is garbage.
+        Stop soon, because the iterator over the results is garbage.
         """
         self._engine.soon(stop)
 
@@ -138,10 +139,10 @@ class Mapping(ItemSource):
 
     def _room(self) -> int:
         """
-        How many items the next chunk may have.
+        Return how many items the next chunk may have.
         """
         if self._window is None:
-            # Enough that every worker has a chunk to run, one ahead, and one whose results are
+            # Each worker runs one chunk, has the next one ahead, and the results of a third are
             # being taken.
             return self._size if self._chunksAhead < 3 * max(1, len(self._engine.pool)) else 0
         return min(self._size, self._window - self._ahead)
@@ -152,7 +153,7 @@ class Mapping(ItemSource):
         try:
             items.extend(islice(self._items, size))
         except Exception:
-            # What came before still counts; extend() keeps it.
+            # extend() keeps the items that came before the error. They still count.
             failure = Failure()
         if failure is not None or len(items) < size:
             self._hasMore = False
@@ -191,18 +192,20 @@ class Mapping(ItemSource):
 
     def _deliver(self) -> None:
         """
-        Let the results arrive whose turn it is.
+        Hand on the results of the chunks at the front that are done.
         """
         chunks = self._chunks
-        while chunks and not self.isOver and not isinstance(chunks[0].outcome, Deferred):
-            chunk = chunks.popleft()
-            outcome = chunk.outcome
+        while chunks and not self.isOver:
+            outcome = chunks[0].outcome
+            if isinstance(outcome, Deferred):
+                break
+            chunks.popleft()
             if isinstance(outcome, Failure):
                 self._break(outcome)
                 return
             results, _, described = outcome
             if described is not None:
-                # It comes next, even if whoever hears of the results asks for more at once.
+                # add() may call back and ask for more at once. The failure is to come next.
                 self._hasMore = False
                 chunks.appendleft(_Chunk(0, Failure(rebuild(described))))
             self.add(results)
@@ -211,7 +214,7 @@ class Mapping(ItemSource):
 
     def _break(self, failure: Failure) -> None:
         """
-        A call failed, and with it the rest.
+        Fail the iteration, because a call failed.
         """
         self.fail(failure)
         self._close()
@@ -228,11 +231,14 @@ class Mapping(ItemSource):
 
 class _Chunk:
     """
-    Some items, and what became of them.
+    One chunk.
+
+    @ivar size: its number of items.
+    @ivar outcome: the Deferred of its task; then what that fired with.
     """
 
     __slots__ = ("outcome", "size")
 
-    def __init__(self, size: int, outcome: Any) -> None:
+    def __init__(self, size: int, outcome: Deferred[Any] | ChunkResult | Failure) -> None:
         self.size = size
         self.outcome = outcome

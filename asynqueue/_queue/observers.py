@@ -1,5 +1,5 @@
 """
-What happens to a queue's tasks and workers, and who hears of it.
+Events of a queue's tasks and workers, and the observers that are told of them.
 """
 
 from __future__ import annotations
@@ -8,17 +8,20 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from asynqueue._core.description import describeCall, describeError, describeFunction, describeValue
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, Table, nextState
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import ImplementationError
-from asynqueue.interfaces import IObserver
+from asynqueue.interfaces import IObserver, IWorker
+
+if TYPE_CHECKING:
+    from asynqueue._queue.taskqueue import TaskQueue
 
 QUEUED: Final = "QUEUED"
 STARTED: Final = "STARTED"
@@ -33,32 +36,34 @@ LEFT: Final = "LEFT"
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    One thing that happened. Of each task an observer hears, in this order::
+    One thing that happened to a task or a worker.
+
+    The events of each task come in this order::
 
         QUEUED  ( STARTED  PROGRESSED*  GIVEN_BACK )*  STARTED  PROGRESSED*  FINISHED
                                                                              FAILED
                                                                              CANCELLED
 
-    FAILED and CANCELLED may come without a STARTED: then no worker had the task. A worker gives
-    back what it never began; the task then waits again. A task of C{update} is told of like any
-    other, once for each worker that is to run it; no schedule has it, so its C{priority} is
-    C{None}.
+    FAILED and CANCELLED come without a STARTED if no worker had the task. A worker gives back a
+    task that it never began, and the task then waits again. C{update} makes one task for each
+    worker, which has the same events. The scheduler does not know such a task, so its C{priority}
+    is C{None}.
 
-    Of each worker::
+    The events of each worker come in this order::
 
         HIRED  ( LOST  REPLACED )*  [ LOST ]  LEFT
 
-    HIRED when it is ready for the first time, LOST when it lost its runner, REPLACED when it has
-    another one that is ready, LEFT when it is gone. A worker that was never ready is told of with
-    LEFT alone.
+    HIRED means that the worker is ready for the first time, LOST that it lost its runner, REPLACED
+    that another runner is ready, and LEFT that the worker is gone. A worker that was never ready
+    has the event LEFT only.
 
     @ivar kind: one of the words in the pictures.
     @ivar time: when it happened, in seconds of the queue's clock.
-    @ivar task: the task that it happened to, or C{None}. Its state is the present one, which may be
-        a later one than that of the event.
-    @ivar worker: the worker that it happened to, or that had the task; C{None} if none had it.
-    @ivar reason: the exception that is the reason why, for FAILED, CANCELLED and LOST, and for the
-        LEFT of a worker that could work no more; C{None} for all others.
+    @ivar task: the task that it happened to, or C{None}. The state of the task is the present one,
+        which may be later than that of the event.
+    @ivar worker: the worker that it happened to, or that had the task; C{None} if no worker had it.
+    @ivar reason: the exception that explains a FAILED, CANCELLED or LOST, or the LEFT of a worker
+        that could not go on. C{None} for all other events.
     """
 
     kind: str
@@ -68,15 +73,15 @@ class Event:
     reason: BaseException | None = None
 
 
-Observer = Callable[[Event], Any]
+Observer = Callable[[Event], object]
 
 
 class ObserverList:
     """
-    Notes events where they happen, and tells of them where it is safe: observers may do to the
-    queue whatever they like.
+    Records events when they happen, and calls the observers later, when the queue's own state is up
+    to date. An observer may therefore call any method of the queue.
 
-    @ivar observers: those who are told. As long as there are none, nothing is to be noted.
+    @ivar observers: the observers. While there are none, no events need to be recorded.
     """
 
     log = Logger()
@@ -85,33 +90,33 @@ class ObserverList:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """
-        @param seconds: gives the time.
+        @param seconds: returns the time, in seconds.
         """
         self._seconds = seconds
         self._isFlushing = False
-        # Each with those who were observers when it happened.
+        # Each event comes with the observers of the moment when it happened.
         self._recorded: deque[tuple[Event, tuple[Observer, ...]]] = deque()
         self.observers: tuple[Observer, ...] = ()
 
     def add(self, observer: Observer) -> None:
         """
-        One more is told from now on.
+        Add an observer. It is called with the events that happen from now on.
 
-        @raise TypeError: if it cannot be called.
+        @raise TypeError: if it is not callable.
         """
         if not callable(observer):
-            raise TypeError(f"an observer is called with each event, but {observer!r} cannot be")
+            raise TypeError(f"an observer must be callable, but {observer!r} is not")
         if observer not in self.observers:
             self.observers += (observer,)
 
     def remove(self, observer: Observer) -> None:
         """
-        One is told nothing more.
+        Remove an observer. It is not called again, not even with events recorded already.
 
-        @raise ValueError: if it was not told before.
+        @raise ValueError: if it is not one of the observers.
         """
         if observer not in self.observers:
-            raise ValueError(f"{observer!r} does not observe this queue")
+            raise ValueError(f"{observer!r} is not an observer of this queue")
         self.observers = tuple(other for other in self.observers if other != observer)
         if not self.observers:
             self._recorded.clear()
@@ -120,18 +125,18 @@ class ObserverList:
         self,
         kind: str,
         task: QueuedTask | None = None,
-        worker: Any = None,
+        worker: IWorker | None = None,
         reason: BaseException | None = None,
     ) -> None:
         """
-        Something has happened.
+        Record an event.
         """
         self._recorded.append((Event(kind, self._seconds(), task, worker, reason), self.observers))
 
     def flush(self) -> None:
         """
-        Tell of all that was noted. What an observer causes is told after what it was being told,
-        so that all hear everything in the same order.
+        Call the observers with all recorded events. An event that an observer causes comes after
+        the present one, so that all observers get the events in the same order.
         """
         if self._isFlushing:
             return
@@ -150,31 +155,34 @@ class ObserverList:
         try:
             observer(event)
         except Exception:
-            self.log.failure("{observer} failed to hear of {event}", observer=observer, event=event)
+            self.log.failure(
+                "observer {observer} raised on {event}", observer=observer, event=event
+            )
 
 
 @implementer(IObserver)
 class LoggingObserver:
     """
-    Logs what becomes of tasks and workers, with the standard C{logging}::
+    Logs the events of tasks and workers with the standard C{logging}::
 
         queue.addObserver(LoggingObserver(verbose=True))
 
-    No handler is installed and no level is set: that is the program's to do.
+    It installs no handler and sets no level. The program does that.
 
-      - C{ERROR}: a task failed; with its traceback.
-      - C{WARNING}: a worker lost its runner, or left because it could work no more.
-      - C{INFO}: a worker was ready for the first time, got a new runner, or left; with C{spew},
-        a task finished, with its result, or was cancelled.
+      - C{ERROR}: a task failed. The record has the traceback.
+      - C{WARNING}: a worker lost its runner, or left because it could not go on.
+      - C{INFO}: a worker was ready for the first time, got a new runner, or left. With C{spew} also
+        a task that finished, with its result, or that was cancelled.
     """
 
     def __init__(
         self, verbose: bool = False, spew: bool = False, logger: logging.Logger | None = None
     ) -> None:
         """
-        @param verbose: whether to show the arguments of calls, shortened.
-        @param spew: whether to log every task, with its arguments and its result.
-        @param logger: where to write. Default: the logger C{asynqueue}.
+        @param verbose: whether to show the arguments of calls, shortened. Default: C{False}.
+        @param spew: whether to log every task, with its arguments and its result. Default:
+            C{False}.
+        @param logger: the logger to write to. Default: the logger C{asynqueue}.
         """
         self._verbose = verbose or spew
         self._spew = spew
@@ -195,9 +203,8 @@ class LoggingObserver:
             self._logger.info("%s was cancelled", self._describe(event.task))
 
     def _logFailure(self, task: QueuedTask, reason: BaseException | None) -> None:
-        trace: Any = None if reason is None else (type(reason), reason, reason.__traceback__)
         self._logger.error(
-            "%s failed: %s", self._describe(task), describeError(reason), exc_info=trace
+            "%s failed: %s", self._describe(task), describeError(reason), exc_info=reason
         )
 
     def _logWorker(self, event: Event) -> None:
@@ -219,23 +226,19 @@ class LoggingObserver:
 _WORDS = {HIRED: "is ready", REPLACED: "has a new runner", LEFT: "left"}
 
 
-CHANGES: Final = {QUEUED: 1, FINISHED: -1, FAILED: -1, CANCELLED: -1}
+LOAD_CHANGES: Final = {QUEUED: 1, FINISHED: -1, FAILED: -1, CANCELLED: -1}
 
+REGISTERING: Final = "REGISTERING"
+OBSERVING: Final = "OBSERVING"
+STOPPED: Final = "STOPPED"
 
-class Loaded(Protocol):
-    """
-    What a producer needs of its queue.
-    """
-
-    @property
-    def load(self) -> int:
-        """How many calls are pending or underway."""
-
-    def addObserver(self, observer: Callable[[Event], Any]) -> None:
-        """Tell of events."""
-
-    def removeObserver(self, observer: Callable[[Event], Any]) -> None:
-        """Tell no more."""
+PRODUCER: Final[Table] = {
+    # The consumer is being told of the producer. It may stop the producer at once.
+    REGISTERING: {"observe": OBSERVING, "stop": STOPPED},
+    # The producer observes the queue. It writes unless it is paused.
+    OBSERVING: {"stop": STOPPED},
+    STOPPED: {},
+}
 
 
 @implementer(IPushProducer)
@@ -244,36 +247,40 @@ class LoadProducer:
     Writes the load to one consumer whenever it changes, as an observer of the queue.
 
     @ivar consumer: the consumer.
-    @ivar isProducing: whether it is registered still.
+    @ivar state: a state of L{PRODUCER}. Until it is STOPPED the consumer has this producer.
     """
 
-    def __init__(self, queue: Loaded, consumer: Any) -> None:
+    def __init__(self, queue: TaskQueue, consumer: Any) -> None:
         """
+        @param consumer: a provider of C{IConsumer}. Its C{write} gets integers, where the interface
+            of Twisted speaks of C{bytes}.
         @raise ImplementationError: if the consumer does not provide C{IConsumer}.
         """
         if not IConsumer.providedBy(consumer):
             raise ImplementationError(f"{consumer!r} does not provide IConsumer")
         self.consumer: Any = consumer
-        self.isProducing = True
+        self.state: str = REGISTERING
         self._queue = queue
         self._isPaused = False
-        self._isHearing = False
         self._load = self._written = queue.load
         consumer.registerProducer(self, True)
-        if self.isProducing:
-            queue.addObserver(self._hear)
-            self._isHearing = True
-            # Registering may have called the queue.
+        if self.state == REGISTERING:
+            queue.addObserver(self._observe)
+            self._move("observe")
+            # The consumer may have called the queue when it was given the producer.
             self._load = self._written = queue.load
 
-    def _hear(self, event: Event) -> None:
-        # Updates are no calls.
-        if event.kind in CHANGES and event.task is not None and event.task.priority is not None:
-            self._load += CHANGES[event.kind]
+    def _move(self, event: str) -> None:
+        self.state = nextState(PRODUCER, self.state, event, self)
+
+    def _observe(self, event: Event) -> None:
+        task = event.task
+        if event.kind in LOAD_CHANGES and task is not None and not task.isUpdate:
+            self._load += LOAD_CHANGES[event.kind]
             self._write()
 
     def _write(self) -> None:
-        if self.isProducing and not self._isPaused and self._load != self._written:
+        if self.state != STOPPED and not self._isPaused and self._load != self._written:
             self._written = self._load
             self.consumer.write(self._load)
 
@@ -281,24 +288,24 @@ class LoadProducer:
 
     def pauseProducing(self) -> None:
         """
-        Write nothing for now.
+        Write nothing until L{resumeProducing} is called.
         """
         self._isPaused = True
 
     def resumeProducing(self) -> None:
         """
-        Write the latest figure, if it is another one than was written last, and go on.
+        Go on. If the load has changed since the last write, write it now.
         """
         self._isPaused = False
         self._write()
 
     def stopProducing(self) -> None:
         """
-        Write nothing more, and unregister.
+        Write nothing more, and unregister from the consumer.
         """
-        if not self.isProducing:
+        if self.state == STOPPED:
             return
-        self.isProducing = False
-        if self._isHearing:
-            self._queue.removeObserver(self._hear)
+        if self.state == OBSERVING:
+            self._queue.removeObserver(self._observe)
+        self._move("stop")
         self.consumer.unregisterProducer()

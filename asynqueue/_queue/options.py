@@ -1,5 +1,5 @@
 """
-The typed way to call: scheduling options first, then a call from which no keyword is taken.
+Calls whose options are named first, so that all keywords of the call go to the function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 class CallOptions:
     """
-    A queue together with the options of the calls that are to be made through it::
+    A queue together with the options of the calls that are made through it::
 
         urgent = queue.options(niceness=-10, timeout=5.0)
         d = urgent.call(fetch, url, timeout=30)  # fetch's own timeout
@@ -37,17 +37,19 @@ class CallOptions:
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """
-        Put a call into the queue. All keywords are the function's.
+        Put a call into the queue. All keywords go to the function.
 
         @return: a Deferred, as C{TaskQueue.call} returns it.
+        @raise QueueStopped: after the queue's C{shutdown}.
         """
         return cast("Deferred[T]", self._engine.submit(function, args, kwargs, self.options).d)
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
         """
-        Put a call into the queue. All keywords are the function's.
+        Put a call into the queue. All keywords go to the function.
 
         @return: the task.
+        @raise QueueStopped: after the queue's C{shutdown}.
         """
         return self._engine.submit(function, args, kwargs, self.options)
 
@@ -59,14 +61,15 @@ class CallOptions:
         chunksize: int | None = None,
     ) -> Deferator:
         """
-        Call a function for each item, as C{TaskQueue.map} does, with these options.
+        Call a function for each item of an iterable, with these options. See C{TaskQueue.map}.
         """
         return startMap(self._engine, function, iterable, window, chunksize, self.options)
 
 
 def takeOptions(kw: dict[str, Any]) -> TaskOptions:
     """
-    Take the queue's own keywords out of a call's.
+    Take the queue's own keywords out of the keywords of a call, and make options of them. The
+    keywords of the function stay in the dictionary.
     """
     own = OPTION_NAMES & kw.keys()
     if not own:
@@ -76,8 +79,10 @@ def takeOptions(kw: dict[str, Any]) -> TaskOptions:
 
 def makeOptions(keywords: dict[str, Any]) -> TaskOptions:
     """
-    @raise TypeError: if one of the keywords is no option.
-    @raise ValueError: if one has a value that it cannot have.
+    Make options of keywords.
+
+    @raise TypeError: if a keyword is not an option.
+    @raise ValueError: if an option has a value that it cannot have.
     @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
     """
     options = TaskOptions(**keywords)

@@ -5,7 +5,8 @@ Queues that make their workers themselves: processes, threads, or the main loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, ClassVar
+from multiprocessing.context import BaseContext
+from typing import Any, ClassVar, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -13,53 +14,54 @@ from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.checks import checkCount
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import KEYWORDS, TaskQueue
+from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.threads import ThreadWorker
 
+_Item = TypeVar("_Item")
+
 
 class OwnWorkersQueue(TaskQueue):
     """
-    The base of queues that make their workers themselves. A subclass says what they are.
+    The base of queues that make their workers themselves.
 
-    @cvar workerClass: makes a worker of keywords: C{callStats}, C{reactor} and what else its
-        constructor takes.
+    @cvar workerClass: the class of the workers. A subclass sets it.
     """
 
-    workerClass: ClassVar[Any]
+    workerClass: ClassVar[type[ProcessWorker | ThreadWorker]]
 
     def __init__(
         self,
         N: int,
-        *,
-        callStats: bool = False,
-        reactor: IReactorTime | None = None,
-        **options: Any,
+        reactor: IReactorTime | None,
+        workerOptions: dict[str, Any],
+        options: QueueKeywords,
     ) -> None:
         """
         Start the workers.
 
-        @param N: how many.
-        @param callStats: whether to keep the times that L{stats} returns.
-        @param reactor: the reactor to use. Default: the global reactor.
-        @param options: L{TaskQueue}'s other keywords, and the worker class's, for every worker.
+        @param N: the number of workers.
+        @param reactor: the reactor to use, or C{None} for the global reactor.
+        @param workerOptions: the other keywords for L{workerClass}.
+        @param options: the other keywords for L{TaskQueue}.
         @raise ValueError: if N is not a positive integer.
         """
         checkCount("the number of workers", N)
-        own = {name: options.pop(name) for name in KEYWORDS & options.keys()}
-        super().__init__(reactor=reactor, **own)
-        self._workerOptions = {**options, "callStats": callStats, "reactor": reactor}
-        # Whoever waits for the workers waits for a call, or an update.
+        super().__init__(reactor=reactor, **options)
+        self._workerOptions = {**workerOptions, "reactor": reactor}
+        # The caller waits for a call or an update, rather than for the workers.
         self.resize(N).addErrback(lambda _: None)
 
     def resize(self, N: int) -> Deferred[None]:
         """
-        Change the number of workers. Those that are too many finish the calls that they have.
+        Change the number of workers. If there are too many, the last ones finish the calls that
+        they have and leave.
 
-        @return: a Deferred that fires when the new workers are ready and the superfluous ones are
-            gone.
+        @param N: the new number of workers.
+        @return: a Deferred that fires with C{None} when the new workers are ready and the
+            superfluous ones are gone. It fails with the reason why a worker could not start.
         @raise ValueError: if N is not a positive integer.
         @raise QueueStopped: after C{shutdown}.
         """
@@ -73,38 +75,37 @@ class OwnWorkersQueue(TaskQueue):
 
     def crashWorkers(self) -> Deferred[list[QueuedTask]]:
         """
-        Crash all my workers, busy or not, and detach them. Calls that wait go on waiting, for
-        workers that are attached later or for L{resize}.
+        Crash all workers, busy or not, and detach them. Waiting calls go on waiting, until
+        L{resize} or L{attachWorker} provides new workers.
 
-        @return: a Deferred that fires when they are gone, with the tasks that they left unfinished,
-            which fail with C{WorkerDetached}.
+        @return: a Deferred that fires when the workers are gone, with a list of the tasks that they
+            left unfinished. These tasks fail with C{WorkerDetached}.
         """
         gone = [self.detachWorker(worker, crash=True) for worker in self._own()]
         return DeferredList(gone).addCallback(_allOf)
 
     def stats(self) -> Deferred[list[tuple[float, float]]]:
         """
-        @return: a Deferred that fires with the C{stats} of all my workers in one list. Empty unless
-            I was made with C{callStats=True}.
+        Collect the times of the calls that the workers have run.
+
+        @return: a Deferred that fires with one list of the C{stats} of all workers: pairs of
+            seconds. The list is empty unless the queue was made with C{callStats=True}.
         """
         gathered = DeferredList([worker.stats() for worker in self._own()])
         return gathered.addCallback(_allOf)
 
     def _own(self) -> list[Any]:
         """
-        My workers, but for those of other kinds that somebody has attached.
+        Return the workers that this queue made. Workers of other classes may have been attached.
         """
         return [worker for worker in self.workers() if isinstance(worker, self.workerClass)]
 
 
-def _firstFailure(outcomes: list[tuple[bool, Any]]) -> Any:
+def _firstFailure(outcomes: list[tuple[bool, object]]) -> Any:
     return next((result for succeeded, result in outcomes if not succeeded), None)
 
 
-def _allOf(outcomes: list[tuple[bool, list[Any]]]) -> list[Any]:
-    """
-    Several lists in one.
-    """
+def _allOf(outcomes: list[tuple[bool, list[_Item]]]) -> list[_Item]:
     return [item for _, items in outcomes for item in items]
 
 
@@ -115,48 +116,128 @@ class ProcessQueue(OwnWorkersQueue):
         async with ProcessQueue(ProcessQueue.cores()) as queue:
             print(await queue.call(function, argument))
 
-    Its C{timeout} says after how many seconds processes that do not stop are killed.
+    A process that does not stop within C{timeout} seconds is killed.
     """
 
-    workerClass: ClassVar[Any] = ProcessWorker
+    workerClass: ClassVar[type[ProcessWorker]] = ProcessWorker
+
+    def __init__(
+        self,
+        N: int,
+        *,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        useReactor: bool = False,
+        context: BaseContext | None = None,
+        forwardLogs: bool = True,
+        maxTasks: int | None = None,
+        maxKilobytes: int | None = None,
+        preload: Iterable[str] = (),
+        reactor: IReactorTime | None = None,
+        **options: Unpack[QueueKeywords],
+    ) -> None:
+        """
+        Start the processes. L{ProcessWorker} describes the keywords from C{series} to C{preload} at
+        length, and L{TaskQueue} those of C{options}.
+
+        @param N: the number of processes.
+        @param series: the series that all processes are qualified for, besides C{None},
+            C{'process'} and C{'local'}.
+        @param raw: whether an iterator that a task returns is brought back as it is, where the call
+            does not say. Default: C{False}; its items are streamed.
+        @param callStats: whether to keep the times that L{stats} returns. Default: C{False}.
+        @param useReactor: whether the processes run a reactor. Default: C{False}.
+        @param context: the C{multiprocessing} context to start processes with. Default: the
+            C{forkserver} method, or C{spawn} where there is none.
+        @param forwardLogs: whether log messages of the processes are logged in this one. Default:
+            C{True}.
+        @param maxTasks: after how many tasks a process is replaced by a new one. Default: never.
+        @param maxKilobytes: above how many kilobytes of resident memory a process is replaced.
+            Default: never.
+        @param preload: the names of modules that are loaded once for all processes.
+        @param reactor: the reactor to use. Default: the global reactor.
+        @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
+            C{contextvars}, as for L{TaskQueue}.
+        @raise ValueError: if N is not a positive integer, or another number is not valid, or
+            C{preload} is given together with another start method than C{forkserver}.
+        @raise TypeError: if C{preload} is not a list of texts, or there is an unknown keyword.
+        """
+        workerOptions = {
+            "series": [*series],
+            "raw": raw,
+            "callStats": callStats,
+            "useReactor": useReactor,
+            "context": context,
+            "forwardLogs": forwardLogs,
+            "maxTasks": maxTasks,
+            "maxKilobytes": maxKilobytes,
+            "preload": preload,
+        }
+        super().__init__(N, reactor, workerOptions, options)
 
     @classmethod
     def cores(cls) -> int:
         """
         @return: how many processor cores this program may use.
         """
-        number: int = cls.workerClass.cores()
-        return number
+        return cls.workerClass.cores()
 
 
 class ThreadQueue(OwnWorkersQueue):
     """
-    A L{TaskQueue} with L{ThreadWorker}s.
+    A L{TaskQueue} with some L{ThreadWorker}s.
 
-    One thread, as by default, is of use in itself: no two of its calls ever run at once, so what
-    they work on needs no lock.
+    With one thread, which is the default, no two calls ever run at once, so their data needs no
+    lock.
 
-    Its C{timeout} says how long a busy thread may hold up a shutdown, in seconds, before it is left
-    behind; by default, for ever.
+    A busy thread can hold up a shutdown for C{timeout} seconds, by default without limit. Then it
+    is left behind.
     """
 
-    workerClass: ClassVar[Any] = ThreadWorker
+    workerClass: ClassVar[type[ThreadWorker]] = ThreadWorker
 
-    def __init__(self, N: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        N: int = 1,
+        *,
+        series: Iterable[Hashable] = (),
+        raw: bool = False,
+        callStats: bool = False,
+        debug: bool | None = None,
+        reactor: IReactorTime | None = None,
+        **options: Unpack[QueueKeywords],
+    ) -> None:
         """
-        Start the threads.
+        Start the threads. L{ThreadWorker} describes C{debug} at length, and L{TaskQueue} the
+        keywords of C{options}.
 
-        @param N: how many.
-        @param options: C{callStats}, C{reactor}, L{TaskQueue}'s other keywords and
-            L{ThreadWorker}'s, such as C{raw} and C{debug}.
-        @raise ValueError: if N is not a positive integer.
+        @param N: the number of threads. Default: 1.
+        @param series: the series that all threads are qualified for, besides C{None}, C{'thread'}
+            and C{'local'}.
+        @param raw: whether an iterator that a task returns comes back as it is, where the call does
+            not say. Default: C{False}; its items are streamed.
+        @param callStats: whether to keep the times that L{stats} returns. Default: C{False}.
+        @param debug: whether tasks that touch the reactor are stopped with C{ReactorTouched}.
+            Default: whether Python runs in its development mode.
+        @param reactor: the reactor to use. Default: the global reactor.
+        @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
+            C{contextvars}, as for L{TaskQueue}.
+        @raise ValueError: if N is not a positive integer, or C{drainTimeout} is negative.
+        @raise TypeError: if there is an unknown keyword.
         """
-        super().__init__(N, **options)
+        workerOptions = {
+            "series": [*series],
+            "raw": raw,
+            "callStats": callStats,
+            "debug": debug,
+        }
+        super().__init__(N, reactor, workerOptions, options)
 
     @property
     def worker(self) -> ThreadWorker | None:
         """
-        The first of the queue's workers; C{None} if all are gone.
+        The first of the queue's own workers; C{None} if all are gone.
         """
         return next(iter(self._own()), None)
 
@@ -164,17 +245,20 @@ class ThreadQueue(OwnWorkersQueue):
         """
         Call a function in a thread, before everything that waits.
 
-        @param kw: L{TaskQueue.call}'s keywords and the function's.
+        @param f: the function.
+        @param args: positional arguments for the function.
+        @param kw: the keywords of L{TaskQueue.call}, and those of the function.
         @return: a Deferred, as C{call} returns it.
+        @raise QueueStopped: after L{shutdown}.
         """
         return self.call(f, *args, **{**kw, "doNext": True})
 
 
 class ThreadLooper:
     """
-    A thread to call functions in, one at a time, in the order of the calls.
+    Calls functions in one thread, one at a time, in the order of the calls.
 
-    It is a L{ThreadQueue} of one thread, without the rest.
+    A L{ThreadQueue} with one thread does this too, and has many more methods.
     """
 
     def __init__(
@@ -191,8 +275,7 @@ class ThreadLooper:
         @param reactor: the reactor to use. Default: the global reactor.
         @param debug: see L{ThreadWorker}.
         """
-        self._options: dict[str, Any] = {"raw": raw, "reactor": reactor, "debug": debug}
-        self._queue = ThreadQueue(**self._options)
+        self._queue = ThreadQueue(1, raw=raw, reactor=reactor, debug=debug)
 
     @property
     def threadRunning(self) -> bool:
@@ -205,17 +288,18 @@ class ThreadLooper:
         """
         Call a function in the thread.
 
-        @param kw: the function's keywords; and C{doNext=True} to go before the calls that wait,
-            C{consumer} for an C{IConsumer} of the items if the function returns an iterator, C{raw}
-            and L{TaskQueue.call}'s other ones.
+        @param f: the function.
+        @param args: positional arguments for the function.
+        @param kw: the keywords of the function, and those of L{TaskQueue.call}, such as
+            C{doNext=True} to go before the calls that wait, or a C{consumer} of the items if the
+            function returns an iterator.
         @return: a Deferred, as L{TaskQueue.call} returns it.
         @raise QueueStopped: after L{stop}.
         """
         queue = self._queue
         if queue.isRunning() and not len(queue):
-            # The system had no thread left to give. It may have by now.
-            worker = ThreadWorker(**self._options)
-            queue.attachWorker(worker).addErrback(lambda _: None)
+            # The thread could not start, because the system had none left. It may have one by now.
+            queue.resize(1).addErrback(lambda _: None)
         return queue.call(f, *args, **kw)
 
     call = deferToThread
@@ -224,27 +308,27 @@ class ThreadLooper:
         """
         Run the calls that wait, end the iterations, then end the thread.
 
-        @return: a Deferred that fires with C{None} when it has ended.
+        @return: a Deferred that fires with C{None} when the thread has ended.
         """
         return self._queue.shutdown()
 
 
 _loopers: WeakKeyDictionary[Any, ThreadLooper] = WeakKeyDictionary()
-"""The thread of L{deferToThread}, for each reactor that has needed one. It has to be kept
-somewhere, since the function is to be called without an object to call it on."""
+"""The thread of L{deferToThread} for each reactor. L{deferToThread} is a function that is called
+without an object, so its thread has to be kept here."""
 
 
 def deferToThread(f: Callable[..., Any] | None = None, *args: Any, **kw: Any) -> Deferred[Any]:
     """
-    Call a function in a thread that all calls of this share, one at a time, in the order of the
-    calls. The first call starts the thread.
+    Call a function in one thread that all callers of C{deferToThread} share. It runs the calls one
+    at a time, in their order. The first call starts the thread.
 
-    @param f: the function. Without one, the thread is ended, after the calls that wait; the next
-        call starts another.
-    @param args: its arguments.
-    @param kw: its keywords, and those of L{ThreadLooper.deferToThread}.
-    @return: a Deferred, as L{TaskQueue.call} returns it; without a function, one that fires with
-        C{None} when the thread has ended, if there is one.
+    @param f: the function. C{None} ends the thread after the calls that wait. The next call starts
+        another thread.
+    @param args: positional arguments for the function.
+    @param kw: keywords, as for L{ThreadLooper.deferToThread}.
+    @return: a Deferred, as L{TaskQueue.call} returns it. Without a function, a Deferred that fires
+        with C{None} when the thread has ended, or at once if there is none.
     """
     reactor = defaultReactor()
     if f is None:
@@ -258,8 +342,8 @@ def deferToThread(f: Callable[..., Any] | None = None, *args: Any, **kw: Any) ->
 
 class NullQueue(TaskQueue):
     """
-    A L{TaskQueue} that runs its calls in the main loop, so that what does not block can be queued
-    too: what returns a Deferred, or a coroutine::
+    A L{TaskQueue} that runs its calls in the main loop. Use it to queue calls that do not block,
+    because they return a Deferred or a coroutine::
 
         async with NullQueue(slots=10) as queue:
             page = await queue.call(fetch, url, niceness=5)
@@ -271,15 +355,20 @@ class NullQueue(TaskQueue):
         slots: int = 1,
         raw: bool = False,
         series: Iterable[Hashable] = (),
-        **kw: Any,
+        reactor: IReactorTime | None = None,
+        **options: Unpack[QueueKeywords],
     ) -> None:
         """
-        @param slots: how many calls may be underway at once, waiting for their Deferreds.
+        @param slots: how many calls may be underway at once, waiting for their Deferreds. Default:
+            1.
         @param raw: whether an iterator that a call returns is its result as it is, rather than a
-            L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say.
-        @param series: the series that may be run, besides C{None}, C{'async'} and C{'local'}.
-        @param kw: L{TaskQueue}'s keywords.
-        @raise ValueError: if C{slots} is not a positive integer.
+            L{Deferator<asynqueue.iteration.Deferator>}, where the call does not say. Default:
+            C{False}.
+        @param series: the series of calls that the queue runs, besides C{None}, C{'async'} and
+            C{'local'}.
+        @param reactor: the reactor to use. Default: the global reactor.
+        @param options: the other keywords of L{TaskQueue}.
+        @raise ValueError: if C{slots} is not a positive integer, or C{drainTimeout} is negative.
         """
-        worker = AsyncWorker(series, raw=raw, slots=slots, reactor=kw.get("reactor"))
-        super().__init__(worker, **kw)
+        worker = AsyncWorker(series, raw=raw, slots=slots, reactor=reactor)
+        super().__init__(worker, reactor=reactor, **options)

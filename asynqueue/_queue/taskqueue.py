@@ -1,12 +1,12 @@
 """
-The task queue.
+The task queue: the public face of an engine and its pool of workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -19,24 +19,26 @@ from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._queue.broadcast import Update
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.map import startMap
-from asynqueue._queue.observers import LoadProducer, LoggingObserver, Observer
+from asynqueue._queue.observers import STOPPED, LoadProducer, LoggingObserver, Observer
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.interfaces import IWorker
 
-KEYWORDS = frozenset(
-    {
-        "contextvars",
-        "drainTimeout",
-        "observers",
-        "reactor",
-        "returnFailure",
-        "spew",
-        "timeout",
-        "verbose",
-        "warn",
-    }
-)
-"""The keywords of L{TaskQueue}, for queues that have more of their own."""
+
+class QueueKeywords(TypedDict, total=False):
+    """
+    The keywords of L{TaskQueue}, but for C{reactor}. Queues with keywords of their own take these
+    as well.
+    """
+
+    timeout: float | None
+    drainTimeout: float | None
+    warn: bool
+    verbose: bool
+    spew: bool
+    returnFailure: bool
+    observers: Iterable[Observer]
+    contextvars: Iterable[str]
 
 
 class TaskQueue:
@@ -51,17 +53,17 @@ class TaskQueue:
     Calls wait here, in order of their priority, until a worker that is qualified for their series
     can take them. A call of a series for which no worker is qualified waits until there is one.
 
-    My methods must be called in the reactor's thread.
+    Call the methods in the reactor's thread only.
 
     @ivar timeout: how long workers may take to stop, in seconds, before they are crashed; C{None}
-        for ever.
+        for no limit.
     """
 
     _engineClass: ClassVar[type[Engine]] = Engine
 
     def __init__(
         self,
-        *workers: Any,
+        *workers: IWorker,
         timeout: float | None = None,
         drainTimeout: float | None = DRAIN_SECONDS,
         warn: bool = False,
@@ -74,24 +76,26 @@ class TaskQueue:
     ) -> None:
         """
         @param workers: providers of C{IWorker} to attach at once.
-        @param timeout: see L{timeout}. A shutdown's countdown begins with L{shutdown}, calls still
-            to be run included.
-        @param drainTimeout: for how many seconds calls that are underway may go on after a SIGINT
-            or SIGTERM at which the reactor stops; those that wait then fail with C{QueueStopped}. 0
-            to wait for none. With C{None} the queue leaves signals to others, who shut it down; if
-            nobody does, its workers are crashed. Default: 5, half of what Docker allows.
-        @param warn: whether tasks that fail, and what becomes of workers, are logged; see
-            L{LoggingObserver}. Their Deferreds fail all the same.
-        @param verbose: whether what is logged shows the arguments of calls. It has nothing logged
-            by itself.
-        @param spew: whether every task is logged, with its arguments and its result. Logs may grow
-            huge.
-        @param returnFailure: accepted for AsynQueue 0.9's callers. Failures come back always.
-        @param observers: see L{addObserver}.
+        @param timeout: how many seconds workers may take to stop before they are crashed. In a
+            shutdown the time is counted from L{shutdown}, so the calls that are still to be run
+            count as well. Default: C{None}, for no limit.
+        @param drainTimeout: how many seconds the calls that are underway may go on after a SIGINT
+            or SIGTERM that stops the reactor. Waiting calls then fail with C{QueueStopped}. With 0
+            the queue waits for no call. With C{None} it ignores signals, and the program has to
+            shut it down; if it does not, the workers are crashed. Default: 5 seconds, half of what
+            Docker allows.
+        @param warn: whether to log tasks that fail, and the events of workers. See
+            L{LoggingObserver}. The Deferreds of failed tasks fail all the same. Default: C{False}.
+        @param verbose: whether log messages show the arguments of calls. This alone has nothing
+            logged. Default: C{False}.
+        @param spew: whether to log every task, with its arguments and its result. Logs may grow
+            huge. Default: C{False}.
+        @param returnFailure: accepted for AsynQueue 0.9's callers. Failures always come back.
+        @param observers: observers to add at once. See L{addObserver}.
         @param contextvars: the names of context variables whose values travel with every call to
-            where it runs: C{"package.module.variable"} or C{"package.module:variable"} each. The
-            value is the one that holds where the call is put, if the variable is set there. It must
-            be picklable where the call must be.
+            its worker, each C{"package.module.variable"} or C{"package.module:variable"}. If the
+            variable is set where the call is put into the queue, its value there travels. The value
+            must be picklable where the call must be.
         @param reactor: the clock and reactor to use. Default: the global reactor.
         @raise ImplementationError: if a worker does not provide C{IWorker}.
         @raise ValueError: if one of C{contextvars} is not the name of a context variable, or
@@ -125,13 +129,13 @@ class TaskQueue:
 
     def __len__(self) -> int:
         """
-        How many workers I have.
+        Return the number of attached workers.
         """
         return len(self._engine.pool)
 
     def __bool__(self) -> bool:
         """
-        Whether I am running and have a worker.
+        Return whether the queue is running and has a worker.
         """
         return self.isRunning() and len(self) > 0
 
@@ -147,27 +151,29 @@ class TaskQueue:
         """
         Put a call into the queue.
 
-        These keywords are mine; all others go to the function. To pass a function a keyword of the
-        same name, use L{options}.
+        The queue takes the keywords listed here. All others go to the function. Use L{options} to
+        pass a function a keyword of one of these names.
 
-        @param function: what to call. For a worker in another process it must be picklable, and so
-            must its arguments and its result.
+        @param function: the function to call. For a worker in another process the function, its
+            arguments and its result must be picklable.
         @param args: positional arguments for the function.
-        @keyword niceness: an integer in -20...20, lower is more urgent, as in UNIX; 0 by default.
-        @keyword series: the hashable name of a series; only workers that are qualified for it run
-            the call.
+        @keyword niceness: an integer from -20 to 20, as in UNIX: lower is more urgent. Default: 0.
+        @keyword series: the hashable name of a series. Only workers that are qualified for the
+            series run the call. Default: C{None}, for which every worker is qualified.
         @keyword doNext: C{True} to go before everything that waits.
         @keyword doLast: C{True} to go after everything else.
-        @keyword timeout: seconds that the run may take, before the call fails with C{TaskTimeout}.
-        @keyword consumer: an C{IConsumer} for the items, if the function returns an iterator.
-        @keyword raw: C{True} to get an iterator back as it is, where it can be pickled.
-        @keyword returnFailure: accepted for AsynQueue 0.9's callers. Failures come back always.
-        @return: a Deferred. It fires with what the function returned; if that is an iterator, with
-            a L{Deferator<asynqueue.iteration.Deferator>} over its items as soon as the first is
-            there, or, after the last item, with the consumer. It fails with what the function
-            raised, with C{WorkerDied} if the worker's process died with it, with
-            C{CallNotPicklable} and its like, or with C{QueueStopped}. Cancelling it gives the call
-            up.
+        @keyword timeout: how many seconds the run may take before the call fails with
+            C{TaskTimeout}. Default: no limit.
+        @keyword consumer: an C{IConsumer} that gets the items, if the function returns an iterator.
+        @keyword raw: C{True} to bring an iterator back as it is, which must then be picklable,
+            instead of streaming its items. Default: as the worker was made.
+        @keyword returnFailure: accepted for AsynQueue 0.9's callers. Failures always come back.
+        @return: a Deferred that fires with what the function returned. If that is an iterator, the
+            Deferred fires with a L{Deferator<asynqueue.iteration.Deferator>} over the items as soon
+            as the first one is there; or, with a consumer, it fires with the consumer after the
+            last item. The Deferred fails with what the function raised, with C{WorkerDied} if the
+            worker's process died during the call, with C{CallNotPicklable} or another error of
+            transport, or with C{QueueStopped}. Cancelling the Deferred gives the call up.
         @raise QueueStopped: after L{shutdown}.
         @raise ValueError: if an option has a value that it cannot have.
         @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
@@ -178,23 +184,28 @@ class TaskQueue:
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> QueuedTask:
         """
-        Put a call into the queue, as L{call} does, and get the task itself: its C{id}, C{state},
-        times and worker, C{cancel()}, its Deferred C{d}; it can be awaited.
+        Put a call into the queue, as L{call} does, and return the task. The task has an C{id}, a
+        C{state}, times, a worker, a method C{cancel()} and a Deferred C{d}. It can be awaited.
+
+        @return: the task.
+        @raise QueueStopped: after L{shutdown}.
         """
         return self._engine.submit(function, args, kw, takeOptions(kw))
 
     def options(self, **options: Any) -> CallOptions:
         """
-        Name the options first, in order to make calls from which no keyword is taken.
+        Name the options first, so that all keywords of the calls go to the function.
 
-        @param options: any of L{call}'s keywords, and those that C{call} leaves to the function:
-            C{retries}, how many times the call is run again if its worker dies with it;
-            C{idempotent}, C{True} for one that may be done twice, and is then run up to three
-            times; C{stallTimeout}, after how many seconds without a L{report} it fails with
-            C{TaskStalled}. A call that may be run again, and whose worker dies each time, fails
-            with C{PoisonTask}.
+        @param options: any keyword of L{call}, and three that C{call} leaves to the function.
+            C{retries} says how many times the call is run again if its worker dies during it.
+            C{idempotent=True} says that it is safe to run the call twice; it is then run up to
+            three times. C{stallTimeout} says after how many seconds without a L{report} the call
+            fails with C{TaskStalled}. A call that may be run again, and whose worker dies each
+            time, fails with C{PoisonTask}.
         @return: an object with C{call}, C{submit} and C{map}.
-        @raise TypeError: if one of them is no option.
+        @raise TypeError: if a keyword is not an option.
+        @raise ValueError: if an option has a value that it cannot have.
+        @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
         return CallOptions(self._engine, makeOptions(options))
 
@@ -209,37 +220,48 @@ class TaskQueue:
         """
         Call a function for each item of an iterable, many at a time.
 
-        The iterable is advanced only as results are taken. The first call that raises ends the
-        iteration: results before it come first; later items may have been worked on and are lost.
+        Items are taken out of the iterable only as results are taken. The first call that raises
+        ends the iteration, after the results before it. Later items may have been worked on; their
+        results are lost.
 
-        @param function: takes an item.
-        @param iterable: the items. It is advanced in the reactor's thread, so it should not block.
-        @param window: how many items may be on their way, from being taken out of the iterable to
-            their results being taken. By default three chunks a worker.
+        @param function: the function, which is called with one item.
+        @param iterable: the items. They are taken in the reactor's thread, so this must not block.
+        @param window: how many items may be underway or have results that were not taken yet.
+            Default: three chunks for each worker.
         @param chunksize: how many items make one task. By default this is fitted to the run times,
             so that a task takes about 20 ms.
-        @param options: L{call}'s keywords C{niceness}, C{series}, C{timeout} (which is a chunk's)
-            and so on.
+        @param options: the keywords of L{call}, and those of L{options}, but no C{consumer}. A
+            C{timeout} is that of a chunk.
         @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
             items.
+        @raise QueueStopped: after L{shutdown}.
+        @raise TypeError: if C{iterable} is not iterable, or a keyword is not an option.
+        @raise ValueError: if C{window} or C{chunksize} is not a positive integer, an option has a
+            value that it cannot have, or there is a C{consumer}.
         """
         return startMap(self._engine, function, iterable, window, chunksize, makeOptions(options))
 
     def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """
-        Have every worker run a call: those attached now, those attached later, and each new process
-        that takes a dead one's place, before it gets any task.
+        Run a call on every worker. Workers that are attached later run it too, before they get any
+        task, and so does each new process that replaces one that died.
 
-        @keyword ephemeral: C{True} to leave out the workers and processes to come.
-        @keyword sequential: C{True} to have one worker after the other run it.
-        @return: a Deferred that fires with the results of the present workers, in the order in
-            which they were attached, or with the first failure when all are done. Failures on later
+        @param function: the function to call.
+        @param args: positional arguments for the function.
+        @keyword ephemeral: C{True} to leave out workers and processes that come later. Default:
+            C{False}.
+        @keyword sequential: C{True} to run the call on one worker after the other. Default:
+            C{False}, for all at once.
+        @return: a Deferred that fires when all present workers have run the call, with the list of
+            their results in the order in which the workers were attached. If the call fails on some
+            of them, the Deferred fails with the first failure in that order. Failures on later
             workers are logged.
         @raise QueueStopped: after L{shutdown}.
+        @raise ValueError: if there is a keyword C{consumer}.
         """
         self._engine.checkRunning(f"update({functionName(function)})")
         if "consumer" in kw:
-            raise ValueError("an update takes no consumer, for it may have many results")
+            raise ValueError("an update takes no consumer, because it may have many results")
         ephemeral = kw.pop("ephemeral", False)
         sequential = kw.pop("sequential", False)
         update = Update(function, args, kw, ephemeral, self._engine.captureContext())
@@ -250,83 +272,87 @@ class TaskQueue:
     @property
     def load(self) -> int:
         """
-        How many calls are pending or underway. Updates do not count, nor does an iteration whose
-        L{Deferator<asynqueue.iteration.Deferator>} is there.
+        The number of calls that are pending or underway. Updates do not count, and neither does an
+        iteration whose L{Deferator<asynqueue.iteration.Deferator>} was handed over.
         """
         return self._engine.scheduler.alive
 
     def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
         """
-        Give up the calls of a series, as if each one's Deferred were cancelled: they fail with
+        Cancel the calls of a series, as if each call's Deferred were cancelled. The calls fail with
         C{CancelledError}.
 
-        What callbacks put into the queue on hearing of it is not touched.
+        Calls that the callbacks of these Deferreds put into the queue are not cancelled.
 
-        @param series: its name; C{None} for the calls that name no series.
-        @param underway: whether to give up those too that workers have, as C{task.cancel()} does,
-            at its cost. By default only those that wait.
+        @param series: the name of the series; C{None} for the calls that name no series.
+        @param underway: whether to cancel the calls that workers have as well, as C{task.cancel()}
+            does, which may cost a process each. Default: C{False}, for waiting calls only.
         @return: how many calls were cancelled.
         """
         return self._engine.cancelSeries(series, underway)
 
     def cancelAll(self, underway: bool = False) -> int:
         """
-        Give up all calls, as L{cancelSeries} does those of one series. Updates and iterations are
-        not calls.
+        Cancel all calls, as L{cancelSeries} cancels those of one series. Updates and iterations go
+        on.
 
-        @param underway: whether to give up those too that workers have.
+        @param underway: whether to cancel the calls that workers have as well. Default: C{False}.
         @return: how many calls were cancelled.
         """
         return self._engine.cancelAll(underway)
 
     # Workers --------------------------------------------------------------------------------------
 
-    def attachWorker(self, worker: Any) -> Deferred[int]:
+    def attachWorker(self, worker: IWorker) -> Deferred[int]:
         """
-        Hire a worker.
+        Attach a worker.
 
         @param worker: a provider of C{IWorker}.
         @return: a Deferred that fires with the worker's ID when it is ready for tasks. It fails
-            with C{WorkerDetached} if the worker is let go before that, or with the reason why it
+            with C{WorkerDetached} if the worker is detached before that, or with the reason why it
             could not start.
-        @raise ImplementationError: if it does not provide C{IWorker}, C{InvariantError} if its
-            lists of series are no lists.
-        @raise ValueError: if it is attached already.
-        @raise QueueStopped: after L{shutdown}. The worker is then the caller's to stop.
+        @raise ImplementationError: if the worker does not provide C{IWorker}.
+        @raise InvariantError: if C{cQualified} or C{iQualified} is not a list.
+        @raise ValueError: if the worker is attached already.
+        @raise QueueStopped: after L{shutdown}. The caller then has to stop the worker.
         """
         self._engine.checkRunning(f"attachWorker({worker!r})")
         return self._engine.pool.attach(worker)
 
     def detachWorker(
-        self, workerOrID: Any, reassign: bool = False, crash: bool = False
+        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
     ) -> Deferred[list[QueuedTask]]:
         """
-        Let a worker go, after it has finished what it has.
+        Detach a worker after it has finished its tasks.
 
         @param workerOrID: the worker, or its ID.
-        @param reassign: whether tasks that it leaves unfinished, because it is crashed, go back
-            into the queue. If not, they fail with C{WorkerDetached}.
-        @param crash: whether to crash it at once. Otherwise that happens after L{timeout} seconds.
-        @return: a Deferred that fires when it is gone, with a list of the tasks that it left
-            unfinished and that were not reassigned. Empty, and at once, for a worker that is not
-            attached, or is leaving already.
+        @param reassign: whether tasks that the worker leaves unfinished, because it is crashed, go
+            back into the queue. Otherwise they fail with C{WorkerDetached}. Default: C{False}.
+        @param crash: whether to crash the worker at once. Otherwise that happens after L{timeout}
+            seconds. Default: C{False}.
+        @return: a Deferred that fires when the worker is gone, with a list of the tasks that it
+            left unfinished and that were not reassigned. If the worker is not attached, or was
+            detached already, the Deferred fires at once with an empty list.
         """
         record = self._engine.pool.find(workerOrID)
         if record is None:
             return succeed([])
         return self._engine.pool.detach(record, reassign, crash, self.timeout)
 
-    def qualifyWorker(self, worker: Any, series: Hashable) -> None:
+    def qualifyWorker(self, worker: IWorker, series: Hashable) -> None:
         """
         Qualify a worker for one more series.
 
-        @raise ValueError: if it is not attached.
+        @param worker: the worker.
+        @param series: the hashable name of the series.
+        @raise ValueError: if the worker is not attached.
         """
         self._engine.pool.qualify(worker, series)
 
     def workers(self, ID: int | None = None) -> Any:
         """
-        @return: the worker with this ID, or C{None} if there is none; without an ID, a list of all
+        @param ID: the ID that L{attachWorker}'s Deferred fired with.
+        @return: the worker with this ID, or C{None} if there is none. Without an ID, a list of all
             workers.
         """
         if ID is None:
@@ -338,20 +364,21 @@ class TaskQueue:
 
     def addObserver(self, observer: Observer) -> None:
         """
-        Have a callable called with an L{Event<asynqueue.Event>} for everything
-        that happens from now on to tasks and workers; see
-        L{IObserver<asynqueue.interfaces.IObserver>}. One that is an observer already is called once
-        all the same.
+        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on
+        to tasks and workers. See L{IObserver<asynqueue.interfaces.IObserver>}. Adding an observer
+        again changes nothing.
 
-        @raise TypeError: if it cannot be called.
+        @param observer: a callable.
+        @raise TypeError: if it is not callable.
         """
         self._engine.observers.add(observer)
 
     def removeObserver(self, observer: Observer) -> None:
         """
-        Tell an observer nothing more.
+        Stop calling an observer.
 
-        @raise ValueError: if it is none.
+        @param observer: what L{addObserver} was called with.
+        @raise ValueError: if it is not an observer of this queue.
         """
         self._engine.observers.remove(observer)
 
@@ -360,19 +387,18 @@ class TaskQueue:
         Write the C{load} to a consumer whenever it changes: an integer, each time that a call is
         put into the queue, and each time that one is done.
 
-        As in AsynQueue 0.9 only changes are written: what the load is at this moment, C{load}
-        tells.
+        As in AsynQueue 0.9 only changes are written. The present load is not; C{load} has it.
 
-        The consumer gets a push producer, of its own. While that is paused, nothing is written; on
-        resuming, the latest figure is, if it is another one than before. After C{stopProducing},
-        and when the queue has shut down, the producer is unregistered. What the consumer raises is
-        logged. Subscribing it again changes nothing.
+        The consumer gets a push producer of its own. While the producer is paused, nothing is
+        written. When it resumes, it writes the latest load if that has changed. The producer is
+        unregistered after C{stopProducing}, and when the queue has shut down. Exceptions that the
+        consumer raises are logged. Subscribing a consumer again changes nothing.
 
         @param consumer: a provider of C{IConsumer}.
-        @raise ImplementationError: if it is none.
-        @raise RuntimeError: (by the consumer) if it has another producer.
+        @raise ImplementationError: if the consumer does not provide C{IConsumer}.
+        @raise RuntimeError: (from the consumer) if it has another producer.
         """
-        self._loadProducers = [one for one in self._loadProducers if one.isProducing]
+        self._loadProducers = [one for one in self._loadProducers if one.state != STOPPED]
         if all(one.consumer is not consumer for one in self._loadProducers):
             self._loadProducers.append(LoadProducer(self, consumer))
 
@@ -380,15 +406,14 @@ class TaskQueue:
 
     def shutdown(self) -> Deferred[None]:
         """
-        Take no more calls, run those that are here, then stop the workers.
+        Take no more calls, run the calls that the queue has, then stop the workers.
 
-        Iterations are not waited for: they fail with C{IterationStopped}, so that one without end,
-        or without anybody who takes its items, does not hold things up. Calls that no worker is
-        qualified for fail with C{QueueStopped}, and so does all that is left after L{timeout}
-        seconds.
+        The shutdown does not wait for iterations, because one may have no end, or its items may
+        never be taken. They fail with C{IterationStopped}. Calls for which no worker is qualified
+        fail with C{QueueStopped}, and so do all calls that are left after L{timeout} seconds.
 
-        @return: a Deferred that fires with C{None} when all workers are gone. Further calls return
-            such a Deferred too.
+        @return: a Deferred that fires with C{None} when all workers are gone. Calling this again
+            returns another such Deferred.
         """
         return self._engine.shutdown(self.timeout)
 

@@ -21,7 +21,7 @@ class Timers:
 
     def __init__(self, reactor: IReactorTime, stopRun: Callable[[QueuedTask], None]) -> None:
         """
-        @param stopRun: stops the run of a task that has failed for that reason.
+        @param stopRun: stops the run of a task that has failed because it took too long.
         """
         self._reactor = reactor
         self._stopRun = stopRun
@@ -30,7 +30,7 @@ class Timers:
 
     def start(self, task: QueuedTask) -> None:
         """
-        A task whose time is limited is given to a worker.
+        Start the timers of a task that is given to a worker.
         """
         seconds = task.options.timeout
         if seconds is not None:
@@ -39,7 +39,7 @@ class Timers:
 
     def progressed(self, task: QueuedTask) -> None:
         """
-        A task is not stalled at this moment.
+        Start the stall timer of a task anew, because the task has made progress.
         """
         seconds = task.options.stallTimeout
         if seconds is not None:
@@ -48,7 +48,7 @@ class Timers:
 
     def stop(self, task: QueuedTask) -> None:
         """
-        A task is done, or not with a worker any more.
+        Stop the timers of a task that is done, or that its worker has given back.
         """
         self._cancel(self._runs, task)
         self._cancel(self._stalls, task)

@@ -233,10 +233,11 @@ class OptionTests(BadInputCase):
 
     async def test_whatIsNoWorkerIsNotAttached(self) -> None:
         queue = await self.start()
+        noWorker: Any = object()
         with self.assertRaises(ImplementationError):
-            queue.attachWorker(object())
+            queue.attachWorker(noWorker)
         with self.assertRaises(ImplementationError):
-            TaskQueue(object())
+            TaskQueue(noWorker)
         self.assertEqual(len(queue), 1)
         self.assertEqual(await queue.call(os.getpid), self.pid)
 

@@ -27,8 +27,12 @@ class ProcessQueueTests(QueueCase):
         class InMemory(MemoryWorker):
             cores = staticmethod(lambda: 7)
 
-            def __init__(self, **keywords: Any) -> None:
-                super().__init__(prepare=case.prepare, stepSeconds=0.0, **keywords)
+            def __init__(
+                self, series: Any, raw: bool, callStats: bool, reactor: Any, **ofProcesses: Any
+            ) -> None:
+                super().__init__(
+                    series, raw, callStats, reactor, prepare=case.prepare, stepSeconds=0.0
+                )
                 self.actions["dawdle"] = case.clock.advance
                 case.workers.append(self)
 

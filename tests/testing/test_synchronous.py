@@ -326,7 +326,7 @@ class WorkerTests(SynchronousCase):
 
     def test_itHasNoOtherReactor(self) -> None:
         with self.assertRaises(TypeError):
-            SynchronousQueue(reactor=Clock())
+            SynchronousQueue(reactor=Clock())  # type: ignore[call-arg]
 
 
 class HoldTests(SynchronousCase):
