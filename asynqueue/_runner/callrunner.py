@@ -7,19 +7,20 @@ drives it over its pipe, a thread over a deque, and a test by hand.
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from os import getpid
 from typing import Final, NamedTuple
 
 from asynqueue._runner import makecall
 from asynqueue._runner.codecs import PICKLED, Answers, Codec
 from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.exceptions import TaskInterrupted, explained
+from asynqueue._runner.forking import endCopy
 from asynqueue._runner.makecall import ITERATOR, PLAIN_VALUE, WAITING, Outcome, Waiter, makeCall
 from asynqueue._runner.messages import (
     CALL,
@@ -109,6 +110,9 @@ class CallRunner:
         self.wasNudged = False
         self.look: Callable[[], object] = lambda: None
         self._state = SERVING
+        # A task may fork this process. The copy goes on in the middle of this runner, and must not
+        # run anything else of it.
+        self._home = getpid()
         self._post = post
         self._begin = begin
         self._raw = raw
@@ -133,7 +137,7 @@ class CallRunner:
         """
         Say that calls may come.
         """
-        self._post((HELLO, os.getpid(), VERSION, platform.python_version()))
+        self._post((HELLO, getpid(), VERSION, platform.python_version()))
 
     @property
     def ended(self) -> bool:
@@ -327,8 +331,10 @@ class CallRunner:
         self.running = self._interrupted = None
         if self._unwanted:
             self._unwanted.discard(id)
-        self._ended = clock()
         kind, value = outcome
+        if getpid() != self._home:
+            endCopy(value if kind == makecall.RAISED else None)
+        self._ended = clock()
         if kind == PLAIN_VALUE and not self._progress.sent:
             self._post((RETURNED, id, self._ended - started, value))
         elif kind == WAITING:
@@ -343,10 +349,12 @@ class CallRunner:
         if self.watch is not None and self.watch():
             self.watch = None
 
-    def ran(self, id: int) -> None:
+    def ran(self, id: int, raised: BaseException | None) -> None:
         """
-        The code of a stream that was running has returned.
+        The code of a stream that was running has returned, or raised something.
         """
+        if getpid() != self._home:
+            endCopy(raised)
         self.running = self._interrupted = None
         self._unwanted.discard(id)
 
@@ -380,6 +388,8 @@ class CallRunner:
             self._answers.returned(id, seconds, value)
 
     def _report(self, id: int, done: float, total: float | None) -> None:
+        if getpid() != self._home:
+            return
         waiting = self.waiting
         isWaiting = waiting is not None and waiting.id == id
         # A thread that an earlier task has left behind with its context reports to nobody.

@@ -63,6 +63,13 @@ class LogForwarding(logging.Handler):
         logging.getLogger().addHandler(self)
         self.catchTwisted()
 
+    def uninstall(self) -> None:
+        """
+        Hand nothing on any more. Twisted's logger cannot be told, and is not listened to.
+        """
+        logging.getLogger().removeHandler(self)
+        self._forward = _drop
+
     def createLock(self) -> None:
         """
         Have no lock. Forwarding needs none, and something that the garbage collector runs, while
@@ -134,6 +141,10 @@ class LogForwarding(logging.Handler):
         if failure is not None:
             record["exc_text"] = str(failure.getTraceback())
         self._forward(record)
+
+
+def _drop(record: Record) -> None:
+    pass
 
 
 def _messageOf(record: logging.LogRecord) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -138,6 +139,20 @@ class FarPipe(FrameReader):
             left = memoryview(piece)
             while left:
                 left = left[os.write(self.fd, left) :]
+
+    def leave(self, end: Callable[[], object]) -> None:
+        """
+        Never write again, because this process is a forked copy of the worker. Its other threads,
+        which may have been writing, are not here.
+
+        @param end: is called in place of writing a message.
+        """
+        self._lock = threading.RLock()
+        self._isPosting = self._isWriting = False
+        self._postponed.clear()
+        self._heldBack.clear()
+        self._mainThread = threading.get_ident()
+        self._write = lambda pieces: end()  # type: ignore[method-assign, assignment]
 
     def hasInput(self) -> bool:
         """

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.coroutines import CoroutineRunner
+from asynqueue._runner.forking import leaveInCopies
 from asynqueue._runner.logs import LogForwarding
 from asynqueue._runner.makecall import Waiter
 from asynqueue._runner.messages import LOG, Message
@@ -57,19 +58,25 @@ def main(
     @param recorder: where to note the call that begins, and a crash.
     @param options: how to work.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        # It was held back until it is ignored.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    # Everything that its tasks start belongs to its process group, and no Ctrl-C reaches that.
-    with suppress(PermissionError):
-        # It leads a group already if the process that started it has made one.
-        os.setsid()
+    _leaveTerminal()
+    for end in (connection, life):
+        # A program that replaces this process must not hold the pipe open.
+        os.set_inheritable(end.fileno(), False)
     dieWith(life)
     recorder.catchCrash()
     pipe = FarPipe(connection.fileno())
     service = _makeService(pipe, options)
-    runner = _makeRunner(pipe, recorder, options, service.waiter)
+    logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
+    runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=service.waiter)
+    if options.logLevels is not None:
+        runner.watch = logs.catchTwisted
+        logs.install(options.logLevels)
+
+    def close() -> None:
+        connection.close()
+        life.close()
+
+    leaveInCopies(pipe, logs, recorder, close)
     _heedSignals(pipe, runner, service)
     try:
         service.serve(runner)
@@ -89,15 +96,31 @@ def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
     return ReactorService(pipe)
 
 
-def _makeRunner(
-    pipe: FarPipe, recorder: Recorder, options: ChildOptions, waiter: Waiter
-) -> CallRunner:
-    logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
-    runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=waiter)
-    if options.logLevels is not None:
-        runner.watch = logs.catchTwisted
-        logs.install(options.logLevels)
-    return runner
+def _leaveTerminal() -> None:
+    """
+    Keep the terminal's Ctrl-C and input from this process and from the programs that tasks start.
+    """
+    # A handler that does nothing, because a program that a task starts would inherit a signal that
+    # is ignored, but has the usual handling of one that is handled.
+    signal.signal(signal.SIGINT, _doNothing)
+    if hasattr(signal, "siginterrupt"):
+        signal.siginterrupt(signal.SIGINT, False)
+    if hasattr(signal, "pthread_sigmask"):
+        # It was held back until it is handled.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    # C{multiprocessing} replaces only the object sys.stdin.
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    if empty:
+        os.close(empty)
+    # Everything that its tasks start belongs to its process group, and no Ctrl-C reaches that.
+    with suppress(PermissionError):
+        # It leads a group already if the process that started it has made one.
+        os.setsid()
+
+
+def _doNothing(number: int, frame: Any) -> None:
+    pass
 
 
 class Service(Protocol):

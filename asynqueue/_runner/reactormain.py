@@ -4,6 +4,7 @@ A worker's child process that runs a reactor, so that a call may return a Deferr
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from zope.interface import implementer
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.exceptions import TaskInterrupted, caughtHere
+from asynqueue._runner.forking import endCopy
 from asynqueue._runner.makecall import RAISED, WAITING, Outcome, Waiter, outcomeOf
 from asynqueue._runner.pipes import FarPipe
 from asynqueue.errors import withTraceback
@@ -138,6 +140,10 @@ class ReactorService:
         self._reactor.callWhenRunning(runner.hello)
         self._reactor.addReader(self)
         self._heedChildren()
+        if hasattr(os, "register_at_fork"):
+            # A callback may fork this process. The copy shares the reactor's file descriptors, so
+            # it ends after that callback.
+            os.register_at_fork(after_in_child=self._endCopySoon)
         self._reactor.run(installSignalHandlers=False)
 
     def _heedChildren(self) -> None:
@@ -155,6 +161,9 @@ class ReactorService:
 
         signal.signal(number, ended)
         signal.siginterrupt(number, False)
+
+    def _endCopySoon(self) -> None:
+        self._reactor.callLater(0, endCopy)
 
     def wake(self) -> None:
         """

@@ -73,6 +73,14 @@ class Recorder:
         os.lseek(self._fd, _STACKS_START, os.SEEK_SET)
         faulthandler.enable(self._fd)
 
+    def leave(self) -> None:
+        """
+        Note nothing there any more, because this process is a forked copy of the worker.
+        """
+        faulthandler.disable()
+        self.close()
+        self._map = mmap.mmap(-1, mmap.PAGESIZE)
+
     # In the parent --------------------------------------------------------------------------------
 
     def sent(self) -> None:

@@ -254,7 +254,7 @@ class OpenStreams:
             raised = error
         # At once: a signal's handler interrupts what is running at any call of a function.
         self._runner.running = None
-        self._runner.ran(stream.id)
+        self._runner.ran(stream.id, raised)
         failure = self._failureOf(stream, raised)
         if batch:
             # If something was raised, nothing was counted.

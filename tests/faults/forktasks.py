@@ -1,0 +1,192 @@
+"""
+Tasks that fork processes, start programs, or stop or replace their own process.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from asynqueue import report
+from tests.integration.tasks import AWHILE, note
+
+log = logging.getLogger("tests.faults.forktasks")
+
+
+def _die() -> None:
+    os._exit(3)
+
+
+def _exitInAThread() -> None:
+    threading.Thread(target=_die).start()
+    time.sleep(AWHILE)
+
+
+def _raise() -> None:
+    # Nobody is to read the traceback.
+    sys.stderr = None
+    raise RuntimeError("in the copy")
+
+
+def _logAndReport() -> None:
+    for _ in range(100):
+        log.warning("the copy logs")
+        report(1, 2)
+
+
+def _forkAgain() -> None:
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+
+
+def _sleep() -> None:
+    time.sleep(AWHILE)
+
+
+ENDS: dict[str, tuple[Callable[[], Any], int]] = {
+    "return": (int, 0),
+    "raise": (_raise, 1),
+    "sys.exit(5)": (lambda: sys.exit(5), 5),
+    "os._exit in a thread": (_exitInAThread, 3),
+    "logs and reports": (_logAndReport, 0),
+    "forks again": (_forkAgain, 0),
+}
+"""What a forked copy does, and its exit code then."""
+
+
+def _forked(how: str) -> int | None:
+    """
+    @return: the copy's ID; C{None} in the copy, when that has done what it does.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    ENDS[how][0]()
+    return None
+
+
+def forkThat(how: str) -> Any:
+    """
+    Fork a copy that ends in some way, and return its exit code.
+    """
+    pid = _forked(how)
+    if pid is None:
+        return "the copy's result"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def yieldForkThat(how: str) -> Iterator[Any]:
+    """
+    The same, in a generator.
+    """
+    yield forkThat(how)
+
+
+async def awaitForkThat(how: str) -> Any:
+    """
+    The same, in a coroutine.
+    """
+    return forkThat(how)
+
+
+class ForksWhenRebuilt:
+    """
+    An argument that forks when it is rebuilt.
+    """
+
+    def __reduce__(self) -> Any:
+        return forkThat, ("return",)
+
+
+class ForksWhenPickled:
+    """
+    A result that forks when it is pickled.
+    """
+
+    def __reduce__(self) -> Any:
+        return int, (forkThat("return"),)
+
+
+def makeForksWhenPickled() -> ForksWhenPickled:
+    return ForksWhenPickled()
+
+
+def noteOnce(path: str, number: int) -> int:
+    note(path, str(number))
+    return number
+
+
+def terminateFork() -> int | None:
+    """
+    Start a process by forking, terminate it, and return its exit code.
+    """
+    process = multiprocessing.get_context("fork").Process(target=_sleep)
+    process.start()
+    process.terminate()
+    process.join()
+    return process.exitcode
+
+
+def describeFork() -> list[str]:
+    """
+    Return what is left of the worker in a copy.
+    """
+    before = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        left = [
+            f"{signal.Signals(number).name}: {signal.getsignal(number)}"
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGCHLD)
+            if signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler)
+        ]
+        left += [str(handler) for handler in logging.getLogger().handlers]
+        now = {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+        left += [path for path in now & before if "socket:" in path or "asynqueue" in path]
+        os.write(writer, "\n".join(left).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with open(reader) as told:
+        return told.read().splitlines()
+
+
+def interruptProgram() -> int:
+    """
+    Start a program, send it SIGINT, and return its exit code.
+    """
+    code = "import time; print(flush=True); time.sleep(60)"
+    # The program's own interpreter turns SIGINT into an exception only if it is not ignored.
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        return process.wait()
+
+
+def ignoredByPrograms() -> list[int]:
+    """
+    Return the numbers of the signals that a program finds ignored.
+    """
+    status = subprocess.run(
+        ["cat", "/proc/self/status"], capture_output=True, text=True, check=True
+    ).stdout
+    [mask] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")]
+    return [number for number in range(1, 65) if int(mask, 16) & (1 << (number - 1))]
+
+
+def readByProgram() -> bytes:
+    """
+    Return what a program reads from its standard input.
+    """
+    return subprocess.run(["cat"], stdout=subprocess.PIPE, check=True, timeout=10).stdout

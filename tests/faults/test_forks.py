@@ -1,0 +1,133 @@
+"""
+Faults of what tasks fork and start. A test's number is its row's in the list of faults.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from asynqueue import ProcessQueue, ThreadQueue
+from asynqueue._workers.launch import startContext
+from asynqueue.testing import far
+from tests.faults import forktasks
+from tests.faults.test_process import FaultCase
+from tests.support.processes import ProcessTestCase
+
+INNOCENTS = 200
+
+
+class ForkServerForkTests(FaultCase):
+    async def assertInnocent(self, queue: ProcessQueue, *call: Any, expected: object) -> None:
+        """
+        A call that forks has its own result, and each call around it runs once.
+        """
+        path = self.makeFolder() / "runs"
+        path.touch()
+        worker = queue.options(series="victim")
+        before = [worker.call(forktasks.noteOnce, str(path), number) for number in range(INNOCENTS)]
+        forking: Deferred[Any] = worker.call(*call)
+        behind = [
+            worker.call(forktasks.noteOnce, str(path), number)
+            for number in range(INNOCENTS, 2 * INNOCENTS)
+        ]
+        self.assertEqual(await forking, expected, call)
+        numbers = list(range(2 * INNOCENTS))
+        self.assertEqual(await gatherResults([*before, *behind]), numbers)
+        self.assertEqual(sorted(map(int, path.read_text().split())), numbers, call)
+
+    async def test_25e_aForkedCopyRunsNothingOfTheWorker(self) -> None:
+        queue = await self.start()
+        for how, (_, code) in forktasks.ENDS.items():
+            await self.assertInnocent(queue, forktasks.forkThat, how, expected=code)
+        await self.assertLives(queue)
+
+    async def test_25e_aCopyForkedInACoroutine(self) -> None:
+        queue = await self.start()
+        for how, (_, code) in forktasks.ENDS.items():
+            await self.assertInnocent(queue, forktasks.awaitForkThat, how, expected=code)
+        await self.assertLives(queue)
+
+    async def test_25e_aCopyForkedInAStream(self) -> None:
+        queue = await self.start()
+        for how, (_, code) in forktasks.ENDS.items():
+            items = await queue.call(forktasks.yieldForkThat, how, series="victim")
+            self.assertEqual([item async for item in items], [code], how)
+        await self.assertLives(queue)
+
+    async def test_25e_aCopyForkedWhileAValueIsRebuiltOrPickled(self) -> None:
+        queue = await self.start()
+        argument = forktasks.ForksWhenRebuilt()
+        await self.assertInnocent(queue, far.echo, argument, expected=0)
+        await self.assertInnocent(queue, forktasks.makeForksWhenPickled, expected=0)
+        await self.assertLives(queue)
+
+    async def test_25e_nothingOfTheWorkerIsLeftInACopy(self) -> None:
+        queue = await self.start()
+        self.assertEqual(await queue.call(forktasks.describeFork, series="victim"), [])
+
+    async def test_25e_aForkedProcessIsTerminatedBySigterm(self) -> None:
+        queue = await self.start()
+        code = await queue.call(forktasks.terminateFork, series="victim")
+        self.assertEqual(code, -signal.SIGTERM)
+
+    async def test_25e_whatACopyLogsDoesNotArrive(self) -> None:
+        queue = await self.start()
+        with self.assertNoLogs(forktasks.log.name, logging.WARNING):
+            await queue.call(forktasks.forkThat, "logs and reports", series="victim")
+            await queue.call(far.echo, 1, series="victim")
+
+    async def test_25f_aProgramIsInterruptedBySigint(self) -> None:
+        queue = await self.start()
+        self.assertEqual(await queue.call(forktasks.interruptProgram), -signal.SIGINT)
+
+    async def test_25f_aProgramFindsNoSignalIgnored(self) -> None:
+        queue = await self.start()
+        self.assertEqual(await queue.call(forktasks.ignoredByPrograms), [])
+
+    async def test_25f_aProgramHasAnEmptyInput(self) -> None:
+        queue = await self.start()
+        self.assertEqual(await queue.call(forktasks.readByProgram), b"")
+
+    async def test_25f_sigintDoesNothingToAWorker(self) -> None:
+        queue = await self.start()
+        os.kill(self.pids[0], signal.SIGINT)
+        await self.assertLives(queue)
+
+
+class SpawnForkTests(ForkServerForkTests):
+    method = "spawn"
+
+
+class ReactorForkTests(ForkServerForkTests):
+    """
+    The process runs a reactor.
+    """
+
+    async def start(self) -> ProcessQueue:
+        queue = self.makeQueue(2, context=startContext(self.method), useReactor=True)
+        [victim, bystander] = self.workers = queue.workers()
+        queue.qualifyWorker(victim, "victim")
+        queue.qualifyWorker(bystander, "bystander")
+        self.pids = await queue.update(os.getpid, ephemeral=True)
+        return queue
+
+
+class ThreadForkTests(ProcessTestCase):
+    async def test_25e_aCopyForkedInAThreadRunsNothingOfTheQueue(self) -> None:
+        queue = ThreadQueue(1)
+        self.manage(queue)
+        path: Path = self.makeFolder() / "runs"
+        for how in ("return", "sys.exit(5)"):
+            path.write_text("")
+            forking = queue.call(forktasks.forkThat, how)
+            numbers = list(range(INNOCENTS))
+            behind = [queue.call(forktasks.noteOnce, str(path), number) for number in numbers]
+            self.assertEqual(await forking, forktasks.ENDS[how][1])
+            await gatherResults(behind)
+            self.assertEqual(sorted(map(int, path.read_text().split())), numbers)
