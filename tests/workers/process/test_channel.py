@@ -134,7 +134,7 @@ class PipeChannelTests(ProcessTestCase):
         channel = PipeChannel(defaultReactor(), Delay(), context=context)
         with self.assertRaises(WorkerStartError) as caught:
             channel.open(Receiver())
-        self.assertIn("temporarily unavailable", str(caught.exception))
+        self.assertIn("Exec format error", str(caught.exception))
         self.assertEqual(countFds(), before)
         self.patch(os, "kill", lambda *_: self.fail("there is nothing to kill"))
         self.patch(os, "writev", lambda *_: self.fail("there is nothing to write to"))
