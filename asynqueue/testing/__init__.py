@@ -1,6 +1,6 @@
 """
-What to test workers and stores of one's own with, and code that uses a queue. It needs Twisted's
-trial, and nothing that Twisted does not bring along.
+Test cases for workers and stores of your own, and a queue for tests of code that uses one. They
+need nothing beyond Twisted and its trial.
 
 Names are imported when they are first asked for.
 """
@@ -10,27 +10,25 @@ from typing import TYPE_CHECKING
 from asynqueue._lazy import lazyNames
 
 if TYPE_CHECKING:
-    from asynqueue.testing.contract import WorkerContract
-    from asynqueue.testing.farcontract import FarWorkerContract
-    from asynqueue.testing.hold import DeferredHold, FileHold, Hold
+    from asynqueue.testing.contract import DeferredHold, FileHold, Hold, WorkerContract
+    from asynqueue.testing.farcontract import (
+        FarWorkerContract,
+        MortalRunnerContract,
+        PicklingWorkerContract,
+    )
     from asynqueue.testing.iterating import IteratingWorkerContract
     from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
-    from asynqueue.testing.mortal import MortalRunnerContract
     from asynqueue.testing.owner import RecordingListener, TaskOwner
-    from asynqueue.testing.pickling import PicklingWorkerContract
     from asynqueue.testing.stepworker import InlineWorker, StepWorker
     from asynqueue.testing.storecontract import JobStoreContract
     from asynqueue.testing.synchronous import SynchronousQueue
 
 _HOMES = {
-    "contract": "WorkerContract",
-    "farcontract": "FarWorkerContract",
-    "hold": "DeferredHold FileHold Hold",
+    "contract": "DeferredHold FileHold Hold WorkerContract",
+    "farcontract": "FarWorkerContract MortalRunnerContract PicklingWorkerContract",
     "iterating": "IteratingWorkerContract",
     "memory": "MemoryChannel MemoryWorker act actStubbornly",
-    "mortal": "MortalRunnerContract",
     "owner": "RecordingListener TaskOwner",
-    "pickling": "PicklingWorkerContract",
     "stepworker": "InlineWorker StepWorker",
     "storecontract": "JobStoreContract",
     "synchronous": "SynchronousQueue",

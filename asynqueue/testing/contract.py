@@ -1,5 +1,6 @@
 """
-What every worker promises, as tests.
+The promises of every worker, as a test case, and calls that are underway for as long as a test
+wants.
 """
 
 # Trial's assertions carry no annotations.
@@ -8,20 +9,239 @@ What every worker promises, as tests.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.interfaces import IWorker
 from asynqueue.testing import far
-from asynqueue.testing.contractcase import ContractCase
+from asynqueue.testing.owner import TaskOwner
+from asynqueue.tools.delay import Delay
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import TestCase
+else:
+    # A class that derives from a contract derives from a TestCase as well.
+    TestCase = object
+
+_T = TypeVar("_T")
+
+PATIENCE = 20.0
+"""After how many seconds a held call gives up, if the test does not release it."""
+
+
+class Hold:
+    """
+    An ordinary call. If the test steps the worker by hand, the call is underway until the test
+    does so. If the worker runs a task before its C{run} returns, the call is never underway.
+
+    @ivar function: the function to call.
+    @ivar args: its positional arguments.
+    """
+
+    def __init__(self) -> None:
+        self.function: Callable[..., Any] = far.echo
+        self.args: tuple[Any, ...] = ()
+
+    async def begun(self, task: Any) -> None:
+        """
+        Wait until the call is underway.
+
+        @param task: the call's task.
+        """
+
+    def release(self) -> None:
+        """
+        Let the call end.
+        """
+
+
+class FileHold(Hold):
+    """
+    A call of a function that blocks until a certain file exists, for 20 seconds at most. Use it for
+    workers that live in real time and do not run their tasks in this thread.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """
+        @param folder: the path of a folder that is not used for anything else.
+        """
+        self._begun = os.path.join(folder, "begun")
+        self._released = os.path.join(folder, "released")
+        self.function = far.blockUntil
+        self.args = (self._begun, self._released, PATIENCE)
+
+    async def begun(self, task: Any) -> None:
+        """
+        Wait until the function is running.
+
+        @raise AssertionError: if it is not running after 20 seconds.
+        """
+        delay = Delay(timeout=PATIENCE)
+        await delay.untilEvent(lambda: task.isDone or os.path.exists(self._begun))
+        if not os.path.exists(self._begun):
+            raise AssertionError(f"{task} was not begun by its worker within {PATIENCE} seconds")
+
+    def release(self) -> None:
+        far.touch(self._released)
+
+
+class DeferredHold(Hold):
+    """
+    A call of a function that returns a Deferred. Use it for workers that run their tasks in the
+    reactor's thread.
+    """
+
+    def __init__(self) -> None:
+        self._done: Deferred[None] = Deferred()
+        self.function = lambda: self._done
+        self.args = ()
+
+    def release(self) -> None:
+        """
+        Fire the Deferred, unless the worker has cancelled it.
+        """
+        if not self._done.called:
+            self._done.callback(None)
+
+
+class ContractCase(TestCase):
+    """
+    A mixin for a test case about workers.
+
+    @cvar timeout: how long a test may take, in seconds.
+    """
+
+    timeout = 30.0
+
+    def makeWorker(self) -> Any:
+        """
+        Make the worker to test. Override this.
+
+        @return: a new worker, or a Deferred that fires with one. It is crashed and stopped after
+            the test.
+        """
+        raise NotImplementedError("override makeWorker() so that it returns a new worker")
+
+    def pump(self) -> None:
+        """
+        Do everything that can be done at this moment. Override this if the worker has a clock of
+        the test's. By default, for a worker that lives in real time, this does nothing.
+        """
+
+    def makeHold(self) -> Hold:
+        """
+        Make a call that is underway until it is released. Override this if the worker runs its
+        tasks in this thread: return a L{DeferredHold<asynqueue.testing.DeferredHold>} if they may
+        return a Deferred, and a L{Hold<asynqueue.testing.Hold>} otherwise.
+
+        @return: the call. Default: a L{FileHold<asynqueue.testing.FileHold>}.
+        """
+        return FileHold(self.scratchFolder())
+
+    # Steps of the tests ---------------------------------------------------------------------------
+
+    def setUp(self) -> None:
+        self.owner = TaskOwner(Clock())
+
+    async def start(self) -> Any:
+        """
+        @return: the worker to test, ready for tasks.
+        """
+        worker = await maybeDeferred(self.makeWorker)
+        self.addCleanup(self._stop, worker)
+        return worker
+
+    def give(
+        self, worker: Any, function: Callable[..., Any], *args: Any, **options: Any
+    ) -> tuple[QueuedTask, Deferred[None]]:
+        """
+        Run a task.
+
+        @return: the task, and what C{run} returned.
+        """
+        task = self.owner.make(function, *args, **options)
+        task.start(worker, 0.0)
+        ready = maybeDeferred(worker.run, task)
+        # Trial would report a failure that this test does not look at in some later test.
+        self.addCleanup(_ignoreFailure, ready)
+        return task, ready
+
+    async def hold(self, worker: Any) -> tuple[QueuedTask, Deferred[None], Hold]:
+        """
+        Run a task that is held. It is released after the test, if not before.
+
+        @return: the task, what C{run} returned, and the hold.
+        """
+        hold = self.makeHold()
+        self.addCleanup(hold.release)
+        task, ready = self.give(worker, hold.function, *hold.args)
+        await hold.begun(task)
+        return task, ready, hold
+
+    def dropTask(self, worker: Any, task: QueuedTask) -> None:
+        """
+        Cancel a task, and tell the worker if it has a method C{cancel}, as a queue does.
+        """
+        task.cancel()
+        cancel = getattr(worker, "cancel", None)
+        if cancel is not None:
+            cancel(task)
+
+    async def wait(self, d: Deferred[_T]) -> _T:
+        """
+        L{pump}, then wait for a Deferred.
+        """
+        self.pump()
+        return await d
+
+    async def ending(self, task: QueuedTask) -> Any:
+        """
+        Wait until a task is done.
+
+        @return: its result, or its exception.
+        """
+        done = task.whenDone().addErrback(lambda failure: failure.value)
+        return await self.wait(done)
+
+    async def assertWorks(self, worker: Any, what: str) -> None:
+        """
+        Have a worker run one more task.
+
+        @param what: what happened to the worker before, for the message.
+        """
+        task, ready = self.give(worker, far.add, 20, 3)
+        self.assertEqual(await self.ending(task), 23, f"a worker goes on after {what}")
+        await self.wait(ready)
+
+    def scratchFolder(self) -> str:
+        """
+        @return: the path of a new folder for this test.
+        """
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return folder.name
+
+    def _stop(self, worker: Any) -> Deferred[Any]:
+        worker.crash()
+        stopped = maybeDeferred(worker.stop)
+        self.pump()
+        return stopped
+
+
+def _ignoreFailure(d: Deferred[None]) -> None:
+    d.addErrback(lambda _: None)
 
 
 class WorkerContract(ContractCase):
     """
-    What a queue needs of every provider of L{IWorker<asynqueue.interfaces.IWorker>}, as tests of
-    yours::
+    Tests what a queue needs of every provider of L{IWorker<asynqueue.interfaces.IWorker>}::
 
         from asynqueue.testing import WorkerContract
         from twisted.trial.unittest import TestCase
@@ -30,13 +250,13 @@ class WorkerContract(ContractCase):
             def makeWorker(self):
                 return MyWorker()
 
-    Override C{pump} if your worker does nothing by itself, because it has a clock of the test's,
-    say; and C{makeHold} if it runs its tasks in the thread that gives them.
+    Override C{pump} if your worker does nothing by itself, as when it has a clock of the test's.
+    Override C{makeHold} if your worker runs its tasks in the thread that calls C{run}.
 
-    C{run}'s result, C{stop}'s and what tasks end with are all that is looked at. The tasks call
-    functions of L{asynqueue.testing.far}, which can be pickled by their names.
+    The tests look at the Deferreds of C{run} and C{stop}, at what C{crash} returns, and at the ends
+    of tasks. The tasks call functions of L{asynqueue.testing.far}, which can be pickled by name.
 
-    What a worker promises besides is in other mixins, which contain this one:
+    Other mixins contain this one, and test what some workers promise beyond it:
     L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>} and
     L{FarWorkerContract<asynqueue.testing.FarWorkerContract>}.
     """
@@ -46,7 +266,8 @@ class WorkerContract(ContractCase):
     async def test_itProvidesIWorker(self) -> None:
         worker = await self.start()
         self.assertTrue(
-            IWorker.providedBy(worker), "a worker says that it is one: @implementer(IWorker)"
+            IWorker.providedBy(worker),
+            "the worker's class needs the decorator @implementer(IWorker)",
         )
         verifyObject(IWorker, worker)
 
@@ -183,9 +404,9 @@ class WorkerContract(ContractCase):
         worker.crash()
         hold.release()
         await self.wait(worker.stop())
-        # By now it may be with another worker.
+        # By now another worker may have the task.
         self.assertEqual(task.state, state, "a task that crash returned is not ended afterwards")
-        self.assertEqual(failures, [], "run's Deferred does not fail on account of a crash")
+        self.assertEqual(failures, [], "run's Deferred does not fail because of a crash")
 
     async def test_aCrashMayFollowAStop(self) -> None:
         worker = await self.start()

@@ -1,5 +1,5 @@
 """
-Functions for tests to call, wherever a worker runs them. They are pickled by their names.
+Functions for tests to call on any worker. They are pickled by name.
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ def touch(path: str) -> None:
 
 def blockUntil(begun: str, released: str, seconds: float) -> None:
     """
-    Make one file, then block until there is another, or the first is gone.
+    Make the file C{begun}, then block until there is a file C{released}, or C{begun} is gone.
 
-    @raise TimeoutError: if there is none after so many seconds.
+    @raise TimeoutError: if neither happens within so many seconds.
     """
     touch(begun)
     deadline = time.monotonic() + seconds
     while os.path.exists(begun) and not os.path.exists(released):
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"this call was not released within {seconds} seconds; a worker that runs tasks in "
-                "the thread of its tests needs a makeHold of its own"
+                f"this call was not released within {seconds} seconds. If the worker runs tasks in "
+                "the thread of its tests, the test case has to override makeHold()"
             )
         time.sleep(0.01)
 
 
 def append(items: list[Any], item: Any) -> list[Any]:
     """
-    Change a list.
+    Append an item to a list, and return the list.
     """
     items.append(item)
     return items
@@ -82,21 +82,23 @@ def square(number: int) -> int:
 
 def reciprocal(number: float) -> float:
     """
-    @raise ZeroDivisionError: of 0.
+    Return the reciprocal.
+
+    @raise ZeroDivisionError: if the number is 0.
     """
     return 1 / number
 
 
 def numbers(count: int) -> Iterator[int]:
     """
-    Some numbers, from 0.
+    Yield so many numbers, from 0.
     """
     yield from range(count)
 
 
 def numbersUntilRefused(count: int) -> Iterator[int]:
     """
-    Some numbers, from 0, and then a C{ValueError}.
+    Yield so many numbers, from 0, then raise C{ValueError}.
     """
     yield from range(count)
     raise ValueError("no more")
@@ -104,7 +106,7 @@ def numbersUntilRefused(count: int) -> Iterator[int]:
 
 def endless() -> Iterator[int]:
     """
-    Numbers without end, from 0.
+    Yield numbers from 0, without end.
     """
     number = 0
     while True:
@@ -114,7 +116,7 @@ def endless() -> Iterator[int]:
 
 def tallied(path: str, count: int) -> Iterator[int]:
     """
-    Some numbers; the file at this path grows by one byte for each of them.
+    Yield so many numbers, from 0. The file at this path grows by one byte for each of them.
     """
     with open(path, "ab", buffering=0) as tally:
         for number in range(count):
@@ -124,8 +126,8 @@ def tallied(path: str, count: int) -> Iterator[int]:
 
 def endlessUntilClosed(path: str) -> Iterator[int]:
     """
-    Numbers without end; a file is made at this path when the generator is closed, unless that is so
-    late that the test has taken its folder away.
+    Yield numbers from 0, without end. When the generator is closed, make a file at this path,
+    unless the test has removed its folder by then.
     """
     try:
         yield from endless()
@@ -136,7 +138,7 @@ def endlessUntilClosed(path: str) -> Iterator[int]:
 
 def lambdas(count: int) -> Iterator[Any]:
     """
-    Some numbers, then something that cannot be pickled.
+    Yield so many numbers, then a value that cannot be pickled.
     """
     yield from range(count)
     yield lambda: None
@@ -144,7 +146,7 @@ def lambdas(count: int) -> Iterator[Any]:
 
 def makeLambda() -> Any:
     """
-    Return what cannot be pickled.
+    Return a value that cannot be pickled.
     """
     return lambda: None
 
@@ -168,7 +170,8 @@ class Unpicklable(Exception):
 
 class Unrebuildable(Exception):
     """
-    An exception that can be pickled, but whose constructor wants more than its pickle gives.
+    An exception that can be pickled but not unpickled, because its constructor needs more arguments
+    than the pickle has.
     """
 
     def __init__(self, text: str, more: int) -> None:
@@ -191,7 +194,7 @@ def raiseUnrebuildable() -> None:
 
 class Bomb:
     """
-    Goes off when it is rebuilt from its pickle, with C{SystemExit} if asked to.
+    A value that can be pickled, but raises C{ValueError}, or C{SystemExit}, when it is unpickled.
     """
 
     def __init__(self, exits: bool = False) -> None:
@@ -209,14 +212,14 @@ def _explode(exits: bool) -> None:
 
 def makeBomb(exits: bool = False) -> Bomb:
     """
-    Return what can be pickled, but not rebuilt.
+    Return a value that can be pickled but not unpickled.
     """
     return Bomb(exits)
 
 
 def bombs(count: int) -> Iterator[Any]:
     """
-    Some numbers, then a bomb, then one more number.
+    Yield so many numbers, then a L{Bomb}, then one more number.
     """
     yield from range(count)
     yield Bomb()
@@ -225,5 +228,5 @@ def bombs(count: int) -> Iterator[Any]:
 
 class Thing:
     """
-    Something that can be weakly referred to.
+    An object that weak references can refer to.
     """

@@ -1,5 +1,6 @@
 """
-What workers with a runner promise besides, as tests.
+The promises of workers with a runner, as test cases: of all of them, of those that pickle their
+calls, and of those whose runners can be killed.
 """
 
 # Trial's assertions carry no annotations.
@@ -7,28 +8,38 @@ What workers with a runner promise besides, as tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zope.interface.verify import verifyObject
 
 from asynqueue._core.states import CANCELLED, UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue.errors import StateError
+from asynqueue.errors import (
+    CallNotPicklable,
+    RemoteError,
+    ResultNotPicklable,
+    ResultNotRebuilt,
+    StateError,
+    WorkerDied,
+)
 from asynqueue.interfaces import IPoolWorker
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
+from asynqueue.testing.iterating import IteratingWorkerContract
+from asynqueue.tools.consumers import ListConsumer
 
 
 class FarWorkerContract(WorkerContract):
     """
-    L{WorkerContract<asynqueue.testing.WorkerContract>}, and what every provider of
-    L{IPoolWorker<asynqueue.interfaces.IPoolWorker>} promises besides. Take this one to test
-    a backend of your own, that is, a subclass of
-    L{ChannelWorker<asynqueue._workers.channelworker.ChannelWorker>}; with
-    L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>}, with
+    Tests L{WorkerContract<asynqueue.testing.WorkerContract>}, and what every provider of
+    L{IPoolWorker<asynqueue.interfaces.IPoolWorker>} promises beyond it. Use this for a backend of
+    your own, that is, for a subclass of
+    L{ChannelWorker<asynqueue._workers.channelworker.ChannelWorker>}. Add
+    L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>}, add
     L{PicklingWorkerContract<asynqueue.testing.PicklingWorkerContract>} unless the runner shares
-    this process's memory, and with
-    L{MortalRunnerContract<asynqueue.testing.MortalRunnerContract>} if it can be killed::
+    this process's memory, and add
+    L{MortalRunnerContract<asynqueue.testing.MortalRunnerContract>} if a runner can be killed::
 
         class MyWorkerTests(FarWorkerContract, IteratingWorkerContract, TestCase):
             def makeWorker(self):
@@ -99,4 +110,129 @@ class FarWorkerContract(WorkerContract):
         task, ready = self.give(worker, far.echo)
         with self.assertRaises(StateError):
             await self.wait(ready)
-        self.assertEqual(task.state, UNDERWAY, "a task that is refused is left to who gave it")
+        self.assertEqual(task.state, UNDERWAY, "the worker does not end a task that it refuses")
+
+
+class PicklingWorkerContract(WorkerContract):
+    """
+    Tests L{WorkerContract<asynqueue.testing.WorkerContract>}, and that a value which cannot travel
+    fails its own task and no other. Use this together with
+    L{FarWorkerContract<asynqueue.testing.FarWorkerContract>} and
+    L{IteratingWorkerContract<asynqueue.testing.IteratingWorkerContract>}.
+    """
+
+    async def assertFails(
+        self, worker: Any, kind: type[BaseException], function: Callable[..., Any], *args: Any
+    ) -> Any:
+        """
+        Check that a task fails, and that a task after it succeeds.
+
+        @return: the exception of the first task.
+        """
+        bad, _ = self.give(worker, function, *args)
+        error = await self.ending(bad)
+        self.assertIsInstance(error, kind)
+        await self.assertWorks(worker, f"a task that fails with {kind.__name__}")
+        return error
+
+    async def test_whatIsSentIsACopy(self) -> None:
+        worker = await self.start()
+        items = [1, 2]
+        task, _ = self.give(worker, far.append, items, 3)
+        self.assertEqual(await self.ending(task), [1, 2, 3])
+        self.assertEqual(items, [1, 2], "a function gets copies of its arguments")
+
+    async def test_anArgumentThatCannotBePickledFailsAlone(self) -> None:
+        worker = await self.start()
+        error = await self.assertFails(worker, CallNotPicklable, far.echo, lambda: None)
+        self.assertIn("argument 1", str(error), "the error says what cannot be pickled")
+
+    async def test_aFunctionThatCannotBePickledFailsAlone(self) -> None:
+        worker = await self.start()
+        await self.assertFails(worker, CallNotPicklable, lambda: None)
+
+    async def test_whatWasNotSentLeavesTheWorkerFree(self) -> None:
+        worker = await self.start()
+        _, ready = self.give(worker, far.echo, lambda: None)
+        await self.wait(ready)
+
+    async def test_aResultThatCannotBePickledFailsAlone(self) -> None:
+        worker = await self.start()
+        await self.assertFails(worker, ResultNotPicklable, far.makeLambda)
+
+    async def test_aResultThatCannotBeRebuiltFailsAlone(self) -> None:
+        worker = await self.start()
+        for exits in (False, True):
+            await self.assertFails(worker, ResultNotRebuilt, far.makeBomb, exits)
+
+    async def test_anExceptionThatCannotTravelArrivesAsText(self) -> None:
+        worker = await self.start()
+        for function, text in (
+            (far.raiseUnpicklable, "stays here"),
+            (far.raiseUnrebuildable, "arrives as text"),
+        ):
+            error = await self.assertFails(worker, RemoteError, function)
+            self.assertEqual(error.text, text)
+            self.assertIn(error.traceback, str(error.__cause__), "the cause is the far traceback")
+
+    async def test_anItemThatCannotTravelComesAfterThoseBefore(self) -> None:
+        worker = await self.start()
+        for function, kind in ((far.lambdas, ResultNotPicklable), (far.bombs, ResultNotRebuilt)):
+            consumer = ListConsumer()
+            task, _ = self.give(worker, function, 3, consumer=consumer)
+            self.assertIsInstance(await self.ending(task), kind)
+            self.assertEqual(await self.wait(consumer()), [0, 1, 2])
+        await self.assertWorks(worker, "items that cannot travel")
+
+
+class MortalRunnerContract(FarWorkerContract, IteratingWorkerContract):
+    """
+    Tests L{FarWorkerContract<asynqueue.testing.FarWorkerContract>}, L{IteratingWorkerContract
+    <asynqueue.testing.IteratingWorkerContract>}, and what happens when a runner is killed::
+
+        class MyWorkerTests(MortalRunnerContract, PicklingWorkerContract, TestCase):
+            def makeWorker(self):
+                return MyWorker()
+
+            def killRunner(self, worker):
+                os.kill(worker.pid, signal.SIGKILL)
+    """
+
+    def killRunner(self, worker: Any) -> None:
+        """
+        Kill the worker's present runner, from outside. Override this.
+        """
+        raise NotImplementedError("override killRunner() so that it kills the worker's runner")
+
+    async def test_theRunnerIsReplacedWhenItDies(self) -> None:
+        worker = await self.start()
+        self.killRunner(worker)
+        self.pump()
+        # The dying runner may get the message, but does not begin the call.
+        await self.assertWorks(worker, "the death of its runner")
+
+    async def test_aDeathCostsAtMostTheTaskThatWasBegun(self) -> None:
+        worker = await self.start()
+        held, _, _ = await self.hold(worker)
+        others = self.giveMany(worker, 3)
+        self.killRunner(worker)
+        self.pump()
+        error = await self.ending(held)
+        self.assertTrue(error is None or isinstance(error, WorkerDied), repr(error))
+        for number, task in enumerate(others):
+            self.assertEqual(
+                await self.ending(task), number, "a task that had not begun runs in the next runner"
+            )
+
+    async def test_aDeathInMidStreamComesAfterTheItems(self) -> None:
+        worker = await self.start()
+        deferator, _ = await self.iterate(worker, far.endless)
+        self.assertEqual(await self.items(deferator, 1), [0])
+        self.killRunner(worker)
+        taken = [0]
+        with self.assertRaises(WorkerDied):
+            while True:
+                taken += await self.items(deferator, 1)
+        self.assertTrue(
+            taken == list(range(len(taken))), "the items that arrived before it are in order"
+        )

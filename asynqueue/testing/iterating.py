@@ -1,5 +1,5 @@
 """
-What workers promise that stream the items of iterators, as tests.
+The promises of workers that stream the items of iterators, as a test case.
 """
 
 # Trial's assertions carry no annotations.
@@ -22,16 +22,16 @@ from asynqueue.testing.contract import WorkerContract
 from asynqueue.tools.consumers import ListConsumer
 
 MANY = 50_000
-"""More items than any worker's credit."""
+"""A number of items that is larger than the credit of any worker."""
 
 
 @implementer(IConsumer)
 class PausingConsumer:
     """
-    Pauses its producer at the first item.
+    A consumer that pauses its producer at the first item.
 
-    @ivar items: what was written.
-    @ivar producer: the producer that is registered, or C{None}.
+    @ivar items: the items that were written.
+    @ivar producer: the registered producer, or C{None}.
     """
 
     def __init__(self) -> None:
@@ -39,21 +39,12 @@ class PausingConsumer:
         self.producer: Any = None
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        Take a producer.
-        """
         self.producer = producer
 
     def unregisterProducer(self) -> None:
-        """
-        There is no more to come.
-        """
         self.producer = None
 
     def write(self, data: Any) -> None:
-        """
-        Take an item.
-        """
         self.items.append(data)
         if len(self.items) == 1:
             self.producer.pauseProducing()
@@ -61,10 +52,10 @@ class PausingConsumer:
 
 class IteratingWorkerContract(WorkerContract):
     """
-    L{WorkerContract<asynqueue.testing.WorkerContract>}, and what a worker promises besides that
-    streams the items of an iterator which a function returns: as a
-    L{Deferator<asynqueue.iteration.Deferator>}, or into the call's consumer. Such a worker can be
-    given its next task as soon as the iteration has begun::
+    Tests L{WorkerContract<asynqueue.testing.WorkerContract>}, and that a worker streams the items
+    of an iterator which a function returns: as a L{Deferator<asynqueue.iteration.Deferator>}, or
+    into the call's consumer. Such a worker can be given its next task as soon as the iteration has
+    begun::
 
         class MyWorkerTests(IteratingWorkerContract, TestCase):
             def makeWorker(self):
@@ -73,7 +64,7 @@ class IteratingWorkerContract(WorkerContract):
 
     async def items(self, deferator: Deferator, count: int) -> list[Any]:
         """
-        Take some items.
+        Take so many items.
         """
         taken: list[Any] = []
         while len(taken) < count:
@@ -86,7 +77,7 @@ class IteratingWorkerContract(WorkerContract):
         """
         Run a task that returns an iterator.
 
-        @return: what it ends with, and what C{run} returned.
+        @return: the Deferator that the task ends with, and what C{run} returned.
         """
         task, ready = self.give(worker, function, *args)
         deferator = await self.ending(task)
@@ -95,7 +86,7 @@ class IteratingWorkerContract(WorkerContract):
 
     async def keepBusy(self, worker: Any, until: Callable[[], object]) -> None:
         """
-        Have a worker run other tasks until something is so.
+        Have a worker run other tasks until a condition is true.
         """
         for _ in range(1000):
             if until():
@@ -103,7 +94,7 @@ class IteratingWorkerContract(WorkerContract):
             task, ready = self.give(worker, far.echo)
             await self.ending(task)
             await self.wait(ready)
-        self.fail("a thousand tasks later, the iteration has not got there")
+        self.fail("the iteration has not reached its goal after a thousand other tasks")
 
     # Items ----------------------------------------------------------------------------------------
 
@@ -217,7 +208,7 @@ class IteratingWorkerContract(WorkerContract):
         await self.keepBusy(worker, lambda: consumer.items)
         stopped = worker.stop()
         if consumer.producer is not None:
-            # Items that arrived before come first.
+            # The items that arrived before the stop come first.
             consumer.producer.resumeProducing()
         error = await self.ending(task)
         self.assertIsInstance(error, IterationStopped, "the call is told that it was stopped")

@@ -1,5 +1,5 @@
 """
-Runners in this process, moved by hand.
+Runners in this process, which a test steps by hand.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ OVER: Final = "OVER"
 _stepping: ContextVar[MemoryChannel] = ContextVar("the channel whose runner is being stepped")
 
 _pids = count(1_000_001)
-"""Larger than any that a real process is likely to have."""
+"""The process IDs of runners here. Real processes hardly ever have such large ones."""
 
 
 class Killed(BaseException):
     """
-    Ends the code of a runner that was killed while that code was running.
+    Raised in the code that a runner was running when it was killed, to end that code.
     """
 
 
 def act(name: str, *args: Any) -> Any:
     """
-    A call for a L{MemoryChannel}'s runner: do what the test has put into C{actions} under this
-    name, as if it took its time; then heed the nudges and signals that came meanwhile, as a child
-    process would.
+    Call the function that the test has put into a channel's C{actions} under this name. Then obey
+    the nudges and signals that came meanwhile, as a child process would. Tests put calls of this
+    into the runner of a L{MemoryChannel}.
     """
     channel = _stepping.get()
     try:
@@ -55,7 +55,7 @@ def act(name: str, *args: Any) -> Any:
 
 def actStubbornly(name: str, *args: Any) -> Any:
     """
-    Like L{act}, but only a kill ends it.
+    Like L{act}, but only a kill ends the call.
     """
     channel = _stepping.get()
     try:
@@ -66,7 +66,7 @@ def actStubbornly(name: str, *args: Any) -> Any:
 
 class Wire:
     """
-    One direction of a channel: messages become the bytes of a frame, and messages again.
+    One direction of a channel. It encodes messages to the bytes of a frame, and decodes them again.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Wire:
 
     def carry(self, messages: list[Message], largest: int = LARGEST) -> list[Message]:
         """
-        @raise PayloadTooLarge: if they come to more than so many bytes.
+        @raise PayloadTooLarge: if the messages have more bytes than C{largest}.
         """
         carried: list[Message] = []
         for piece in encode(messages, largest):
@@ -93,25 +93,25 @@ class Wire:
 class MemoryChannel:
     """
     A channel to a real C{CallRunner} in this process. It does nothing until L{step} is called, by
-    hand or by a clock that is pumped::
+    the test or by the test's clock::
 
         NEW --open--> OPEN --die, or the runner ends--> DEAD --step--> OVER
 
-    The attributes of the first group are for tests to set; before L{open}, where they concern it.
+    Tests set the attributes of the first group. Those that concern L{open} must be set before it.
 
-    @ivar actions: what L{act} can do, by name.
-    @ivar refuses: whether L{open} raises.
-    @ivar isStillborn: whether the runner dies before it says hello.
-    @ivar isMute: whether the runner says no hello before C{hello} is called.
-    @ivar tellsBegun: whether the channel can tell the last call that was begun.
-    @ivar hearsNudges: whether a busy runner can be reached.
+    @ivar actions: the functions that L{act} calls, by name.
+    @ivar refuses: whether L{open} raises. Default: C{False}.
+    @ivar isStillborn: whether the runner dies before it says hello. Default: C{False}.
+    @ivar isMute: whether the runner says hello only when L{hello} is called. Default: C{False}.
+    @ivar tellsBegun: whether the channel can tell the last call that was begun. Default: C{True}.
+    @ivar hearsNudges: whether L{nudge} reaches a busy runner. Default: C{True}.
     @ivar largest: how many bytes L{send} takes at once.
-    @ivar resident: the resident memory to report, in kilobytes.
+    @ivar resident: the resident memory to report, in kilobytes, or C{None} for unknown.
 
     @ivar state: one of the words in the picture.
     @ivar sent: all messages that were sent.
-    @ivar signals: what was done to the runner, C{'nudge'}, C{'terminate'} or C{'kill'}, each with
-        the time in seconds.
+    @ivar signals: the calls of L{nudge}, L{terminate} and L{kill}: C{'nudge'}, C{'terminate'} or
+        C{'kill'}, each with the time in seconds.
     """
 
     isMortal = True
@@ -120,11 +120,12 @@ class MemoryChannel:
         self, reactor: IReactorTime, raw: bool = False, stepSeconds: float | None = None
     ) -> None:
         """
-        @param reactor: what gives the time, to the runner as well: nothing takes time there
-            unless an action advances the clock.
-        @param raw: whether iterators come back as they are, where a call does not say.
-        @param stepSeconds: if given, the reactor does a step after so many seconds, for as long as
-            there is something to do. Otherwise only L{step} does.
+        @param reactor: the clock, for the runner as well. Calls take no time there unless an action
+            advances the clock.
+        @param raw: whether iterators come back as they are, where a call does not say. Default:
+            C{False}.
+        @param stepSeconds: how many seconds after each step the reactor does another one, as long
+            as there is work. Default: the reactor does no steps; the test calls L{step}.
         """
         self.actions: dict[str, Callable[..., Any]] = {}
         self.refuses = False
@@ -151,8 +152,7 @@ class MemoryChannel:
         self._orders: set[str] = set()
         self._ending: tuple[int | None, int | None] = (None, None)
 
-    # IChannel
-    # --------------------------------------------------------------------------------------------
+    # IChannel -------------------------------------------------------------------------------------
 
     @property
     def lastBegun(self) -> int | None:
@@ -166,10 +166,10 @@ class MemoryChannel:
         See L{IChannel}.
         """
         if self.state != NEW:
-            raise AssertionError(f"a channel is used once, and this one is {self.state}")
+            raise AssertionError(f"a channel can be opened once only, but this one is {self.state}")
         if self.refuses:
             self.state = OVER
-            raise WorkerStartError("this runner refuses to start")
+            raise WorkerStartError("this runner refused to start, as the test asked")
         self._receiver = receiver
         self.state = OPEN
         self.pid = next(_pids)
@@ -227,8 +227,7 @@ class MemoryChannel:
     def _note(self, what: str) -> None:
         self.signals.append((what, self._reactor.seconds()))
 
-    # The far side
-    # ----------------------------------------------------------------------------------------
+    # The far side ---------------------------------------------------------------------------------
 
     def hello(self) -> None:
         """
@@ -238,7 +237,7 @@ class MemoryChannel:
 
     def post(self, message: Message) -> None:
         """
-        Say something to the near side, as the runner does.
+        Send a message to the near side, as the runner does.
         """
         if self.state == OPEN:
             self._incoming += self._toNear.carry([message])
@@ -248,9 +247,11 @@ class MemoryChannel:
         self, exitCode: int | None = None, signal: int | None = None, losing: bool = False
     ) -> None:
         """
-        The runner dies, at once. The near side hears of it with the next step.
+        Let the runner die at once. The near side gets to know with the next step.
 
-        @param losing: whether what it said last, and was not delivered yet, is lost.
+        @param exitCode: its exit code, or C{None} if a signal killed it.
+        @param signal: the number of the signal that killed it, or C{None}.
+        @param losing: whether messages that were not delivered yet are lost. Default: C{False}.
         """
         if self.state != OPEN:
             return
@@ -263,9 +264,10 @@ class MemoryChannel:
 
     def heed(self, onlyDeath: bool = False) -> None:
         """
-        Called by code that runs in the runner: heed what came while it was running.
+        Obey the nudges and signals that came while a call was running. The call itself does this.
 
-        @raise BaseException: if the code is to end.
+        @param onlyDeath: whether to obey nothing but a kill.
+        @raise BaseException: if the call has to end.
         """
         if self.state != OPEN:
             raise Killed
@@ -287,13 +289,12 @@ class MemoryChannel:
         arrived, self._outgoing = self._outgoing, []
         self.runner.receive(arrived)
 
-    # Moving
-    # ----------------------------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     @property
     def hasWork(self) -> bool:
         """
-        Whether L{step} has something to do.
+        Whether there is work for L{step}.
         """
         if self.state != OPEN:
             return self.state == DEAD
@@ -302,10 +303,10 @@ class MemoryChannel:
 
     def step(self) -> bool:
         """
-        Let the runner take in what was sent, run one call at most, and produce one batch of each
-        stream; then deliver what it said.
+        Let the runner receive the messages that were sent, run at most one call, and produce one
+        batch of each stream. Then deliver its messages.
 
-        @return: whether there was anything to do.
+        @return: whether there was any work.
         """
         hadWork = self.hasWork
         self.advance()
@@ -314,7 +315,9 @@ class MemoryChannel:
 
     def stepAll(self, limit: int = 100_000) -> None:
         """
-        Step until there is nothing left to do.
+        Step until there is no work left.
+
+        @raise AssertionError: if there still is after so many steps.
         """
         for _ in range(limit):
             if not self.step():
@@ -361,7 +364,7 @@ class MemoryChannel:
             self._nextStep = self._reactor.callLater(self._stepSeconds, self._stepped)
 
     def _stepped(self) -> None:
-        # Not before the step, during which much is sent and said.
+        # Not before the step, because the messages of the step would each schedule another one.
         try:
             self.step()
         finally:
@@ -374,9 +377,9 @@ class MemoryWorker(ChannelWorker):
     """
     A worker whose runners are L{MemoryChannel}s.
 
-    @cvar channelClass: what its channels are.
-    @ivar channels: all that it has had, the present one last.
-    @ivar actions: what L{act} can do in all of them, by name.
+    @cvar channelClass: the class of its channels.
+    @ivar channels: all channels that it has made, the present one last.
+    @ivar actions: the functions that L{act} calls in all of them, by name.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["memory"]
@@ -393,9 +396,15 @@ class MemoryWorker(ChannelWorker):
         recycling: Recycling | None = None,
     ) -> None:
         """
-        @param prepare: is given each channel before it is opened, to set its attributes.
+        @param series: the series that the worker is qualified for, besides C{None} and
+            C{'memory'}.
+        @param raw: whether iterators come back as they are, where a call does not say. Default:
+            C{False}.
+        @param callStats: whether to keep the times that C{stats} returns. Default: C{False}.
+        @param reactor: the clock. Default: the global reactor.
+        @param prepare: is called with each channel before that is opened, to set its attributes.
         @param stepSeconds: see L{MemoryChannel.__init__}.
-        @param recycling: says when a runner is replaced that has nothing wrong with it.
+        @param recycling: says when a healthy runner is replaced. Default: never.
         """
         self.channels: list[MemoryChannel] = []
         self.actions: dict[str, Callable[..., Any]] = {}
@@ -418,7 +427,7 @@ class MemoryWorker(ChannelWorker):
     @property
     def channel(self) -> MemoryChannel:
         """
-        The present one.
+        The present channel.
         """
         return self.channels[-1]
 
@@ -430,7 +439,7 @@ class MemoryWorker(ChannelWorker):
 
     def stepAll(self) -> None:
         """
-        Step the present channel until it has nothing left to do.
+        Step the present channel until there is no work left.
         """
         self.channel.stepAll()
 

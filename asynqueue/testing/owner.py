@@ -1,5 +1,5 @@
 """
-Those who give workers their tasks, where there is no queue.
+Stand-ins for a queue in the tests of workers: an owner of tasks, and a listener to events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from asynqueue._workers.events import (
 
 class TaskOwner:
     """
-    Makes tasks that belong to no queue.
+    Makes tasks that belong to no queue. Failures of these tasks are not reported.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -38,7 +38,12 @@ class TaskOwner:
 
     def make(self, function: Callable[..., Any], *args: Any, **options: Any) -> QueuedTask:
         """
-        @param options: the task's options.
+        Make a task.
+
+        @param function: the function to call.
+        @param args: its positional arguments.
+        @param options: fields of L{TaskOptions<asynqueue.tasks.TaskOptions>}.
+        @return: the task, which is pending.
         """
         ID, now = next(self._ids), self.seconds()
         task = QueuedTask(ID, function, args, options=USUAL.changed(**options), now=now)
@@ -47,21 +52,21 @@ class TaskOwner:
         return task
 
     def ended(self, task: QueuedTask) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""
 
     def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
-        """The test that cancels tells the worker."""
+        """Do nothing, because the test that cancels a task tells the worker."""
 
     def progressed(self, task: QueuedTask) -> None:
-        """The task knows how far it has come."""
+        """Do nothing, because the task keeps its progress itself."""
 
 
 class RecordingListener:
     """
-    Records what a worker's events say, and ends the tasks as they say.
+    Records the events of a worker, and ends the tasks that they end.
 
-    @ivar notes: the name of each fact, with what it was about: a task, a list of tasks, or a
-        reason.
+    @ivar notes: a pair for each fact: its name, and what it is about. That is a task, a list of
+        tasks, a reason, or C{None}.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -70,13 +75,13 @@ class RecordingListener:
 
     def of(self, name: str) -> list[Any]:
         """
-        @return: what the facts of this name were about.
+        @return: the second halves of the L{notes} that have this name.
         """
         return [what for noted, what in self.notes if noted == name]
 
     def __call__(self, events: list[WorkerEvent]) -> None:
         """
-        Take the worker's events: note them, and end the tasks that they end.
+        Record events, then end the tasks that they end.
         """
         for event in events:
             self._record(event)

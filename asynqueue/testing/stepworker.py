@@ -1,5 +1,5 @@
 """
-Workers of the six members of C{IWorker}, and no more.
+Workers with only the six members of C{IWorker}.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from asynqueue.interfaces import IWorker
 @implementer(IWorker)
 class StepWorker:
     """
-    Has one task at a time, and ends it when it is told to.
+    A worker that has one task at a time, and ends it when the test says so.
 
-    It insists on what C{IWorker} promises it: that it is given a task only when the last C{run}'s
-    Deferred has fired, and none after C{stop} or C{crash}.
+    It checks that it gets a task only when the Deferred of the last C{run} has fired, and none
+    after C{stop} or C{crash}.
 
-    @ivar task: the task that it has, or C{None}.
-    @ivar past: all tasks that it was ever given.
+    @ivar task: the present task, or C{None}.
+    @ivar past: all tasks that were given to the worker.
     @ivar state: READY, DRAINING or STOPPED.
     """
 
@@ -40,8 +40,7 @@ class StepWorker:
         self._free: Deferred[None] | None = None
         self._stopWaiters: list[Deferred[None]] = []
 
-    # IWorker
-    # ---------------------------------------------------------------------------------------------
+    # IWorker --------------------------------------------------------------------------------------
 
     def setResignator(self, callableObject: Callable[[], Any]) -> None:
         """
@@ -53,7 +52,7 @@ class StepWorker:
         """
         See L{IWorker}.
 
-        @raise StateError: if it has a task, is stopping or has stopped.
+        @raise StateError: if the worker has a task, is stopping or has stopped.
         """
         if self._free is not None:
             raise StateError(self, f"busy with {self.task}", f"run {task}")
@@ -88,8 +87,7 @@ class StepWorker:
         self._isFree()
         return unfinished
 
-    # For tests
-    # -------------------------------------------------------------------------------------------
+    # For tests ------------------------------------------------------------------------------------
 
     def finish(self, result: Any = None) -> None:
         """
@@ -109,9 +107,9 @@ class StepWorker:
 
     def step(self) -> bool:
         """
-        Really run the task, if there is one.
+        Run the task, if there is one.
 
-        @return: whether there was one.
+        @return: whether there was a task.
         """
         if self.task is None:
             return False
@@ -126,7 +124,7 @@ class StepWorker:
 
     def resign(self) -> None:
         """
-        Be able to work no more.
+        Resign, as a worker does that can no longer work.
         """
         if self._resign is None:
             raise StateError(self, "without a resignator", "resign")
@@ -145,7 +143,7 @@ class StepWorker:
 
 class InlineWorker(StepWorker):
     """
-    Runs each task before C{run} returns, as one for the main loop may.
+    A worker that runs each task before C{run} returns, as one in the main loop may.
     """
 
     def run(self, task: Any) -> Deferred[None]:

@@ -1,5 +1,5 @@
 """
-What stores of jobs promise, as tests.
+The promises of stores of jobs, as a test case.
 """
 
 # Trial's assertions carry no annotations.
@@ -33,8 +33,8 @@ from asynqueue.interfaces import IJobStore
 
 class JobStoreContract:
     """
-    What every provider of L{IJobStore<asynqueue.interfaces.IJobStore>} promises. Mix it into a test
-    case::
+    Tests what every provider of L{IJobStore<asynqueue.interfaces.IJobStore>} promises. Mix it into
+    a test case::
 
         class MyStoreTests(JobStoreContract, SynchronousTestCase):
             def makeStore(self):
@@ -42,19 +42,22 @@ class JobStoreContract:
     """
 
     def __getattr__(self, name: str) -> Any:
-        # The test case's own, for type checkers.
+        # Type checkers need this to allow the methods of the test case.
         raise AttributeError(name)
 
     def makeStore(self) -> Any:
         """
+        Make the store to test. Override this.
+
         @return: a new and empty store, which is not open.
         """
-        raise NotImplementedError("a test case says how to make a store")
+        raise NotImplementedError("override makeStore() so that it returns a new store")
 
     def reopened(self, store: Any) -> Any:
         """
-        @return: a store that is not open, with what a store held that was closed. By default that
-            store itself.
+        Make a store with the content of one that was closed.
+
+        @return: the store, which is not open. Default: the same store.
         """
         return store
 
@@ -69,14 +72,14 @@ class JobStoreContract:
 
     def job(self, id: int = 1, **fields: Any) -> StoredJob:
         """
-        @return: a job to put.
+        @return: a job to insert.
         """
         job = StoredJob(id, "some.function", '"an argument"', 0, 1000.25)
         return replace(job, **fields)
 
     def after(self, *changes: Change) -> list[StoredJob]:
         """
-        @return: the jobs that are in a store that was opened again after these changes.
+        @return: the jobs in a store that was closed and opened again after these changes.
         """
         store = self.opened()
         store.apply(list(changes))

@@ -1,28 +1,112 @@
 """
-A queue for tests of code that uses one.
+A queue that does its work at once, for tests of code that uses a queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, ClassVar, Unpack
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
 from asynqueue._runner.messages import Message
-from asynqueue.testing.instant import InstantReactor
+from asynqueue.interfaces import IWorker
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
+
+_T = TypeVar("_T")
+
+
+@implementer(IReactorTime)
+class InstantReactor:
+    """
+    Makes the calls that are due at once before L{operate} returns, and leaves later ones to a
+    clock.
+
+    @ivar isHeld: whether the functions given to L{unlessHeld} are held back.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.isHeld = False
+        self._held: dict[Callable[[], object], None] = {}
+        self._clock = clock
+        # The calls that are due. The time of this clock stands still.
+        self._due = Clock()
+        self._isOperating = False
+
+    def seconds(self) -> float:
+        """
+        See C{twisted.internet.interfaces.IReactorTime}.
+        """
+        return self._clock.seconds()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object
+    ) -> IDelayedCall:
+        """
+        See C{twisted.internet.interfaces.IReactorTime}.
+        """
+        if delay > 0:
+            return self._clock.callLater(delay, self.operate, callable, *args, **kwargs)
+        return self._due.callLater(0, callable, *args, **kwargs)
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        """
+        See C{twisted.internet.interfaces.IReactorTime}.
+        """
+        return [*self._due.getDelayedCalls(), *self._clock.getDelayedCalls()]
+
+    def operate(self, function: Callable[..., _T], *args: Any, **kw: Any) -> _T:
+        """
+        Call a function, then make all calls that are due. If this is called again meanwhile, it
+        only calls its function, and the outer call makes the calls that are due. So calls that
+        lead to one another do not recurse deeply.
+
+        @return: what the function returns.
+        """
+        if self._isOperating:
+            return function(*args, **kw)
+        self._isOperating = True
+        try:
+            try:
+                return function(*args, **kw)
+            finally:
+                self._due.advance(0)
+        finally:
+            self._isOperating = False
+
+    def unlessHeld(self, function: Callable[[], object]) -> None:
+        """
+        Call a function now or, while L{isHeld}, once at L{release}.
+        """
+        if self.isHeld:
+            self._held[function] = None
+        else:
+            function()
+
+    def release(self) -> None:
+        """
+        Call the functions that were held back, and make all calls that are due.
+        """
+        self.isHeld = False
+        self.operate(self._callHeld)
+
+    def _callHeld(self) -> None:
+        held, self._held = self._held, {}
+        for function in held:
+            function()
 
 
 class SynchronousDeferred(TaskDeferred):
     """
-    The Deferred of a call. When a callback that is added here runs at once and makes a call, that
-    call runs when the callback has returned, and not on top of it.
+    The Deferred of a call. If a callback runs as soon as it is added, and puts a call into the
+    queue, that call runs when the callback has returned rather than on top of it.
     """
 
     reactor: InstantReactor
@@ -42,10 +126,10 @@ class SynchronousDeferred(TaskDeferred):
 
 class SynchronousChannel(MemoryChannel):
     """
-    A channel to a runner in this process that does at once what it can.
+    A channel to a runner in this process that does all its work at once.
     """
 
-    # Nobody waits for a call that has been given up: its runner goes on as soon as it may.
+    # A runner goes on as soon as it may, so no time passes in which a call could be stopped.
     isMortal = False
 
     _reactor: InstantReactor
@@ -55,7 +139,7 @@ class SynchronousChannel(MemoryChannel):
         See L{IChannel<asynqueue.interfaces.IChannel>}.
         """
         self._reactor.operate(super().send, messages)
-        # Nobody looks at what was sent, and it may be large.
+        # Only tests of workers look at these messages, and they may be large.
         self.sent.clear()
 
     def advance(self) -> None:
@@ -71,7 +155,7 @@ class SynchronousChannel(MemoryChannel):
 
 class SynchronousWorker(MemoryWorker):
     """
-    A worker of a L{SynchronousQueue}. It is qualified for what a worker in a child process is.
+    A worker of a L{SynchronousQueue}, qualified for the series of a worker in a child process.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["process", "local"]
@@ -80,7 +164,7 @@ class SynchronousWorker(MemoryWorker):
 
 class SynchronousEngine(Engine):
     """
-    An engine whose work is done before whoever asks for it goes on.
+    An engine that has done its work when a call of its methods returns.
     """
 
     reactor: InstantReactor
@@ -90,7 +174,7 @@ class SynchronousEngine(Engine):
 
     def _submitHere(self, *args: Any, **kw: Any) -> QueuedTask:
         task = super().submit(*args, **kw)
-        # It has not run yet, so nobody else has its Deferred.
+        # The task has not run yet, so no other code has its Deferred.
         d: Any = task.d
         d.__class__ = SynchronousDeferred
         d.reactor = self.reactor
@@ -111,25 +195,26 @@ class SynchronousQueue(TaskQueue):
                 d = makeThumbnails(queue, ["a.png", "b.png"])
                 self.assertEqual(self.successResultOf(d), 2)
 
-    No reactor is touched, and no process or thread is started. But functions, arguments, results,
-    exceptions and items travel through pickles, just as they do to a child process and back, so
-    that what cannot travel fails here with the same errors. What this does not show: that a child
-    process can import the function (here its module is imported already), and code that relies on
-    global variables being shared, or not shared, with the caller.
+    It touches no reactor, and starts no process or thread. Functions, arguments, results,
+    exceptions and items are pickled and unpickled, as on their way to a child process and back, so
+    a value that cannot travel fails here with the same error. This queue does not show whether a
+    child process can import the function, because here its module is imported already. Nor does it
+    show mistakes of code that shares global variables with the caller, or relies on not sharing
+    them.
 
-    Time stands still, unless the test moves L{clock}: C{queue.clock.advance(5)}. A call takes no
-    time. To see what happens while calls are underway, L{hold} them.
+    Time stands still unless the test moves L{clock}, as with C{queue.clock.advance(5)}. A call
+    takes no time. Use L{hold} to see what happens while calls are underway.
 
-    Items of an iterator are made as far as the taker's credit goes, and then as they are taken.
+    An iterator makes as many items as its credit allows, then others as items are taken.
 
-    A call that is made by a callback of another call's Deferred, or by a consumer, runs when that
-    callback has returned. So its Deferred may have not fired yet when C{call} returns; and a call
-    that leads to the next, ten thousand times, is no deep recursion.
+    A call that a callback of another call's Deferred makes, or a consumer, runs when that callback
+    has returned. Its Deferred may therefore not have fired when C{call} returns. Ten thousand calls
+    that each lead to the next do not recurse deeply.
 
     If a function returns a coroutine, that runs in an event loop of C{asyncio}, as in a child
-    process; so no such loop may be running in this thread already.
+    process. So no such loop may be running in this thread already.
 
-    @ivar clock: the clock that gives the time, for tasks' timeouts and all else.
+    @ivar clock: the clock of the queue, for the timeouts of tasks and everything else.
     """
 
     _engineClass: ClassVar[type[Engine]] = SynchronousEngine
@@ -175,14 +260,15 @@ class SynchronousQueue(TaskQueue):
 
     def hold(self) -> None:
         """
-        From now on, let workers be given calls but run none, nor produce items, until L{release}:
-        to test what happens before a call's Deferred fires, such as a timeout or a cancellation.
+        From now on, give workers their calls, but have them run no call and produce no items until
+        L{release}. Use this to test what happens before a call's Deferred fires, such as a timeout
+        or a cancellation.
         """
         self._instant.isHeld = True
 
     def release(self) -> None:
         """
-        Run what was held, before this returns, and what comes from now on.
+        Run all calls that were held, before this returns, and run later calls at once.
         """
         self._instant.release()
 
@@ -194,14 +280,14 @@ class SynchronousQueue(TaskQueue):
         """
         return self._instant.operate(super().update, *args, **kw)
 
-    def attachWorker(self, worker: Any) -> Deferred[int]:
+    def attachWorker(self, worker: IWorker) -> Deferred[int]:
         """
         See L{TaskQueue<asynqueue.TaskQueue>}.
         """
         return self._instant.operate(super().attachWorker, worker)
 
     def detachWorker(
-        self, workerOrID: Any, reassign: bool = False, crash: bool = False
+        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
     ) -> Deferred[list[QueuedTask]]:
         """
         See L{TaskQueue<asynqueue.TaskQueue>}.
@@ -210,8 +296,8 @@ class SynchronousQueue(TaskQueue):
 
     def shutdown(self) -> Deferred[None]:
         """
-        See L{TaskQueue<asynqueue.TaskQueue>}. It is over when this returns, even if calls were
-        held: they are released.
+        See L{TaskQueue<asynqueue.TaskQueue>}. The shutdown is over when this returns. If calls
+        were held, it releases them.
         """
         done = self._instant.operate(super().shutdown)
         self.release()
