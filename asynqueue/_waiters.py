@@ -137,3 +137,28 @@ class OneShotObserverList(Generic[_T]):
         if isinstance(self._result, Failure):
             return fail(self._result)
         return succeed(self._result)  # type: ignore[arg-type]
+
+
+class QuietDeferred(Deferred[Any]):
+    """
+    A Deferred that can fail without being logged if nobody handles the failure.
+    """
+
+    _isQuiet = False
+
+    def fail(self, failure: Failure, isQuiet: bool) -> None:
+        """
+        @param isQuiet: whether the failure is not logged if nobody handles it. Everybody who
+            listens, now or later, still gets it.
+        """
+        self._isQuiet = isQuiet
+        self.errback(failure)
+
+    def __del__(self) -> None:
+        if self._isQuiet:
+            # Nobody can listen any more, so this handles the failure that Twisted would log.
+            self.addErrback(_ignore)
+
+
+def _ignore(failure: Failure) -> None:
+    return None

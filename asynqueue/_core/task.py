@@ -254,9 +254,14 @@ def functionName(function: object) -> str:
     """
     @return: a short name of a callable, for people to read.
     """
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    if isinstance(name, str) and name:
-        return name
+    for attribute in ("__qualname__", "__name__"):
+        try:
+            name = getattr(function, attribute, None)
+        except Exception:
+            # The callable has a __getattr__ of its own.
+            name = None
+        if isinstance(name, str) and name:
+            return name
     try:
         return repr(function)
     except Exception:

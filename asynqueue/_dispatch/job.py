@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Record
+from asynqueue._waiters import QuietDeferred
 from asynqueue.errors import JobError, JobNotDispatched, StoreError
 
 
@@ -19,31 +20,6 @@ class JobCancelled(JobError, CancelledError):
     """
     A job was cancelled before it ended. This is Twisted's C{CancelledError}, too.
     """
-
-
-class QuietDeferred(Deferred[Any]):
-    """
-    A Deferred that can fail without being logged if nobody handles the failure.
-    """
-
-    _isQuiet = False
-
-    def fail(self, failure: Failure, isQuiet: bool) -> None:
-        """
-        @param isQuiet: whether the failure is not logged if nobody handles it. Everybody who
-            listens, now or later, still gets it.
-        """
-        self._isQuiet = isQuiet
-        self.errback(failure)
-
-    def __del__(self) -> None:
-        if self._isQuiet:
-            # Nobody can listen any more, so this handles the failure that Twisted would log.
-            self.addErrback(_ignore)
-
-
-def _ignore(failure: Failure) -> None:
-    return None
 
 
 class JobDeferred(QuietDeferred):

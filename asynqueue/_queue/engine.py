@@ -136,6 +136,8 @@ class Engine:
         # What came at once of tasks that were given to workers, and was not applied yet.
         self._refused: deque[tuple[WorkerRecord, list[WorkerEvent]]] = deque()
         self._unchecked: list[QueuedTask] = []
+        # Why the last worker gave up, until another one is attached.
+        self._whyNobody: WorkerError | None = None
         # While this is set, whoever changes something leaves it to the caller below to decide.
         self._isBusy = False
         # While this is set, a call may be given to a free worker although the engine is busy: the
@@ -192,6 +194,8 @@ class Engine:
             record: Any = self.scheduler.submit(task)
             if record is not None:
                 self._giveNow(record, task)
+            elif self._whyNobody is not None and not len(self.pool):
+                self._failBecauseNobodyIsLeft(task, self._whyNobody)
             elif self._wakeUp is None:
                 # A worker may take it ahead. Many calls in a row are looked at together.
                 self.wakeSoon()
@@ -201,6 +205,19 @@ class Engine:
         if observers.observers:
             observers.flush()
         return task
+
+    def _failBecauseNobodyIsLeft(self, task: QueuedTask, reason: WorkerError) -> None:
+        # A queue that never had a worker, or whose workers were detached, waits for one. If all of
+        # them gave up, the next call would have no better luck.
+        if self.scheduler.cancel(task):
+            task.errback(Failure(reason))
+
+    def attach(self, worker: Any) -> Deferred[int]:
+        """
+        Attach a worker, as L{WorkerPool.attach<asynqueue._queue.pool.WorkerPool.attach>} does.
+        """
+        self._whyNobody = None
+        return self.pool.attach(worker)
 
     def _giveNow(self, record: WorkerRecord, task: QueuedTask) -> None:
         wasBusy, self._isBusy = self._isBusy, True
@@ -394,6 +411,8 @@ class Engine:
             reason = WorkerError(f"{record.worker!r} gave up: {reason}")
         self.pool.detach(record, reassign=True, crash=True, reason=reason)
         isLast = not len(self.pool)
+        if isLast:
+            self._whyNobody = reason
         qualified = {None, *record.port.cQualified, *record.port.iQualified}
         for task in list(self.scheduler.unrunnable()):
             isLost = isLast or task.series in qualified
@@ -503,6 +522,9 @@ class Engine:
                     self.handle(*self._refused.popleft())
                 if self._unchecked:
                     self._checkAll()
+                if self._whyNobody is not None and not len(self.pool):
+                    for task in list(self.scheduler):
+                        self._failBecauseNobodyIsLeft(task, self._whyNobody)
                 if self.observers.observers:
                     self.observers.flush()
                 if self._shutdown is not None:

@@ -5,7 +5,7 @@ Map: the calls of one function for each item of an iterable, made in chunks, res
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -35,8 +35,8 @@ GROWTH: Final = 4
 
 def startMap(
     engine: Engine,
-    function: Callable[[Any], Any],
-    iterable: Iterable[Any],
+    function: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
     window: int | None,
     chunksize: int | None,
     options: TaskOptions,
@@ -48,7 +48,7 @@ def startMap(
     if options.consumer is not None:
         raise ValueError("map takes no consumer, because its results are those of many calls")
     context = engine.captureContext() or ()
-    return Deferator(Mapping(engine, function, iterable, window, chunksize, options, context))
+    return Deferator(Mapping(engine, function, iterables, window, chunksize, options, context))
 
 
 class Mapping(ItemSource):
@@ -63,8 +63,8 @@ class Mapping(ItemSource):
     def __init__(
         self,
         engine: Engine,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        function: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
         window: int | None,
         chunksize: int | None,
         options: TaskOptions,
@@ -77,11 +77,16 @@ class Mapping(ItemSource):
         @raise TypeError: if C{iterable} is not iterable.
         """
         super().__init__()
+        if not iterables:
+            raise TypeError("map needs at least one iterable")
         checkCount("window", window, optional=True)
         checkCount("chunksize", chunksize, optional=True)
         self._engine = engine
         self._function = function
-        self._items = iter(iterable)
+        self._isApart = len(iterables) > 1
+        self._items: Iterator[Any] = iter(iterables[0])
+        if self._isApart:
+            self._items = zip(*iterables, strict=False)
         self._window = window
         self._chunksize = chunksize
         self._options = options
@@ -165,7 +170,11 @@ class Mapping(ItemSource):
     def _submitChunk(self, items: list[Any]) -> None:
         try:
             task = self._engine.submit(
-                runChunk, (self._function, items), {}, self._options, self._context
+                runChunk,
+                (self._function, items, True) if self._isApart else (self._function, items),
+                {},
+                self._options,
+                self._context,
             )
         except Exception:
             self._hasMore = False

@@ -154,7 +154,7 @@ class ObserverList:
             return
         try:
             observer(event)
-        except Exception:
+        except BaseException:
             self.log.failure(
                 "observer {observer} raised on {event}", observer=observer, event=event
             )

@@ -55,15 +55,16 @@ class CallOptions:
 
     def map(
         self,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
     ) -> Deferator:
         """
         Call a function for each item of an iterable, with these options. See C{TaskQueue.map}.
         """
-        return startMap(self._engine, function, iterable, window, chunksize, self.options)
+        return startMap(self._engine, function, iterables, window, chunksize, self.options)
 
 
 def takeOptions(kw: dict[str, Any]) -> TaskOptions:

@@ -20,6 +20,7 @@ from asynqueue._queue.broadcast import Broadcast, Update
 from asynqueue._queue.checks import Checks
 from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverList
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
 from asynqueue._workers.events import Began, GivenBack, Raised, WorkerEvent
 from asynqueue.errors import WorkerDetached, WorkerError
@@ -63,7 +64,7 @@ class WorkerRecord:
     ID: int
     worker: Any
     port: Any
-    attached: Deferred[int] = field(default_factory=Deferred)
+    attached: QuietDeferred = field(default_factory=QuietDeferred)
     state: str = ATTACHED
     updates: int = 0
     gaveUp: WorkerError | None = None
@@ -321,7 +322,8 @@ class WorkerPool:
         self.checks.forget()
         if not record.attached.called:
             gone = WorkerDetached(f"{record.worker!r} was detached before it was ready")
-            record.attached.errback(Failure(reason or gone))
+            # A program that does not look at it does not look at why it failed, either.
+            record.attached.fail(Failure(reason or gone), isQuiet=True)
         self._broadcast.forget(record)
         if crash:
             self._crash(record)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, TypedDict
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from asynqueue._core.options import USUAL
 from asynqueue._core.states import RUNNING
@@ -58,6 +59,8 @@ class TaskQueue:
     @ivar timeout: how long workers may take to stop, in seconds, before they are crashed; C{None}
         for no limit.
     """
+
+    log = Logger()
 
     _engineClass: ClassVar[type[Engine]] = Engine
 
@@ -132,6 +135,16 @@ class TaskQueue:
         Return the number of attached workers.
         """
         return len(self._engine.pool)
+
+    def __reduce__(self) -> Any:
+        """
+        @raise TypeError: always.
+        """
+        raise TypeError(
+            f"a queue belongs to its process, so {self!r} cannot be pickled. Perhaps a method of "
+            "an object was to be called that has the queue as an attribute: give the call what it "
+            "needs instead, or leave the queue out of the object's __getstate__"
+        )
 
     def __bool__(self) -> bool:
         """
@@ -211,21 +224,23 @@ class TaskQueue:
 
     def map(
         self,
-        function: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
         **options: Any,
     ) -> Deferator:
         """
-        Call a function for each item of an iterable, many at a time.
+        Call a function for each item of an iterable, many at a time. With several iterables, call
+        it with an item of each, until the shortest is at its end.
 
-        Items are taken out of the iterable only as results are taken. The first call that raises
+        Items are taken out of the iterables only as results are taken. The first call that raises
         ends the iteration, after the results before it. Later items may have been worked on; their
         results are lost.
 
-        @param function: the function, which is called with one item.
-        @param iterable: the items. They are taken in the reactor's thread, so this must not block.
+        @param function: the function, which is called with one item of each iterable.
+        @param iterables: the items. They are taken in the reactor's thread, so this must not block.
         @param window: how many items may be underway or have results that were not taken yet.
             Default: three chunks for each worker.
         @param chunksize: how many items make one task. By default this is fitted to the run times,
@@ -235,11 +250,12 @@ class TaskQueue:
         @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
             items.
         @raise QueueStopped: after L{shutdown}.
-        @raise TypeError: if C{iterable} is not iterable, or a keyword is not an option.
+        @raise TypeError: if there is no iterable, one of them is not iterable, or a keyword is not
+            an option.
         @raise ValueError: if C{window} or C{chunksize} is not a positive integer, an option has a
             value that it cannot have, or there is a C{consumer}.
         """
-        return startMap(self._engine, function, iterable, window, chunksize, makeOptions(options))
+        return startMap(self._engine, function, iterables, window, chunksize, makeOptions(options))
 
     def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """
@@ -317,7 +333,7 @@ class TaskQueue:
         @raise QueueStopped: after L{shutdown}. The caller then has to stop the worker.
         """
         self._engine.checkRunning(f"attachWorker({worker!r})")
-        return self._engine.pool.attach(worker)
+        return self._engine.attach(worker)
 
     def detachWorker(
         self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
@@ -432,4 +448,8 @@ class TaskQueue:
         self._ending.forget()
         producers, self._loadProducers = self._loadProducers, []
         for producer in producers:
-            producer.stopProducing()
+            try:
+                producer.stopProducing()
+            except Exception:
+                # The consumer is the program's own. The others are let go all the same.
+                self.log.failure("{consumer} failed to let go", consumer=producer.consumer)

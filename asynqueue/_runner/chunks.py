@@ -15,19 +15,26 @@ ChunkResult = tuple[list[Any], float, Described | None]
 did."""
 
 
-def runChunk(function: Callable[[Any], Any], items: Sequence[Any]) -> ChunkResult:
+def runChunk(
+    function: Callable[..., Any], items: Sequence[Any], isApart: bool = False
+) -> ChunkResult:
     """
     Call a function for each item, in order, up to the first one that raises.
 
-    @param function: takes an item.
-    @param items: what to call it with.
+    @param function: the function.
+    @param items: the items.
+    @param isApart: whether each item is a tuple of several arguments.
     """
     started = time.perf_counter()
     results: list[Any] = []
     failure: Described | None = None
     try:
-        for item in items:
-            results.append(function(item))
+        if isApart:
+            for item in items:
+                results.append(function(*item))
+        else:
+            for item in items:
+                results.append(function(item))
     except BaseException as error:
         failure = describe(error)
     return results, time.perf_counter() - started, failure

@@ -59,6 +59,18 @@ class Resistant:
         raise AssertionError("this never gets anywhere")
 
 
+class Contrary:
+    """
+    A callable that knows no attribute.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __call__(self) -> None:
+        pass
+
+
 class BadInputTests(QueueCase):
     def goesOn(self, queue: Any) -> None:
         """
@@ -195,6 +207,17 @@ class BadInputTests(QueueCase):
         queue = self.makeQueue()
         self.assertRaises(TypeError, queue.options, urgency=3)
         self.assertRaises(TypeError, queue.map, far.echo, [], urgency=3)
+
+    def test_aQueueAmongTheArgumentsIsNamed(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        error = self.errorOf(queue.call(far.echo, queue), CallNotPicklable)
+        self.assertIn("a queue belongs to its process", str(error))
+
+    def test_aCallableWithAGetattrOfItsOwnHasARepr(self) -> None:
+        queue = self.makeQueue()
+        task = queue.submit(Contrary())
+        self.assertIn("Contrary", repr(task))
+        task.d.addErrback(lambda _: None)
 
     def test_anythingAfterTheShutdown(self) -> None:
         queue = self.makeQueue(self.makeWorker())

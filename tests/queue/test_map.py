@@ -102,6 +102,20 @@ class ResultTests(MapCase):
     def test_noInputMakesNoResults(self) -> None:
         queue = self.makeQueue(self.makeWorker())
         self.assertEqual(self.takeAll(queue.map(far.square, [])), ([], None))
+
+    def test_severalIterablesGiveOneArgumentEach(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        results, ending = self.takeAll(queue.map(pow, [1, 2, 3], iter([3, 4])))
+        self.assertEqual((results, ending), ([1, 16], None))
+        results, _ = self.takeAll(queue.options().map(far.add, range(100), range(100)))
+        self.assertEqual(results, list(range(0, 200, 2)))
+
+    def test_withoutAnIterableThereIsNothingToMap(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        self.assertRaises(TypeError, queue.map, far.square)
+
+    def test_anEmptyIteratorHasNoResults(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
         self.assertEqual(self.takeAll(queue.map(far.square, iter(()), window=3)), ([], None))
 
     def test_withoutWorkersItWaits(self) -> None:

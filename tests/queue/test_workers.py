@@ -4,6 +4,7 @@ Workers come and go.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -295,6 +296,39 @@ class WideWorkerTests(QueueCase):
         self.assertEqual(worker.cancelled, tasks)
         queue.detachWorker(worker, crash=True)
 
+    def test_whenAllWorkersHaveGivenUpCallsFailAtOnceWithTheReason(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        waiting = queue.call(far.echo), queue.call(far.echo)
+        worker.resign()
+        for d in (*waiting, queue.call(far.echo, series="anybody's"), queue.call(far.echo)):
+            self.assertIn("resigned", str(self.errorOf(d, WorkerError)))
+        self.assertEqual(queue.load, 0)
+
+    def test_aWorkerThatIsAttachedThenStartsAnew(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        worker.resign()
+        self.errorOf(queue.call(far.echo), WorkerError)
+        queue.attachWorker(self.makeWorker())
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_aQueueWhoseWorkersWereDetachedWaitsForAnother(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        queue.detachWorker(worker)
+        d = queue.call(far.echo, 1)
+        self.assertNoResult(d)
+        queue.attachWorker(self.makeWorker())
+        self.assertEqual(self.resultOf(d), 1)
+
+    def test_anAttachmentThatNobodyWaitsForLogsNothingWhenItFails(self) -> None:
+        queue = self.makeQueue()
+        queue.attachWorker(self.makeWorker(stepSeconds=None))
+        self.stopQueue(queue)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_whatIsCancelledOnItsWayIsNotRun(self) -> None:
         worker = WideWorker()
         queue = self.makeQueue(worker)
@@ -359,10 +393,10 @@ class ResignTests(QueueCase):
         worker.resign()
         for d in ds:
             self.errorOf(d, WorkerError)
-        # What comes from now on waits for a new one.
-        task = queue.submit(far.echo, 1)
+        # What comes from now on fails at once, until there is a new one.
+        self.errorOf(queue.call(far.echo, 1), WorkerError)
         queue.attachWorker(self.makeWorker())
-        self.assertEqual(self.resultOf(task.d), 1)
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
 
     def test_whatItWasNeverQualifiedForWaitsOn(self) -> None:
         worker = StepWorker()
