@@ -25,10 +25,12 @@ from asynqueue.errors import WorkerDied
 
 def startContext(method: str | None = None) -> BaseContext:
     """
+    Make the context to start children with.
+
     @param method: a start method of C{multiprocessing}. Default: C{forkserver}, or C{spawn} where
-        there is none. It is never C{fork}, because a copy of a process with a running reactor is no
-        sound place to work in.
-    @return: the context to start children with.
+        there is no C{forkserver}. The default is never C{fork}, because a forked copy of a running
+        reactor and of its threads' locks cannot be relied on.
+    @return: the context.
     """
     if method is None:
         known = multiprocessing.get_all_start_methods()
@@ -44,7 +46,7 @@ CRASHES: Final = frozenset(
     for name in ("SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL")
     if hasattr(signal, name)
 )
-"""The signals on which C{faulthandler} writes something."""
+"""The signals at which C{faulthandler} writes the stacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +67,25 @@ class EndedProcess:
 
 class ChildProcess:
     """
-    A child process that was started, with the near end of the pipe to it and its flight recorder.
-    It is killed when this object is garbage or the interpreter ends. Everything that its tasks have
-    started is killed then too, or when it ends by itself.
+    A child process, with the near end of the pipe to it and its flight recorder.
+
+    The process is killed when this object becomes garbage or the interpreter ends. All processes
+    that its tasks have started are killed then too, or when it ends by itself.
 
     @ivar process: the C{multiprocessing} process, or an L{EndedProcess} after L{ended}.
     @ivar fd: the file descriptor of the pipe's near end.
-    @ivar endFd: a file descriptor that becomes readable when the process ends. Without
-        C{pidfd_open}, that may be late.
+    @ivar endFd: a file descriptor that becomes readable when the process ends. Where the system has
+        no C{pidfd_open}, this may happen late.
     """
 
     def __init__(self, context: Any, options: child.ChildOptions) -> None:
         """
-        Start it.
+        Start the process.
 
         @param context: the C{multiprocessing} context to start it with.
-        @param options: how it is to work.
+        @param options: how the process works.
         @raise OSError: if it cannot be started.
-        @raise EOFError: if the server that is to start it has gone.
+        @raise EOFError: if the C{forkserver} that should start it is gone.
         """
         self._recorder = Recorder()
         self._lastBegun = 0
@@ -116,13 +119,13 @@ class ChildProcess:
             try:
                 self._reaper.watch(self.process.pid)
             except BaseException:
-                # None of its tasks can have started anything yet.
+                # No task can have started another process yet.
                 self.process.kill()
                 self.process.join()
                 raise
 
     def _openEnd(self, opened: ExitStack) -> int:
-        # The sentinel is the end of a pipe, which a process that a task has forked may hold open.
+        # The sentinel is the end of a pipe, and a process that a task has forked may hold it open.
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 fd: int = os.pidfd_open(self.process.pid)
@@ -134,25 +137,25 @@ class ChildProcess:
     @property
     def hasEnded(self) -> bool:
         """
-        Whether it has ended. This asks the system.
+        Whether the process has ended. This asks the system.
         """
         if self._isOurs:
             return self.process.exitcode is not None
-        # The system tells a process how another one ended only if that is its child.
+        # The system tells only the parent how a process ended.
         return hasEnded(self.process.pid)
 
     @property
     def _isOurs(self) -> bool:
         """
-        Whether this process has started it. One that was forked from the starter has not, as when a
-        program goes into the background.
+        Whether the present process started the child. It did not if it was forked from the starter,
+        as when a program goes into the background.
         """
         return self._starter == os.getpid()
 
     @property
     def lastBegun(self) -> int:
         """
-        The number of the last call that it began.
+        The number of the last call that the process began.
         """
         if isinstance(self.process, EndedProcess):
             return self._lastBegun
@@ -160,33 +163,33 @@ class ChildProcess:
 
     def signal(self, number: int) -> None:
         """
-        Send it a signal, if it is still there.
+        Send the process a signal, unless it has ended.
         """
         if self.hasEnded:
             return
-        # If it has ended since, that is about to be noticed.
+        # It may end between the question and the signal. The channel notices that by itself.
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """
-        Kill it, and everything that its tasks have started.
+        Kill the process, and all processes that its tasks have started.
         """
         _kill(self.process)
 
     def residentKilobytes(self) -> int | None:
         """
-        @return: its resident memory in kilobytes, or C{None} if it is not there any more.
+        @return: the resident memory of the process in kilobytes, or C{None} if it has ended.
         """
         isOver = isinstance(self.process, EndedProcess)
         return None if isOver else residentKilobytes(self.process.pid)
 
     def ended(self, memory: MemoryWatch) -> WorkerDied:
         """
-        Kill what the tasks of the ended process have left, and release everything.
+        Kill the processes that the tasks of the ended process have left, and release everything.
 
-        @param memory: what was seen of its memory.
-        @return: how it ended.
+        @param memory: the measurements of its memory.
+        @return: an exception that says how the process ended.
         """
         pid: int = self.process.pid
         status: int | None = self.process.exitcode
@@ -213,13 +216,13 @@ class ChildProcess:
 @contextmanager
 def interruptsHeld() -> Iterator[None]:
     """
-    Start processes in here that are to ignore Ctrl-C. It does not reach them before they can say
-    so. This process gets it a moment later.
+    Block SIGINT for the length of a C{with} block. Processes that are started in the block do not
+    get a Ctrl-C before they have had the time to ignore it. This process gets it after the block.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # The tracker is not to be started in here, because starting it lets interrupts through again.
+    # Starting the tracker lets interrupts through again, so it must not happen in the block.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -236,7 +239,7 @@ def _kill(process: Any) -> None:
 
 def _abandon(process: Any, reaper: Reaper) -> None:
     """
-    Kill a process, because the interpreter ends or nobody has the channel any more.
+    Kill a process, because the interpreter ends or the channel is garbage.
     """
     _kill(process)
     reaper.forget(process.pid)

@@ -1,5 +1,5 @@
 """
-Whether a call can be pickled, and which part of it is at fault if it cannot.
+Checks whether a call can be pickled, and finds the part that cannot.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pickle import PickleBuffer, Pickler, dumps
 from types import FunctionType
-from typing import Any, Final
+from typing import Final
 
 from asynqueue._core.description import shortly
 from asynqueue._core.task import Task, functionName
@@ -17,49 +17,51 @@ from asynqueue._runner.packing import PLAIN
 from asynqueue.errors import CallNotPicklable, textOf
 
 
-def wholly(value: Any) -> None:
+def pickleAll(value: object) -> None:
     """
     Pickle all of a value.
 
-    @raise BaseException: whatever that raises.
+    @raise BaseException: anything that pickling raises.
     """
     dumps(value, 5)
 
 
 def refusedCall(
-    task: Task, error: BaseException, attempt: Callable[[Any], None] = wholly
+    task: Task, error: BaseException, attempt: Callable[[object], None] = pickleAll
 ) -> CallNotPicklable:
     """
     Make the error of a task whose function or arguments cannot be pickled.
 
-    @param error: what pickling them has raised, as caught by the caller, or by the caller's caller.
-    @param attempt: pickles a value, to see whether it is at fault.
+    @param error: the exception that pickling them raised.
+    @param attempt: pickles one value, to find out whether it is the culprit.
     """
-    refusal = _blame(task, error, attempt)
+    refusal = _blameCall(task, error, attempt)
     refusal.__cause__ = withoutFrames(error)
     return refusal
 
 
 def refusedContext(
-    task: Task, error: BaseException, attempt: Callable[[Any], None] = wholly
+    task: Task, error: BaseException, attempt: Callable[[object], None] = pickleAll
 ) -> CallNotPicklable:
     """
     Make the error of a task whose context variables cannot be pickled. See L{refusedCall}.
     """
     refusal = CallNotPicklable(
-        f"{_blamed(task.context or (), attempt)}, which is declared to travel with the call of "
-        f"{functionName(task.function)}, cannot be pickled: {textOf(error)}"
+        f"{_blameContext(task.context or (), attempt)} cannot be pickled. The queue's contextvars "
+        f"make it travel with the call of {functionName(task.function)}: {textOf(error)}"
     )
     refusal.__cause__ = withoutFrames(error)
     return refusal
 
 
-def _blame(task: Task, error: BaseException, attempt: Callable[[Any], None]) -> CallNotPicklable:
+def _blameCall(
+    task: Task, error: BaseException, attempt: Callable[[object], None]
+) -> CallNotPicklable:
     """
-    Find what of a call cannot be pickled.
+    Find the part of a call that cannot be pickled.
     """
     name = functionName(task.function)
-    parts: list[tuple[str, Any]] = [(f"the function {name}", task.function)]
+    parts: list[tuple[str, object]] = [(f"the function {name}", task.function)]
     parts += [
         (f"argument {place} of {name}, {shortly(value)},", value)
         for place, value in enumerate(task.args, 1)
@@ -76,9 +78,9 @@ def _blame(task: Task, error: BaseException, attempt: Callable[[Any], None]) -> 
     return CallNotPicklable(f"the call of {name} cannot be pickled: {textOf(error)}")
 
 
-def _blamed(pairs: Pairs, attempt: Callable[[Any], None]) -> str:
+def _blameContext(pairs: Pairs, attempt: Callable[[object], None]) -> str:
     """
-    Find what of a call's context cannot be pickled.
+    Find the context variable of a call that cannot be pickled.
     """
     for name, value in pairs:
         try:
@@ -89,14 +91,14 @@ def _blamed(pairs: Pairs, attempt: Callable[[Any], None]) -> str:
 
 
 EACH: Final = 1 << 16
-"""How many bytes of one value's pickle are looked at. It is what the pickler hands on at a time; to
-make so many takes about 0.2 ms of numbers or short strings."""
+"""How many bytes of one value's pickle are checked. This is what the pickler hands on at a time. It
+takes about 0.2 ms for numbers or short strings."""
 
 ALL: Final = 16 * EACH
-"""How many bytes of one call's pickles are looked at."""
+"""How many bytes of one call's pickles are checked."""
 
 FUNCTIONS: Final = 4096
-"""How many functions are remembered as picklable."""
+"""The largest number of functions that are remembered as picklable."""
 
 
 class CallCheck:
@@ -104,9 +106,9 @@ class CallCheck:
     Finds calls that a L{CallWriter<asynqueue._workers.protocol.CallWriter>} could not write,
     without writing them.
 
-    To be cheap, however large the arguments are, it looks at the first L{EACH} bytes of each one's
-    pickle only, and at no buffer that would travel beside it. What is wrong beyond that is found
-    when the call is written. A plain function is looked at once.
+    The check is cheap even if arguments are large, because it pickles only the first L{EACH} bytes
+    of each, and no buffers that would travel beside the pickle. Errors beyond that are found when
+    the call is written. A plain function is checked once only.
     """
 
     __slots__ = ("_known",)
@@ -116,8 +118,8 @@ class CallCheck:
 
     def refusal(self, task: Task) -> CallNotPicklable | None:
         """
-        @param task: what to call.
-        @return: the error that writing its call would raise, or C{None} if nothing was found.
+        @return: the error that writing the task's call would raise, or C{None} if the check finds
+            none.
         """
         function = task.function
         if (
@@ -128,12 +130,12 @@ class CallCheck:
             and PLAIN.issuperset(map(type, task.args))
         ):
             return None
-        return self._look(task)
+        return self._check(task)
 
-    def _look(self, task: Task) -> CallNotPicklable | None:
+    def _check(self, task: Task) -> CallNotPicklable | None:
         beginnings = _Beginnings()
         refused = refusedCall
-        # In the order in which the call is written, so that the same is found first.
+        # In the order in which the call is written, so that the same error is found first.
         try:
             beginnings.takeAll(task.args)
             if task.kwargs:
@@ -142,13 +144,13 @@ class CallCheck:
                 refused = refusedContext
                 beginnings.takeAll(value for _, value in task.context)
                 refused = refusedCall
-            self._lookAtFunction(task.function, beginnings)
+            self._checkFunction(task.function, beginnings)
         except BaseException as error:
-            return refused(task, error, _begin)
+            return refused(task, error, _pickleBeginning)
         return None
 
-    def _lookAtFunction(self, function: Any, beginnings: _Beginnings) -> None:
-        if type(function) is not FunctionType:
+    def _checkFunction(self, function: Callable[..., object], beginnings: _Beginnings) -> None:
+        if not isinstance(function, FunctionType):
             beginnings.take(function)
         elif function not in self._known:
             beginnings.take(function)
@@ -158,13 +160,13 @@ class CallCheck:
 
 class _Enough(Exception):
     """
-    No more is looked at of a pickle.
+    Stops a pickler, because enough of its pickle was checked.
     """
 
 
 class _Beginnings:
     """
-    Takes the beginnings of some pickles, and keeps nothing of them.
+    Makes the beginnings of the pickles of some values, and drops them.
     """
 
     __slots__ = ("_end", "_taken")
@@ -172,21 +174,21 @@ class _Beginnings:
     def __init__(self) -> None:
         self._taken = self._end = 0
 
-    def takeAll(self, values: Iterable[Any]) -> None:
+    def takeAll(self, values: Iterable[object]) -> None:
         """
-        Pickle the beginning of each value, unless it travels as it is.
+        Pickle the beginning of each value, but for plain ones, which need no check.
 
-        @raise BaseException: whatever that raises.
+        @raise BaseException: anything that pickling raises.
         """
         for value in values:
             if type(value) not in PLAIN:
                 self.take(value)
 
-    def take(self, value: Any) -> None:
+    def take(self, value: object) -> None:
         """
         Pickle the beginning of a value.
 
-        @raise BaseException: whatever that raises.
+        @raise BaseException: anything that pickling raises.
         """
         if self._taken >= ALL:
             return
@@ -196,23 +198,23 @@ class _Beginnings:
         except _Enough:
             self._taken = self._end
 
-    def write(self, data: Any) -> None:
+    def write(self, data: bytes | PickleBuffer) -> None:
         """
-        The pickler has so much.
+        Count the bytes that the pickler has made.
         """
-        self._taken += len(data)
+        self._taken += memoryview(data).nbytes
         if self._taken > self._end:
             raise _Enough
 
 
-def _begin(value: Any) -> None:
+def _pickleBeginning(value: object) -> None:
     _Beginnings().take(value)
 
 
 def _leaveOut(buffer: PickleBuffer) -> None:
     """
-    Have a buffer travel beside the pickle, which says nothing of its content.
+    Leave a buffer out of the pickle, because it would travel beside it.
 
-    @raise BufferError: if it could not.
+    @raise BufferError: if the buffer could not travel that way.
     """
     buffer.raw()

@@ -1,5 +1,5 @@
 """
-A worker in a child process, and a base for objects that keep something there.
+A worker in a child process, and a base class for objects that keep values there.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from asynqueue.tools.delay import Delay
 
 class ProcessBase:
     """
-    A base class for objects that calls take along, as an argument or as the object whose method is
-    called, and that want to find again in a process what they left there.
+    A base class for objects that travel with calls, as an argument or as the object whose method is
+    called, and that keep values in the process from one call to the next.
 
-    Each call unpickles an object of its own, so that what one call sets on it is gone with the
-    next. Values in L{data} stay, for all instances of the class in that process, and can be read as
+    Each call unpickles an object of its own, so attributes that one call sets are gone at the next.
+    Values in L{data} stay, for all instances of the class in that process, and can be read as
     attributes::
 
         class Parser(ProcessBase):
@@ -48,7 +48,7 @@ class ProcessBase:
     @property
     def pid(self) -> int:
         """
-        The ID of the process that this is read in.
+        The ID of the present process.
         """
         return os.getpid()
 
@@ -64,30 +64,30 @@ class ProcessBase:
             return self._processData[os.getpid(), type(self)][name]
         except KeyError:
             raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}, and keeps nothing of "
-                f"that name in process {os.getpid()}"
+                f"{type(self).__name__!r} object has no attribute {name!r}, and its data in "
+                f"process {os.getpid()} has no such name"
             ) from None
 
 
 STANDBY_SECONDS = 0.25
-"""The first polling interval where the reactor watches the pipe, and the polling only stands by."""
+"""The first polling interval, in seconds, if the reactor watches the pipe."""
 
 
 class ProcessWorker(ChannelWorker):
     """
     Runs tasks in a child process, one at a time.
 
-    A call's function, arguments and result are pickled to cross the pipe, so the function must be
-    one that the child can import by its name. NumPy arrays and other large buffers, C{bytes} and
-    C{bytearray} are sent without being copied, a few megabytes in each turn of the reactor; they
-    must not change until the call's Deferred has fired. All else is pickled in one go.
+    A call's function, arguments and result are pickled to cross the pipe, so the child must be able
+    to import the function by its name. NumPy arrays and other large buffers, C{bytes} and
+    C{bytearray} are sent without being copied, a few megabytes in each turn of the reactor. They
+    must not change until the call's Deferred has fired. Everything else is pickled at once.
 
-    A process that dies takes at most the task that it was running with it, which fails with
-    C{WorkerDied}, and whatever its tasks have started. The worker starts another one and goes on.
+    If the process dies, only the task that it was running fails, with C{WorkerDied}. The processes
+    that its tasks have started are killed. The worker starts another process and goes on.
 
-    @cvar interval: how long the pipe's first polling interval is, in seconds. Where the reactor
-        watches file descriptors, polling is for emergencies, and begins with longer intervals.
-    @cvar backoff: by which factor each further interval is longer, 1.0-1.3.
+    @cvar interval: the first interval of polling the pipe, in seconds. If the reactor watches file
+        descriptors, polling is for emergencies, and the first interval is longer.
+    @cvar backoff: the factor by which each interval is longer than the last, from 1.0 to 1.3.
     """
 
     cQualified: ClassVar[list[Hashable]] = ["process", "local"]
@@ -113,27 +113,31 @@ class ProcessWorker(ChannelWorker):
 
         @param series: the series that this worker is qualified for, besides C{None}, C{'process'}
             and C{'local'}.
-        @param raw: whether an iterator that a task returns is brought back as it is (it must then
-            be picklable), rather than streamed, where the call does not say.
-        @param callStats: whether to keep the times that C{stats} returns.
+        @param raw: whether an iterator that a task returns is brought back as it is, which must
+            then be picklable, where the call does not say. Default: C{False}; its items are
+            streamed.
+        @param callStats: whether to keep the times that C{stats} returns. Default: C{False}.
         @param useReactor: whether the process runs a reactor, so that a function may return a
             Deferred, or a coroutine that awaits Deferreds. The next call begins when it has fired.
-            Without a reactor a coroutine runs in an C{asyncio} event loop of the process.
-        @param reactor: what gives the time and watches the pipe. Default: the global reactor.
+            Without a reactor, a coroutine runs in an C{asyncio} event loop of the process. Default:
+            C{False}.
+        @param reactor: the clock, which also watches the pipe if it can. Default: the global
+            reactor.
         @param context: the C{multiprocessing} context to start processes with. Default: the
             C{forkserver} method, or C{spawn} where there is none.
-        @param forwardLogs: whether what the process logs, with C{logging} or Twisted's logger, is
-            logged in this one, with the worker and the task's ID. The levels that are set here when
-            the process starts decide what is sent.
-        @param maxTasks: after how many tasks the process is replaced by a new one; C{None} for
-            never. Calls that were sent ahead are run before.
-        @param maxKilobytes: with how much resident memory, found between two tasks and looked at
-            once a second at the most, the process is replaced; C{None} for never.
+        @param forwardLogs: whether messages that the process logs, with C{logging} or Twisted's
+            logger, are logged in this one, with the worker and the task's ID. The levels that are
+            set here when the process starts decide which messages are sent. Default: C{True}.
+        @param maxTasks: after how many tasks a new process replaces the old one, which runs the
+            calls that were sent ahead before it ends. Default: never.
+        @param maxKilobytes: above how many kilobytes of resident memory a new process replaces the
+            old one. The memory is measured between two tasks, once a second at the most. Default:
+            never.
         @param preload: the names of modules that are loaded once, in a server that later processes
             are forked from, so that these start in milliseconds. C{"__main__"} is the program's
-            main module. A module that starts a thread when it is imported cannot be loaded there:
-            that is logged once, and each process loads all its modules itself.
-        @raise TypeError: if C{preload} is no list of texts.
+            main module. A module that starts a thread when it is imported cannot be loaded there.
+            This is logged once, and then each process loads all its modules itself.
+        @raise TypeError: if C{preload} is not a list of texts.
         @raise ValueError: if C{preload} is given together with another start method than
             C{forkserver}.
         """
@@ -145,11 +149,13 @@ class ProcessWorker(ChannelWorker):
         if preload:
             if context is not None and context.get_start_method() != "forkserver":
                 method = context.get_start_method()
-                raise ValueError(f"preload needs the start method forkserver, not {method}")
+                raise ValueError(
+                    f"preload needs the start method 'forkserver', but the context has {method!r}"
+                )
             self._preload = preloadServer(preload)
             self._preload.hold()
         super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
-        # It outlasts each process, until the next is there.
+        # The reaper is held for the worker's whole life, because processes come and go.
         self._reaper = programReaper()
         self._reaper.hold()
         self._supervisor.whenEnded().addCallback(self._letGo)
@@ -184,7 +190,7 @@ class ProcessWorker(ChannelWorker):
     @property
     def process(self) -> Any:
         """
-        The C{multiprocessing} process of this moment; its C{pid} tells which.
+        The present C{multiprocessing} process.
         """
         assert isinstance(self._channel, PipeChannel)
         return self._channel.process

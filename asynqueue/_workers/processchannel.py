@@ -21,10 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue._runner import processmain as child
+from asynqueue._core.states import Table, nextState
 from asynqueue._runner.framing import encode
 from asynqueue._runner.messages import Message
 from asynqueue._runner.pipes import NearPipe
+from asynqueue._runner.processmain import NUDGE, ChildOptions
 from asynqueue._workers.launch import ChildProcess, startContext
 from asynqueue._workers.procinfo import MemoryWatch
 from asynqueue.errors import WorkerStartError
@@ -35,23 +36,38 @@ HANG_UP_SECONDS: Final = 1.0
 """How long a child may live on after it closed its end of the pipe."""
 
 ENDING_SECONDS: Final = 0.001
-"""How long to wait before asking again how a child ended that seems to have."""
+"""If a child seems to have ended, but the system cannot tell how yet: how long to wait before
+asking again."""
 
 CHECK_SECONDS: Final = 1.0
-"""How often, at the most, the polling asks whether the child has ended although nothing has said
-so. What a task has forked may hold open all that would say it."""
+"""How often, at the most, the polling asks whether the child has ended although no descriptor says
+so. A process that a task has forked may hold the descriptors open."""
 
 
 FORKED: Final = (
-    "the server that starts them is another process's child. This program has forked itself since "
-    "it made its first worker, as daemons do: have it make workers when its reactor runs"
+    "the server that starts them is another process's child, because this program has forked "
+    "itself since it made its first worker, as daemons do. Make workers only when the reactor runs"
 )
+
+NEW: Final = "NEW"
+STARTED: Final = "STARTED"
+SPEAKING: Final = "SPEAKING"
+OVER: Final = "OVER"
+
+CHANNEL: Final[Table] = {
+    NEW: {"start": STARTED, "refuse": OVER},
+    # The child process is there, and has sent no message yet.
+    STARTED: {"speak": SPEAKING, "end": OVER},
+    SPEAKING: {"end": OVER},
+    # The child has ended, or could not be started.
+    OVER: {},
+}
 
 
 @implementer(IReadDescriptor)
 class _EndWatch:
     """
-    Has a reactor tell when a process has ended.
+    Calls a function when the reactor says that a process has ended.
     """
 
     def __init__(self, fd: int, ended: Callable[[], None]) -> None:
@@ -64,8 +80,8 @@ class _EndWatch:
     def doRead(self) -> None:
         self._ended()
 
-    def connectionLost(self, reason: Any) -> None:
-        # Every descriptor ends up here when the reactor stops.
+    def connectionLost(self, reason: Failure) -> None:
+        # The reactor calls this for every descriptor when it stops.
         self._ended()
 
     def logPrefix(self) -> str:
@@ -77,9 +93,11 @@ class PipeChannel:
     """
     A child process and the pipe to it.
 
-    The pipe is waited for by polling with exponential back-off, which works under every reactor.
-    Where the reactor watches file descriptors, it tells when the pipe is ready, and the polling
-    stands by for what nothing else tells.
+    The channel polls the pipe with exponential back-off, which works under every reactor. If the
+    reactor watches file descriptors, it tells when the pipe is ready, and the channel polls rarely,
+    for the cases that the reactor does not notice.
+
+    @ivar state: a state of L{CHANNEL}.
     """
 
     isMortal = True
@@ -90,26 +108,27 @@ class PipeChannel:
         self,
         reactor: IReactorTime,
         delay: Delay,
-        options: child.ChildOptions | None = None,
+        options: ChildOptions | None = None,
         context: BaseContext | None = None,
     ) -> None:
         """
-        @param reactor: what gives the time and, if it can, watches the pipe.
-        @param delay: what polls.
+        @param reactor: the clock, which also watches the pipe if it can.
+        @param delay: the intervals of the polling.
         @param options: how the child works.
-        @param context: how to start the child. Default: L{startContext}.
+        @param context: the C{multiprocessing} context to start the child with. Default:
+            L{startContext}.
         """
         self._reactor = reactor
         self._delay = delay
-        self._options = child.ChildOptions() if options is None else options
+        self._options = ChildOptions() if options is None else options
         self._context: Any = startContext() if context is None else context
         self._watcher = reactor if IReactorFDSet.providedBy(reactor) else None
-        self._hasSpoken = False
-        # While this is set, nothing is to be heard.
+        self.state: str = NEW
+        # Set while this channel's own methods wake the polling. The caller must not get messages
+        # from within its call.
         self._isHushed = False
-        self._isOver = False
         self._isWriting = False
-        # With a reactor that watches, only that says when to ask whether the child has ended.
+        # A reactor that watches descriptors says when to ask whether the child has ended.
         self._mayHaveEnded = self._watcher is None
         self._checked = float("-inf")
         self._polled = 0
@@ -122,9 +141,16 @@ class PipeChannel:
     @property
     def process(self) -> Any:
         """
-        The C{multiprocessing} process, once L{open} was called; an L{EndedProcess} when it is over.
+        The C{multiprocessing} process, after L{open}; an L{EndedProcess} when it has ended.
         """
         return None if self._child is None else self._child.process
+
+    @property
+    def _isLive(self) -> bool:
+        return self.state in (STARTED, SPEAKING)
+
+    def _move(self, event: str) -> None:
+        self.state = nextState(CHANNEL, self.state, event, self)
 
     # IChannel -------------------------------------------------------------------------------------
 
@@ -150,15 +176,16 @@ class PipeChannel:
         try:
             self._child = ChildProcess(self._context, self._options)
         except (OSError, EOFError) as error:
-            self._isOver = True
+            self._move("refuse")
             why = FORKED if isinstance(error, ChildProcessError) else str(error)
             raise WorkerStartError(f"a worker process could not be started: {why}") from error
+        self._move("start")
         self._pipe = NearPipe(self._child.fd)
         self._endWatch = _EndWatch(self._child.endFd, self._childEnded)
         if self._watcher is not None:
             self._watcher.addReader(self)
             self._watcher.addReader(self._endWatch)
-        # The child may have said hello already.
+        # The child may have sent its hello already.
         self._isHushed = True
         self._wait()
         self._isHushed = False
@@ -167,11 +194,11 @@ class PipeChannel:
         """
         Send messages.
         """
-        if self._child is None or self._isOver:
+        if not self._isLive:
             return
         hasRest = self._pipe.send(encode(messages))
         if self._watcher is None:
-            # The back-off starts over; but nothing is to be heard from within this call.
+            # The back-off starts over.
             self._isHushed = True
             self._delay.ring()
             self._isHushed = False
@@ -182,8 +209,8 @@ class PipeChannel:
         """
         Have the child look at its messages.
         """
-        if child.NUDGE is not None:
-            self._signal(child.NUDGE)
+        if NUDGE is not None:
+            self._signal(NUDGE)
 
     def terminate(self) -> None:
         """
@@ -193,19 +220,19 @@ class PipeChannel:
 
     def kill(self) -> None:
         """
-        Kill the child, and whatever its tasks have started.
+        Kill the child, and every process that its tasks have started.
         """
-        if self._child is not None and not self._isOver:
+        if self._child is not None and self._isLive:
             self._child.kill()
 
     def residentKilobytes(self) -> int | None:
         """
-        Return the child's resident memory, in kilobytes, or C{None} if it is not there any more.
+        Return the child's resident memory, in kilobytes, or C{None} if the child has ended.
         """
         return None if self._child is None else self._child.residentKilobytes()
 
     def _signal(self, number: int) -> None:
-        if self._child is not None and not self._isOver:
+        if self._child is not None and self._isLive:
             self._child.signal(number)
 
     # IReadWriteDescriptor, for the pipe -----------------------------------------------------------
@@ -218,13 +245,13 @@ class PipeChannel:
 
     def doRead(self) -> None:
         """
-        Hear what the child says.
+        Read the child's messages.
         """
         try:
             messages = self._pipe.read()
             if messages:
-                if not self._hasSpoken:
-                    self._hasSpoken = True
+                if self.state == STARTED:
+                    self._move("speak")
                     self._memory.look(self.residentKilobytes)
                 self._receiver.received(messages)
         except Exception:
@@ -235,17 +262,17 @@ class PipeChannel:
 
     def doWrite(self) -> None:
         """
-        Write what waits, as far as the pipe takes it.
+        Write as much of the waiting bytes as the pipe takes.
         """
         self._pipe.write()
         self._watchWriting(self._pipe.hasOutgoing)
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Failure) -> None:
         """
-        Hear the rest. A pipe whose writers are gone ends up here, and so does every descriptor when
-        the reactor stops.
+        Read the rest. The reactor calls this if all writers of the pipe are gone, and for every
+        descriptor when it stops.
         """
-        if not self._isOver:
+        if self._isLive:
             self.doRead()
 
     def _watchWriting(self, isWriting: bool) -> None:
@@ -270,30 +297,29 @@ class PipeChannel:
 
     def _poll(self) -> bool:
         """
-        Move what can be moved, both ways, and look whether the child has ended.
+        Read and write as much as possible, and ask whether the child has ended.
 
-        @return: whether all is over.
+        @return: whether the polling is over.
         """
         if self._isHushed:
             return False
-        # In this order, because what the child wrote before it ended is in the pipe by the time
-        # that it has ended.
+        # In this order, because a child that has ended has written its last bytes before.
         if self._hasEnded():
             self._end()
-        if not self._isOver and not self._pipe.isClosed:
+        if self._isLive and not self._pipe.isClosed:
             self.doRead()
-            if not self._isOver and self._pipe.hasOutgoing:
+            if self._isLive and self._pipe.hasOutgoing:
                 self.doWrite()
-            if not self._isOver:
+            if self._isLive:
                 self._memory.look(self.residentKilobytes)
             if self._pipe.transferred != self._polled:
-                # Where something moved, more may follow: the back-off starts over.
+                # The back-off starts over, because more bytes may follow.
                 self._polled = self._pipe.transferred
                 self._delay.ring()
-        return self._isOver
+        return not self._isLive
 
     def _hasEnded(self) -> bool:
-        if self._isOver or self._child is None:
+        if self._child is None or not self._isLive:
             return False
         if not self._mayHaveEnded:
             now = self._reactor.seconds()
@@ -304,37 +330,41 @@ class PipeChannel:
 
     def _childEnded(self) -> None:
         """
-        All that the child had open is closed.
+        End the channel, because the child's descriptors were closed.
         """
-        if self._isOver or self._child is None:
+        if self._child is None or not self._isLive:
             return
         if self._child.hasEnded:
             self._end()
         elif self._again is None or not self._again.active():
-            # How it ended is not known yet.
+            # The system cannot tell yet how it ended.
             self._mayHaveEnded = True
             self._again = self._reactor.callLater(ENDING_SECONDS, self._childEnded)
 
     def _end(self) -> None:
         """
-        Hear the rest of what the child said, and let go of it.
+        Read the child's last messages, then release everything.
         """
-        while not self._isOver and not self._pipe.isClosed:
+        while self._isLive and not self._pipe.isClosed:
             before = self._pipe.transferred
             self.doRead()
             if self._pipe.transferred == before:
                 break
-        if not self._isOver:
+        if self._isLive:
             self._over()
 
     def _broke(self, failure: Failure) -> None:
         """
-        Give the child up, because what it sent makes no sense or finds no memory, and wait for its
-        end.
+        Kill the child, because its bytes are no messages or there is no memory for them, and wait
+        for its end.
         """
-        if self._isOver:
+        if not self._isLive:
             return
-        self.log.failure("{pid} is killed because its messages are broken", failure, pid=self.pid)
+        self.log.failure(
+            "worker process {pid} was killed because its messages cannot be read",
+            failure,
+            pid=self.pid,
+        )
         self._pipe.close()
         self._hangUp()
         self.kill()
@@ -343,20 +373,21 @@ class PipeChannel:
 
     def _hangUp(self) -> None:
         """
-        Read no more. A child that closed its end is about to end itself.
+        Read no more, because the child closed its end of the pipe. Kill it if it does not end soon.
         """
         if self._watcher is not None:
             self._watcher.removeReader(self)
             self._watchWriting(False)
-        if self._hangUpTimer is None and not self._isOver:
+        if self._hangUpTimer is None and self._isLive:
             self._hangUpTimer = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
 
     def _over(self) -> None:
         """
-        Let go of everything: the child is gone, and everything that it said was heard.
+        Release everything, because the child has ended and its last message was read.
         """
         assert self._child is not None
-        self._isOver = True
+        hasSpoken = self.state == SPEAKING
+        self._move("end")
         if self._watcher is not None:
             self._watcher.removeReader(self)
             self._watcher.removeReader(self._endWatch)
@@ -369,7 +400,7 @@ class PipeChannel:
         self._pipe.close()
         died = self._child.ended(self._memory)
         reason: Exception = died
-        if not self._hasSpoken:
+        if not hasSpoken:
             reason = WorkerStartError(f"{died.death()}, before it could take a call")
             reason.__cause__ = died
         self._receiver.lost(reason)

@@ -1,5 +1,5 @@
 """
-Facts that the system tells of a process and of this machine.
+Facts about a process, and about this machine, that the system tells.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def cores() -> int:
 
 
 SAMPLE_SECONDS: Final = 1.0
-"""How often, at the most, a process's memory is looked at."""
+"""How many seconds lie at least between two measurements of a process's memory."""
 
 
 def residentKilobytes(pid: int) -> int | None:
     """
-    @return: a process's resident memory, or C{None} if it is not there any more or cannot be asked
-        about, as when no file descriptors are left.
+    @return: a process's resident memory in kilobytes. C{None} if the process is gone, or the system
+        cannot be asked, as when no file descriptors are left.
     """
     try:
         return int(psutil.Process(pid).memory_info().rss // 1024)
@@ -39,7 +39,7 @@ def residentKilobytes(pid: int) -> int | None:
 
 def hasEnded(pid: int) -> bool:
     """
-    @return: whether a process has ended. One that its parent has not waited for yet has ended, too.
+    @return: whether a process has ended. A zombie, which its parent has not waited for yet, has.
     """
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -49,18 +49,20 @@ def hasEnded(pid: int) -> bool:
 
 class MemoryWatch:
     """
-    Remembers how much memory a process had, and notices if the system has run out of memory since.
+    Remembers how much memory a process had, and notices whether the system has run out of memory
+    since.
 
-    @cvar counters: where Linux says how many processes it has killed for lack of memory, in a line
-        of two words, since it was started or (in a container, too) whoever's they were.
-    @ivar residentKilobytes: the resident memory at the last sight, or C{None}.
+    @cvar counters: the file in which Linux counts the processes that it has killed for lack of
+        memory since the system was started, in a line of two words. In a container, too, the count
+        is that of the whole system.
+    @ivar residentKilobytes: the resident memory at the last measurement, in kilobytes, or C{None}.
     """
 
     counters = Path("/proc/vmstat")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """
-        @param seconds: gives the time.
+        @param seconds: returns the time, in seconds.
         """
         self.residentKilobytes: int | None = None
         self._seconds = seconds
@@ -69,9 +71,9 @@ class MemoryWatch:
 
     def look(self, residentKilobytes: Callable[[], int | None]) -> None:
         """
-        Have a look, unless the last one was only just before.
+        Measure the memory, unless the last measurement was less than L{SAMPLE_SECONDS} ago.
 
-        @param residentKilobytes: tells the resident memory.
+        @param residentKilobytes: measures the resident memory.
         """
         now = self._seconds()
         if now - self._looked < SAMPLE_SECONDS:
@@ -84,7 +86,8 @@ class MemoryWatch:
 
     def ranOut(self) -> bool:
         """
-        Whether the system has killed some process for lack of memory since the last look.
+        Tell whether the system has killed some process for lack of memory since the last
+        measurement.
         """
         kills = self._countKills()
         return kills is not None and self._kills is not None and kills > self._kills

@@ -327,7 +327,7 @@ class ProcessBaseTests(ProcessTestCase):
     async def test_whatIsNotThereIsAnAttributeErrorThatSaysSo(self) -> None:
         queue = self.makeQueue()
         error = await self.errorOf(queue.call(within.Counter().ask), AttributeError)
-        self.assertIn("keeps nothing of that name", str(error))
+        self.assertIn("has no such name", str(error))
 
 
 class StormTests(ProcessTestCase):
