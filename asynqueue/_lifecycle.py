@@ -148,10 +148,8 @@ _programs: Final[dict[int, _Program]] = {}
 
 
 def _programOf(reactor: Any) -> _Program:
-    program = _programs.get(id(reactor))
-    if program is None:
-        program = _programs[id(reactor)] = _Program(reactor)
-    return program
+    # A new one is kept once there is something to tell.
+    return _programs.get(id(reactor)) or _Program(reactor)
 
 
 def _interpreterEnds() -> None:

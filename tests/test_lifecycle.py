@@ -166,6 +166,10 @@ class SeveralTests(LifecycleCase):
         self.atExit[0]()
         self.assertEqual((kept.isBroken, self.told), (False, ["abort a"]))
 
+    def test_nothingIsKeptForAClockThatNeverTells(self) -> None:
+        StopCall(Clock(), "during", self.fail)
+        self.assertEqual(_lifecycle._programs, {})
+
     def test_whateverOneRaisesTheOthersAreTold(self) -> None:
         subjects = [Subject(self, name, self.clock) for name in "ab"]
         subjects[0].isBroken = True
