@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Action = TypeVar("Action", bound=Hashable)
 
@@ -23,7 +23,7 @@ class World(Protocol[Action]):
     def actions(self) -> Iterable[Action]:
         """
         @return: the actions that may happen now. The order is the same in each world with the same
-            history.
+            history. To ask changes nothing.
         """
 
     def do(self, action: Action) -> None:
@@ -91,48 +91,65 @@ class _Path(Generic[Action]):
         return found[::-1]
 
 
-def explore(make: Callable[[], World[Action]], most: int | None = None) -> Explored:
+W = TypeVar("W", bound=World[Any])
+
+
+def explore(
+    make: Callable[[], W],
+    most: int | None = None,
+    depth: int | None = None,
+    settle: Callable[[W], None] | None = None,
+) -> Explored:
     """
     Search all states of a world.
 
     @param make: makes the world in its first state.
     @param most: the search has failed if there are more states than this. Default: no limit.
+    @param depth: go no farther than so many actions. Default: no limit.
+    @param settle: is given a world in each new state. It lets everything end that goes on in there,
+        and raises any exception if that ends wrong.
     @return: how much was searched.
     @raise Counterexample: if something is wrong.
     """
     try:
         world = make()
         world.check()
+        seen = {world.key()}
+        if settle is not None:
+            settle(world)
     except Exception as error:
         raise Counterexample([], error) from error
-    seen = {world.key()}
-    frontier: list[_Path[Action] | None] = [None]
-    steps = depth = 0
-    while frontier:
-        farther: list[_Path[Action] | None] = []
+    frontier: list[_Path[Any] | None] = [None]
+    steps = reached = 0
+    while frontier and reached != depth:
+        farther: list[_Path[Any] | None] = []
         for path in frontier:
             history = [] if path is None else path.actions()
-            for action in list(_replayed(make, history).actions()):
+            world = _replayed(make, history)
+            for number, action in enumerate(list(world.actions())):
                 steps += 1
-                world = _replayed(make, history)
+                if number:
+                    world = _replayed(make, history)
                 try:
                     world.do(action)
                     world.check()
+                    key = world.key()
+                    if key not in seen:
+                        seen.add(key)
+                        farther.append(_Path(path, action))
+                        if settle is not None:
+                            settle(world)
                 except Exception as error:
                     raise Counterexample([*history, action], error) from error
-                key = world.key()
-                if key not in seen:
-                    seen.add(key)
-                    farther.append(_Path(path, action))
         if farther:
-            depth += 1
+            reached += 1
         frontier = farther
         if most is not None and len(seen) > most:
             raise AssertionError(f"there are more than {most} states: {len(seen)} so far")
-    return Explored(len(seen), steps, depth)
+    return Explored(len(seen), steps, reached)
 
 
-def _replayed(make: Callable[[], World[Action]], history: list[Action]) -> World[Action]:
+def _replayed(make: Callable[[], W], history: list[Any]) -> W:
     world = make()
     for action in history:
         world.do(action)
