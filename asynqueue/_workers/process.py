@@ -149,9 +149,7 @@ class ProcessWorker(ChannelWorker):
         if preload:
             if context is not None and context.get_start_method() != "forkserver":
                 method = context.get_start_method()
-                raise ValueError(
-                    f"preload needs the start method 'forkserver', but the context has {method!r}"
-                )
+                raise ValueError(f"preload needs the start method forkserver, not {method}")
             self._preload = preloadServer(preload)
             self._preload.hold()
         super().__init__(series, callStats, reactor, Recycling(maxTasks, maxKilobytes))
