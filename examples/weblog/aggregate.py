@@ -23,7 +23,7 @@ from examples.weblog.parse import (
     minuteOf,
     pathOf,
 )
-from examples.weblog.rules import FLOOD, findFloods, judgeRequest
+from examples.weblog.rules import FLOOD, INJECTION, findFloods, findInjections, judgeRequest
 
 MOST_EXAMPLES: Final = 5
 """How many malformed lines are kept, and how many bytes of each."""
@@ -90,11 +90,13 @@ class Parsed:
     @ivar aggregate: its sums.
     @ivar findings: addresses that broke a rule.
     @ivar edges: its first and its last minute, which the blocks beside it may share.
+    @ivar understood: how many lines are well formed.
     """
 
     aggregate: Aggregate
     findings: set[Finding]
     edges: Minutes
+    understood: int = 0
 
 
 def summarise(lines: ParsedLines, flood: int) -> Parsed:
@@ -109,7 +111,7 @@ def summarise(lines: ParsedLines, flood: int) -> Parsed:
         examples=[line[:LONGEST_EXAMPLE] for line in lines.malformed[:MOST_EXAMPLES]],
     )
     if not lines.rows:
-        return Parsed(aggregate, set(), {})
+        return Parsed(aggregate, set(), {}, 0)
     # Counting whole columns is done in C.
     columns = tuple(zip(*lines.rows, strict=True))
     aggregate.addresses = Counter(columns[ADDRESS])
@@ -119,9 +121,9 @@ def summarise(lines: ParsedLines, flood: int) -> Parsed:
     _countTimes(aggregate, columns)
     answered = Counter(zip(columns[REQUEST], columns[STATUS], strict=True))
     _countPages(aggregate, answered)
-    findings = _judge(columns, answered)
+    findings = _judge(columns, answered) | _judgeNames(columns)
     edges = _findFloods(columns, flood, findings)
-    return Parsed(aggregate, findings, edges)
+    return Parsed(aggregate, findings, edges, len(lines.rows))
 
 
 def _countTimes(aggregate: Aggregate, columns: tuple[Row, ...]) -> None:
@@ -154,6 +156,17 @@ def _judge(columns: tuple[Row, ...], answered: Counter[tuple[bytes, bytes]]) -> 
         if pair in bad
         for rule in bad[pair]
     }
+
+
+def _judgeNames(columns: tuple[Row, ...]) -> set[Finding]:
+    """
+    Find injections in the referrers and the agents, which programs that write logs may execute.
+    """
+    bad = findInjections({*columns[REFERRER], *columns[AGENT]})
+    if not bad:
+        return set()
+    named = zip(columns[ADDRESS], columns[REFERRER], columns[AGENT], strict=True)
+    return {(address, INJECTION) for address, *names in named if not bad.isdisjoint(names)}
 
 
 def _findFloods(columns: tuple[Row, ...], limit: int, findings: set[Finding]) -> Minutes:

@@ -114,7 +114,8 @@ def cutPieces(pieces: Iterator[tuple[bytes, int]], size: int = BLOCK_SIZE) -> It
     """
     Cut text that arrives in pieces into blocks. If the pieces fail, the text before is in a block.
 
-    @param pieces: pairs of some text and the number of bytes of the input that it stands for.
+    @param pieces: pairs of some text and the number of bytes of the input that it stands for. An
+        empty text of no bytes means that the lines so far are not to wait for others.
     @param size: the least number of bytes of a block.
     """
     held: list[bytes] = []
@@ -131,7 +132,13 @@ def cutPieces(pieces: Iterator[tuple[bytes, int]], size: int = BLOCK_SIZE) -> It
         length += len(piece)
         advance += taken
         held.append(piece)
-        if (length >= size and b"\n" in piece) or length >= size + LONGEST_LINE:
+        # An empty piece that stands for nothing means that nothing more is there for now.
+        isIdle = not piece and not taken
+        if (
+            (length >= size and b"\n" in piece)
+            or length >= size + LONGEST_LINE
+            or (isIdle and any(b"\n" in each for each in held))
+        ):
             block, rest = _cutAtLineEnd(b"".join(held))
             yield DataBlock(block, advance)
             held, length, advance = [rest], len(rest), 0

@@ -8,6 +8,7 @@ where it is used.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from examples.weblog.settings import FLOOD, Settings
+from examples.weblog.settings import FLOOD, LineOptions, Settings
 
 if TYPE_CHECKING:
     from examples.weblog.report import Report
@@ -33,7 +34,8 @@ _MOST_PROCESSES = 1024
 
 _EPILOG = """\
 exit status:
-  0 if all was read; 1 if something could not be read, or not to its end, which the report names;
+  0 if all was read; 1 if something could not be read, or not to its end, or if nothing in a log
+  was understood, which the report names;
   2 if the command makes no sense; 130 after Ctrl-C, with a report of what was read until then.
 
 examples:
@@ -193,6 +195,9 @@ def show(report: Report, isJSON: bool) -> None:
 
         from examples.weblog.report_text import printReport
 
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name may have characters that the terminal's encoding lacks.
+            sys.stdout.reconfigure(errors="backslashreplace")
         printReport(report, Console(file=sys.stdout))
     sys.stdout.flush()
 
@@ -227,7 +232,8 @@ def parseArguments(arguments: Sequence[str] | None) -> Command:
         if sys.stdin is None or sys.stdin.isatty():
             parser.error("name at least one log, or - for the standard input")
         found.log = ["-"]
-    settings = Settings(found.processes or _cores(), found.flood, found.select)
+    lines = LineOptions(found.format, found.forwarded)
+    settings = Settings(found.processes or _cores(), found.flood, found.select, lines)
     return Command(found.log, settings, found.top, found.json, found.html, found.records)
 
 
@@ -238,12 +244,13 @@ def _cores() -> int:
 
 
 def _makeParser() -> argparse.ArgumentParser:
+    from examples.weblog.formats import FORMATS
     from examples.weblog.records import SELECTIONS
 
     parser = argparse.ArgumentParser(
         prog="python -m examples.weblog",
-        description="Read access logs of Apache or nginx (combined or common format), on all "
-        "cores, and report what they tell.",
+        description="Read access logs of web servers and load balancers on all cores, and report "
+        "what they tell.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -252,6 +259,16 @@ def _makeParser() -> argparse.ArgumentParser:
         "log",
         nargs="*",
         help="a file, plain or .gz; a pattern of such; - for the standard input, as without any",
+    )
+    add(
+        "--format",
+        choices=sorted(FORMATS),
+        help="the format of the logs; without it, the first lines of each tell",
+    )
+    add(
+        "--forwarded",
+        action="store_true",
+        help="an address is that of X-Forwarded-For, the field behind the agent, where it has one",
     )
     add("--json", action="store_true", help="print the report as JSON, and nothing else")
     add("--html", metavar="FILE", help="write the report as a page, too")

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import select
 import stat
+import time
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from typing import Any, Final
 
 from examples.weblog.blocks import BLOCK_SIZE, Block, DataBlock, cutFile, cutPieces
 from examples.weblog.errors import InputError
+from examples.weblog.formats import BOM, FIELDS, SAMPLE, detectFormat
 
 STDIN: Final = "-"
 """The name of the standard input."""
@@ -21,6 +25,11 @@ STDIN: Final = "-"
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _PIECE = 1 << 18
+
+_HEADER = re.compile(rb"^" + FIELDS + rb".*", re.MULTILINE)
+
+# How long a line that has come through a pipe may wait for others, in seconds.
+_LONGEST_WAIT = 0.2
 
 # Servers escape such bytes, so that the beginning of a log has none.
 _LOOKED_AT = 4096
@@ -34,14 +43,17 @@ class Input:
     @ivar name: its name for the user.
     @ivar path: its path; C{None} for the standard input.
     @ivar status: its status, as the system reports it.
+    @ivar format: its format, as far as its beginning tells. C{None}: its blocks tell.
     @ivar isCut: whether worker processes read it, each the blocks that it gets. This process reads
-        compressed inputs and those that can be read only once.
+        compressed inputs, those that can be read only once, and those whose lines are explained by
+        lines above.
     """
 
     name: str
     path: str | None
     status: os.stat_result
     isCut: bool
+    format: str | None = None
 
     @property
     def size(self) -> int | None:
@@ -78,11 +90,14 @@ def openInput(name: str) -> Input:
             raise IsADirectoryError(None, "Is a directory")
         return Input(name, name, status, isCut=False)
     with open(name, "rb") as file:
-        head = file.read(_LOOKED_AT)
+        head = file.read(SAMPLE)
     isCompressed = head.startswith(_GZIP)
     if not isCompressed:
         checkIsText(head)
-    return Input(name, name, status, isCut=not isCompressed)
+    if isCompressed:
+        return Input(name, name, status, isCut=False)
+    isExplained = head.removeprefix(BOM).startswith(b"#")
+    return Input(name, name, status, isCut=not isExplained, format=detectFormat(head))
 
 
 def checkIsText(head: bytes) -> None:
@@ -124,16 +139,34 @@ def readBlocks(path: str | None, size: int = BLOCK_SIZE) -> Iterator[DataBlock]:
     """
     descriptor = os.dup(0) if path is None else os.open(path, os.O_RDONLY)
     try:
-        yield from cutPieces(readPieces(descriptor), size)
+        yield from repeatHeader(cutPieces(readPieces(descriptor), size))
     finally:
         os.close(descriptor)
+
+
+def repeatHeader(blocks: Iterator[DataBlock]) -> Iterator[DataBlock]:
+    """
+    Repeat the line that says which fields the following lines have, at the beginning of each block
+    below. Logs of W3C's extended format have such lines.
+    """
+    header: bytes | None = None
+    for number, block in enumerate(blocks):
+        if number == 0 and block.data.removeprefix(BOM).startswith(b"#"):
+            header = b""
+        if header is None:
+            yield block
+            continue
+        yield DataBlock(header + block.data, block.advance)
+        for match in _HEADER.finditer(block.data):
+            header = match.group() + b"\n"
 
 
 def readPieces(descriptor: int) -> Iterator[tuple[bytes, int]]:
     """
     Read, and decompress what is compressed.
 
-    @return: the text, and how many bytes were read for it, piece by piece.
+    @return: the text, and how many bytes were read for it, piece by piece. An empty piece that no
+        bytes were read for says that nothing more is there for now.
     @raise OSError: if that fails.
     @raise InputError: if it is no text, or if what is compressed is broken.
     """
@@ -151,10 +184,24 @@ def readPieces(descriptor: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _readOn(first: bytes, descriptor: int) -> Iterator[bytes]:
+    """
+    @return: the pieces, of which one is empty now and then while a pipe has nothing to read.
+    """
+    isWaiting = not stat.S_ISREG(os.fstat(descriptor).st_mode)
     piece = first
+    due = time.monotonic() + _LONGEST_WAIT
     while piece:
         yield piece
+        while isWaiting and not _isReadable(descriptor, due - time.monotonic()):
+            yield b""
+            due = time.monotonic() + _LONGEST_WAIT
         piece = os.read(descriptor, _PIECE)
+
+
+def _isReadable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 def _decompress(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -184,7 +231,7 @@ def _decompress(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
         while isBegun and (text := stream.decompress(b"", BLOCK_SIZE)):
             yield text, 0
             isBegun = not stream.eof
-        if taken:
+        if taken or not piece:
             yield b"", taken
     if isBegun:
         raise InputError("is a truncated .gz file: its end is missing")

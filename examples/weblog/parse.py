@@ -5,11 +5,13 @@ From the bytes of a block to its rows, and from a row's date to the minute it me
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 Row = tuple[bytes, ...]
 """A line's fields, in the order of the constants that follow."""
@@ -26,19 +28,49 @@ AGENT: Final = 8
 
 # Unrolled: it takes a run of plain bytes in one step, where an alternation takes one byte.
 _QUOTED = rb'[^"\\\n]*(?:\\.[^"\\\n]*)*'
-_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov")
-_MONTH_NUMBERS = {name: number for number, name in enumerate((*_MONTHS, b"Dec"), 1)}
-
-# What is no proper line ends up in the last group, so that a single findall() tells of all lines.
-LINE: Final = re.compile(
-    rb"^(?:([^ \n]+) [^ \n]+ [^ \n]+ "
-    rb"\[([0-3]\d/(?:" + b"|".join(_MONTH_NUMBERS) + rb")/\d{4}:[0-2]\d:[0-5]\d):([0-6]\d) "
-    rb"([+-]\d{4})\] "
-    rb'"(' + _QUOTED + rb')" (\d{3}) (\d{1,18}|-)'
-    rb'(?: "(' + _QUOTED + rb')" "(' + _QUOTED + rb')"(?: [^\n]*)?)?\r?$|(.+)$)',
-    re.MULTILINE,
+_MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)}
+_DATE = re.compile(
+    rb"[0-3]\d/(?:" + b"|".join(_MONTHS) + rb")/\d{4}:[0-2]\d:[0-5]\d[0-6]\d[+-]\d{4}"
 )
-"""A line of the combined format, or the common format; what follows those fields is ignored."""
+_FORWARDED = re.compile(rb'" "(' + _QUOTED + rb')"')
+
+
+def _makePattern(before: bytes, after: bytes) -> re.Pattern[bytes]:
+    """
+    Make the pattern of a format. A single findall() tells of all lines, because the last group has
+    each line that is malformed.
+
+    @param before: the pattern of what is before the address.
+    @param after: the pattern of what follows the size, with the last two fields of a row.
+    """
+    return re.compile(
+        # A list of addresses is that of X-Forwarded-For, and the client's is the first.
+        rb"^(?:" + before + rb"([^ ,\n]++)(?: |(?:, ?[^ ,\n]+)++ )"
+        # A user's name may have spaces, or be missing. What begins with a dash is no name: that is
+        # a line with one more field in front of it.
+        rb'[^ \n]++ (?:[^ \n]+|(?!- )[^"\n]*?) '
+        rb"\[([0-3]\d/(?:" + b"|".join(_MONTH_NUMBERS) + rb")/\d{4}:[0-2]\d:[0-5]\d):([0-6]\d) "
+        rb"([+-]\d{4})\] "
+        rb'"(' + _QUOTED + rb')" (\d{3}) (\d{1,18}|-)' + after + rb"\r?$|(.+)$)",
+        re.MULTILINE,
+    )
+
+
+# Fields that follow those of a format are ignored. A quoted one that has no end means that the line
+# was cut off.
+_FIELD_AFTER = rb'(?: "' + _QUOTED + rb'"(?: (?!")[^\n]*)?| (?!")[^\n]*)?'
+_NAMES = rb'"(' + _QUOTED + rb')" "(' + _QUOTED + rb')"'
+_NAMES_AFTER = rb"(?: " + _NAMES + rb"(?: [^\n]*)?|" + _FIELD_AFTER.removeprefix(rb"(?:")
+
+COMBINED: Final = _makePattern(b"", _NAMES_AFTER)
+"""A line of the combined format, or the common format."""
+
+COMMON: Final = _makePattern(b"", rb"()()(?: [^\n]*)?")
+"""A line of the common format, whatever follows it."""
+
+VHOST: Final = _makePattern(rb"[^ \n]+ (?!- )", _NAMES_AFTER)
+"""A line of either format behind the name of a virtual host."""
 
 _BROKEN = 9
 
@@ -61,36 +93,78 @@ class ParsedLines:
     malformed: list[bytes]
 
 
-def parseLines(data: bytes) -> ParsedLines:
+def parseLines(
+    data: bytes,
+    pattern: re.Pattern[bytes] = COMBINED,
+    readForwarded: Callable[[bytes], bytes] | None = None,
+) -> ParsedLines:
     """
     Parse whole lines.
 
     @param data: lines. The last one may lack its line end.
+    @param pattern: their format.
+    @param readForwarded: finds the client's address in the X-Forwarded-For field, which follows the
+        agent. C{None}: the address is that which the line begins with.
     """
-    rows = LINE.findall(data)
+    if readForwarded is not None:
+        return _withForwarded(data, pattern, readForwarded)
+    rows = pattern.findall(data)
     malformed: list[bytes] = []
     if not all(row[ADDRESS] for row in rows):
         malformed = [line for row in rows if (line := row[_BROKEN].rstrip(b"\r"))]
         rows = [row for row in rows if row[ADDRESS]]
     impossible = {date for date in set(map(_dateIn, rows)) if minuteOf(*date) is None}
     if impossible:
-        return _withoutDates(data, impossible)
+        return _withoutDates(data, pattern, impossible)
     return ParsedLines(rows, malformed)
 
 
-def _withoutDates(data: bytes, impossible: set[tuple[bytes, bytes]]) -> ParsedLines:
+def _withoutDates(
+    data: bytes, pattern: re.Pattern[bytes], impossible: set[tuple[bytes, bytes]]
+) -> ParsedLines:
     """
     Parse a block with dates such as the 31st of February again, line by line, because the row of a
     line that matches does not have the line's text.
     """
     found = ParsedLines([], [])
-    for match in LINE.finditer(data):
+    for match in pattern.finditer(data):
         row = match.groups(b"")
         if row[ADDRESS] and (row[MINUTE], row[ZONE]) not in impossible:
             found.rows.append(row)
         elif line := match.group().rstrip(b"\r"):
             found.malformed.append(line)
     return found
+
+
+def _withForwarded(
+    data: bytes, pattern: re.Pattern[bytes], read: Callable[[bytes], bytes]
+) -> ParsedLines:
+    found = ParsedLines([], [])
+    for match in pattern.finditer(data):
+        row = match.groups(b"")
+        if row[ADDRESS] and keepPossible(row):
+            rest = match.group()[match.end(AGENT + 1) - match.start() :] if row[AGENT] else b""
+            field = _FORWARDED.match(rest)
+            client = read(field[1]) if field else b""
+            found.rows.append((client or row[ADDRESS], *row[1:]))
+        elif line := match.group().rstrip(b"\r"):
+            found.malformed.append(line)
+    return found
+
+
+def keepPossible(row: Row) -> bool:
+    """
+    Tell whether a row's date is possible.
+    """
+    isDate = _DATE.fullmatch(row[MINUTE] + row[SECOND] + row[ZONE]) is not None
+    return isDate and minuteOf(row[MINUTE], row[ZONE]) is not None
+
+
+def monthName(number: int) -> str:
+    """
+    @return: the short name of a month, whose number is from 1 to 12.
+    """
+    return _MONTHS[number - 1].decode("ascii")
 
 
 @lru_cache(maxsize=65_536)
@@ -132,7 +206,16 @@ def dateOf(row: Row) -> str:
 
 def pathOf(request: bytes) -> bytes:
     """
-    @return: what a request line asks for, without its query; the whole of it if it is none.
+    @return: what a request line asks for, decoded and without its query; the whole of it if it is
+        none.
     """
     parts = request.split(b" ")
-    return (parts[1] if len(parts) == 3 else request).partition(b"?")[0]
+    if len(parts) == 3:
+        target = parts[1]
+    elif len(parts) > 3 and parts[-1].startswith(b"HTTP/"):
+        # Servers accept spaces that a client should have escaped.
+        target = b" ".join(parts[1:-1])
+    else:
+        target = request
+    path = target.partition(b"?")[0]
+    return unquote_to_bytes(path) if b"%" in path else path

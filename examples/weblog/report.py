@@ -68,6 +68,7 @@ class Report:
     their names.
 
     @ivar isPartial: whether the reading was not finished.
+    @ivar malformedByInput: how many malformed lines each input has that has any.
     @ivar visitors: the number of addresses.
     @ivar bytes: the number of bytes that were sent.
     @ivar unit: of the timeline: C{"hour"} or C{"day"}.
@@ -81,6 +82,7 @@ class Report:
     requests: int
     malformed: int
     malformedExamples: list[str]
+    malformedByInput: dict[str, int]
     visitors: int
     bytes: int
     classes: dict[str, int]
@@ -98,11 +100,12 @@ class Report:
     def asDictionary(self) -> dict[str, Any]:
         """
         @return: what JSON can be made of. C{isPartial} is called C{partial} there, and
-            C{malformedExamples} C{malformed_examples}.
+            C{malformedExamples} and C{malformedByInput} have underscores.
         """
         made = asdict(self)
         made["partial"] = made.pop("isPartial")
         made["malformed_examples"] = made.pop("malformedExamples")
+        made["malformed_by_input"] = made.pop("malformedByInput")
         return made
 
 
@@ -120,6 +123,7 @@ def makeReport(summary: Summary, top: int = TOP) -> Report:
         requests=aggregate.requests,
         malformed=aggregate.malformed,
         malformedExamples=[textOf(line) for line in aggregate.examples],
+        malformedByInput={name: count for name, count in summary.malformed.items() if count},
         visitors=len(aggregate.addresses),
         bytes=aggregate.sent,
         classes=_classesOf(_byClass(aggregate.hours)),

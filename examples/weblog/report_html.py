@@ -138,7 +138,9 @@ def _malformed(report: Report) -> str:
     if not report.malformedExamples:
         return ""
     lines = "".join(f"<li><code>{escape(line)}</code></li>\n" for line in report.malformedExamples)
-    return f"<h2>Malformed lines, for example</h2>\n<ul>{lines}</ul>"
+    rows = [(escape(name), f"{count:,}") for name, count in report.malformedByInput.items()]
+    table = _table("Malformed lines", '<col><col class="number">', "<th></th><th>lines</th>", rows)
+    return f"{table}<h2>Malformed lines, for example</h2>\n<ul>{lines}</ul>"
 
 
 def _failures(report: Report) -> str:

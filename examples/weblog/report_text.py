@@ -21,7 +21,7 @@ _BLOCKS = " ▏▎▍▌▋▊▉█"
 _MOST_HOURS = 48
 
 # Numbers come first, so that what may be long is last and has the room that is left.
-_NUMBERS = ("requests", "share", "5xx")
+_NUMBERS = ("requests", "share", "5xx", "lines")
 
 # Control characters, and characters that change the direction of the following text.
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
@@ -33,14 +33,37 @@ def printReport(report: Report, console: Console) -> None:
     """
     Print a report.
     """
-    console.print(Group(*_parts(report)), soft_wrap=False)
+    console.print(Group(*_parts(report, Bars(console))), soft_wrap=False)
 
 
-def _parts(report: Report) -> list[RenderableType]:
+class Bars:
+    """
+    I draw bars with characters that a console's encoding has.
+    """
+
+    def __init__(self, console: Console) -> None:
+        try:
+            _BLOCKS.encode(console.encoding)
+        except UnicodeEncodeError:
+            self._isPlain = True
+        else:
+            self._isPlain = False
+
+    def draw(self, share: float) -> str:
+        """
+        @return: a bar for a share of 1.
+        """
+        if self._isPlain:
+            return "#" * round(share * _BAR)
+        full, rest = divmod(round(share * _BAR * 8), 8)
+        return _BLOCKS[8] * full + (_BLOCKS[rest] if rest else "")
+
+
+def _parts(report: Report, bars: Bars) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if report.isPartial:
         parts.append(Text("PARTIAL: interrupted, this is what was read so far", "bold red"))
-    parts += [_overview(report), _classes(report), _timeline(report)]
+    parts += [_overview(report), _classes(report, bars), _timeline(report, bars)]
     for title, counts in (
         ("Pages", report.pages),
         ("Missing pages (404)", report.missing),
@@ -52,8 +75,8 @@ def _parts(report: Report) -> list[RenderableType]:
             parts.append(_table(title, counts, report.requests))
     if report.offenders:
         parts.append(_offenders(report.offenders, report.misbehaving))
-    if report.malformedExamples:
-        parts.append(_malformed(report))
+    if report.malformedByInput:
+        parts += [_malformedByInput(report), _malformed(report)]
     if report.failures:
         parts.append(_failures(report.failures))
     return parts
@@ -73,29 +96,29 @@ def _overview(report: Report) -> RenderableType:
     return table
 
 
-def _classes(report: Report) -> RenderableType:
+def _classes(report: Report, bars: Bars) -> RenderableType:
     table = _makeTable("Status", "requests", "share", "class", "")
     for name, count in report.classes.items():
         share = count / report.requests if report.requests else 0.0
-        bar = Text(_bar(share), _STYLES.get(name, "white"))
+        bar = Text(bars.draw(share), _STYLES.get(name, "white"))
         table.add_row(f"{count:,}", shareText(count, report.requests), name, bar)
     return table
 
 
-def _timeline(report: Report) -> RenderableType:
+def _timeline(report: Report, bars: Bars) -> RenderableType:
     unit, timeline = report.unit, report.timeline
     if unit == "hour" and len(timeline) > _MOST_HOURS:
         unit, timeline = "day", foldDays(timeline)
     table = _makeTable(f"Timeline by {unit} (UTC)", "requests", "5xx", unit, "")
     most = max((moment.requests for moment in timeline), default=0)
     for moment in timeline:
-        table.add_row(*_momentCells(moment, most, unit))
+        table.add_row(*_momentCells(moment, most, unit, bars))
     return table
 
 
-def _momentCells(moment: Moment, most: int, unit: str) -> tuple[RenderableType, ...]:
+def _momentCells(moment: Moment, most: int, unit: str, bars: Bars) -> tuple[RenderableType, ...]:
     start = moment.start[:10] if unit == "day" else moment.start[:16].replace("T", " ")
-    bar = Text(_bar(moment.requests / most if most else 0.0), "blue")
+    bar = Text(bars.draw(moment.requests / most if most else 0.0), "blue")
     return f"{moment.requests:,}", f"{moment.classes['5xx']:,}", start, bar
 
 
@@ -112,6 +135,13 @@ def _offenders(offenders: Sequence[Offender], total: int) -> RenderableType:
     for offender in offenders:
         rules = Text(", ".join(offender.rules), "red")
         table.add_row(f"{offender.requests:,}", plainText(offender.address), rules)
+    return table
+
+
+def _malformedByInput(report: Report) -> RenderableType:
+    table = _makeTable("Malformed lines", "lines", "input")
+    for name, count in report.malformedByInput.items():
+        table.add_row(f"{count:,}", plainText(name))
     return table
 
 
@@ -146,9 +176,3 @@ def plainText(text: str, style: str = "") -> Text:
     """
     shown = [repr(char)[1:-1] if unicodedata.category(char) in _UNSEEN else char for char in text]
     return Text("".join(shown), style)
-
-
-def _bar(share: float) -> str:
-    eighths = round(share * _BAR * 8)
-    full, rest = divmod(eighths, 8)
-    return _BLOCKS[8] * full + (_BLOCKS[rest] if rest else "")

@@ -17,6 +17,14 @@ FLOOD: Final = "flood"
 NOT_HTTP: Final = "not HTTP"
 BAD_METHOD: Final = "bad method"
 
+INJECTION: Final = "injection"
+
+_GAP = rb"(?:\s|/\*.{0,40}?\*/|\()++"
+
+# A look-up of Log4j, also one that hides its name; and a function of a shell.
+_LOOKUP = rb"\$\{(?:jndi|lower|upper|env|sys|date|:):"
+_INJECTED = re.compile(_LOOKUP + rb"|\(\)\s*\{|<script\b", re.IGNORECASE)
+
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 
 _REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S.*) HTTP/\d(?:\.\d)?", re.DOTALL)
@@ -54,12 +62,16 @@ PATH_RULES: Final = (
         rb"|/(?:boaform|hnap1|cgi-bin|owa/auth|vendor/phpunit|_ignition|geoserver)\b",
     ),
     PathRule(
-        "path traversal", rb"(?:^|[/=\\])\.\.(?:[/\\]|$)|/etc/passwd|/win\.ini", isRefused=False
+        "path traversal",
+        rb"(?:^|[/=\\])\.\.(?:[/\\]|$)|(?:^|=|file:/*)/?etc/(?:passwd|shadow)\b(?!-)|/win\.ini",
+        isRefused=False,
     ),
     PathRule(
-        "injection",
-        rb"\bunion\b.{1,20}\bselect\b|\bor\b 1 ?= ?1|<script\b|\$\{jndi:|\bsleep\(\d"
-        rb"|information_schema",
+        INJECTION,
+        # In a statement, only spaces, comments and parentheses stand between the words.
+        rb"\bunion" + _GAP + rb"(?:(?:all|distinct)" + _GAP + rb")?select\b(?!-)"
+        rb"|\b(?:or|and)" + _GAP + rb"'?1'? ?= ?'?1\b|<script\b|[=\s;|(+,]sleep\(\d"
+        rb"|information_schema\b(?!-)|" + _LOOKUP,
         isRefused=False,
     ),
 )
@@ -83,7 +95,7 @@ def judgeRequest(request: bytes, isRefused: bool) -> tuple[str, ...]:
         return ()
     match = _REQUEST.fullmatch(request)
     if match is None:
-        return (NOT_HTTP,)
+        return (NOT_HTTP, *_judgeTarget(request, isRefused))
     method, target = match.groups()
     broken = () if method in METHODS else (BAD_METHOD,)
     return broken + _judgeTarget(target, isRefused)
@@ -101,6 +113,17 @@ def _judgeTarget(target: bytes, isRefused: bool) -> tuple[str, ...]:
         for rule, pattern in _PATTERNS
         if (isRefused or not rule.isRefused) and pattern.search(text) is not None
     )
+
+
+def findInjections(texts: set[bytes]) -> set[bytes]:
+    """
+    @param texts: referrers or agents.
+    @return: those that inject commands.
+    """
+    # Most logs have none, and one search tells so.
+    if _INJECTED.search(unquote_to_bytes(b"\n".join(texts))) is None:
+        return set()
+    return {text for text in texts if _INJECTED.search(unquote_to_bytes(text))}
 
 
 def findFloods(counts: Mapping[bytes, int], limit: int) -> set[bytes]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -20,11 +21,12 @@ from asynqueue import (
 )
 from asynqueue.errors import WorkerDied
 from examples.weblog.aggregate import Edges, Parsed
-from examples.weblog.blocks import BLOCK_SIZE, Block
+from examples.weblog.blocks import BLOCK_SIZE, Block, DataBlock
 from examples.weblog.broadcast import Broadcast
 from examples.weblog.errors import InputError, describeError
+from examples.weblog.formats import detectFormat
 from examples.weblog.inputs import Input, blocksOf, expandNames, openInput
-from examples.weblog.settings import Settings
+from examples.weblog.settings import LineOptions, Settings
 from examples.weblog.sinks import BlockTaker
 from examples.weblog.summary import Summary
 from examples.weblog.work import parseBlock, streamBlock
@@ -134,6 +136,8 @@ class Reading:
         except BaseException:
             producer.stopProducing()
             raise
+        finally:
+            self._summary.checkUnderstood(self._settings.lines.format)
         await self._broadcast.finish()
         self._summary.isPartial = False
 
@@ -147,13 +151,17 @@ class Reading:
         return inputs
 
     async def _readInput(self, source: Input, producer: OrderedItemProducer) -> None:
-        log = _Log(source.name, Edges(self._settings.flood))
+        options = self._settings.lines
+        options = replace(options, format=options.format or source.format)
+        log = _Log(source.name, Edges(self._settings.flood), options)
         most = _UNDERWAY * self._settings.processes
         try:
             async with aclosing(blocksOf(source, self._threads, self._blockSize)) as blocks:
                 async for block in blocks:
                     if log.hasFailed or not producer.isProducing:
                         break
+                    if log.options.format is None and isinstance(block, DataBlock):
+                        log.options = replace(log.options, format=detectFormat(block.data))
                     self._underway.put(producer.produceItem(self._parse, log, block))
                     await self._underway.deferUntilFewer(most)
         except (OSError, InputError) as error:
@@ -163,7 +171,7 @@ class Reading:
     async def _parse(self, log: _Log, block: Block) -> _Outcome:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return log, block, await self._call(block)
+                return log, block, await self._call(block, log.options)
             except WorkerDied as error:
                 if attempt == _ATTEMPTS:
                     return log, block, error
@@ -171,11 +179,13 @@ class Reading:
                 return log, block, error
         raise AssertionError("the last attempt returns")
 
-    def _call(self, block: Block) -> Deferred[Any]:
+    def _call(self, block: Block, options: LineOptions) -> Deferred[Any]:
         flood = self._settings.flood
         if self._sink is None:
-            return self._queue.call(parseBlock, block, flood)  # type: ignore[no-any-return]
-        d: Deferred[Any] = self._queue.call(streamBlock, block, flood, self._settings.selection)
+            return self._queue.call(parseBlock, block, flood, options)  # type: ignore[no-any-return]
+        d: Deferred[Any] = self._queue.call(
+            streamBlock, block, flood, self._settings.selection, options
+        )
         return d
 
     async def _take(self, outcome: _Outcome) -> None:
@@ -187,7 +197,7 @@ class Reading:
             parsed = await self._takeRecords(parsed)
         if isinstance(parsed, Parsed):
             parsed.findings |= log.edges.add(parsed.edges)
-            self._broadcast.add(self._summary.add(parsed))
+            self._broadcast.add(self._summary.add(parsed, log.name))
         else:
             self._fail(log, parsed)
         self._watcher.advance(block.advance)
@@ -214,8 +224,9 @@ class _Log:
     An input that is being read.
     """
 
-    def __init__(self, name: str, edges: Edges) -> None:
+    def __init__(self, name: str, edges: Edges, options: LineOptions) -> None:
         self.name = name
+        self.options = options
         self.edges = edges
         self.hasFailed = False
 

@@ -12,15 +12,33 @@ FLOOD: Final = 300
 
 
 @dataclass(frozen=True)
+class LineOptions:
+    """
+    How the lines of one log are to be read. It goes to the worker processes.
+
+    @ivar format: one of L{examples.weblog.formats.FORMATS}, or C{None} to find out.
+    @ivar isForwarded: whether a request's address is the one that X-Forwarded-For names.
+    """
+
+    format: str | None = None
+    isForwarded: bool = False
+
+
+DEFAULT_LINES: Final = LineOptions()
+
+
+@dataclass(frozen=True)
 class Settings:
     """
     How logs are to be read.
 
     @ivar processes: how many processes parse them.
     @ivar flood: how many requests an address may send within a minute.
+    @ivar lines: how lines are to be read.
     @ivar selection: which records are of interest: one of L{examples.weblog.records.SELECTIONS}.
     """
 
     processes: int
     flood: int = FLOOD
     selection: str = "bad"
+    lines: LineOptions = DEFAULT_LINES

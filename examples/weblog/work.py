@@ -12,23 +12,28 @@ from contextlib import contextmanager
 
 from examples.weblog.aggregate import Parsed, summarise
 from examples.weblog.blocks import Block
+from examples.weblog.formats import parseAs
 from examples.weblog.known import unknown
-from examples.weblog.parse import ParsedLines, parseLines
+from examples.weblog.parse import ParsedLines
 from examples.weblog.records import batchRecords
+from examples.weblog.settings import DEFAULT_LINES, LineOptions
 
 
-def parseBlock(block: Block, flood: int) -> Parsed:
+def parseBlock(block: Block, flood: int, options: LineOptions = DEFAULT_LINES) -> Parsed:
     """
     Read and parse a block.
 
     @param flood: how many requests an address may send within a minute.
+    @param options: how the lines are to be read.
     @raise OSError: if it cannot be read.
     @raise InputError: if the file is not what it was.
     """
-    return _parse(block, flood)[1]
+    return _parse(block, flood, options)[1]
 
 
-def streamBlock(block: Block, flood: int, selection: str) -> Iterator[bytes | Parsed]:
+def streamBlock(
+    block: Block, flood: int, selection: str, options: LineOptions = DEFAULT_LINES
+) -> Iterator[bytes | Parsed]:
     """
     Do the same, and pass on the records of interest.
 
@@ -38,7 +43,7 @@ def streamBlock(block: Block, flood: int, selection: str) -> Iterator[bytes | Pa
     @raise OSError: if it cannot be read.
     @raise InputError: if the file is not what it was.
     """
-    lines, parsed = _parse(block, flood)
+    lines, parsed = _parse(block, flood, options)
 
     def stream() -> Iterator[bytes | Parsed]:
         yield from batchRecords(lines.rows, selection)
@@ -47,9 +52,9 @@ def streamBlock(block: Block, flood: int, selection: str) -> Iterator[bytes | Pa
     return stream()
 
 
-def _parse(block: Block, flood: int) -> tuple[ParsedLines, Parsed]:
+def _parse(block: Block, flood: int, options: LineOptions) -> tuple[ParsedLines, Parsed]:
     with _notCollecting():
-        lines = parseLines(block.read())
+        lines = parseAs(block.read(), options.format, options.isForwarded)
         parsed = summarise(lines, flood)
     parsed.findings = unknown(parsed.findings)
     return lines, parsed

@@ -116,3 +116,13 @@ def test_knownFindingIsNotReportedAgainButCounted() -> None:
         forgetAll()
     assert parsed.findings == set()
     assert parsed.aggregate.addresses == {b"bad": 1}
+
+
+def test_injectionInAReferrerOrAnAgentIsFound() -> None:
+    found = parse(
+        makeLine("a", agent="${jndi:ldap://x}"),
+        makeLine("b", referrer="https://x/?q=%24%7BJNDI:x%7D"),
+        makeLine("c", agent="() { :; }; /bin/id"),
+        makeLine("d", agent="Mozilla/5.0 (X11; Linux)", referrer="https://x/western-union?select"),
+    )
+    assert found.findings == {(address, "injection") for address in (b"a", b"b", b"c")}

@@ -55,6 +55,32 @@ def test_lineThatWasCutOffInItsLastFieldIsMalformed() -> None:
     assert parseLines(line).malformed == [line]
 
 
+@pytest.mark.parametrize(
+    "after", [" 0.123", ' 12 "x"', ' "-"', ' "example.org" 0.1', ' "a\\"b"', " "]
+)
+def test_commonFormatMayHaveFieldsBehindIt(after: str) -> None:
+    line = f'192.0.2.1 - - [10/Oct/2024:13:55:36 +0200] "GET / HTTP/1.0" 200 5{after}\r\n'
+    (row,) = parseLines(line.encode()).rows
+    assert row[4:9] == (b"GET / HTTP/1.0", b"200", b"5", b"", b"")
+
+
+@pytest.mark.parametrize("user", ["John Smith", "", '""', "a [b", "J. - S."])
+def test_userMayHaveAnyName(user: str) -> None:
+    line = f'192.0.2.1 - {user} [10/Oct/2024:13:55:36 +0200] "GET / HTTP/1.0" 200 5\n'
+    assert [row[0] for row in parseLines(line.encode()).rows] == [b"192.0.2.1"]
+
+
+def test_clientIsTheFirstOfSeveralAddresses() -> None:
+    assert [row[0] for row in parseLines(makeLine("192.0.2.1, 10.0.0.1,::1")).rows] == [
+        b"192.0.2.1"
+    ]
+
+
+def test_longMalformedLineTakesNoLongTime() -> None:
+    for line in (b"a - " + b"b " * 200_000, b"a, " * 200_000, b"a - b [" * 100_000):
+        assert parseLines(line).rows == []
+
+
 def test_longQuotedFieldTakesNoLongTime() -> None:
     # Patterns that backtrack would take ages to see that there is no end.
     line = makeLine(agent="\\\\" * 50_000)[:-2]
@@ -83,10 +109,12 @@ def test_minutesAreInUTC(minute: bytes, zone: bytes, expected: int | None) -> No
     ("request_", "path"),
     [
         (b"GET /a?b=c HTTP/1.1", b"/a"),
-        (b"GET /a b?c HTTP/1.1", b"GET /a b"),
+        (b"GET /a b?c HTTP/1.1", b"/a b"),
+        (b"GET /caf%C3%A9%20a HTTP/1.1", "/café a".encode()),
+        (b"GET /a?b=%20 c HTTP/1.1", b"/a"),
         (b"\\x16\\x03", b"\\x16\\x03"),
         (b"", b""),
     ],
 )
-def test_pathIsWithoutQuery(request_: bytes, path: bytes) -> None:
+def test_pathIsDecodedAndWithoutQuery(request_: bytes, path: bytes) -> None:
     assert pathOf(request_) == path

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +124,8 @@ def test_compressedFileAndPipeTellTheSame(log: Path, tmp_path: Path) -> None:
         ]
     inputs = [outcome.pop("inputs") for outcome in outcomes]
     assert inputs == [[str(log)], ["log.gz"], ["standard input"]]
+    malformed = [list(outcome.pop("malformed_by_input")) for outcome in outcomes]
+    assert malformed == inputs
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
@@ -334,3 +337,78 @@ def test_failureLeavesTheOlderOutput(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert (tmp_path / "report.html").read_bytes() == b"older"
     assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_logInWhichNothingIsUnderstoodIsAFailure(tmp_path: Path) -> None:
+    (tmp_path / "odd").write_bytes(b"odd\n" * 3)
+    (tmp_path / "good").write_bytes(makeLine() + b"odd\n")
+    (tmp_path / "empty").write_bytes(b"\n\n")
+    done = run("--json", "odd", "good", "empty", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"weblog: error: odd: none of its 3 lines is of a known format" in done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["failures"]) == {"odd"}
+    assert found["malformed_by_input"] == {"odd": 3, "good": 1}
+    assert (found["requests"], found["malformed"]) == (1, 4)
+
+
+@pytest.mark.parametrize("isPipe", [False, True])
+def test_formatIsFoundOutForEachLogOrNamed(isPipe: bool, tmp_path: Path) -> None:
+    vhost = tmp_path / "vhost"
+    vhost.write_bytes(b"example.org:80 " + makeLine())
+    odd = b'{"request": "GET / HTTP/1.1"}\n'
+    (tmp_path / "log.gz").write_bytes(gzip.compress(odd + makeLine()))
+    with vhost.open("rb") as file:
+        name = "-" if isPipe else "vhost"
+        done = run("--json", name, "log.gz", cwd=tmp_path, stdin=file)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["requests"], found["malformed"]) == (0, 2, 1)
+    assert found["addresses"] == [{"name": "192.0.2.1", "requests": 2}]
+    done = run("--json", "--format", "elb", "vhost", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"none of its 1 lines is of the format elb" in done.stderr
+
+
+@pytest.mark.parametrize("isCompressed", [False, True])
+def test_interruptOnAPipeTellsOfEveryLineThatWasRead(isCompressed: bool, tmp_path: Path) -> None:
+    with running("-", cwd=tmp_path) as (process, writing):
+        lines = makeLine() * 100 + b"a half"
+        if isCompressed:
+            stream = zlib.compressobj(wbits=31)
+            lines = stream.compress(lines) + stream.flush(zlib.Z_SYNC_FLUSH)
+        waitUntil(lambda: len(workersOf(psutil.Process(process.pid))) == 2, "both workers")
+        os.write(writing, lines)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        printed, complaint = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, complaint
+    found = json.loads(printed)
+    assert (found["requests"], found["malformed"], found["partial"]) == (100, 0, True)
+
+
+def test_byteOrderMarkIsNoPartOfAnAddress(tmp_path: Path) -> None:
+    line = b"\xef\xbb\xbf" + makeLine()
+    (tmp_path / "log").write_bytes(line * 2)
+    (tmp_path / "log.gz").write_bytes(gzip.compress(line * 2))
+    done = run("--json", "log", "log.gz", cwd=tmp_path)
+    assert json.loads(done.stdout)["addresses"] == [{"name": "192.0.2.1", "requests": 4}]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_reportIsPrintedInAnyEncoding(encoding: str, tmp_path: Path) -> None:
+    name = b"odd-\xff"
+    (tmp_path / os.fsdecode(name)).write_bytes(makeLine(request="GET /\u65e5\u672c HTTP/1.1"))
+    done = subprocess.run(
+        [*WEBLOG, "--html", "page", os.fsdecode(name), "none-\u65e5"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    text = done.stdout.decode(encoding)
+    assert ("/\u65e5\u672c" if encoding == "utf-8" else r"/\u65e5\u672c") in text
+    assert ("\u2588" if encoding == "utf-8" else "####") in text
+    assert "odd-" in (tmp_path / "page").read_text(encoding="utf-8")

@@ -64,8 +64,9 @@ class _PlainLine:
             return None
 
     def _read(self) -> Row:
-        address, _, _ = self.word(), self.word(), self.word()
-        self.skip(b"[")
+        address = self.addresses()
+        self.word()
+        self.user()
         date = self.take(20)
         self.skip(b" ")
         zone = self.take(5)
@@ -79,13 +80,24 @@ class _PlainLine:
         if size == b"-":
             self.skip(b"-")
         referrer = agent = b""
-        if self.rest:
-            self.skip(b" ")
-            referrer = self.quoted()
-            self.skip(b" ")
-            agent = self.quoted()
-        if self.rest and not self.rest.startswith(b" "):
-            raise _Bad
+        rest = self.rest
+        try:
+            if self.rest:
+                self.skip(b" ")
+                referrer = self.quoted()
+                self.skip(b" ")
+                agent = self.quoted()
+            if self.rest and not self.rest.startswith(b" "):
+                raise _Bad
+        except _Bad:
+            # Other fields may follow the common format, but no quoted one without an end.
+            referrer = agent = b""
+            self.rest = rest
+            if rest.startswith(b' "'):
+                self.skip(b" ")
+                self.quoted()
+            if self.rest and (self.rest[:1] != b" " or self.rest[1:2] == b'"'):
+                raise
         return (address, date[:17], date[18:], zone, request, status, size, referrer, agent, b"")
 
     def word(self) -> bytes:
@@ -93,6 +105,19 @@ class _PlainLine:
         if not word or not space:
             raise _Bad
         return word
+
+    def addresses(self) -> bytes:
+        words = self.word()
+        while words.endswith(b","):
+            words += self.word()
+        if not all(words.split(b",")):
+            raise _Bad
+        return words.partition(b",")[0]
+
+    def user(self) -> None:
+        name, bracket, self.rest = self.rest.partition(b" [")
+        if not bracket or (b" " in name and (name.startswith(b"- ") or b'"' in name)):
+            raise _Bad
 
     def skip(self, expected: bytes) -> None:
         if self.take(len(expected)) != expected:
@@ -174,8 +199,9 @@ def lineLikes(draw: st.DrawFn) -> bytes:
     """
     Draw something that is a line, or nearly one, without its end.
     """
-    line = b'%s - - [%s] "%s" %s %s "%s" "%s"%s' % (
-        draw(st.sampled_from([b"192.0.2.1", b"::1", b"", b"a b"])),
+    line = b'%s - %s [%s] "%s" %s %s "%s" "%s"%s' % (
+        draw(st.sampled_from([b"192.0.2.1", b"::1", b"", b"a b", b"a, b", b"a,", b",a"])),
+        draw(st.sampled_from([b"-", b"John Smith", b"", b'""', b'"a b"'])),
         draw(_dates),
         draw(fields),
         draw(st.sampled_from([b"200", b"404", b"20", b"2000"])),
