@@ -15,9 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
+from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -67,7 +69,8 @@ class SteadyClock:
     is made, and never goes back nor leaps, whatever becomes of the wall clock.
 
     Twisted's reactors follow the wall clock. When that is set back, their delayed calls are late by
-    as much. So this looks after its own calls from another thread, once a second.
+    as much, and early when it is set forward. So this looks after its own calls from another
+    thread, once a second, and has one that comes early wait for the rest.
 
     @ivar reactor: schedules the calls.
     """
@@ -81,8 +84,8 @@ class SteadyClock:
         self._read = time.monotonic if self._isReal else reactor.seconds
         self._offset = reactor.seconds() - self._read()
         self._last = -math.inf
-        # The delayed calls that are looked after, with their times; and when to tidy up.
-        self._calls: dict[IDelayedCall, float] = {}
+        # The delayed calls that are looked after; and when to tidy up.
+        self._calls: dict[_SteadyCall, None] = {}
         self._many = _FEW
         self._isWatching = False
 
@@ -98,20 +101,21 @@ class SteadyClock:
     def callLater(
         self, delay: float, callable: Callable[..., object], *args: object, **kw: object
     ) -> IDelayedCall:
-        call = self.reactor.callLater(delay, callable, *args, **kw)
-        if self._isReal and delay > 0:
-            if len(self._calls) >= self._many:
-                self._forgetCalls()
-            self._calls[call] = self.seconds() + delay
-            if not self._isWatching:
-                self._watch()
+        if not self._isReal or not delay > 0:
+            return self.reactor.callLater(delay, callable, *args, **kw)
+        if len(self._calls) >= self._many:
+            self._forgetCalls()
+        call = _SteadyCall(self, self.seconds() + delay, partial(callable, *args, **kw))
+        self._calls[call] = None
+        if not self._isWatching:
+            self._watch()
         return call
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         return self.reactor.getDelayedCalls()
 
     def _forgetCalls(self) -> None:
-        self._calls = {call: due for call, due in self._calls.items() if call.active()}
+        self._calls = {call: None for call in self._calls if call.active()}
         self._many = max(_FEW, 2 * len(self._calls))
 
     def _watch(self) -> None:
@@ -127,12 +131,68 @@ class SteadyClock:
         self._isWatching = False
         self._forgetCalls()
         now = self.seconds()
-        for call, due in self._calls.items():
-            if due < now:
-                call.delay(min(0.0, self.reactor.seconds() - call.getTime()))
+        for call in list(self._calls):
+            if call.getTime() < now:
+                call.begin(0.0)
         if self._calls:
             self._watch()
 
+
+@implementer(IDelayedCall)
+class _SteadyCall:
+    """
+    A delayed call of a L{SteadyClock}. If the reactor calls it too early, because the wall clock
+    was set forward, it waits for the rest.
+    """
+
+    __slots__ = ("_call", "_clock", "_function", "_time")
+
+    def __init__(self, clock: SteadyClock, time: float, function: Callable[[], object]) -> None:
+        self._clock = clock
+        self._time = time
+        self._function = function
+        self._call: IDelayedCall | None = None
+        self.begin(time - clock.seconds())
+
+    def begin(self, delay: float) -> None:
+        """
+        Have the reactor call this after so many seconds by its own clock.
+        """
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = self._clock.reactor.callLater(max(0.0, delay), self._due)
+
+    def _due(self) -> None:
+        left = self._time - self._clock.seconds()
+        # A reactor may be early by as much as its clock is coarse.
+        if left > EARLY_SECONDS:
+            self.begin(left)
+            return
+        self._call = None
+        self._function()
+
+    def getTime(self) -> float:
+        return self._time
+
+    def active(self) -> bool:
+        return self._call is not None and bool(self._call.active())
+
+    def cancel(self) -> None:
+        if self._call is None:
+            raise AlreadyCalled
+        self._call.cancel()
+
+    def delay(self, secondsLater: float) -> None:
+        self._time += secondsLater
+        self.begin(self._time - self._clock.seconds())
+
+    def reset(self, secondsFromNow: float) -> None:
+        self._time = self._clock.seconds() + secondsFromNow
+        self.begin(secondsFromNow)
+
+
+EARLY_SECONDS: Final = 0.001
+"""By how much a delayed call may be early."""
 
 _FEW: Final = 64
 """With fewer delayed calls than this, it is not worth looking for those that can be forgotten."""

@@ -37,7 +37,7 @@ from asynqueue._queue.pool import OPEN, WorkerPool, WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.shutdown import Refused, Shutdown
 from asynqueue._queue.timers import Timers
-from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue._reactor import SteadyClock, callFromAnyThread, defaultReactor
 from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
 from asynqueue._workers.events import (
@@ -128,7 +128,9 @@ class Engine:
         declared = DeclaredContext(contextvars)
         self._declared = declared if declared else None
         self._ids = count(1)
-        self._timers = Timers(self.reactor, self.pool.cancel)
+        # Timeouts count by a clock that is never set back.
+        self._clock = SteadyClock(self.reactor)
+        self._timers = Timers(self._clock, self.pool.cancel)
         # The Deferators that were handed out as results, and that are still referred to.
         self._iterations: WeakSet[Deferator] = WeakSet()
         # What was decided, as long as it is being handed out.
@@ -643,7 +645,7 @@ class Engine:
                 self.scheduler,
                 self.pool,
                 self.underway,
-                self.reactor,
+                self._clock,
                 timeout,
                 self._outOfTime,
                 self.wakeSoon,
