@@ -1,8 +1,8 @@
 """
 The console command C{mcm}.
 
-Worker processes may import this module, as it is the program's, so it imports what is heavy only
-where it is used.
+Worker processes may import this module, because it is the program's main module. So it imports
+heavy modules only where it uses them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run C{mcm}.
 
-    @param arguments: its arguments. Default: those of this process.
-    @return: the exit status: 0 if the picture was written, 2 if it cannot be made as it was asked
-        for, 1 if something went wrong on the way, and 128 and a signal's number if that came.
+    @param arguments: the command's arguments. Default: those of this process.
+    @return: the exit status: 0 if the picture was written, 2 if the request cannot be met, 1 if an
+        error occurred later, and 128 plus the number of the signal if one stopped the command.
     @raise SystemExit: after C{--help} and C{--version}, with the exit status 0.
     """
     try:
@@ -55,9 +55,9 @@ class Request:
     """
     The user's options.
 
-    @ivar view: what the picture shows.
-    @ivar output: the name of its file, or C{None} for the standard output.
-    @ivar processes: how many worker processes to use, or C{None} for one a core.
+    @ivar view: the view that the picture shows.
+    @ivar output: the name of the picture's file, or C{None} for the standard output.
+    @ivar processes: the number of worker processes, or C{None} for one for each core.
     """
 
     view: View
@@ -69,12 +69,13 @@ def render(request: Request) -> None:
     """
     Make the picture.
 
-    @raise MandelbrotError: if there is none.
+    @raise MandelbrotError: if the picture cannot be made.
     """
-    # Looked for, but not imported: only the workers need it.
+    # Only the workers import these modules.
     if find_spec("numba") is None or find_spec("numpy") is None:
         raise BadRequest(
-            "numba is not installed, which computes the pictures: pip install asynqueue[mcm]"
+            "numba and numpy, which compute the pictures, are not both installed: "
+            "pip install asynqueue[mcm]"
         )
     from asynqueue import ProcessQueue
     from mcmandelbrot.output import openOutput
@@ -94,13 +95,13 @@ def render(request: Request) -> None:
 
 def parseArguments(arguments: Sequence[str]) -> Request:
     """
-    Find out what the user wants.
+    Parse the command's arguments.
 
-    @raise BadRequest: if that makes no sense.
-    @raise SystemExit: for C{--help} and C{--version}, which have been answered by then.
+    @raise BadRequest: if they make no sense.
+    @raise SystemExit: after C{--help} and C{--version}.
     """
-    # Python's release decides which negative numbers argparse takes for options. No release does so
-    # with a number that begins with a space.
+    # Which negative numbers argparse takes for options depends on the release of Python. No release
+    # takes a number that begins with a space for one.
     spaced = [f" {text}" if _isNegative(text) else text for text in arguments]
     found = _makeParser().parse_intermixed_args(spaced)
     view = View(
@@ -119,7 +120,7 @@ def parseArguments(arguments: Sequence[str]) -> Request:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """
-        Say what is wrong in one line, without the usage.
+        Raise an error whose message is one line, without the usage.
         """
         raise BadRequest(message)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 class MandelbrotError(Exception):
     """
-    There will be no picture. The message is one line, meant for the user.
+    The picture cannot be made. The message is one line, for the user.
 
-    @cvar exitStatus: what the process exits with.
+    @cvar exitStatus: the exit status of the process.
     """
 
     exitStatus = 1
@@ -25,33 +25,34 @@ class BadRequest(MandelbrotError):
 
 class RenderingFailed(MandelbrotError):
     """
-    A worker process could not do its part.
+    A worker process failed.
     """
 
 
 class OutputFailed(MandelbrotError):
     """
-    The picture could not be written to its end.
+    The picture could not be written completely.
     """
 
 
 class OutputClosed(MandelbrotError):
     """
-    The reader of the picture has left. That is no fault, so the user is told nothing.
+    The reader of the picture has closed the pipe. This is not an error, so the user gets no
+    message.
     """
 
-    # What a shell shows for a program that SIGPIPE ended: 128 and the signal's number.
+    # The status that a shell shows for a program that SIGPIPE ended: 128 plus the signal's number.
     exitStatus = 141
 
 
 class Interrupted(MandelbrotError):
     """
-    A signal asked to stop, which the user knows already.
+    A signal asked the program to stop. The user knows that, and gets no message.
     """
 
     def __init__(self, signalNumber: int) -> None:
         """
-        @param signalNumber: the signal that came.
+        @param signalNumber: the number of the signal.
         """
         super().__init__(f"stopped by signal {signalNumber}")
         #: The exit status that a shell shows for a program that the signal ended.

@@ -25,16 +25,16 @@ from mcmandelbrot.view import Grid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Points that are iterated side by side. Two vectors of 512 bits or four of 256: fewer do not hide
-#: the latency of the arithmetic, and LLVM then does not use vectors at all (measured: 8 lanes run
-#: at 0.3 to 0.65 of the speed of 16 with AVX2 or AVX-512, and as fast with SSE2).
+#: The number of points iterated side by side: two vectors of 512 bits or four of 256. Fewer
+#: do not hide the latency of the arithmetic, and LLVM then uses no vectors at all. Measured with
+#: AVX2 or AVX-512, 8 lanes run at 0.3 to 0.65 of the speed of 16, and with SSE2 as fast as 16.
 LANES = 16
 
-#: Steps between two looks at the lanes.
+#: The number of steps between two checks of the lanes.
 STEPS = 8
 
 #: The square of the radius beyond which a point has escaped. The orbit of every point that leaves
-#: radius 2 comes past it. The farther out, the smoother the colours: see L{smoothed}.
+#: radius 2 passes it. The larger it is, the smoother the colours: see L{smoothed}.
 BAILOUT = 2.0**16
 
 #: The count of a point that did not escape.
@@ -42,18 +42,18 @@ INSIDE = -1.0
 
 _LOG_BAILOUT = math.log(BAILOUT)
 
-# An age that no lane reaches.
+# An age that is higher than any lane's.
 _NEVER = 1 << 62
 
 
 def compiled(function: F) -> F:
     """
-    Have a function compiled when it is first called, and the result kept on disk.
+    Make a function that numba compiles when it is first called. The result is kept on disk.
 
-    Numba keeps it in C{__pycache__} next to this file or, where that cannot be written, in the
-    user's cache folder. C{NUMBA_CACHE_DIR} names another.
+    Numba keeps it in C{__pycache__} next to this file or, if that cannot be written, in the user's
+    cache folder. C{NUMBA_CACHE_DIR} names another folder.
     """
-    # Imported this way, numba is untyped alike for its releases with types and without.
+    # Some releases of numba have types and some have none. Imported this way, all have none.
     return cast("F", import_module("numba").njit(cache=True, nogil=True)(function))
 
 
@@ -65,20 +65,21 @@ def isSurelyInside(a: float, b: float) -> bool:
     p = a - 0.25
     bb = b * b
     q = p * p + bb
-    # Not <=, as far outside both are infinite.
+    # With <=, points far outside would pass, because both sides are infinite there.
     return q * (q + p) < 0.25 * bb or (a + 1.0) * (a + 1.0) + bb <= 0.0625
 
 
 @compiled
 def smoothed(age: int, norm: float) -> float:
     """
-    Make a count that has no steps: whole numbers where the orbit only just escapes, less beyond.
+    Compute a count without steps: a whole number if the orbit only just escapes, less if it goes
+    farther.
 
-    The formula is C{age + 1 - log2(log|z| / log(bailout radius))}. It follows from C{|z|} squaring
-    with each further iteration, so that its error shrinks with the square of the bailout radius.
+    The formula is C{age + 1 - log2(log|z| / log(bailout radius))}. It holds because each further
+    iteration squares C{|z|}, so its error shrinks with the square of the bailout radius.
 
     @param age: the first iteration after which the point is outside.
-    @param norm: the square of C{|z|} then.
+    @param norm: the square of C{|z|} after that iteration.
     """
     return max(0.0, age + 1.0 - math.log2(math.log(norm) / _LOG_BAILOUT))
 
@@ -105,7 +106,7 @@ def follow(x: float, y: float, a: float, b: float, age: int, iterations: int) ->
 @compiled
 def locate(row: int, column: int, firstRow: int, grid: Grid) -> tuple[float, float]:
     """
-    Compute where the middle of a pixel lies.
+    Compute the point in the middle of a pixel.
     """
     left, top, columnStep, rowStep = grid
     return left + (column + 0.5) * columnStep, top - (firstRow + row + 0.5) * rowStep
@@ -116,8 +117,8 @@ def findOpen(
     row: int, column: int, firstRow: int, grid: Grid, counts: NDArray[np.float32]
 ) -> tuple[int, int]:
     """
-    Find the first pixel, from the given one onwards, that has to be iterated, and mark those before
-    it as inside. There is none if the row returned is beyond the last one.
+    Find the first pixel, from the given one onwards, that has to be iterated. Mark the pixels
+    before it as inside. If the returned row is beyond the last one, there is no such pixel.
     """
     rows, columns = counts.shape
     while row < rows:
@@ -132,26 +133,28 @@ def findOpen(
     return row, column
 
 
-# One loop over arrays that nothing else holds: handed to functions of their own, parts of it run at
-# a third of the speed, because each call counts references and hides from LLVM what overlaps.
+# This is one loop over arrays that nothing else refers to. Parts of it that were functions of their
+# own ran at a third of the speed, because each call counts references, and LLVM cannot see that the
+# arrays do not overlap.
 @compiled
 def countIterations(
     grid: Grid, firstRow: int, iterations: int, counts: NDArray[np.float32]
 ) -> None:
     """
-    Fill in the smoothed iteration counts of consecutive rows of a picture.
+    Compute the smoothed iteration counts of consecutive rows of a picture.
 
-    A lane's orbit is known to be periodic, and its point to be inside, once it comes back to
-    exactly where it was at an earlier look. From there it can only repeat itself, so that no point
-    is taken to be inside that would escape. That place moves on each time the orbit's age doubles.
+    If a lane's orbit comes back to exactly the place where it was at an earlier check, it is
+    periodic, and its point is inside. From there the orbit can only repeat itself, so no point that
+    would escape is taken to be inside. The remembered place is a new one each time the orbit's age
+    doubles.
 
-    @param grid: where the picture's pixels lie.
-    @param firstRow: the picture's row that C{counts} begins with.
-    @param iterations: a point that has not escaped after so many is inside.
-    @param counts: a row for each row, to be filled with counts or L{INSIDE}.
+    @param grid: the grid of the picture's pixels.
+    @param firstRow: the row of the picture that C{counts} begins with.
+    @param iterations: a point that has not escaped after so many iterations is inside.
+    @param counts: an array with the rows, which this fills with counts or L{INSIDE}.
     """
     rows = len(counts)
-    # Each lane begins as an orbit that has escaped and belongs to no pixel.
+    # At first each lane has an orbit that has escaped and belongs to no pixel.
     x, y = np.full(LANES, np.inf), np.zeros(LANES)
     a, b = np.zeros(LANES), np.zeros(LANES)
     xBefore, yBefore = np.zeros(LANES), np.zeros(LANES)
@@ -169,7 +172,7 @@ def countIterations(
                 u, v = u * u - v * v + p, (u + u) * v + q
             x[k], y[k] = u, v
             age[k] += STEPS
-            # Far outside, an orbit becomes infinite and then not a number, which is outside too.
+            # Far outside, an orbit becomes infinite and then NaN, which has to count as outside.
             news |= (
                 (not (u * u + v * v <= BAILOUT))
                 | ((u == xPlace[k]) & (v == yPlace[k]))
@@ -198,7 +201,7 @@ def countIterations(
                 age[k], due[k], rowOf[k], columnOf[k] = 1, STEPS, row, column
                 row, column = findOpen(row, column + 1, firstRow, grid, counts)
             else:
-                # Nothing is left for this lane: it stays at 0, without ever any news.
+                # No pixel is left for this lane. It stays at 0, and no check finds anything new.
                 x[k], y[k], a[k], b[k], xPlace[k] = 0.0, 0.0, 0.0, 0.0, np.inf
                 age[k], due[k] = -_NEVER, _NEVER
                 busy -= 1
@@ -206,6 +209,6 @@ def countIterations(
 
 def compileKernel() -> None:
     """
-    Compile the kernel, or load it if that was done before, by whichever process.
+    Compile the kernel, or load it if any process has compiled it before.
     """
     countIterations(Grid(-1.0, 1.0, 1.0, 1.0), 0, 1, np.empty((2, 2), np.float32))

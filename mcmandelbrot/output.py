@@ -1,5 +1,5 @@
 """
-Where a program's output goes: a file that appears only when it is whole, or a stream.
+Outputs of a program: a file that appears only when it is complete, or a stream.
 
 C{mcm} writes pictures with this module, and the web log example its page and its records.
 """
@@ -33,7 +33,7 @@ def openOutput(path: str | None, option: str = "-o") -> Output:
 
     @param path: the name of a file, which need not exist; or C{None}, C{-} or C{/dev/stdout} for
         the standard output.
-    @param option: what the user names the file with.
+    @param option: the option with which the user names the file, for messages.
     @raise BadRequest: if the output cannot be written to, or is a terminal.
     """
     if path is None or path in STDOUT_NAMES:
@@ -51,7 +51,7 @@ def openOutput(path: str | None, option: str = "-o") -> Output:
             # A file that must not be written must not be replaced either.
             os.close(os.open(target, os.O_WRONLY))
             return FileOutput(target, stat.S_IMODE(status.st_mode), isReplacement=True)
-        # Without O_TRUNC and O_CREAT: the file is there.
+        # The file exists, so O_TRUNC and O_CREAT are not needed.
         return StreamOutput(os.open(path, os.O_WRONLY), path, option)
     except (OSError, ValueError) as error:
         raise BadRequest(_cannotWrite(path, error)) from error
@@ -85,7 +85,7 @@ def checkOutputs(outputs: Iterable[tuple[str, str]], inputs: Iterable[str | int]
 
 def _identities(file: str | int) -> list[object]:
     """
-    Find what a file can be told by: its path, and its device and inode if it exists.
+    Return the identities of a file: its path, and its device and inode if it exists.
     """
     path = os.path.realpath(file) if isinstance(file, str) and "\0" not in file else None
     try:
@@ -100,7 +100,7 @@ def _identities(file: str | int) -> list[object]:
 
 def _isAt(path: str, status: os.stat_result) -> bool:
     """
-    Tell whether a path leads to a file. The one that C{/dev/fd} gives for a deleted file does not.
+    Tell whether a path leads to a file. The path that C{/dev/fd} has for a deleted file does not.
     """
     try:
         return os.path.samestat(os.stat(path), status)
@@ -120,24 +120,25 @@ def _cannotWrite(name: str, error: OSError | ValueError) -> str:
 
 class Output(ABC):
     """
-    I take a program's bytes. As a context manager I L{discard} what was written unless L{finish}
-    was called.
+    Takes a program's bytes. As a context manager it calls L{discard} at the end, which removes the
+    bytes unless L{finish} was called.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
         """
-        @param descriptor: an open file descriptor, which is mine from now on.
-        @param name: what to call me in a message.
+        @param descriptor: an open file descriptor, which the output closes.
+        @param name: the name of the output in messages.
         """
         self._descriptor: int | None = descriptor
         self._name = name
 
     async def write(self, data: bytes) -> None:
         """
-        Write bytes, and wait until there is room for them. The reactor does its other work then.
+        Write bytes, and wait until there is room for them. The reactor does its other work
+        meanwhile.
 
-        @raise OutputClosed: if nobody reads them any more.
-        @raise OutputFailed: if they cannot be written.
+        @raise OutputClosed: if the reader has closed the output.
+        @raise OutputFailed: if the bytes cannot be written.
         """
         assert self._descriptor is not None
         with self._explaining():
@@ -147,8 +148,8 @@ class Output(ABC):
         """
         Write bytes, and block until there is room for them.
 
-        @raise OutputClosed: if nobody reads them any more.
-        @raise OutputFailed: if they cannot be written.
+        @raise OutputClosed: if the reader has closed the output.
+        @raise OutputFailed: if the bytes cannot be written.
         """
         assert self._descriptor is not None
         with self._explaining():
@@ -165,9 +166,9 @@ class Output(ABC):
 
     def finish(self) -> None:
         """
-        All is written.
+        Keep the output, because all bytes were written.
 
-        @raise OutputFailed: if the last of it cannot be kept.
+        @raise OutputFailed: if it cannot be kept.
         """
         try:
             self._close()
@@ -177,9 +178,9 @@ class Output(ABC):
 
     def discard(self) -> None:
         """
-        Remove what was written, as far as that can be undone. Without effect after L{finish}.
+        Remove the bytes, as far as that is possible. This does nothing after L{finish}.
         """
-        # The user has to know why the work failed, and not that tidying up failed too.
+        # The user has to know why the work failed, rather than that the removal failed too.
         with suppress(OSError):
             self._close()
         with suppress(OSError):
@@ -213,16 +214,16 @@ class Output(ABC):
 
 class FileOutput(Output):
     """
-    I write to a new file beside the one that was named, and put it in its place at the end. Until
-    then, a file of that name stays as it was.
+    Writes to a new file in the folder of the one that was named, and renames it at the end. Until
+    then, an existing file of that name stays as it was.
     """
 
     def __init__(self, target: str, mode: int, isReplacement: bool = False) -> None:
         """
         @param target: the file's name, which is not that of a link.
         @param mode: its permissions.
-        @param isReplacement: whether C{mode} is that of the present file. If not, the umask
-            applies.
+        @param isReplacement: whether C{mode} is that of an existing file. If not, the umask
+            applies. Default: C{False}.
         @raise OSError: if a file cannot be made there.
         """
         self._target = target
@@ -250,12 +251,12 @@ class FileOutput(Output):
 
 class StreamOutput(Output):
     """
-    I write to a pipe, a device, or any standard output. I cannot take anything back.
+    Writes to a pipe, a device, or any standard output. Its bytes cannot be removed.
     """
 
     def __init__(self, descriptor: int, name: str, option: str = "-o") -> None:
         """
-        @raise BadRequest: if it is a terminal.
+        @raise BadRequest: if the descriptor is that of a terminal.
         """
         super().__init__(descriptor, name)
         if os.isatty(descriptor):

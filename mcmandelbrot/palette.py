@@ -1,5 +1,5 @@
 """
-The colours: from a night sky over ice and ivory to amber, embers and back, and black inside.
+The colours: from night blue over ice and ivory to amber, ember red and back, and black inside.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# How far round the palette, and the colour there in sRGB.
+# Positions in the palette's round, from 0 to 1, and the colours there in sRGB.
 _STOPS = (
     (0.00, (5, 8, 32)),
     (0.18, (14, 52, 124)),
@@ -20,18 +20,18 @@ _STOPS = (
     (0.89, (70, 16, 52)),
 )
 
-# Colours in one round, and how many of them are averaged to round off the corners at the stops.
+# The number of colours in one round, and how many are averaged to round off the corners at stops.
 _ROUND = 4096
 _BLUR = 321
 
-# Counts go round the palette ever slower, because they grow without bound towards the set's edge. A
-# logarithm would leave deep views flat and a square root makes them noisy. The first round begins
-# just below the lowest count in sight of the set.
+# The higher the counts, the more slowly the colours change, because counts grow without bound
+# towards the set's edge. With a logarithm deep views are flat, and with a square root they are
+# noisy. The first round begins just below the lowest count that pictures of the whole set have.
 _EXPONENT = 0.4
 _SPEED = 0.23
 _START = -0.36
 
-# Entries of the lookup table for each doubling of a count.
+# The lookup table has 2**11 entries for each doubling of a count.
 _BITS = 11
 _MANTISSA_BITS = 23
 _EXPONENT_OF_ONE = 127
@@ -72,24 +72,25 @@ def makeTable(iterations: int) -> NDArray[np.uint8]:
 
 def findPlaces(counts: NDArray[np.float32]) -> NDArray[np.int32]:
     """
-    Find where each count's colour is in the table: place 0 for inside, from 1 on for counts from 0.
+    Find the place of each count's colour in the table. Points inside have place 0, and counts from
+    0 on have places from 1 on.
 
-    The upper bits of a floating point number, taken as an integer, grow like its logarithm: with 11
+    The upper bits of a floating point number, taken as an integer, grow like its logarithm. With 11
     bits of fraction there are 2048 places for the counts from 1 to 3, as many from 3 to 7, and so
-    on. That is enough wherever neighbouring pixels are alike.
+    on. This is enough wherever neighbouring pixels are alike.
     """
     bits = (counts + np.float32(1.0)).view(np.int32) >> (_MANTISSA_BITS - _BITS)
-    # A point inside has the count -1, thus 0 here, which is below all places.
+    # A point inside has the count -1, so its bits are 0 here, below those of all other counts.
     places: NDArray[np.int32] = np.maximum(bits - ((_EXPONENT_OF_ONE << _BITS) - 1), 0)
     return places
 
 
 def colorize(counts: NDArray[np.float32], iterations: int) -> NDArray[np.uint8]:
     """
-    Give each count its colour.
+    Look up the colour of each count.
 
-    @param counts: counts as L{countIterations<mcmandelbrot.kernel.countIterations>} makes them.
-    @param iterations: how often a point was iterated at most.
-    @return: an array with red, green and blue along one more axis.
+    @param counts: counts that L{countIterations<mcmandelbrot.kernel.countIterations>} has made.
+    @param iterations: the largest number of iterations of a point.
+    @return: an array like C{counts} with one more axis, for red, green and blue.
     """
     return makeTable(iterations).take(findPlaces(counts), axis=0)

@@ -1,5 +1,5 @@
 """
-How a picture is cut into stripes.
+The plan that cuts a picture into stripes.
 """
 
 from __future__ import annotations
@@ -9,45 +9,46 @@ from collections.abc import Iterator
 from mcmandelbrot.stripe import Stripe
 from mcmandelbrot.view import View
 
-#: Seconds of work that a stripe is meant to be: enough to make the cost of a task negligible, and
-#: little enough to watch.
+#: How many seconds of work a stripe should be. The overhead of a task is small against it, and the
+#: progress bar still moves smoothly.
 TARGET = 0.02
 
-#: A stripe has at least so many pixels, however late in the picture: about a millisecond's worth,
-#: as the points of the plane go.
+#: The smallest number of pixels in a stripe, also at the end of the picture. They take about a
+#: millisecond, as an average over the plane.
 FEWEST_PIXELS = 16384
 
-#: Unless they might all be inside, when a stripe has at least so many pixels times iterations. They
-#: take about ten milliseconds.
+#: With many iterations fewer pixels are enough: so many pixels times iterations. They take about
+#: ten milliseconds if all of them are inside.
 FEWEST_ITERATIONS = 2**25
 
-#: A stripe has at most this part of what is left of the picture for each process. Stripes thus
-#: become smaller towards the end, where a long one would leave the other processes idle.
+#: A stripe has at most the rest of the picture divided by this number and by the number of
+#: processes. So stripes become smaller towards the end, where a long one would leave the other
+#: processes idle.
 SHARE = 2
 
-#: A stripe has at most so many times the rows of the largest one whose work was measured: what was
-#: easy so far need not remain so.
+#: A stripe has at most so many times the rows of one whose work was measured before, because easy
+#: rows may be followed by hard ones.
 GROWTH = 4
 
 
 class StripePlan(Iterator[Stripe]):
     """
-    I cut a picture into stripes, in order from the top, each when it is asked for.
+    Cuts a picture into stripes, in order from the top, each when it is asked for.
 
-    Points near the set cost a thousand times as much as points outside, and which those are is only
-    seen on the way. So I begin with few rows, and go by what I L{learn} of the rows above. Where
-    the cuts fall therefore differs from run to run; the pixels do not.
+    Points near the set cost a thousand times as much as points outside, and only the work itself
+    shows which points are near. So the first stripe has few rows, and the others follow from the
+    measurements that L{learn} gets. The cuts therefore differ from run to run. The pixels do not.
     """
 
     def __init__(self, view: View, processes: int) -> None:
         """
-        @param view: what the picture shows.
-        @param processes: how many processes there may be to render it, at least 1.
+        @param view: the view that the picture shows.
+        @param processes: the largest number of processes to render it, at least 1.
         """
         self._view = view
         pixels = min(FEWEST_PIXELS, FEWEST_ITERATIONS // view.iterations)
         self._fewest = max(1, pixels // view.width)
-        #: How many processes can have a part in the picture.
+        #: The number of processes that the picture has work for.
         self.processes = min(processes, -(-view.height // self._fewest))
         self._next = 0
         self._wanted = self._fewest
@@ -63,10 +64,10 @@ class StripePlan(Iterator[Stripe]):
 
     def learn(self, rows: int, seconds: float) -> None:
         """
-        Note the cost of a stripe.
+        Learn from the cost of a stripe.
 
-        @param rows: how many rows it had.
-        @param seconds: how long the work on it took.
+        @param rows: its number of rows.
+        @param seconds: how many seconds the work on it took.
         """
         worth = rows * TARGET / seconds if seconds > 0 else float("inf")
         self._wanted = max(1, int(min(worth, rows * GROWTH)))

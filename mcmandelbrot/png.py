@@ -1,6 +1,6 @@
 """
-A PNG file, put together from stripes that were compressed apart from each other. No input or
-output, and no pixels: bytes go in and bytes come out.
+A PNG file, assembled from stripes that were compressed independently. This module does no input or
+output. Bytes go in and bytes come out.
 
 The formats are those of the PNG specification (W3C Recommendation, third edition), RFC 1950 (zlib)
 and RFC 1951 (deflate).
@@ -18,16 +18,16 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH_AND_METHODS = bytes((8, 2, 0, 0, 0))
 _COLORS = 3
 
-# Scanlines go unfiltered. The colours come from a table, so that equal ones come again, which
-# deflate finds: at level 1, pictures were measured to be 20 to 25 % smaller than with the filters
-# Sub, Up, Average or Paeth, in three quarters of the time. Nor does a stripe then need the last row
-# of the stripe above. Level 6 would save a further 10 to 18 %, at twice the time.
+# Scanlines are not filtered. The colours come from a table, so deflate finds many that are equal.
+# At level 1, pictures were measured to be 20 to 25 % smaller than with the filters Sub, Up, Average
+# or Paeth, in three quarters of the time. Without a filter a stripe does not need the last row of
+# the stripe above. Level 6 would save a further 10 to 18 %, and takes twice the time.
 _NO_FILTER = b"\0"
 _LEVEL = 1
 
 # A window of 32 KiB, the fastest algorithm.
 _ZLIB_HEADER = b"\x78\x01"
-# An empty last block: all those before it are marked as not being the last.
+# An empty last block, because all blocks before it are marked as not being the last.
 _END_OF_DEFLATE = b"\x03\x00"
 
 _ADLER_BASE = 65521
@@ -66,10 +66,10 @@ class PackedRows:
     """
     Consecutive rows of a picture, ready for its file.
 
-    @ivar rows: how many they are.
-    @ivar chunk: an IDAT chunk with them.
+    @ivar rows: the number of rows.
+    @ivar chunk: an IDAT chunk with the rows.
     @ivar checksum: the Adler-32 checksum of their scanlines.
-    @ivar length: how many bytes the scanlines have.
+    @ivar length: the number of bytes of their scanlines.
     """
 
     rows: int
@@ -83,7 +83,7 @@ def packRows(pixels: bytes, rows: int) -> PackedRows:
     Compress rows of a picture, independently of the rows before them.
 
     @param pixels: a byte each for red, green and blue of each pixel, row by row.
-    @param rows: how many rows they are.
+    @param rows: the number of rows.
     """
     size = len(pixels) // rows
     scanlines = b"".join(
@@ -92,21 +92,21 @@ def packRows(pixels: bytes, rows: int) -> PackedRows:
         for part in (_NO_FILTER, pixels[start : start + size])
     )
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    # The flush ends on a whole byte, where the next rows can follow.
+    # The flush ends with a whole byte, so the next rows can follow it.
     data = deflate.compress(scanlines) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return PackedRows(rows, makeChunk(b"IDAT", data), zlib.adler32(scanlines), len(scanlines))
 
 
 class PNGAssembler:
     """
-    I make a PNG file out of a picture's rows: what L{start}, L{add} and L{finish} return is the
-    file, in order.
+    Makes a PNG file of a picture's rows. The bytes that L{start}, L{add} and L{finish} return, in
+    order, are the file.
     """
 
     def __init__(self, width: int, height: int) -> None:
         """
-        @param width: pixels in a row, from 1 to 2**31 - 1.
-        @param height: rows, from 1 to 2**31 - 1.
+        @param width: the number of pixels in a row, from 1 to 2**31 - 1.
+        @param height: the number of rows, from 1 to 2**31 - 1.
         """
         self._size = struct.pack(">II", width, height)
         self._scanline = 1 + _COLORS * width
@@ -115,28 +115,30 @@ class PNGAssembler:
 
     def start(self) -> bytes:
         """
-        Make what comes before the first rows.
+        Make the bytes before the first rows.
         """
         header = makeChunk(b"IHDR", self._size + _DEPTH_AND_METHODS)
         return _SIGNATURE + header + makeChunk(b"IDAT", _ZLIB_HEADER)
 
     def add(self, packed: PackedRows) -> bytes:
         """
-        Make what the next rows are in the file.
+        Make the bytes of the next rows.
 
-        @raise ValueError: if they are not of the picture's width, or are more than it has left.
+        @raise ValueError: if the rows do not have the picture's width, or are too many.
         """
         if packed.length != packed.rows * self._scanline:
-            raise ValueError(f"{packed.rows} rows of {packed.length} bytes do not have my width")
+            raise ValueError(
+                f"{packed.rows} rows of {packed.length} bytes do not have the picture's width"
+            )
         if packed.rows > self._missing:
-            raise ValueError(f"{packed.rows} rows came where {self._missing} are left")
+            raise ValueError(f"{packed.rows} rows are too many, because {self._missing} are left")
         self._missing -= packed.rows
         self._checksum = combineAdler32(self._checksum, packed.checksum, packed.length)
         return packed.chunk
 
     def finish(self) -> bytes:
         """
-        Make what comes after the last rows.
+        Make the bytes after the last rows.
 
         @raise ValueError: if rows are missing.
         """

@@ -20,7 +20,7 @@ def say(line: str, stream: TextIO | None) -> None:
     """
     Write one line.
 
-    @param stream: where to, or C{None} for nowhere: what C{sys.stderr} is if it is closed.
+    @param stream: the stream to write to. C{None}, which a closed C{sys.stderr} is, writes nothing.
     """
     if stream is not None:
         print(" ".join(line.split()), file=stream)
@@ -28,7 +28,7 @@ def say(line: str, stream: TextIO | None) -> None:
 
 class Progress:
     """
-    I show how much of a picture is done: as a bar, if somebody can see it, and as a closing line.
+    Shows how much of a picture is done, with a bar on a terminal and with a closing line.
     """
 
     def __init__(
@@ -39,10 +39,11 @@ class Progress:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """
-        @param width: the picture's pixels in a row.
-        @param height: its rows.
-        @param stream: where to show it. The bar is only drawn on a terminal.
-        @param clock: returns seconds, from whichever moment. My own time begins now.
+        @param width: the number of pixels in a row of the picture.
+        @param height: the number of its rows.
+        @param stream: the stream to write to, or C{None} for nowhere. The bar is drawn only if this
+            is a terminal.
+        @param clock: returns the time in seconds. The time to start is counted from now.
         """
         self._width = width
         self._height = height
@@ -55,21 +56,21 @@ class Progress:
 
     def begin(self) -> None:
         """
-        The workers are ready, and the work on the picture begins.
+        Begin to count the time of the work, because the workers are ready.
         """
         self._begun = self._clock()
         self._draw()
 
     def advance(self, rows: int) -> None:
         """
-        Some more rows are done.
+        Count rows that are done, and draw the bar.
         """
         self._rows += rows
         self._draw()
 
     def erase(self) -> None:
         """
-        Remove the bar, and draw none any more.
+        Remove the bar for good.
         """
         if self._isVisible and self._drawn > float("-inf"):
             assert self._stream is not None
@@ -79,8 +80,8 @@ class Progress:
 
     def close(self) -> None:
         """
-        The picture is done: say how many pixels it has, how long they took, and how long it took
-        before them to start the processes.
+        Remove the bar, and write how many pixels the picture has, how long they took, and how long
+        it took before that to start the processes.
         """
         seconds = self._clock() - self._begun
         self.erase()

@@ -1,5 +1,5 @@
 """
-A picture, rendered by the processes of a queue.
+Rendering a picture with the processes of a queue.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mcmandelbrot.progress import Progress
 from mcmandelbrot.stripe import RenderedStripe, Stripe, loadKernel, prepareWorker, renderStripe
 from mcmandelbrot.view import View
 
-# How long the processes may take to stop, in seconds. At the end they are idle, and stop at once;
-# on an interrupt they may be in the midst of something long that nobody waits for any more.
+# How many seconds the processes may take to stop. At the end of the work they are idle, and stop at
+# once. After an interrupt they may be at work on long stripes that are no longer wanted.
 _PATIENCE = 1.0
 
-# How many stripes there may be for each process between the cutting and the writing: one that is
-# being drawn, one that is sent ahead, and one that waits for another above it.
+# How many stripes for each process may have been cut and not been written: one that is being drawn,
+# one that was sent ahead, and one that waits for a stripe above it.
 _UNDERWAY = 3
 
 
@@ -29,11 +29,11 @@ async def renderPicture(view: View, processes: int, output: Output, progress: Pr
     """
     Render a picture and write it, as a PNG file, to an output.
 
-    @param view: what it shows.
-    @param processes: how many worker processes to use.
-    @param output: where it goes. It is finished at the end.
-    @param progress: is told how far the work has come.
-    @raise MandelbrotError: if it cannot be written, or a worker process fails.
+    @param view: the view that the picture shows.
+    @param processes: the largest number of worker processes.
+    @param output: the output, which is finished at the end.
+    @param progress: shows the progress of the work.
+    @raise MandelbrotError: if the picture cannot be written, or a worker process fails.
     """
     plan = StripePlan(view, processes)
     async with ProcessQueue(plan.processes, timeout=_PATIENCE) as queue:
@@ -50,11 +50,11 @@ async def renderPicture(view: View, processes: int, output: Output, progress: Pr
 
 async def prepareWorkers(queue: ProcessQueue, view: View) -> None:
     """
-    Have all workers load what they need, and the kernel compiled by one of them if that was not
-    done before, so that the others find it compiled.
+    Have all workers load the modules and tables that they need. One of them compiles the kernel
+    first, if that was not done before, so that the others find it compiled.
 
-    @param queue: whose workers.
-    @param view: what they will be rendering.
+    @param queue: the queue of the workers.
+    @param view: the view that they are about to render.
     """
     await queue.update(loadKernel)
     await queue.call(prepareWorker, view)
@@ -71,10 +71,10 @@ async def writePicture(
     """
     Render a picture's stripes and write them as a PNG file, in order, as they come.
 
-    @param queue: runs the work: any C{TaskQueue}.
-    @param view: what the picture shows.
+    @param queue: an object with the C{call} of a C{TaskQueue}, which runs the work.
+    @param view: the view that the picture shows.
     @param plan: cuts the picture into stripes.
-    @param write: writes some bytes of the file, and makes us wait if it cannot keep up.
+    @param write: writes some bytes of the file. Its awaitable is done when there is room for more.
     @param advance: is called after each stripe, with the number of its rows.
     """
     assembler = PNGAssembler(view.width, view.height)

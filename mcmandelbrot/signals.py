@@ -1,5 +1,6 @@
 """
-Signals that ask to stop, and a reactor that runs until its work is done or one of them comes.
+Signals that ask the program to stop, and a reactor that runs until its work is done or a signal
+comes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 @contextmanager
 def handlingSignals(handler: Callable[[int], object]) -> Iterator[None]:
     """
-    Handle signals that ask to stop, for the length of a C{with} block. A signal that is ignored, as
-    SIGHUP is under C{nohup}, stays ignored.
+    Handle signals that ask the program to stop, for the length of a C{with} block. A signal that
+    is ignored, as SIGHUP is under C{nohup}, stays ignored.
 
     @param handler: is called with the number of the signal, in the middle of any other code.
     """
@@ -53,12 +54,12 @@ def raiseInterrupted(number: int) -> NoReturn:
 
 class ReactorRun:
     """
-    I run the reactor until a coroutine is done.
+    Runs the reactor until a coroutine is done.
 
-    A first signal cancels the coroutine, which may then tidy up. A second one stops the reactor
-    without waiting for that, and so does the passing of L{grace}.
+    The first signal cancels the coroutine, which may then clean up. The second signal stops the
+    reactor at once, and so does the end of the time for cleaning up.
 
-    @cvar grace: how long tidying up may take, in seconds.
+    @cvar grace: how many seconds cleaning up may take.
     """
 
     grace = 3.0
@@ -66,7 +67,7 @@ class ReactorRun:
     def __init__(self, begin: Callable[[], Coroutine[Any, Any, None]], reactor: Any = None) -> None:
         """
         @param begin: makes the coroutine, once the reactor runs.
-        @param reactor: what to run. Default: the global reactor.
+        @param reactor: the reactor to run. Default: the global reactor.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -79,14 +80,14 @@ class ReactorRun:
 
     def run(self) -> None:
         """
-        Run the reactor, which can be done once in a process.
+        Run the reactor. This can be done once in a process.
 
-        @raise Interrupted: if a signal kept the coroutine from its end.
-        @raise BaseException: what the coroutine raises.
+        @raise Interrupted: if a signal stopped the coroutine.
+        @raise BaseException: anything that the coroutine raises.
         """
         with handlingSignals(self._signalled):
             self._reactor.callWhenRunning(self._start)
-            # The handlers are ours, which say what came.
+            # The reactor's own handlers would not tell which signal came.
             self._reactor.run(installSignalHandlers=False)
         if self._signals and not self._isDone:
             raise Interrupted(self._signals[0])
@@ -110,7 +111,7 @@ class ReactorRun:
 
     def _signalled(self, number: int) -> None:
         self._signals.append(number)
-        # Called this way, they wake the reactor, which may be waiting for something.
+        # callFromThread() wakes the reactor, which may be waiting.
         self._reactor.callFromThread(self._cancel if len(self._signals) == 1 else self._stop)
 
     def _cancel(self) -> None:

@@ -1,8 +1,8 @@
 """
-One stripe of a picture: what a worker process is asked for, and what it answers.
+One stripe of a picture: the task of a worker process, and its result.
 
-The main process imports this module too. So numba and numpy are imported where they are used, which
-is in the workers.
+The main process imports this module too. So this module imports numba and numpy only in the
+functions that use them, which run in the workers.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Stripe:
     """
     Consecutive rows of a picture.
 
-    @ivar view: what the picture shows.
+    @ivar view: the view that the picture shows.
     @ivar firstRow: the uppermost row, counted from 0.
-    @ivar rows: how many rows.
+    @ivar rows: the number of rows.
     """
 
     view: View
@@ -37,7 +37,7 @@ class RenderedStripe:
     A stripe that is ready for the file.
 
     @ivar packed: its rows.
-    @ivar seconds: how long the work on it took the processor, which no other program makes longer.
+    @ivar seconds: the processor time of the work on it, which does not depend on other programs.
     """
 
     packed: PackedRows
@@ -63,9 +63,9 @@ def drawStripe(stripe: Stripe) -> bytes:
 
 def loadKernel() -> None:
     """
-    Import what takes longest.
+    Import the kernel, which takes the longest to load.
 
-    @raise BadRequest: if numba finds no place to keep compiled code in.
+    @raise BadRequest: if numba finds no folder for compiled code.
     """
     try:
         import_module("mcmandelbrot.kernel")
@@ -73,17 +73,17 @@ def loadKernel() -> None:
         if "no locator available" not in str(error):
             raise
         raise BadRequest(
-            "numba can write neither to its user's cache folder nor next to the demo: "
+            "numba can write neither to the user's cache folder nor next to the demo: "
             "name a folder for compiled code in NUMBA_CACHE_DIR"
         ) from error
 
 
 def prepareWorker(view: View) -> None:
     """
-    Load all that L{renderStripe} needs for a picture, so that its first stripe takes no longer than
-    the others.
+    Load everything that L{renderStripe} needs for a picture, so that the first stripe takes no
+    longer than the others.
 
-    @param view: what the picture shows.
+    @param view: the view that the picture shows.
     """
     from mcmandelbrot.kernel import compileKernel
     from mcmandelbrot.palette import makeTable

@@ -14,18 +14,18 @@ from mcmandelbrot.errors import BadRequest
 #: of a picture, at about 20 bytes a pixel.
 LONGEST_SIDE = 1_000_000
 
-#: How often a point may be iterated at most.
+#: The largest number of iterations of a point.
 MOST_ITERATIONS = 1_000_000_000
 
 #: Half a side of the smallest rectangle. Neighbouring float64 numbers near the set lie up to
-#: 2.2e-16 apart, so that a thousand pixels of a smaller one would show blocks.
+#: 2.2e-16 apart, so a thousand pixels of a smaller rectangle would show blocks.
 SMALLEST_RADIUS = 1e-13
 
 
 class Grid(NamedTuple):
     """
-    Where a picture's pixels lie. The middle of the pixel in a column and a row, both counted from
-    0, is at C{left + (column + 0.5) * columnStep} and C{top - (row + 0.5) * rowStep}.
+    The positions of a picture's pixels. The middle of the pixel in a column and a row, both counted
+    from 0, is at C{left + (column + 0.5) * columnStep} and C{top - (row + 0.5) * rowStep}.
     """
 
     left: float
@@ -42,9 +42,9 @@ class View:
     @ivar width: pixels in a row, from 1 to L{LONGEST_SIDE}.
     @ivar real: the real part of the point in the middle.
     @ivar imaginary: the imaginary part of the point in the middle.
-    @ivar realRadius: how far the picture goes to either side of the middle.
-    @ivar imaginaryRadius: how far it goes up and down from there.
-    @ivar iterations: a point that has not escaped after so many counts as inside.
+    @ivar realRadius: the distance from the middle to the left and right edges.
+    @ivar imaginaryRadius: the distance from the middle to the upper and lower edges.
+    @ivar iterations: a point that has not escaped after so many iterations counts as inside.
     """
 
     width: int
@@ -79,9 +79,9 @@ class View:
                 f"{name} must be at least {SMALLEST_RADIUS}, not {radius}: "
                 "64-bit floating point cannot tell points apart in a smaller picture"
             )
-        # The range is twice the radius, and its end is the radius away from the middle.
+        # The grid adds up to twice the radius to a number near the middle.
         if not math.isfinite(abs(middle) + 2 * radius):
-            raise BadRequest(f"{name} must be smaller, since {radius} exceeds floating point")
+            raise BadRequest(f"{name} must be smaller, because {radius} exceeds floating point")
 
     def _idealHeight(self) -> float:
         return self.width * (self.imaginaryRadius / self.realRadius)
@@ -89,14 +89,14 @@ class View:
     @property
     def height(self) -> int:
         """
-        How many rows I have: such that pixels are as square as can be, and at least 1.
+        The number of rows, at least 1. It makes the pixels as square as possible.
         """
         return max(1, round(self._idealHeight()))
 
     @property
     def grid(self) -> Grid:
         """
-        Where my pixels lie.
+        The positions of the pixels.
         """
         return Grid(
             left=self.real - self.realRadius,

@@ -1,5 +1,5 @@
 """
-Writing to a pipe whose reader may be slow, without keeping the reactor from its other work.
+Writing to a pipe whose reader may be slow, while the reactor does its other work.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from twisted.internet.interfaces import IReactorFDSet, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-# To a pipe that is ready, so much can be written at once without having to wait: POSIX promises at
-# least 512 bytes, and Linux 4096.
+# A pipe that is ready takes so many bytes without blocking. POSIX promises at least 512 bytes, and
+# Linux 4096.
 _PORTION = getattr(select, "PIPE_BUF", 512)
 
 
 def writeWhenReady(descriptor: int, data: bytes, reactor: Any = None) -> Deferred[None]:
     """
-    Write bytes, as fast as they are read.
+    Write bytes as fast as the reader takes them.
 
     @param descriptor: an open file descriptor, blocking or not.
-    @param reactor: what watches it. Default: the global reactor. If it does not watch file
-        descriptors, the bytes are written at once, however long that takes.
-    @return: a Deferred that fires with C{None} when all is written, or fails with the C{OSError}
-        that writing raised. To cancel it is to write no more.
+    @param reactor: the reactor that watches the descriptor. Default: the global reactor. If it does
+        not watch file descriptors, this blocks until all bytes are written.
+    @return: a Deferred that fires with C{None} when all bytes are written. It fails with the
+        C{OSError} that writing raised. Cancelling it stops the writing.
     """
     if reactor is None:
         from twisted.internet import reactor
@@ -41,7 +41,7 @@ def writeWhenReady(descriptor: int, data: bytes, reactor: Any = None) -> Deferre
 
 def writeAtOnce(descriptor: int, data: bytes) -> None:
     """
-    Write bytes, and block until that is done.
+    Write bytes, and block until all are written.
 
     @param descriptor: an open file descriptor, blocking or not.
     @raise OSError: if they cannot be written.
@@ -57,7 +57,7 @@ def writeAtOnce(descriptor: int, data: bytes) -> None:
 @implementer(IWriteDescriptor)
 class _Writer:
     """
-    I write bytes in portions, each when the reactor says that there is room.
+    Writes bytes in portions, each when the reactor says that there is room.
     """
 
     def __init__(self, descriptor: int, data: bytes, reactor: Any) -> None:
@@ -68,21 +68,12 @@ class _Writer:
         reactor.addWriter(self)
 
     def fileno(self) -> int:
-        """
-        Tell the reactor what to watch.
-        """
         return self._descriptor
 
     def logPrefix(self) -> str:
-        """
-        Tell the log who I am.
-        """
         return "mcm"
 
     def doWrite(self) -> None:
-        """
-        Write what there is room for.
-        """
         try:
             written = os.write(self._descriptor, self._left[:_PORTION])
         except BlockingIOError:
@@ -96,10 +87,10 @@ class _Writer:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reader is gone, or the reactor has stopped.
+        Fail, because the reader has closed the pipe or the reactor has stopped.
         """
         if not self.done.called:
-            self._end(Failure(BrokenPipeError("nobody reads the pipe any more")))
+            self._end(Failure(BrokenPipeError("the pipe has no reader")))
 
     def _end(self, result: Failure | None) -> None:
         self._reactor.removeWriter(self)
