@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import current_process, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
+from types import ModuleType
 from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
@@ -22,6 +24,7 @@ from asynqueue._runner.makecall import Waiter
 from asynqueue._runner.messages import LOG, Message
 from asynqueue._runner.pipes import FarPipe
 from asynqueue._runner.recorder import Recorder
+from asynqueue.errors import textOf, typeName
 
 NUDGE: Final = getattr(signal, "SIGURG", None)
 """The signal that has a busy child look at its messages. Its default is to be ignored, so that it
@@ -40,11 +43,14 @@ class ChildOptions:
     @ivar useReactor: whether it runs a reactor, so that a call may return a Deferred.
     @ivar logLevels: the levels of the loggers whose records are sent to the parent, by name;
         C{None} to send none.
+    @ivar main: the name or path of the program's main module, which is to be imported, in the words
+        of C{multiprocessing}; C{None} if there is nothing to do.
     """
 
     raw: bool = False
     useReactor: bool = False
     logLevels: Mapping[str, int] | None = None
+    main: Mapping[str, str] | None = None
 
 
 def main(
@@ -63,9 +69,16 @@ def main(
         # A program that replaces this process must not hold the pipe open.
         os.set_inheritable(end.fileno(), False)
     dieWith(life)
-    recorder.catchCrash()
-    pipe = FarPipe(connection.fileno())
-    service = _makeService(pipe, options)
+    try:
+        recorder.catchCrash()
+        if options.main is not None:
+            importMain(options.main)
+        pipe = FarPipe(connection.fileno())
+        service = _makeService(pipe, options)
+    except BaseException as error:
+        # The near side tells it. Nobody is to read a traceback for each try.
+        recorder.explain(f"{typeName(type(error))}: {textOf(error)}")
+        sys.exit(1)
     logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
     runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=service.waiter)
     if options.logLevels is not None:
@@ -94,6 +107,52 @@ def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
     from asynqueue._runner.reactormain import ReactorService
 
     return ReactorService(pipe)
+
+
+class _NoMain(ModuleType):
+    """
+    Stands for a main module that could not be imported. Whatever is looked for in it is refused
+    with the reason.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__("__main__")
+        self.__why = why
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # Anybody may look for these.
+            raise AttributeError(name)
+        raise ImportError(f"{name} is not to be had: {self.__why}")
+
+
+def importMain(main: Mapping[str, str]) -> None:
+    """
+    Import the program's main module, as C{multiprocessing} does. If that fails, calls that need
+    nothing of the module can run all the same.
+
+    @param main: its name or path, in the words of C{multiprocessing}. Empty if it has none.
+    """
+    where = next(iter(main.values()), None)
+    if where is None:
+        why = "the main module is not in a file, so no worker process can import it"
+        if getattr(sys.modules["__main__"], "__file__", None) is None:
+            sys.modules["__main__"] = sys.modules["__mp_main__"] = _NoMain(why)
+        return
+    process: Any = current_process()
+    # A main module that starts processes when it is imported lacks its guard, and is told so.
+    process._inheriting = True
+    try:
+        spawn.prepare(dict(main))
+    except BaseException as error:
+        why = f"worker processes cannot import the main module {where}: "
+        why += f"{typeName(type(error))}: {textOf(error)}"
+        if not isinstance(error, Exception) and "__main__" not in why:
+            why += ". What only the program is to do has to stand under "
+            why += '`if __name__ == "__main__":`'
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = _NoMain(why)
+    finally:
+        del process._inheriting
 
 
 def _leaveTerminal() -> None:

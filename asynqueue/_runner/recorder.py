@@ -73,6 +73,13 @@ class Recorder:
         os.lseek(self._fd, _STACKS_START, os.SEEK_SET)
         faulthandler.enable(self._fd)
 
+    def explain(self, text: str) -> None:
+        """
+        Leave a text that tells why this process ends.
+        """
+        assert self._fd is not None
+        os.pwrite(self._fd, text.encode(errors="replace")[: _SIZE - _STACKS_START], _STACKS_START)
+
     def leave(self) -> None:
         """
         Note nothing there any more, because this process is a forked copy of the worker.
@@ -102,7 +109,7 @@ class Recorder:
     @property
     def stacks(self) -> str | None:
         """
-        The text that a crash has left, if there was one.
+        The text that a crash, or L{explain}, has left, if there was one.
         """
         written = self._map[_STACKS_START:].rstrip(b"\0")
         return written.decode(errors="replace") or None

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
@@ -20,6 +22,15 @@ from asynqueue._runner.reaper_main import killGroup
 from asynqueue._runner.recorder import Recorder
 from asynqueue._workers.procinfo import MemoryWatch, hasEnded, residentKilobytes
 from asynqueue._workers.reaper import Reaper, programReaper
+from asynqueue._workers.startmethods import (
+    UNKNOWN,
+    WorkerServerContext,
+    WorkerSpawnContext,
+    mainModule,
+    privateOf,
+    serverOfProgram,
+    workerContext,
+)
 from asynqueue.errors import WorkerDied
 
 
@@ -35,11 +46,27 @@ def startContext(method: str | None = None) -> BaseContext:
     if method is None:
         known = multiprocessing.get_all_start_methods()
         method = "forkserver" if "forkserver" in known else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([child.__name__])
-    return context
+    return multiprocessing.get_context(method)
 
+
+def _preloadChild() -> None:
+    """
+    Have the program's fork server load what worker processes need, unless another library has its
+    own list for the server.
+    """
+    server = serverOfProgram()
+    if privateOf(server)._preload_modules in ([], ["__main__"]):
+        server.set_forkserver_preload([child.__name__])
+
+
+UNGUARDED: Final = (
+    "this main module makes worker processes when it is imported. Each worker process imports the "
+    'main module, so what makes them has to stand under `if __name__ == "__main__":`'
+)
+
+STATUS_SECONDS: Final = 0.5
+"""How long after a process has ended to wait for its parent to tell how. With C{forkserver} the
+parent is the server."""
 
 CRASHES: Final = frozenset(
     getattr(signal, name)
@@ -74,6 +101,8 @@ class ChildProcess:
 
     @ivar process: the C{multiprocessing} process, or an L{EndedProcess} after L{ended}.
     @ivar fd: the file descriptor of the pipe's near end.
+    @ivar refusal: after L{ended}, the text in which the process has told why it could not start, or
+        C{None}.
     @ivar endFd: a file descriptor that becomes readable when the process ends. Where the system has
         no C{pidfd_open}, this may happen late.
     """
@@ -87,10 +116,20 @@ class ChildProcess:
         @raise OSError: if it cannot be started.
         @raise EOFError: if the C{forkserver} that should start it is gone.
         """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # This is a child that imports the main module. No C{except Exception} there stops this.
+            raise SystemExit(UNGUARDED)
+        context = workerContext(context)
+        if isinstance(context, (WorkerServerContext, WorkerSpawnContext)):
+            _preloadChild()
+            options = replace(options, main=mainModule())
+        self.refusal: str | None = None
         self._recorder = Recorder()
         self._lastBegun = 0
         self._reaper = programReaper()
         self._starter = os.getpid()
+        self._pidfd: int | None = None
+        self._gone = 0.0
         with ExitStack() as opened:
             opened.callback(self._recorder.close)
             near, far = context.Pipe()
@@ -128,21 +167,34 @@ class ChildProcess:
         # The sentinel is the end of a pipe, and a process that a task has forked may hold it open.
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
-                fd: int = os.pidfd_open(self.process.pid)
-                opened.callback(os.close, fd)
-                return fd
+                self._pidfd = os.pidfd_open(self.process.pid)
+                opened.callback(os.close, self._pidfd)
+                return self._pidfd
         sentinel: int = self.process.sentinel
         return sentinel
 
     @property
     def hasEnded(self) -> bool:
         """
-        Whether the process has ended. This asks the system.
+        Whether it has ended, and it is known how, or will not be known. This asks the system.
         """
-        if self._isOurs:
-            return self.process.exitcode is not None
-        # The system tells only the parent how a process ended.
-        return hasEnded(self.process.pid)
+        if self._isOurs and self.process.exitcode is not None:
+            return True
+        if not self._hasGone():
+            return False
+        # The system tells a process how another one ended only if that is its child. The program
+        # may have taken the answer, or have told the system to keep none.
+        if not self._isOurs:
+            return True
+        self._gone = self._gone or time.monotonic()
+        return time.monotonic() - self._gone >= STATUS_SECONDS
+
+    def _hasGone(self) -> bool:
+        if self._pidfd is None:
+            return hasEnded(self.process.pid)
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def _isOurs(self) -> bool:
@@ -160,6 +212,21 @@ class ChildProcess:
         if isinstance(self.process, EndedProcess):
             return self._lastBegun
         return self._recorder.lastBegun
+
+    def _status(self) -> int | None:
+        """
+        Return the exit code, or C{None} if nobody can tell it.
+        """
+        if not self._isOurs:
+            return None
+        status: int | None = self.process.exitcode
+        popen = self.process._popen
+        if status is None:
+            # Nothing is to wait for it.
+            popen.returncode = UNKNOWN
+        elif getattr(popen, "isUnknown", False):
+            return None
+        return status
 
     def signal(self, number: int) -> None:
         """
@@ -192,7 +259,7 @@ class ChildProcess:
         @return: an exception that says how the process ended.
         """
         pid: int = self.process.pid
-        status: int | None = self.process.exitcode
+        status = self._status()
         killed = -status if status is not None and status < 0 else None
         killGroup(pid)
         self._reaper.forget(pid)
@@ -205,6 +272,7 @@ class ChildProcess:
             isLikelyOutOfMemory=killed == signal.SIGKILL and memory.ranOut(),
             stacks=self._recorder.stacks if killed in CRASHES else None,
         )
+        self.refusal = None if killed else self._recorder.stacks
         self._opened.close()
         self._finalizer.cancel()
         if self._isOurs:

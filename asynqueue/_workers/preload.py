@@ -15,15 +15,13 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
-from io import BytesIO
 from itertools import count
-from multiprocessing import get_all_start_methods, popen_forkserver, reduction, spawn
-from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
-from multiprocessing.context import set_spawning_popen as setSpawningPopen
-from multiprocessing.forkserver import ForkServer, read_signed
+from multiprocessing import get_all_start_methods, spawn
+from multiprocessing.context import BaseContext
+from multiprocessing.forkserver import ForkServer
 from multiprocessing.util import Finalize, get_temp_dir
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from twisted.logger import Logger
 
@@ -31,6 +29,7 @@ from asynqueue._core.states import Table, nextState
 from asynqueue._runner import preloading, processmain
 from asynqueue._workers.launch import interruptsHeld
 from asynqueue._workers.reaper import programReaper
+from asynqueue._workers.startmethods import WorkerServerContext, ensureRunning, privateOf
 
 MAIN: Final = "__main__"
 
@@ -104,7 +103,7 @@ class PreloadServer:
             self._tryToStart()
         if self.state != READY or (runsReactor and self._hasReactor):
             return None
-        return _Context(self._server)
+        return WorkerServerContext(self._server)
 
     def _tryToStart(self) -> None:
         try:
@@ -130,10 +129,10 @@ class PreloadServer:
         os.environ[preloading.VARIABLE] = json.dumps(order, default=str)
         try:
             with interruptsHeld():
-                self._server.ensure_running()
+                ensureRunning(self._server)
         finally:
             del os.environ[preloading.VARIABLE]
-        self._pid, self._report = _privateOf(self._server)._forkserver_pid, report
+        self._pid, self._report = privateOf(self._server)._forkserver_pid, report
         self._finalizer = Finalize(self, self._kill, exitpriority=5)
         self.state = nextState(_SERVER, self.state, "start", self)
         # A main module that hangs would not notice that the program is gone.
@@ -193,18 +192,11 @@ class PreloadServer:
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         with suppress(ChildProcessError):
-            _privateOf(self._server)._stop()
+            privateOf(self._server)._stop()
         programReaper().forget(self._pid)
 
 
 _numbers = count()
-
-
-def _privateOf(server: ForkServer) -> Any:
-    """
-    C{multiprocessing} documents no way to end a fork server, and to know its process ID.
-    """
-    return server
 
 
 @cache
@@ -225,60 +217,3 @@ def preloadServer(modules: Iterable[str]) -> PreloadServer:
     if "forkserver" not in get_all_start_methods():
         raise ValueError("preload needs the start method forkserver, which this system lacks")
     return _serverOf(os.getpid(), names)
-
-
-class _Context(ForkServerContext):
-    """
-    Starts processes by one server.
-    """
-
-    def __init__(self, server: ForkServer) -> None:
-        self._server = server
-
-    def Process(self, *args: Any, **kw: Any) -> _Process:  # type: ignore[override] # a class there
-        """
-        Make a process, to be started.
-        """
-        process = _Process(*args, **kw)
-        process.server = self._server
-        return process
-
-
-class _Process(ForkServerProcess):
-    server: ForkServer
-
-    def _Popen(self, process: _Process) -> _Popen:  # type: ignore[override] # static there
-        return _Popen(process)
-
-
-class _Popen(popen_forkserver.Popen):
-    """
-    As C{multiprocessing} has it, but for the server.
-    """
-
-    finalizer: Finalize
-    _fds: list[int]
-
-    def _launch(self, process: _Process) -> None:
-        # The child is to load no module of this room.
-        plain = ForkServerProcess.__new__(ForkServerProcess)
-        plain.__dict__.update(process.__dict__)
-        del plain.__dict__["server"]
-        data = BytesIO()
-        setSpawningPopen(self)
-        try:
-            reduction.dump(spawn.get_preparation_data(process.name), data)
-            reduction.dump(plain, data)
-        finally:
-            setSpawningPopen(None)
-        self.sentinel, writer = process.server.connect_to_new_process(self._fds)
-        # The child waits for the end of this one to know that its parent is gone.
-        self.finalizer = Finalize(self, _closeAll, (os.dup(writer), self.sentinel))
-        with open(writer, "wb") as pipe:
-            pipe.write(data.getbuffer())
-        self.pid = read_signed(self.sentinel)
-
-
-def _closeAll(*fds: int) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -44,11 +44,6 @@ CHECK_SECONDS: Final = 1.0
 so. A process that a task has forked may hold the descriptors open."""
 
 
-FORKED: Final = (
-    "the server that starts them is another process's child, because this program has forked "
-    "itself since it made its first worker, as daemons do. Make workers only when the reactor runs"
-)
-
 NEW: Final = "NEW"
 STARTED: Final = "STARTED"
 SPEAKING: Final = "SPEAKING"
@@ -177,8 +172,7 @@ class PipeChannel:
             self._child = ChildProcess(self._context, self._options)
         except (OSError, EOFError) as error:
             self._move("refuse")
-            why = FORKED if isinstance(error, ChildProcessError) else str(error)
-            raise WorkerStartError(f"a worker process could not be started: {why}") from error
+            raise WorkerStartError(f"a worker process could not be started: {error}") from error
         self._move("start")
         self._pipe = NearPipe(self._child.fd)
         self._endWatch = _EndWatch(self._child.endFd, self._childEnded)
@@ -401,6 +395,9 @@ class PipeChannel:
         died = self._child.ended(self._memory)
         reason: Exception = died
         if not hasSpoken:
-            reason = WorkerStartError(f"{died.death()}, before it could take a call")
+            why = self._child.refusal
+            reason = WorkerStartError(
+                f"{died.death()}, before it could take a call{(why and f': {why}') or ''}"
+            )
             reason.__cause__ = died
         self._receiver.lost(reason)

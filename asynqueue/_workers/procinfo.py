@@ -47,6 +47,16 @@ def hasEnded(pid: int) -> bool:
         return True
 
 
+def isStopped(pid: int) -> bool:
+    """
+    @return: whether somebody has stopped a process, as SIGSTOP does.
+    """
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False
+
+
 class MemoryWatch:
     """
     Remembers how much memory a process had, and notices whether the system has run out of memory
