@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -190,3 +191,49 @@ def readByProgram() -> bytes:
     Return what a program reads from its standard input.
     """
     return subprocess.run(["cat"], stdout=subprocess.PIPE, check=True, timeout=10).stdout
+
+
+# Processes that are stopped, replaced or silent
+# -------------------------------------------------------------------------------------------------
+
+
+def stopSelf() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def stopGroup() -> None:
+    os.killpg(os.getpgrp(), signal.SIGSTOP)
+
+
+def stopInAThread() -> None:
+    threading.Thread(target=stopSelf).start()
+    time.sleep(AWHILE)
+
+
+def becomeAnotherProgram() -> None:
+    os.execv(sys.executable, [sys.executable, "-c", f"import time; time.sleep({AWHILE})"])
+
+
+def claim(size: int, kind: int) -> None:
+    """
+    Write the beginning of a frame that never comes into the worker's pipe.
+
+    @param size: how many bytes it claims to have.
+    @param kind: what it claims them to be.
+    """
+    header = (1).to_bytes(4, "little") + size.to_bytes(7, "little") + bytes([kind])
+    for fd in range(3, 64):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, header + bytes(1000))
+        except OSError:
+            continue
+    time.sleep(AWHILE)
+
+
+def dieSoon(seconds: float) -> None:
+    """
+    Sleep, with the fork server gone.
+    """
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(seconds)

@@ -1,0 +1,172 @@
+"""
+Faults of processes that are stopped, replaced, not waited for or silent. A test's number is its
+row's in the list of faults.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from asynqueue.errors import ProtocolError, TaskTimeout, WorkerDied
+from asynqueue.testing import far
+from tests.faults import forktasks
+from tests.faults.test_process import FaultCase
+from tests.integration import tasks
+from tests.support.processes import isGone
+
+STOPS: list[tuple[Any, ...]] = [
+    (forktasks.stopSelf,),
+    (forktasks.stopGroup,),
+    (forktasks.stopInAThread,),
+    (forktasks.becomeAnotherProgram,),
+    (forktasks.claim, 5 << 30, 0),
+    (forktasks.claim, 5 << 30, 1),
+    (forktasks.claim, 5 << 30, 2),
+    (forktasks.claim, 1 << 50, 1),
+]
+
+
+def serverPid() -> int:
+    """
+    @return: the fork server's process ID.
+    """
+    pid: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
+
+
+class ForkServerStopTests(FaultCase):
+    async def test_25k_underATimeoutTheTaskFailsAndItsProcessIsReplaced(self) -> None:
+        queue = await self.start()
+        for stop in STOPS:
+            before = self.workers[0].process.pid
+            d = queue.call(*stop, series="victim", timeout=0.3)
+            # One that hangs up is found before.
+            await self.errorOf(d, TaskTimeout, WorkerDied)
+            self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1, stop)
+            self.assertNotEqual(self.workers[0].process.pid, before)
+            await self.until(isGone, before)
+            self.assertEqual(self.workers[1].process.pid, self.pids[1])
+        self.assertEqual(len(self.flushLoggedErrors(ProtocolError)), 1)
+
+    async def test_25k_aShutdownEndsInItsTime(self) -> None:
+        for stop in STOPS:
+            queue = await self.start()
+            d = queue.call(*stop, series="victim")
+            d.addErrback(lambda _: None)
+            # It is about to be stopped, or is.
+            await self.happens(0.3, lambda: False)
+            begun = time.monotonic()
+            queue.timeout = 0.3
+            await queue.shutdown()
+            self.assertLess(time.monotonic() - begun, 4.0, stop)
+            self.assertTrue(d.called)
+            await self.until(isGone, self.pids[0])
+        self.assertEqual(len(self.flushLoggedErrors(ProtocolError)), 1)
+
+    async def whileReaped(self, reap: Callable[[], object]) -> None:
+        """
+        Have a process die, another start, and all end, while the program takes the ends of its
+        children or has told the system to forget them.
+        """
+        queue = await self.start()
+        reap()
+        error = await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
+        self.assertEqual(error.pid, self.pids[0])
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+        d = queue.call(tasks.sleepAwhile, series="victim", timeout=0.2)
+        await self.errorOf(d, TaskTimeout)
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+        begun = time.monotonic()
+        await queue.shutdown()
+        self.assertLess(time.monotonic() - begun, 4.0)
+
+    async def test_25l_theProgramIgnoresSigchld(self) -> None:
+        before = signal.getsignal(signal.SIGCHLD)
+
+        def ignore() -> None:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+        try:
+            await self.whileReaped(ignore)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    async def test_25l_theProgramReapsItsChildren(self) -> None:
+        before = signal.getsignal(signal.SIGCHLD)
+
+        def reap(*_: object) -> None:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+
+        try:
+            await self.whileReaped(lambda: signal.signal(signal.SIGCHLD, reap))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+
+class SpawnStopTests(ForkServerStopTests):
+    method = "spawn"
+
+
+class ServerStopTests(FaultCase):
+    """
+    Faults of the fork server.
+    """
+
+    async def test_25d_aServerThatIsKilledHarmsNoRunningTask(self) -> None:
+        queue = await self.start()
+        go = self.makeFolder() / "go"
+        runs = self.makeFolder() / "runs"
+        running: Deferred[Any] = queue.call(
+            tasks.touchAnd, str(runs), tasks.waitFor, str(go), series="victim"
+        )
+        await self.until(runs.exists)
+        server = serverPid()
+        os.kill(server, signal.SIGKILL)
+        self.assertFalse(await self.happens(1.5, lambda: running.called))
+        go.touch()
+        await running
+        await self.assertLives(queue)
+        # A process that dies is replaced, by another server.
+        error = await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
+        self.assertEqual((error.pid, error.exitCode), (self.pids[0], None))
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+        self.assertNotEqual(serverPid(), server)
+
+    async def test_25k_aServerThatIsStopped(self) -> None:
+        queue = await self.start()
+        server = serverPid()
+        os.kill(server, signal.SIGSTOP)
+        await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+        self.assertNotEqual(serverPid(), server)
+
+    async def test_25k_aShutdownWithAServerThatIsStopped(self) -> None:
+        queue = await self.start()
+        server = serverPid()
+        os.kill(server, signal.SIGSTOP)
+        begun = time.monotonic()
+        await queue.shutdown()
+        self.assertLess(time.monotonic() - begun, 4.0)
+        os.kill(server, signal.SIGKILL)
+
+    async def test_25d_aServerThatDiedAndWasReaped(self) -> None:
+        queue = await self.start()
+        server = serverPid()
+        os.kill(server, signal.SIGKILL)
+        await self.until(isGone, server)
+        with suppress(ChildProcessError):
+            os.waitpid(server, 0)
+        await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
