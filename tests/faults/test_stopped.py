@@ -5,11 +5,11 @@ row's in the list of faults.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import forkserver
 from typing import Any
 
@@ -166,7 +166,7 @@ class ServerStopTests(FaultCase):
         server = serverPid()
         os.kill(server, signal.SIGKILL)
         await self.until(isGone, server)
-        with suppress(ChildProcessError):
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(server, 0)
         await self.errorOf(queue.call(tasks.killSelf, series="victim"), WorkerDied)
         self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
