@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import _lifecycle
 from asynqueue._lifecycle import Ending, StopCall
-from tests.queue.ends import EndingClock
+from tests.support.endingreactor import EndingClock
 
 
 class Subject:

@@ -30,7 +30,7 @@ from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.dispatch.cases import CountingClock
 from tests.dispatch.stored import DurableCase, SteppedAside
-from tests.queue.ends import EndingClock
+from tests.support.endingreactor import EndingClock
 
 
 class CountingEndingClock(EndingClock, CountingClock):

@@ -1,5 +1,5 @@
 """
-What tests call in processes that run a reactor.
+Functions for tests to call in processes that run a reactor.
 """
 
 from __future__ import annotations

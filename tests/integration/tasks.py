@@ -1,5 +1,5 @@
 """
-What the tests of real processes call in them. Child processes import this module, so it is light.
+Functions for tests to call in real processes. Child processes import this module, so it is light.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def nothing(*_: Any) -> None:
     pass
 
 
-# What a process remembers
+# Data that a process keeps
 # -------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +223,7 @@ def endProcess(code: int) -> None:
 
 def forkAndDie(path: str) -> None:
     """
-    Leave a child that holds open whatever this process had open, for as long as the file is there.
+    Leave a child that holds the descriptors of this process open as long as the file exists.
     It tells its ID in there.
     """
     child = os.fork()
@@ -313,7 +313,7 @@ def killedWhileSending(size: int) -> bytes:
     return bytes(size)
 
 
-# What resists
+# Calls that resist their end
 # -------------------------------------------------------------------------------------------------
 
 

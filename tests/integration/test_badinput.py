@@ -1,5 +1,5 @@
 """
-Bad input: each a clear error on that one call, while the queue and its process go on.
+A call with wrong values fails alone and with a clear error, and the queue and its process go on.
 """
 
 from __future__ import annotations

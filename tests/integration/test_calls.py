@@ -25,7 +25,7 @@ from tests.support.processes import PollingReactor, ProcessTestCase, areGone, is
 
 class CoreTests(ProcessTestCase):
     """
-    What holds under every start method and every reactor.
+    Promises under every start method and every reactor.
     """
 
     def options(self) -> dict[str, Any]:
@@ -317,7 +317,7 @@ class PollingTests(CoreTests):
 
 class WorkerTests(ProcessTestCase):
     """
-    What a worker offers besides.
+    Further methods and attributes of a worker.
     """
 
     def startWorker(self, worker: ProcessWorker) -> TaskQueue:

@@ -1,5 +1,5 @@
 """
-Jobs that real processes do.
+Jobs that real processes run.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def die() -> None:
 
 class EveryKind:
     """
-    What holds for every executor of the standard library.
+    Promises with every executor of the standard library.
     """
 
     kind: str
@@ -114,7 +114,7 @@ class EveryKind:
 
 class InterpretersTests:
     """
-    What holds besides for executors whose calls run in other interpreters.
+    Further promises with executors whose calls run in other interpreters.
     """
 
     async def test_whatCannotTravelFailsAlone(self: Any) -> None:

@@ -1,5 +1,5 @@
 """
-What a task in a process says, and what it finds there.
+Progress, logs, context and data of a task in a process.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ class StormTests(ProcessTestCase):
             await self.until(lambda: heard.records)
             nudges = 0
             while not task.isDone:
-                # What a cancellation of something else does, and more often.
+                # The cancellation of something else does the same, and more often.
                 worker._channel.nudge()
                 nudges += 1
                 await self.happens(0.001, lambda: False)

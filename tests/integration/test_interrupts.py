@@ -1,5 +1,5 @@
 """
-Calls that are not wanted any more while they run: what they cost.
+The cost of cancelling calls while they run.
 """
 
 from __future__ import annotations

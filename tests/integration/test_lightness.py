@@ -1,5 +1,5 @@
 """
-What a new interpreter loads: a child process is to start quickly.
+The modules that a new interpreter loads. A child process must start quickly.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class LoadTests(ProcessTestCase):
         self.assertEqual(path.read_text().split(), [str(number) for number in range(2000)])
 
     async def test_eachOfSeveralProcessesKeepsTheOrder(self) -> None:
-        # What a process is slow to begin would go to another one, and run there behind others.
+        # A call that one process is slow to begin would go to another, and run there behind others.
         self.patch(RunnerProtocol, "stallSeconds", tasks.AWHILE)
         queue = self.makeQueue(3)
         calls = [queue.call(tasks.remember, number) for number in range(3000)]

@@ -1,5 +1,5 @@
 """
-The console command C{mcm}, as real processes: pictures, and every way in which it ends early.
+The console command C{mcm} in real processes: its pictures, and all ways in which it ends early.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-What tests call in processes to have something said from within. It imports no Twisted before a call
-does.
+Functions that report, log and keep data in processes, for tests to call. This module imports no
+Twisted, but some functions do.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What cannot be done is a clear error on that one call, and the queue goes on.
+A call with wrong values fails alone and with a clear error, and the queue goes on.
 """
 
 from __future__ import annotations

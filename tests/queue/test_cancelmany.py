@@ -1,5 +1,5 @@
 """
-Many calls are given up at once.
+Many calls are cancelled at once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a queue logs, if it is asked to.
+The messages that a queue logs with warn, verbose and spew.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class ChunkTests(MapCase):
         """
         worker = self.makeWorker()
         worker.actions["advance"] = self.clock.advance
-        # What a chunk tells that it took.
+        # The seconds that a chunk reports.
         self.patch(runChunk.__globals__["time"], "perf_counter", self.clock.seconds)
         queue = self.makeQueue(worker)
         sizes: list[int] = []

@@ -1,5 +1,5 @@
 """
-Observers hear everything that happens, once and in order, and may do what they like.
+Observers get every event once and in order, and may call any method of the queue.
 """
 
 from __future__ import annotations
@@ -233,9 +233,9 @@ class WorkerEventTests(ObserverCase):
     def test_aWorkersLife(self) -> None:
         worker = self.makeWorker()
         queue = self.observed()
-        hired = queue.attachWorker(worker)
-        hired.addCallback(lambda _: self.assertEqual(self.kinds(), [HIRED]))
-        self.resultOf(hired)
+        attached = queue.attachWorker(worker)
+        attached.addCallback(lambda _: self.assertEqual(self.kinds(), [HIRED]))
+        self.resultOf(attached)
         worker.die()
         self.clock.pump([0.1] * 20)
         self.assertEqual(self.kinds(), [HIRED, LOST, REPLACED])

@@ -1,6 +1,6 @@
 """
-Whatever happens, and whatever an observer does about it: each task's and each worker's history is
-one that is promised.
+In any order of events, and with any action of an observer, the events of each task and of each
+worker come in a promised order.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Who goes first, and who waits.
+The order in which calls run, and the workers that get them.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class PlaceTests(QueueCase):
         super().setUp()
         self.worker = self.makeWorker(stepSeconds=None)
         self.queue = self.makeQueue(self.worker)
-        # One that is measured, so that more of its kind are sent ahead.
+        # The run of this call is measured, so that more calls of its function are sent ahead.
         self.queue.call(far.echo)
         self.worker.stepAll()
         self.assertEqual(self.worker.state, "READY")

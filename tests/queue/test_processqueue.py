@@ -1,6 +1,6 @@
 """
-A queue that has worker processes of its own: how many, and what they tell. The processes here are
-runners in memory.
+A queue with worker processes of its own: their number, their keywords and their times. The
+processes here are runners in memory.
 """
 
 from __future__ import annotations

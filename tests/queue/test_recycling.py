@@ -1,5 +1,5 @@
 """
-Runners that are replaced although nothing is wrong with them.
+Healthy runners that are replaced after many tasks or with much memory.
 """
 
 from __future__ import annotations

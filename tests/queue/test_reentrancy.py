@@ -1,5 +1,5 @@
 """
-Callbacks may do with the queue whatever they like.
+Callbacks may call any method of the queue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-Whatever happens, in whatever order: every Deferred fires once, no task runs twice, none that was
-not begun is lost, and a runner that dies takes one task with it at most.
+In any order of events, every Deferred fires once, no task runs twice, no task that was not begun is
+lost, and the death of a runner costs one task at most.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ numbers = st.integers(0, 1000)
 
 class Record:
     """
-    What is known of one call.
+    The test's knowledge of one call.
 
     @ivar kind: what it does.
     @ivar outcomes: what its Deferred has fired with.
@@ -59,7 +59,7 @@ class QueueMachine(RuleBasedStateMachine):
     A queue with workers in memory, to which anything may happen that can happen to a queue.
     """
 
-    #: What may become of a call, by kind, unless it is cancelled or dies.
+    #: The possible ends of a call, by kind, unless it is cancelled or dies.
     ends: ClassVar[dict[str, Any]] = {
         "run": type(None),
         "refuse": ValueError,
@@ -80,7 +80,7 @@ class QueueMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.attach()
 
-    # What users do --------------------------------------------------------------------------------
+    # Actions of users -----------------------------------------------------------------------------
 
     @rule(
         kind=st.sampled_from(["run", "run", "run", "refuse", "unpicklable", "stream", "die"]),
@@ -161,7 +161,7 @@ class QueueMachine(RuleBasedStateMachine):
         workers = self.queue.workers()
         self.queue.qualifyWorker(workers[which % len(workers)], series)
 
-    # What happens elsewhere -----------------------------------------------------------------------
+    # Events elsewhere -----------------------------------------------------------------------------
 
     def prepare(self, channel: MemoryChannel) -> None:
         channel.refuses = self.refusals > 0
@@ -223,7 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    # What must hold -------------------------------------------------------------------------------
+    # Invariants -----------------------------------------------------------------------------------
 
     @invariant()
     def theBooksAreRight(self) -> None:
@@ -276,7 +276,7 @@ class QueueMachine(RuleBasedStateMachine):
         task = record.task
         assert task is not None
         assert task.state in (FINISHED, FAILED, CANCELLED)
-        # What is not the call's own end is somebody's doing.
+        # Any other end was caused by a rule of this test.
         allowed: tuple[Any, ...] = (self.ends[record.kind], WorkerDied, WorkerDetached)
         allowed += (CancelledError, TaskTimeout, QueueStopped)
         if record.kind == "stream":

@@ -1,5 +1,5 @@
 """
-The task itself: what it tells, and what it can be asked.
+The task that submit returns: its attributes and methods.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-A consumer of the queue's load.
+A consumer that gets the load of the queue.
 """
 
 from __future__ import annotations

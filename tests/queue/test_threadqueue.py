@@ -1,5 +1,5 @@
 """
-Queues with threads of their own, and simpler ways to have something done in a thread.
+Queues with threads of their own, ThreadLooper and deferToThread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from asynqueue import (
 )
 from asynqueue._core.states import CANCELLED
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._workers import restart as healing
+from asynqueue._workers import restart
 from asynqueue._workers.threads import ThreadChannel
 from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, WorkerStartError
 from asynqueue.testing import far
@@ -104,7 +104,7 @@ def brokenStart(test: TestCase) -> Iterator[None]:
 
     with (
         mock.patch.object(ThreadWorker, "makeChannel", makeBroken),
-        mock.patch.object(healing, "START_TRIES", 2),
+        mock.patch.object(restart, "START_TRIES", 2),
     ):
         yield
     test.flushLoggedErrors()

@@ -1,5 +1,5 @@
 """
-Updates: what every worker is to have run, present, future and replaced.
+Updates: calls that every worker runs, now, later and after each replacement.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Workers come and go.
+Workers are attached, detached and lost.
 """
 
 from __future__ import annotations
@@ -393,7 +393,7 @@ class ResignTests(QueueCase):
         worker.resign()
         for d in ds:
             self.errorOf(d, WorkerError)
-        # What comes from now on fails at once, until there is a new one.
+        # Calls from now on fail at once, until there is a new worker.
         self.errorOf(queue.call(far.echo, 1), WorkerError)
         queue.attachWorker(self.makeWorker())
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)

@@ -1,3 +1,3 @@
 """
-What tests are made with, beside C{asynqueue.testing}: test cases with a clock, and real processes.
+Tools for tests, beside C{asynqueue.testing}: test cases with a clock, and real processes.
 """

@@ -1,5 +1,5 @@
 """
-Test cases with a clock, workers in memory and what else these need.
+Test cases with a clock and workers in memory.
 """
 
 from __future__ import annotations

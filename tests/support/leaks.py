@@ -1,5 +1,5 @@
 """
-What a test leaves behind: processes, threads, file descriptors, delayed calls of the reactor.
+Snapshots of processes, threads, descriptors and delayed calls, to find those that a test leaves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 GRACE = 5.0
-"""How many seconds processes and threads that have been told to end may take for that."""
+"""How many seconds processes and threads that were told to end may take."""
 
 POLL_SECONDS = 0.005
 
@@ -33,10 +33,10 @@ FD_FOLDER = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    What there is at some moment, or what of it is new.
+    The resources of the program at one moment, or those that are new since another moment.
 
     @ivar processes: the IDs of all descendants but L{ownPids}.
-    @ivar unjoined: the processes of C{multiprocessing} that nobody has asked for their end.
+    @ivar unjoined: the processes of C{multiprocessing} that were not joined.
     @ivar threads: those that run, daemons or not.
     @ivar fds: for each open file descriptor but L{ownFds}, which file it is.
     @ivar calls: the delayed calls of the reactor.
@@ -157,7 +157,7 @@ def strangers() -> list[int]:
 
 def isGone(pid: int) -> bool:
     """
-    @return: whether a process has ended. A zombie that nobody has asked after has.
+    @return: whether a process has ended. A zombie has ended.
     """
     try:
         return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

@@ -1,5 +1,5 @@
 """
-What tests with real child processes are made with.
+Tools for tests with real child processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 ROOT = Path(__file__).parents[2]
 
 PATIENCE = 20.0
-"""How many seconds to wait for what should come at once, before the test fails."""
+"""How many seconds to wait for a result that should come at once, before the test fails."""
 
 
 class ProcessTestCase(TestCase):
@@ -155,7 +155,7 @@ class PollingReactor:
         self._reactor = defaultReactor()
 
     def __getattr__(self, name: str) -> Any:
-        # What it provides is written in a special name.
+        # zope writes the interfaces that it provides into a special name.
         if name in IReactorFDSet or name.startswith("__"):
             raise AttributeError(f"this reactor has no {name}")
         return getattr(self._reactor, name)

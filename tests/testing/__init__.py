@@ -1,3 +1,3 @@
 """
-Tests of what users test with.
+Tests of asynqueue.testing.
 """

@@ -1,6 +1,6 @@
 """
-Tests that leave things behind, and some that do not. They run in a pytest of their own, under the
-very fixture that looks after all tests.
+Tests that leave resources behind, and some that do not. They run in a pytest of their own, with
+the fixture that guards all tests.
 """
 
 from __future__ import annotations

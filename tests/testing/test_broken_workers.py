@@ -1,5 +1,5 @@
 """
-The contracts catch workers that break them: each of these fails what it breaks, and nothing else.
+The contracts catch workers that break them. Each worker here fails exactly the tests it breaks.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def brokenPromises(case: type, contract: type, **attributes: Any) -> set[str]:
     """
     Run a contract.
 
-    @param case: says what worker it is to be run with.
+    @param case: a test case that makes the worker.
     @param attributes: of the test case.
     @return: the names of the tests that did not pass.
     """
@@ -218,7 +218,7 @@ class BackToFront(MemoryChannel):
 
 class WithoutCredit(MemoryChannel):
     """
-    Each stream produces as if nobody ever paused it.
+    Each stream goes on producing while it is paused.
     """
 
     def post(self, message: Message) -> None:

@@ -1,5 +1,5 @@
 """
-Held calls say what is wrong where they can be held by nobody.
+Held calls fail with a clear error if the worker cannot hold them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-That a test which leaves something behind has failed: the fixture under which all tests run, and the
-snapshots that it compares.
+A test that leaves something behind fails: the fixture that guards all tests, and the snapshots that
+it compares.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAKS = {
     "AsynchronousTests.test_file": ["file descriptor ", os.devnull],
     "MachineTests.runTest": ["file descriptor ", os.devnull],
 }
-"""What is said of each of the tests that leave something behind."""
+"""The message about each test that leaves something behind."""
 
 
 @pytest.fixture(scope="module")

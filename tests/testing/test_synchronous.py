@@ -1,5 +1,5 @@
 """
-The synchronous queue: everything is done by the time that a call returns, pickles included.
+The synchronous queue, whose calls are done when C{call} returns, with all pickling.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class CallTests(SynchronousCase):
 
 class PickleTests(SynchronousCase):
     """
-    What would fail with a child process fails here, with the same errors.
+    A call that would fail with a child process fails here with the same error.
     """
 
     def test_argumentsAndResultsAreCopies(self) -> None:

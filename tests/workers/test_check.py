@@ -1,5 +1,5 @@
 """
-Whether a call can be pickled, judged by its beginnings.
+The check whether a call can be pickled, by the beginnings of its pickles.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The workers in memory keep the contract, and so are fit to test others with.
+The workers in memory keep the contract, so tests of other parts can use them.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Receiver:
 
 class IOwn(Interface):
     """
-    What somebody's own reactor can do besides.
+    The further methods of a reactor that is not Twisted's.
     """
 
     def advance(seconds: float) -> None:

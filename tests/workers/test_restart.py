@@ -21,50 +21,50 @@ NEVER_THERE = WorkerStartError("it was never there")
 
 class HealingTests(SynchronousTestCase):
     def test_theFirstThreeLossesCostNoTimeAndLaterOnesEverMoreUpToASecond(self) -> None:
-        healing = RestartBackoff()
-        delays = [healing.delayAfterLoss(WorkerDied()) for _ in range(10)]
+        backoff = RestartBackoff()
+        delays = [backoff.delayAfterLoss(WorkerDied()) for _ in range(10)]
         self.assertEqual(delays, [0, 0, 0, 0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
 
     def test_aCallThatComesToItsEndForgivesAll(self) -> None:
-        healing = RestartBackoff()
+        backoff = RestartBackoff()
         for _ in range(8):
-            healing.delayAfterLoss(WorkerDied())
-        healing.works()
-        self.assertEqual(healing.delayAfterLoss(WorkerDied()), 0)
+            backoff.delayAfterLoss(WorkerDied())
+        backoff.works()
+        self.assertEqual(backoff.delayAfterLoss(WorkerDied()), 0)
 
     def test_itGivesUpAfterEightFalseStartsInARow(self) -> None:
-        healing = RestartBackoff()
-        delays = [healing.delayAfterLoss(NEVER_THERE) for _ in range(START_TRIES)]
+        backoff = RestartBackoff()
+        delays = [backoff.delayAfterLoss(NEVER_THERE) for _ in range(START_TRIES)]
         self.assertEqual(delays, [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, None])
 
     def test_aStartBetweenFalseStartsIsHope(self) -> None:
-        healing = RestartBackoff()
+        backoff = RestartBackoff()
         hopeless = [NEVER_THERE] * (START_TRIES - 1)
         for reason in (*hopeless, WorkerDied(), *hopeless):
-            self.assertIsNotNone(healing.delayAfterLoss(reason))
-        self.assertIsNone(healing.delayAfterLoss(NEVER_THERE))
+            self.assertIsNotNone(backoff.delayAfterLoss(reason))
+        self.assertIsNone(backoff.delayAfterLoss(NEVER_THERE))
 
     def test_itWaitsForEverForWhatTheSystemLacks(self) -> None:
         for number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
-            healing = RestartBackoff()
+            backoff = RestartBackoff()
             short = WorkerStartError("no")
             short.__cause__ = OSError(number, "too many open files")
-            delays = [healing.delayAfterLoss(short) for _ in range(100)]
+            delays = [backoff.delayAfterLoss(short) for _ in range(100)]
             self.assertEqual(delays[:7], [0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
             self.assertEqual(set(delays[7:]), {1})
-            self.assertEqual(healing.outages, 100)
-            self.assertEqual(healing.delayAfterLoss(NEVER_THERE), 0.05, "that is another matter")
+            self.assertEqual(backoff.outages, 100)
+            self.assertEqual(backoff.delayAfterLoss(NEVER_THERE), 0.05, "that is another matter")
 
     def test_anErrorThatAnotherTryCannotMendIsNoShortage(self) -> None:
-        healing = RestartBackoff()
+        backoff = RestartBackoff()
         refused = WorkerStartError("no")
         refused.__cause__ = OSError(errno.EACCES, "not executable")
-        delays = [healing.delayAfterLoss(refused) for _ in range(START_TRIES)]
+        delays = [backoff.delayAfterLoss(refused) for _ in range(START_TRIES)]
         self.assertIsNone(delays[-1])
 
     def test_itNeverTiresOfRunnersThatStart(self) -> None:
-        healing = RestartBackoff()
-        delays = [healing.delayAfterLoss(WorkerDied()) for _ in range(3000)]
+        backoff = RestartBackoff()
+        delays = [backoff.delayAfterLoss(WorkerDied()) for _ in range(3000)]
         self.assertEqual(delays[-1], 1)
 
 
@@ -176,7 +176,7 @@ class GivingUpTests(WorkerCase):
 
 class SelfEmployedTests(WorkerCase):
     """
-    A worker without a queue keeps what was not begun, for its next runner.
+    A worker without a queue keeps the tasks that were not begun for its next runner.
     """
 
     def makeLost(self) -> MemoryWorker:

@@ -1,5 +1,5 @@
 """
-The life of a worker, move by move.
+The states of a worker, move by move.
 """
 
 from __future__ import annotations

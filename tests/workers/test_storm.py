@@ -1,5 +1,5 @@
 """
-Whatever happens to a worker: every task that it was given ends once, or is given back once.
+In any order of events, every task of a worker ends once or is given back once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WorkerMachine(RuleBasedStateMachine):
         channel.refuses = self.refusals > 0
         self.refusals -= channel.refuses
 
-    # What its listener does -----------------------------------------------------------------------
+    # Actions of its listener ----------------------------------------------------------------------
 
     @precondition(lambda self: self.worker.state in (STARTING, READY, LOST))
     @rule(
@@ -97,7 +97,7 @@ class WorkerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.left += self.worker.crash()
 
-    # What happens elsewhere -----------------------------------------------------------------------
+    # Events elsewhere -----------------------------------------------------------------------------
 
     @rule(times=st.integers(1, 5))
     def step(self, times: int) -> None:
@@ -121,7 +121,7 @@ class WorkerMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    # What must hold -------------------------------------------------------------------------------
+    # Invariants -----------------------------------------------------------------------------------
 
     def givenBack(self) -> list[QueuedTask]:
         return [task for tasks in self.listener.of("givenBack") for task in tasks]

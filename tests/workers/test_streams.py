@@ -1,5 +1,5 @@
 """
-Items on their way: credit, pauses, and all the ways to end.
+Streams of items: credit, pauses, and all ways to end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-How a call or a stream that is not wanted any more is ended: asked, terminated, killed.
+Ending a call or a stream that is no longer wanted: with a nudge, SIGTERM, then a kill.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ class StreamTests(LadderCase):
         worker = self.makeWorker()
         first = self.startStream(worker, far.endless)
         second = self.startStream(worker, far.endless)
-        # What hears of the death of one stream stops the other.
+        # The callback on the death of one stream stops the other stream.
         first.source.listen(second.stop)
         worker.crash()
         worker.stepAll()

@@ -140,7 +140,7 @@ class Receiver:
         self.losses.append(reason)
 
     def kinds(self) -> list[int]:
-        """What came since the last time."""
+        """Return the messages that came since the last call."""
         kinds = [message[0] for message in self.messages]
         self.messages.clear()
         return kinds
@@ -148,7 +148,7 @@ class Receiver:
 
 class HandMovedTests(SynchronousTestCase):
     """
-    A channel whose thread is the test's own, for as long as the test wants.
+    A channel whose thread is the test's own while the test steps it.
     """
 
     def setUp(self) -> None:

@@ -118,8 +118,8 @@ class PipeChannelTests(ProcessTestCase):
         channel = self.open()
         channel.kill()
         await self.receiver.over
-        self.patch(os, "kill", lambda *_: self.fail("somebody else may have this ID now"))
-        self.patch(os, "writev", lambda *_: self.fail("somebody else may have this descriptor"))
+        self.patch(os, "kill", lambda *_: self.fail("another process may have this ID now"))
+        self.patch(os, "writev", lambda *_: self.fail("another file may have this descriptor"))
         channel.send([(QUIT,)])
         channel.nudge()
         channel.terminate()

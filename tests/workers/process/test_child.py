@@ -110,7 +110,7 @@ class StandInRunner:
 
 class SignalTests(SynchronousTestCase):
     """
-    What the child does when it is nudged or told to end.
+    The child's reactions to a nudge and to signals.
     """
 
     def setUp(self) -> None:

@@ -14,7 +14,7 @@ from asynqueue._runner.pipes import PIECES, READS, NearPipe
 from asynqueue.errors import ProtocolError
 
 BIG = 8 << 20
-"""More bytes than a pipe takes before somebody reads them."""
+"""More bytes than a pipe takes while they are not read."""
 
 
 class NearPipeCase(SynchronousTestCase):

@@ -18,31 +18,31 @@ class MemorySightTests(SynchronousTestCase):
         self.patch(MemoryWatch, "counters", self.counters)
         self.resident: int | None = 100
         self.count(3)
-        self.sight = MemoryWatch(self.clock.seconds)
+        self.watch = MemoryWatch(self.clock.seconds)
 
     def count(self, kills: int) -> None:
         self.counters.write_text(f"nr_free_pages 1\noom_kill {kills}\nzone_reclaim_failed 0\n")
 
     def look(self) -> None:
-        self.sight.look(lambda: self.resident)
+        self.watch.look(lambda: self.resident)
 
     def test_nothingWasSeenAtFirst(self) -> None:
-        self.assertIsNone(self.sight.residentKilobytes)
-        self.assertFalse(self.sight.ranOut())
+        self.assertIsNone(self.watch.residentKilobytes)
+        self.assertFalse(self.watch.ranOut())
 
     def test_theLastSightIsKept(self) -> None:
         self.look()
         self.clock.advance(SAMPLE_SECONDS)
         self.resident = 200
         self.look()
-        self.assertEqual(self.sight.residentKilobytes, 200)
+        self.assertEqual(self.watch.residentKilobytes, 200)
 
     def test_itLooksNoMoreOftenThanItMay(self) -> None:
         self.look()
         self.clock.advance(SAMPLE_SECONDS / 2)
         self.resident = 200
         self.look()
-        self.assertEqual(self.sight.residentKilobytes, 100)
+        self.assertEqual(self.watch.residentKilobytes, 100)
 
     def test_aProcessThatIsGoneIsRememberedAsItWas(self) -> None:
         self.look()
@@ -50,30 +50,30 @@ class MemorySightTests(SynchronousTestCase):
         self.resident = None
         self.count(4)
         self.look()
-        self.assertEqual(self.sight.residentKilobytes, 100)
-        self.assertTrue(self.sight.ranOut(), "it was last seen before")
+        self.assertEqual(self.watch.residentKilobytes, 100)
+        self.assertTrue(self.watch.ranOut(), "it was last seen before")
 
     def test_killsSinceTheLastSightCount(self) -> None:
         self.count(4)
-        self.assertTrue(self.sight.ranOut())
+        self.assertTrue(self.watch.ranOut())
 
     def test_killsBeforeTheLastSightDoNot(self) -> None:
         self.count(4)
         self.look()
-        self.assertFalse(self.sight.ranOut())
+        self.assertFalse(self.watch.ranOut())
 
     def test_whereNobodyCountsNothingIsKnown(self) -> None:
         self.counters.unlink()
-        self.assertFalse(self.sight.ranOut())
+        self.assertFalse(self.watch.ranOut())
         self.count(9)
-        self.assertTrue(self.sight.ranOut())
+        self.assertTrue(self.watch.ranOut())
         self.assertFalse(self.withoutCounters().ranOut())
 
     def withoutCounters(self) -> MemoryWatch:
         self.counters.write_text("nothing of the kind\n")
-        sight = MemoryWatch(self.clock.seconds)
+        watch = MemoryWatch(self.clock.seconds)
         self.count(9)
-        return sight
+        return watch
 
 
 class ResidentTests(SynchronousTestCase):

@@ -104,7 +104,7 @@ class RecorderTests(SynchronousTestCase):
 
 class SharedWithAChildTests(SynchronousTestCase):
     """
-    What a child writes is read here, and stays when the child is killed.
+    The parent can read the child's notes, also after the child was killed.
     """
 
     def shareUnder(self, method: str) -> None:

@@ -1,5 +1,5 @@
 """
-What a runner says besides its answers, and answers that nobody can use.
+Messages of a runner besides results: progress, logs, and answers that cannot be used.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-How calls are written, and how functions are taught.
+How calls are written, and how a runner learns functions.
 """
 
 from __future__ import annotations

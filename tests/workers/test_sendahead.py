@@ -1,5 +1,5 @@
 """
-What is sent ahead, recalled, and given back.
+Calls that are sent ahead, recalled and given back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RecallTests(WorkerCase):
             self.listener.notes[1:],
             [
                 ("stalled", None),
-                # What was heard while it ran is said after it.
+                # The messages that came while it ran are answered after it.
                 ("released", others[0]),
                 ("released", others[1]),
                 ("givenBack", others),

@@ -1,5 +1,5 @@
 """
-A clock with an end, as a reactor has one.
+A clock that stops as a reactor does, with system events and signals.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 class EndingClock(Clock):
     """
-    What a reactor has besides a clock, as far as that has to do with its end.
+    The methods of a reactor that have to do with its end, added to a clock.
     """
 
     _exitSignal: int | None = None
@@ -63,7 +63,7 @@ class EndingClock(Clock):
 
     def handleSignals(self, case: SynchronousTestCase) -> None:
         """
-        Be what handles the signals for a test, whatever whoever runs it has them do.
+        Handle the signals during a test, in place of the handlers that the test runner has set.
         """
         for number in HANDLED:
             case.addCleanup(signal.signal, number, signal.getsignal(number))

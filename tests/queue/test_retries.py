@@ -1,5 +1,5 @@
 """
-Tasks that are run again when their worker dies with them, and tasks that stall.
+Tasks that are run again because their worker died, and tasks that stall.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Timeouts and cancelling: ends that somebody else makes.
+Calls that end before their function does: timeouts and cancellation.
 """
 
 from __future__ import annotations

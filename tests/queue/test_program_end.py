@@ -24,8 +24,8 @@ from asynqueue.errors import IterationStopped, QueueStopped, WorkerError
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.iteration.ledger import Notebook
-from tests.queue.ends import HANDLED, EndingClock
 from tests.support.cases import QueueCase
+from tests.support.endingreactor import HANDLED, EndingClock
 
 
 def handlers() -> list[Any]:

@@ -1,5 +1,5 @@
 """
-Exactly what was running dies with a runner; the rest is run again.
+The death of a runner fails exactly the task that was running. The others run again.
 """
 
 from __future__ import annotations
