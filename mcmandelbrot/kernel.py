@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -209,6 +210,25 @@ def countIterations(
 
 def compileKernel() -> None:
     """
-    Compile the kernel, or load it if any process has compiled it before.
+    Compile the kernel, or load it if any process has compiled it before. If that fails, the files
+    with the compiled code may be damaged: remove them, and compile the kernel again.
     """
+    try:
+        _callKernel()
+    except Exception:
+        # Numba reads them with pickle, which can raise anything for damaged bytes.
+        removeCache()
+        _callKernel()
+
+
+def removeCache() -> None:
+    """
+    Remove the files with this module's compiled code.
+    """
+    stats = cast("Any", countIterations).stats
+    for path in Path(stats.cache_path).glob("kernel.*.nb[ci]"):
+        path.unlink(missing_ok=True)
+
+
+def _callKernel() -> None:
     countIterations(Grid(-1.0, 1.0, 1.0, 1.0), 0, 1, np.empty((2, 2), np.float32))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcmandelbrot.png import bandRows
 from mcmandelbrot.stripe import Stripe
 from mcmandelbrot.view import View
 
@@ -31,13 +32,19 @@ SHARE = 2
 GROWTH = 4
 
 
+#: A stripe of at least so many bands ends where a band does. The processes then compress all of it,
+#: and the main process has to compress only bands that shorter stripes share.
+ALIGNED = 4
+
+
 class StripePlan(Iterator[Stripe]):
     """
     Cuts a picture into stripes, in order from the top, each when it is asked for.
 
     Points near the set cost a thousand times as much as points outside, and only the work itself
     shows which points are near. So the first stripe has few rows, and the others follow from the
-    measurements that L{learn} gets. The cuts therefore differ from run to run. The pixels do not.
+    measurements that L{learn} gets. The cuts therefore differ from run to run. The bytes of the
+    picture do not.
     """
 
     def __init__(self, view: View, processes: int) -> None:
@@ -50,6 +57,7 @@ class StripePlan(Iterator[Stripe]):
         self._fewest = max(1, pixels // view.width)
         #: The number of processes that the picture has work for.
         self.processes = min(processes, -(-view.height // self._fewest))
+        self._band = bandRows(view.width)
         self._next = 0
         self._wanted = self._fewest
 
@@ -58,7 +66,10 @@ class StripePlan(Iterator[Stripe]):
         if not left:
             raise StopIteration
         share = max(self._fewest, left // (SHARE * self.processes))
-        stripe = Stripe(self._view, self._next, min(self._wanted, share, left))
+        rows = min(self._wanted, share, left)
+        if rows >= ALIGNED * self._band and rows < left:
+            rows -= (self._next + rows) % self._band
+        stripe = Stripe(self._view, self._next, rows)
         self._next += stripe.rows
         return stripe
 

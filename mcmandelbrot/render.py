@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.logger import Logger
+
 from asynqueue import DeferredTracker, OrderedItemProducer, ProcessQueue
+from asynqueue.errors import WorkerDied
 from mcmandelbrot.errors import MandelbrotError, RenderingFailed
 from mcmandelbrot.output import Output
 from mcmandelbrot.plan import StripePlan
@@ -19,6 +22,11 @@ from mcmandelbrot.view import View
 # How many seconds the processes may take to stop. At the end of the work they are idle, and stop at
 # once. After an interrupt they may be at work on long stripes that are no longer wanted.
 _PATIENCE = 1.0
+
+# How often a stripe is drawn again if its process was killed.
+_RETRIES = 5
+
+_log = Logger()
 
 # How many stripes for each process may have been cut and not been written: one that is being drawn,
 # one that was sent ahead, and one that waits for a stripe above it.
@@ -38,9 +46,11 @@ async def renderPicture(view: View, processes: int, output: Output, progress: Pr
     plan = StripePlan(view, processes)
     async with ProcessQueue(plan.processes, timeout=_PATIENCE) as queue:
         try:
+            # Drawing twice does no harm, so a worker process that is killed loses nothing.
+            retrying = queue.options(retries=_RETRIES)
             await prepareWorkers(queue, view)
             progress.begin()
-            await writePicture(queue, view, plan, output.write, progress.advance)
+            await writePicture(retrying, view, plan, output.write, progress.advance)
         except MandelbrotError:
             raise
         except Exception as error:
@@ -56,9 +66,17 @@ async def prepareWorkers(queue: ProcessQueue, view: View) -> None:
     @param queue: the queue of the workers.
     @param view: the view that they are about to render.
     """
-    await queue.update(loadKernel)
-    await queue.call(prepareWorker, view)
-    await queue.update(prepareWorker, view)
+    await _updateAll(queue, loadKernel)
+    await queue.options(retries=_RETRIES).call(prepareWorker, view)
+    await _updateAll(queue, prepareWorker, view)
+
+
+async def _updateAll(queue: ProcessQueue, function: Callable[..., object], *args: object) -> None:
+    try:
+        await queue.update(function, *args)
+    except WorkerDied as error:
+        # The queue makes the same call in the process that replaces it.
+        _log.info("a worker process died while it prepared itself: {error}", error=error)
 
 
 async def writePicture(
@@ -77,7 +95,7 @@ async def writePicture(
     @param write: writes some bytes of the file. Its awaitable is done when there is room for more.
     @param advance: is called after each stripe, with the number of its rows.
     """
-    assembler = PNGAssembler(view.width, view.height)
+    assembler = PNGAssembler(view.width, view.height, view.texts)
     await write(assembler.start())
 
     async def render(stripe: Stripe) -> RenderedStripe:

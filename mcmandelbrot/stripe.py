@@ -97,5 +97,5 @@ def renderStripe(stripe: Stripe) -> RenderedStripe:
     Draw and compress a stripe. This is the task that the queue's workers run.
     """
     started = thread_time()
-    packed = packRows(drawStripe(stripe), stripe.rows)
+    packed = packRows(drawStripe(stripe), stripe.rows, stripe.firstRow)
     return RenderedStripe(packed, thread_time() - started)

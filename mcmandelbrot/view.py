@@ -18,8 +18,14 @@ LONGEST_SIDE = 1_000_000
 MOST_ITERATIONS = 1_000_000_000
 
 #: Half a side of the smallest rectangle. Neighbouring float64 numbers near the set lie up to
-#: 2.2e-16 apart, so a thousand pixels of a smaller rectangle would show blocks.
+#: 2.2e-16 apart, so a thousand pixels of a smaller rectangle would show blocks. L{View} checks how
+#: many columns and rows a rectangle can have where it is.
 SMALLEST_RADIUS = 1e-13
+
+
+# Steps of so many times the distance of neighbouring numbers lead to different numbers, however
+# their sums are rounded.
+_CERTAIN = 4
 
 
 class Grid(NamedTuple):
@@ -37,7 +43,8 @@ class Grid(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class View:
     """
-    The view that a picture shows. The values are checked: a wrong one raises L{BadRequest}.
+    The view that a picture shows. The values are checked: a wrong one raises L{BadRequest}, and so
+    does a picture of which two columns or two rows would have the same coordinate.
 
     @ivar width: pixels in a row, from 1 to L{LONGEST_SIDE}.
     @ivar real: the real part of the point in the middle.
@@ -69,6 +76,24 @@ class View:
                 f"the picture would be more than {LONGEST_SIDE:,} pixels high: "
                 "ciPM is too large for this Nx and crPM"
             )
+        grid = self.grid
+        self._checkDetail("crPM", self.width, grid.left, grid.columnStep)
+        self._checkDetail("ciPM", self.height, grid.top, -grid.rowStep)
+
+    @staticmethod
+    def _checkDetail(name: str, count: int, start: float, step: float) -> None:
+        spacing = math.ulp(max(abs(start), abs(start + count * step)))
+        if abs(step) >= _CERTAIN * spacing:
+            return
+        isDistinct = abs(step) >= spacing / 2 and all(
+            start + (number - 0.5) * step != start + (number + 0.5) * step
+            for number in range(1, count)
+        )
+        if not isDistinct:
+            raise BadRequest(
+                f"{name} must be at least {count * spacing:.2g} for {count:,} pixels here: "
+                "64-bit floating point cannot tell points apart in a smaller picture"
+            )
 
     @staticmethod
     def _checkRadius(name: str, radius: float, middle: float) -> None:
@@ -92,6 +117,28 @@ class View:
         The number of rows, at least 1. It makes the pixels as square as possible.
         """
         return max(1, round(self._idealHeight()))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """
+        The texts of the picture's file, by keyword. The numbers are exact, so they make the same
+        picture again.
+        """
+        numbers = {
+            "cr": self.real,
+            "ci": self.imaginary,
+            "crPM": self.realRadius,
+            "ciPM": self.imaginaryRadius,
+        }
+        texts = {name: repr(float(number)) for name, number in numbers.items()}
+        command = f"mcm {self.width} {' '.join(texts.values())} -N {self.iterations}"
+        return {
+            "Title": "The Mandelbrot set",
+            "Software": "mcm",
+            "Comment": command,
+            **texts,
+            "N": str(self.iterations),
+        }
 
     @property
     def grid(self) -> Grid:

@@ -227,27 +227,25 @@ def workersOf(pid: int) -> list[psutil.Process]:
     return workers
 
 
-def test_killedWorkerIsOneLineAndLeavesNoFile(tmp_path: Path) -> None:
-    with running(*LONG, "-j", "1", "-o", "a.png", cwd=tmp_path) as process:
+def test_killedWorkersLoseNothingOfThePicture(tmp_path: Path) -> None:
+    arguments = ["1500", "-0.7453", "0.1127", "6.5e-3", "-N", "20000", "-j", "2", "-o", "a.png"]
+    with running(*arguments, cwd=tmp_path) as process:
         waitUntil(lambda: bool(os.listdir(tmp_path)) and hasBegun(tmp_path), "the first rows")
-        sizes = [0]
-
-        def hasEnded() -> bool:
-            # One that waits for its next stripe when it is killed is replaced, and the picture goes
-            # on: then the next one is killed.
-            with suppress(FileNotFoundError):
-                sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
-            if sizes[-1] > max(sizes[:-1]):
-                for worker in workersOf(process.pid):
-                    with suppress(psutil.NoSuchProcess):
-                        worker.kill()
-            return process.poll() is not None
-
-        waitUntil(hasEnded, "the death of a worker at work")
+        killed = 0
+        while process.poll() is None and killed < 4:
+            for worker in workersOf(process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+                    killed += 1
+            time.sleep(0.5)
         _, errors = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 1
-        assert re.fullmatch(rb"mcm: error: WorkerDied: [^\n]+\n", errors), errors
-        assert os.listdir(tmp_path) == []
+    assert (process.returncode, killed >= 2) == (0, True), errors
+    other = run(*arguments[:-3], "1", "-o", "b.png", cwd=tmp_path)
+    assert other.returncode == 0
+    # Nor do the bytes depend on how many processes there are, or on what they went through.
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    texts = decodePNG((tmp_path / "a.png").read_bytes()).texts
+    assert texts["Comment"] == "mcm 1500 -0.7453 0.1127 0.0065 0.0065 -N 20000"
 
 
 @contextmanager

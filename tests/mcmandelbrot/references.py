@@ -56,12 +56,14 @@ class DecodedPNG:
     """
     A picture, as a reader of its file gets it.
 
+    @ivar texts: what it says of itself, by keyword.
     @ivar rows: for each row, a byte each for red, green and blue of each pixel.
     """
 
     width: int
     height: int
     rows: list[bytes]
+    texts: dict[str, str]
 
 
 def decodePNG(data: bytes) -> DecodedPNG:
@@ -70,7 +72,9 @@ def decodePNG(data: bytes) -> DecodedPNG:
     """
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks = list(_chunks(data[8:]))
-    assert [kind for kind, _ in chunks if kind != b"IDAT"] == [b"IHDR", b"IEND"]
+    texts = [body.decode("latin-1") for kind, body in chunks if kind == b"tEXt"]
+    kinds = [kind for kind, _ in chunks if kind != b"IDAT"]
+    assert kinds == [b"IHDR", *[b"tEXt"] * len(texts), b"IEND"]
     assert (chunks[0][0], chunks[-1]) == (b"IHDR", (b"IEND", b""))
     width, height, *rest = struct.unpack(">II5B", chunks[0][1])
     assert rest == [8, 2, 0, 0, 0]
@@ -83,7 +87,7 @@ def decodePNG(data: bytes) -> DecodedPNG:
     assert len(scanlines) == size * height
     assert set(scanlines[::size]) == {0}
     rows = [scanlines[start + 1 : start + size] for start in range(0, len(scanlines), size)]
-    return DecodedPNG(width, height, rows)
+    return DecodedPNG(width, height, rows, dict(text.split("\0") for text in texts))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

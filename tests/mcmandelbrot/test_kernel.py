@@ -5,6 +5,11 @@ The kernel: exact counts, whichever lane a point was in.
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +171,36 @@ def test_smoothedCountsHaveNoSteps(age: int, excess: float) -> None:
     now = smoothed(age, BAILOUT**excess)
     assert now == pytest.approx(smoothed(age + 1, BAILOUT ** (2 * excess)), rel=1e-9, abs=1e-6)
     assert age <= now <= age + 1
+
+
+def compileIn(folder: Path) -> None:
+    """
+    Compile the kernel in another process, or load what a folder has of it.
+    """
+    subprocess.run(
+        [sys.executable, "-c", "from mcmandelbrot.kernel import compileKernel; compileKernel()"],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        timeout=50,
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def compiledFolder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("numba")
+    compileIn(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("ending", "left"), [("nbi", b""), ("nbi", b"text"), ("nbc", b"\x80\x04")])
+def test_damagedCacheIsRebuilt(
+    compiledFolder: Path, tmp_path: Path, ending: str, left: bytes
+) -> None:
+    shutil.copytree(compiledFolder, tmp_path, dirs_exist_ok=True)
+    damaged = list(tmp_path.rglob(f"kernel.*.{ending}"))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(left)
+    compileIn(tmp_path)
+    rebuilt = list(tmp_path.rglob(f"kernel.countIterations-*.{ending}"))
+    assert rebuilt and all(path.stat().st_size > 100 for path in rebuilt)

@@ -5,6 +5,8 @@ PNG files: valid whatever the stripes, and never finished with rows missing.
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -43,11 +45,46 @@ def test_assembledFileHasThePixelsOfAllStripes(
     ]
     assembler = PNGAssembler(width, sum(heights))
     file = assembler.start()
+    firstRow = 0
     for pixels, rows in zip(stripes, heights, strict=True):
-        file += assembler.add(packRows(pixels, rows))
+        file += assembler.add(packRows(pixels, rows, firstRow))
+        firstRow += rows
     picture = decodePNG(file + assembler.finish())
     assert (picture.width, picture.height) == (width, sum(heights))
     assert b"".join(picture.rows) == b"".join(stripes)
+
+
+@given(
+    width=st.sampled_from([1, 3000, 9000, 20_000]),
+    cuts=st.lists(st.integers(1, 14), max_size=4),
+    seed=st.integers(0, 3),
+)
+def test_bytesDoNotDependOnHowThePictureIsCut(width: int, cuts: list[int], seed: int) -> None:
+    height = 15
+    pixels = Random(seed).randbytes(300) * (3 * width * height // 300 + 1)
+
+    def assemble(edges: list[int]) -> bytes:
+        assembler = PNGAssembler(width, height)
+        file = assembler.start()
+        for start, stop in pairwise(edges):
+            part = pixels[3 * width * start : 3 * width * stop]
+            file += assembler.add(packRows(part, stop - start, start))
+        return file + assembler.finish()
+
+    cut = assemble(sorted({0, *cuts, height}))
+    assert cut == assemble([0, height])
+    assert b"".join(decodePNG(cut).rows) == pixels[: 3 * width * height]
+
+
+def test_textsAreInTheFile() -> None:
+    assembler = PNGAssembler(1, 1, {"Title": "caf\xe9", "N": ""})
+    file = assembler.start() + assembler.add(packRows(bytes(3), 1)) + assembler.finish()
+    assert decodePNG(file).texts == {"Title": "caf\xe9", "N": ""}
+
+
+def test_rowsInAnotherOrderAreAnError() -> None:
+    with pytest.raises(ValueError, match="0 is the next"):
+        PNGAssembler(2, 3).add(packRows(bytes(6), 1, 1))
 
 
 def test_missingRowsAreAnError() -> None:

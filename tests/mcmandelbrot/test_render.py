@@ -5,15 +5,20 @@ Rendering: stripes that come from a queue become one file, in order and no faste
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from mcmandelbrot.errors import OutputClosed
+from asynqueue.errors import WorkerDied
+from mcmandelbrot import render
+from mcmandelbrot.errors import OutputClosed, RenderingFailed
+from mcmandelbrot.output import openOutput
 from mcmandelbrot.plan import StripePlan
-from mcmandelbrot.render import writePicture
-from mcmandelbrot.stripe import Stripe, drawStripe
+from mcmandelbrot.progress import Progress
+from mcmandelbrot.render import renderPicture, writePicture
+from mcmandelbrot.stripe import Stripe, drawStripe, prepareWorker
 from mcmandelbrot.view import View
 from tests.mcmandelbrot.references import decodePNG
 
@@ -157,3 +162,41 @@ class WritePictureTests(SynchronousTestCase):
         d.cancel()
         self.failureResultOf(d, CancelledError)
         self.assertEqual(self.done, [])
+
+
+class DyingQueue:
+    """
+    I stand in for a process queue whose processes die.
+    """
+
+    def __init__(self, processes: int, timeout: float) -> None:
+        self.called: list[dict[str, Any]] = []
+
+    async def __aenter__(self) -> DyingQueue:
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        pass
+
+    def options(self, **options: Any) -> DyingQueue:
+        self.called.append(options)
+        return self
+
+    def update(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return fail(WorkerDied(9))
+
+    def call(self, function: Callable[..., Any], argument: Any) -> Deferred[Any]:
+        assert self.called[-1]["retries"] > 0
+        return succeed(None) if function is prepareWorker else fail(WorkerDied(9))
+
+
+class RenderPictureTests(SynchronousTestCase):
+    def test_workersThatDieEachTimeAreOneLineAndLeaveNoFile(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.patch(render, "ProcessQueue", DyingQueue)
+        with openOutput(str(folder / "a.png")) as output:
+            made = renderPicture(VIEW, 2, output, Progress(16, 16, None))
+            reason = self.failureResultOf(Deferred.fromCoroutine(made), RenderingFailed)
+        self.assertRegex(str(reason.value), r"\AWorkerDied: [^\n]+\Z")
+        self.assertEqual(list(folder.iterdir()), [])
