@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
+from functools import partial
 from itertools import count
 from typing import Any
 from weakref import WeakSet
@@ -142,6 +143,10 @@ class Engine:
         self._whyNobody: WorkerError | None = None
         # While this is set, whoever changes something leaves it to the caller below to decide.
         self._isBusy = False
+        # While this is set, the books are being changed. The garbage collector or a signal may then
+        # run code of the program between any two steps, and what that asks for is done later.
+        self._isInBooks = False
+        self._late: deque[Callable[[], None]] = deque()
         # While this is set, a call may be given to a free worker although the engine is busy: the
         # callback of a lone result makes it.
         self._mayGive = False
@@ -186,27 +191,43 @@ class Engine:
         d.owner = self
         if self._declared is not None:
             task.context = (self._declared.capture() if context is None else context) or None
+        if self._isInBooks:
+            self._late.append(partial(self._schedule, task))
+        else:
+            self._schedule(task)
+        return task
+
+    def _schedule(self, task: QueuedTask) -> None:
         observers = self.observers
         if observers.observers:
             observers.record(QUEUED, task)
-        if self._isBusy and not self._mayGive:
-            self.scheduler.submit(task, mayStart=False)
+        mayStart = not self._isBusy or self._mayGive
+        self._isInBooks = True
+        record: Any = self.scheduler.submit(task, mayStart)
+        self._isInBooks = False
+        if not mayStart:
             self._mayDecide = True
-        else:
-            record: Any = self.scheduler.submit(task)
-            if record is not None:
-                self._giveNow(record, task)
-            elif self._whyNobody is not None and not len(self.pool):
-                self._failBecauseNobodyIsLeft(task, self._whyNobody)
-            elif self._wakeUp is None:
-                # A worker may take it ahead. Many calls in a row are looked at together.
-                self.wakeSoon()
+        elif record is not None:
+            self._giveNow(record, task)
+        elif self._whyNobody is not None and not len(self.pool):
+            self._failBecauseNobodyIsLeft(task, self._whyNobody)
+        elif self._wakeUp is None:
+            # A worker may take it ahead. Many calls in a row are looked at together.
+            self.wakeSoon()
         # Sending a call finds out whether it can be sent.
         if task.state is PENDING:
             self._checkIfNew(task)
         if observers.observers:
             observers.flush()
-        return task
+        if self._late:
+            self._catchUp()
+
+    def _catchUp(self) -> None:
+        """
+        Do what was asked for in the middle of a change of the books.
+        """
+        while self._late and not self._isInBooks:
+            self._late.popleft()()
 
     def _failBecauseNobodyIsLeft(self, task: QueuedTask, reason: WorkerError) -> None:
         # A queue that never had a worker, or whose workers were detached, waits for one. If all of
@@ -298,6 +319,7 @@ class Engine:
         isAlone = not wasBusy and len(events) == 1
         self._mayDecide = True
         try:
+            wasInBooks, self._isInBooks = self._isInBooks, True
             for event in events:
                 if isinstance(event, Returned) and event.task.state is UNDERWAY:
                     task = event.task
@@ -306,6 +328,9 @@ class Engine:
                     self._end(task)
                 else:
                     self._apply(record, event)
+            self._isInBooks = wasInBooks
+            if self._late:
+                self._catchUp()
             if self.observers.observers:
                 self.observers.flush()
             for event in events:
@@ -315,16 +340,27 @@ class Engine:
                         self._mayGive = isAlone
                         d.callback(event.task.outcome)
                         self._mayGive = False
-                elif isinstance(event, Ready):
-                    self.pool.ready(record)
-                elif isinstance(event, GaveUp):
-                    self._gaveUp(record, event.reason)
                 else:
-                    perform(event, record.worker, self.reactor)
+                    self._perform(record, event)
         finally:
             self._isBusy = wasBusy
         if not wasBusy:
             self.wake()
+
+    def _perform(self, record: WorkerRecord, event: WorkerEvent) -> None:
+        """
+        Do what an event means besides a change of the books.
+        """
+        try:
+            if isinstance(event, Ready):
+                self.pool.ready(record)
+            elif isinstance(event, GaveUp):
+                self._gaveUp(record, event.reason)
+            else:
+                perform(event, record.worker, self.reactor)
+        except Exception:
+            # The code is the program's own. What else has happened is told all the same.
+            self.log.failure("{event} of {worker} failed", event=event, worker=record.worker)
 
     # Nothing below runs code of the program, up to where L{handle} has told the observers.
 
@@ -358,7 +394,7 @@ class Engine:
         Apply the end of a task, unless it came too late.
         """
         task = event.task
-        isOver = not task.isDone
+        isOver = isinstance(event, Raised) and not task.isDone
         if isOver and isinstance(event, Raised):
             task.fail(event.failure, self.seconds())
         self.scheduler.ended(record, task, event.seconds, isOver)
@@ -430,23 +466,35 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
+        if self._isInBooks:
+            self._late.append(partial(self.ended, task))
+            return
+        self._isInBooks = True
         if not task.isUpdate:
             self.scheduler.done(task)
+        self._isInBooks = False
         self._end(task)
         if self.observers.observers:
             self.observers.flush()
+        if self._late:
+            self._catchUp()
 
     def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
+        if self._isInBooks:
+            self._late.append(partial(self.cancelled, task, wasUnderway))
+            return
+        self._isInBooks = True
+        if not wasUnderway:
+            self.scheduler.cancel(task)
         if not task.isUpdate:
             self.scheduler.done(task)
+        self._isInBooks = False
         self._end(task)
         if wasUnderway:
             self.pool.cancel(task)
-        else:
-            self.scheduler.cancel(task)
         if self.observers.observers:
             self.observers.flush()
         self.wake()
@@ -538,7 +586,11 @@ class Engine:
             self._stop()
 
     def _decide(self) -> None:
+        self._isInBooks = True
         decided: Any = self.scheduler.decide()
+        self._isInBooks = False
+        if self._late:
+            self._catchUp()
         self._decided = decided
         for record, tasks in decided:
             refused = self._give(record, tasks)

@@ -9,7 +9,9 @@ from threading import Lock
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from asynqueue._core.states import CANCELLED, PENDING, UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
@@ -285,3 +287,84 @@ class RefusalTests(QueueCase):
         bad.addErrback(cancel)
         self.errorOf(bad, CallNotPicklable)
         self.errorOf(good.d, CancelledError)
+
+
+class MiddleTests(QueueCase):
+    """
+    The garbage collector, or a signal's handler, calls the queue in the middle of a change of its
+    books.
+    """
+
+    def interrupt(self, queue: TaskQueue, method: str, ask: Callable[[], object]) -> None:
+        """
+        Have something asked of the queue in the middle of one method of its scheduler, once.
+        """
+        scheduler = queue._engine.scheduler
+        original = getattr(scheduler, method)
+        asked: list[None] = []
+
+        def interrupted(*args: Any, **kw: Any) -> Any:
+            if not asked:
+                asked.append(None)
+                ask()
+                self.assertTrue(queue._engine._isInBooks)
+            return original(*args, **kw)
+
+        self.patch(scheduler, method, interrupted)
+
+    def checkCallsIn(self, method: str) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        self.settle()
+        inner: list[Any] = []
+        waiting = [queue.call(far.echo, number) for number in range(3)]
+        self.interrupt(queue, method, lambda: inner.append(queue.submit(far.echo, "inner")))
+        waiting += [queue.call(far.echo, number) for number in range(3, 6)]
+        self.clock.pump([0.0] * 20)
+        self.assertEqual([self.successResultOf(d) for d in waiting], list(range(6)))
+        self.assertEqual(self.successResultOf(inner[0].d), "inner")
+        self.assertEqual((queue.load, len(queue._engine.scheduler)), (0, 0))
+
+    def test_aCallInTheMiddleOfASubmissionIsNotLost(self) -> None:
+        self.checkCallsIn("submit")
+
+    def test_aCallInTheMiddleOfAnEndIsNotLost(self) -> None:
+        self.checkCallsIn("ended")
+
+    def test_aCallInTheMiddleOfADecisionIsNotLost(self) -> None:
+        self.checkCallsIn("decide")
+
+    def test_aCancellationInTheMiddleOfASubmissionIsOne(self) -> None:
+        queue = self.makeQueue(StepWorker())
+        first, second = queue.submit(far.echo), queue.submit(far.echo)
+        self.interrupt(queue, "submit", second.cancel)
+        third = queue.submit(far.echo)
+        self.errorOf(second.d, CancelledError)
+        self.assertEqual([task.state for task in (first, third)], [UNDERWAY, PENDING])
+        self.assertEqual((queue.load, len(queue._engine.scheduler)), (2, 1))
+
+
+class RaisingTests(QueueCase):
+    def test_aConsumerThatRaisesKeepsNoOtherFromHearing(self) -> None:
+        queue = self.makeQueue(self.makeWorker(), self.makeWorker())
+        d = queue.call(far.numbers, 5, consumer=Raising())
+        others = [queue.call(far.echo, number) for number in range(10)]
+        self.clock.pump([0.0] * 30)
+        self.assertEqual([self.successResultOf(each) for each in others], list(range(10)))
+        d.addErrback(lambda _: None)
+        self.flushLoggedErrors()
+
+
+@implementer(IConsumer)
+class Raising:
+    """
+    A consumer that fails to consume.
+    """
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        raise ValueError("unregistered")
+
+    def write(self, item: Any) -> None:
+        raise ValueError("written")
