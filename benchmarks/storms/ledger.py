@@ -11,7 +11,7 @@ import struct
 import time
 from collections import Counter
 
-_ENTRY = struct.Struct("=II")
+_ENTRY = struct.Struct("=IId")
 
 
 def step(path: str, number: int, seconds: float) -> int:
@@ -25,7 +25,7 @@ def step(path: str, number: int, seconds: float) -> int:
     file = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         # In one piece behind all others, also those of other processes.
-        os.write(file, _ENTRY.pack(number, os.getpid()))
+        os.write(file, _ENTRY.pack(number, os.getpid(), time.monotonic()))
     finally:
         os.close(file)
     time.sleep(seconds)
@@ -58,11 +58,19 @@ class Ledger:
         with open(self.path, "rb") as file:
             file.seek(max(0, self.length() - runs) * _ENTRY.size)
             entries = file.read(runs * _ENTRY.size)
-        return sorted({pid for _, pid in _ENTRY.iter_unpack(entries)})
+        return sorted({pid for _, pid, _ in _ENTRY.iter_unpack(entries)})
+
+    def entries(self) -> list[tuple[int, int, float]]:
+        """
+        @return: for each run, in the order in which they were noted: the task's number, the
+            process's ID, and when it began, in seconds of C{time.monotonic}, which all processes of
+            the system share.
+        """
+        with open(self.path, "rb") as file:
+            return list(_ENTRY.iter_unpack(file.read()))
 
     def runs(self) -> Counter[int]:
         """
         @return: by task, how often it began.
         """
-        with open(self.path, "rb") as file:
-            return Counter(number for number, _ in _ENTRY.iter_unpack(file.read()))
+        return Counter(number for number, _, _ in self.entries())

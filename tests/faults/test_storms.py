@@ -12,19 +12,38 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
-from asynqueue import ProcessQueue, ThreadQueue
+from asynqueue import Event, ProcessQueue, ThreadQueue
 from asynqueue._core.options import RUNS
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._queue.observers import QUEUED
 from asynqueue._reactor import defaultReactor
+from asynqueue._workers import supervisor
 from asynqueue._workers.launch import startContext
+from asynqueue.errors import PoisonTask, WorkerDied
+from asynqueue.tasks import TaskOptions
 from asynqueue.testing import far
 from benchmarks.pools import OURS
 from benchmarks.storms.comparison import goThrough
+from benchmarks.storms.killer import Killer
+from benchmarks.storms.ledger import Ledger, step
 from benchmarks.storms.trial import IDEMPOTENT
+from tests.model.contract import (
+    BEGAN,
+    BLAMED,
+    FIRED,
+    OVER,
+    RETURNED,
+    Contract,
+    Fact,
+    RecordingProtocol,
+    checkHistory,
+)
 from tests.support.processes import ProcessTestCase, countFds, strangers
 
 # Processes are killed under many tasks
@@ -84,6 +103,105 @@ def test_stormOfKills() -> None:
 @pytest.mark.slow
 def test_stormOfKillsOfIdempotentTasks() -> None:
     checkKillsOfIdempotentTasks(1_000, 100_000)
+
+
+# What happens to every call is recorded
+# -------------------------------------------------------------------------------------------------
+
+
+class RecordedStormTests(ProcessTestCase):
+    """
+    A storm's facts keep the contract in which the model's states are searched: what was sent to
+    each process and came back from it, as the near side saw it, and what the tasks themselves noted
+    of their beginning.
+    """
+
+    timeout = 590.0
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
+        self.recorded: list[tuple[float, Fact]] = []
+        self.patch(supervisor, "RunnerProtocol", partial(RecordingProtocol, self.note))
+        self.tasks: dict[int, Any] = {}
+        self.ends: dict[int, Event] = {}
+        return super().setUp()
+
+    def note(self, fact: Fact) -> None:
+        self.recorded.append((time.monotonic(), fact))
+
+    def hear(self, event: Event) -> None:
+        """
+        Observe the queue.
+        """
+        task = event.task
+        if task is None:
+            return
+        if event.kind == QUEUED:
+            self.tasks[task.args[1]] = task
+            task.d.addBoth(lambda _: self.note(Fact(FIRED, None, task.id)))
+        elif event.kind in (FINISHED, FAILED, CANCELLED):
+            assert task.id not in self.ends, f"{task} ends twice"
+            self.ends[task.id] = event
+
+    async def goThrough(self, kills: int, tasks: int, **options: Any) -> None:
+        seed = random.randrange(10**6)
+        folder = self.makeFolder()
+        ledger = Ledger(str(folder / "ledger"))
+        queue = self.makeQueue(4, observers=[self.hear])
+        killer = Killer(folder, ledger, kills, tasks, seed)
+        began = time.monotonic()
+        call = queue.options(**options).call
+        calls = [call(step, ledger.path, number, 0.001) for number in range(tasks)]
+        await DeferredList(calls, consumeErrors=True)
+        seconds = time.monotonic() - began
+        assert killer.stop() == kills
+        await queue.shutdown()
+        entries = ledger.entries()
+        facts = self.history(entries)
+        runs = TaskOptions(**options).runs
+        contract = checkHistory(facts, Contract(lambda id: runs, seesEveryBeginning=False))
+        kinds = Counter(fact.kind for fact in facts)
+        print(  # noqa: T201
+            f"seed {seed}, {kills} kills over {tasks} tasks in {seconds:.0f} s, {options}: "
+            f"{len(entries)} runs, {dict(kinds)}"
+        )
+        assert kinds[BEGAN] == len(entries)
+        assert kinds[OVER] >= kills
+        assert kinds[BLAMED] <= kills
+        assert contract.fired == {task.id for task in self.tasks.values()}
+        assert len(contract.fired) == len(self.ends) == tasks
+        self.checkEnds(contract.fates)
+
+    def history(self, entries: list[tuple[int, int, float]]) -> list[Fact]:
+        """
+        All facts, in their order.
+        """
+        seen = [(when, Fact(BEGAN, pid, self.tasks[number].id)) for number, pid, when in entries]
+        return [fact for _, fact in sorted([*self.recorded, *seen], key=lambda one: one[0])]
+
+    def checkEnds(self, fates: dict[int, str]) -> None:
+        """
+        What observers were told is what the near half of the protocol heard.
+        """
+        for id, event in self.ends.items():
+            died = isinstance(event.reason, WorkerDied | PoisonTask)
+            assert (event.kind, died) == {
+                RETURNED: (FINISHED, False),
+                BLAMED: (FAILED, True),
+            }[fates[id]], (event, fates[id])
+
+    async def test_aFewKillsAreRecorded(self) -> None:
+        await self.goThrough(10, 1_000)
+
+    async def test_aFewKillsOfIdempotentTasksAreRecorded(self) -> None:
+        await self.goThrough(10, 1_000, idempotent=True)
+
+    @pytest.mark.slow
+    async def test_aStormOfKillsIsRecorded(self) -> None:
+        await self.goThrough(1_000, 100_000)
+
+    @pytest.mark.slow
+    async def test_aStormOfKillsOfIdempotentTasksIsRecorded(self) -> None:
+        await self.goThrough(1_000, 100_000, idempotent=True)
 
 
 # Queues start and stop

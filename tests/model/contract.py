@@ -245,6 +245,17 @@ class Contract:
         self.fates[fact.task] = fact.kind
 
 
+def checkHistory(facts: Iterable[Fact], contract: Contract) -> Contract:
+    """
+    Check all facts of something that is over.
+
+    @raise AssertionError: if the contract was broken.
+    """
+    contract.take(facts)
+    contract.end()
+    return contract
+
+
 class RecordingProtocol(RunnerProtocol):
     """
     A near half that notes facts. Streams tell the runner through it.
