@@ -93,7 +93,7 @@ storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
 
 model: $(READY) ## search the models' states exhaustively, the large sizes included
-	$(BIN)/python -m pytest tests/model -m "slow or not slow" --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
+	$(BIN)/python -m pytest tests/model -m "slow or not slow" --timeout=1800 --override-ini faulthandler_timeout=1790 $(ARGS)
 
 bench: $(BENCH_READY) ## measure against the peers, print the ratios, write docs/performance.*
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -205,9 +205,10 @@ class QueueWorld:
         if channel.state == OPEN:
             yield from self._farActions(name, channel)
         if "detach" in verbs and self.engine.pool.find(worker) is not None:
-            yield ("detach", name, False)
+            yield ("detach", name, "")
             if "crash" in verbs:
-                yield ("detach", name, True)
+                yield ("detach", name, "crash")
+                yield ("detach", name, "reassign")
 
     def _farActions(self, name: int, channel: MemoryChannel) -> Iterator[Action]:
         verbs = self.setup.verbs
@@ -303,14 +304,14 @@ class QueueWorld:
         self.workers.append(worker)
         self.engine.pool.attach(worker).addErrback(lambda _: None)
 
-    def detach(self, name: int, isCrash: bool) -> None:
+    def detach(self, name: int, how: str) -> None:
         """
-        A worker is let go.
+        A worker is let go, or crashed, and its tasks may go back into the queue.
         """
-        self.hasCrashed = self.hasCrashed or isCrash
+        self.hasCrashed = self.hasCrashed or how == "crash"
         record = self.engine.pool.find(self.workers[name])
         assert record is not None
-        self.engine.pool.detach(record, crash=isCrash)
+        self.engine.pool.detach(record, reassign=how == "reassign", crash=bool(how))
 
     def shutdown(self, timeout: float | None) -> None:
         """
@@ -334,8 +335,7 @@ class QueueWorld:
     def _isAllowed(self, task: QueuedTask, outcome: Any) -> None:
         began = self.contract.began[task.id]
         if isinstance(outcome, (WorkerDied, PoisonTask)):
-            wasUnheard = self.setup.verbs >= {"lose"}
-            assert began or wasUnheard, f"{task} is blamed for a death, and never began"
+            assert began, f"{task} is blamed for a death, and never began"
             assert isinstance(outcome, PoisonTask) == (task.options.runs > 1), outcome
         elif isinstance(outcome, QueueStopped):
             # An idempotent task that has begun may wait for another run.

@@ -42,7 +42,7 @@ SMALL = {
     "poison": (POISON, 8),
     "cancels": (CANCELS, 6),
     "workers": (WORKERS, 4),
-    "all": (ALL, 3),
+    "all": (ALL, 2),
 }
 
 
