@@ -165,8 +165,9 @@ class RecordedStormTests(ProcessTestCase):
             f"{len(entries)} runs, {dict(kinds)}"
         )
         assert kinds[BEGAN] == len(entries)
-        assert kinds[OVER] >= kills
-        assert kinds[BLAMED] <= kills
+        # Now and then a process is killed again that is about to end.
+        assert 0.9 * kills <= kinds[OVER] <= kills
+        assert kinds[BLAMED] <= kinds[OVER]
         assert contract.fired == {task.id for task in self.tasks.values()}
         assert len(contract.fired) == len(self.ends) == tasks
         self.checkEnds(contract.fates)
