@@ -187,7 +187,11 @@ def decode(segments: Segments) -> list[Message]:
     @raise ProtocolError: if they are no messages.
     """
     try:
-        messages = loads(segments[0], buffers=segments[1:] if len(segments) > 1 else ())
+        if len(segments) == 1:
+            # An argument by name takes a sixth of the time that a small frame takes.
+            messages = loads(segments[0])
+        else:
+            messages = loads(segments[0], buffers=segments[1:])
     except Exception as error:
         raise ProtocolError(f"a frame could not be read: {error!r}") from error
     if not isinstance(messages, list):
@@ -252,12 +256,14 @@ class FrameDecoder:
 
         @return: where they end.
         """
+        largest = self._largest
         while end - start >= _HEAD:
             count, size = _unpackOne(data, start)
-            after = start + _HEAD + size
-            if count != 1 or after > end or size > self._largest:
+            body = start + _HEAD
+            after = body + size
+            if count != 1 or after > end or size > largest:
                 break
-            frames.append((bytes(data[start + _HEAD : after]),))
+            frames.append((bytes(data[body:after]),))
             start = after
         return start
 
