@@ -106,10 +106,14 @@ class CallWriter:
         @raise CallNotPicklable: naming the function or the argument that is at fault.
         """
         args = task.args
-        arguments: Any
-        if not task.kwargs and PLAIN.issuperset(map(type, args)):
-            arguments = args
-        else:
+        arguments: Any = args
+        isPlain = not task.kwargs
+        # This takes half the time of PLAIN.issuperset() if there are few arguments, as usual.
+        for value in args:
+            if type(value) not in PLAIN:
+                isPlain = False
+                break
+        if not isPlain:
             arguments = self._pack((args, dict(task.kwargs)), task)
         context = None if task.context is None else self._packContext(task)
         # The function comes last, because a call that cannot be written teaches nothing.
