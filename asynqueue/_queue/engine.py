@@ -318,12 +318,13 @@ class Engine:
         wasBusy, self._isBusy = self._isBusy, True
         isAlone = not wasBusy and len(events) == 1
         self._mayDecide = True
+        now = self.seconds()
         try:
             wasInBooks, self._isInBooks = self._isInBooks, True
             for event in events:
                 if isinstance(event, Returned) and event.task.state is UNDERWAY:
                     task = event.task
-                    task.finish(event.value, self.seconds())
+                    task.finish(event.value, now)
                     self.scheduler.ended(record, task, event.seconds)
                     self._end(task)
                 else:
