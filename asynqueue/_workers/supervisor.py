@@ -409,7 +409,7 @@ class Supervisor:
         """
         Kill the runner. Streams fail with C{IterationStopped}.
 
-        @return: the tasks that were given and not ended.
+        @return: the tasks that were given and not answered, cancelled ones among them.
         """
         if self.state == STOPPED:
             return []
@@ -423,7 +423,7 @@ class Supervisor:
         self.report(link.protocol.endStreams(reason))
         if wasLost:
             self._gone()
-        return [task for task in (*begun, *unbegun) if not task.isDone]
+        return [*begun, *unbegun]
 
     def _reactorStops(self) -> None:
         reason = WorkerError(f"{self._worker} was stopped because the reactor is stopping")

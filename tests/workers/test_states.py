@@ -274,6 +274,17 @@ class CrashTests(WorkerCase):
         self.dropTask(worker, dropped)
         self.check(worker, task)
 
+    def test_runIsAnsweredForACancelledTaskToo(self) -> None:
+        worker = self.makeWorker()
+        tasks = [self.owner.make(far.echo), self.owner.make(far.echo)]
+        for task in tasks:
+            task.start(worker, 0.0)
+        runs = [worker.run(task) for task in tasks]
+        self.dropTask(worker, tasks[1])
+        self.assertEqual(worker.crash(), tasks[:1])
+        for run in runs:
+            self.assertIsNone(self.successResultOf(run))
+
     def test_cancellingAfterwardsDoesNothing(self) -> None:
         worker = self.makeWorker()
         task = self.give(worker, far.echo)
