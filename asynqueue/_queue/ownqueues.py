@@ -18,6 +18,7 @@ from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
+from asynqueue._workers.processchannel import START_SECONDS
 from asynqueue._workers.threads import ThreadWorker
 
 _Item = TypeVar("_Item")
@@ -134,12 +135,13 @@ class ProcessQueue(OwnWorkersQueue):
         maxTasks: int | None = None,
         maxKilobytes: int | None = None,
         preload: Iterable[str] = (),
+        startTimeout: float = START_SECONDS,
         reactor: IReactorTime | None = None,
         **options: Unpack[QueueKeywords],
     ) -> None:
         """
-        Start the processes. L{ProcessWorker} describes the keywords from C{series} to C{preload} at
-        length, and L{TaskQueue} those of C{options}.
+        Start the processes. L{ProcessWorker} describes the keywords from C{series} to
+        C{startTimeout} at length, and L{TaskQueue} those of C{options}.
 
         @param N: the number of processes.
         @param series: the series that all processes are qualified for, besides C{None},
@@ -156,6 +158,8 @@ class ProcessQueue(OwnWorkersQueue):
         @param maxKilobytes: above how many kilobytes of resident memory a process is replaced.
             Default: never.
         @param preload: the names of modules that are loaded once for all processes.
+        @param startTimeout: within how many seconds a new process has to be ready for calls.
+            Default: 60.
         @param reactor: the reactor to use. Default: the global reactor.
         @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
             C{contextvars}, as for L{TaskQueue}.
@@ -173,6 +177,7 @@ class ProcessQueue(OwnWorkersQueue):
             "maxTasks": maxTasks,
             "maxKilobytes": maxKilobytes,
             "preload": preload,
+            "startTimeout": startTimeout,
         }
         super().__init__(N, reactor, workerOptions, options)
 

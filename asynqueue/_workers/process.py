@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 
+from asynqueue._core.checks import checkSeconds
 from asynqueue._runner.logs import levels
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.preload import PreloadServer, preloadServer
-from asynqueue._workers.processchannel import PipeChannel
+from asynqueue._workers.processchannel import START_SECONDS, PipeChannel
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.restart import Recycling
@@ -107,6 +108,7 @@ class ProcessWorker(ChannelWorker):
         maxTasks: int | None = None,
         maxKilobytes: int | None = None,
         preload: Iterable[str] = (),
+        startTimeout: float = START_SECONDS,
     ) -> None:
         """
         Start the first process.
@@ -137,10 +139,14 @@ class ProcessWorker(ChannelWorker):
             are forked from, so that these start in milliseconds. C{"__main__"} is the program's
             main module. A module that starts a thread when it is imported cannot be loaded there.
             This is logged once, and then each process loads all its modules itself.
+        @param startTimeout: within how many seconds a new process has to be ready for calls. If it
+            is not, as where its main module hangs when it is imported, it is killed and the worker
+            gives up.
         @raise TypeError: if C{preload} is not a list of texts.
         @raise ValueError: if C{preload} is given together with another start method than
             C{forkserver}.
         """
+        self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self._raw = raw
         self._useReactor = useReactor
         self._forwardLogs = forwardLogs
@@ -176,7 +182,9 @@ class ProcessWorker(ChannelWorker):
             logLevels=levels() if self._forwardLogs else None,
         )
         context = None if self._preload is None else self._preload.context(self._useReactor)
-        return PipeChannel(self._reactor, delay, options, context or self._context)
+        return PipeChannel(
+            self._reactor, delay, options, context or self._context, self._startTimeout
+        )
 
     @staticmethod
     def cores() -> int:

@@ -44,6 +44,9 @@ CHECK_SECONDS: Final = 1.0
 so. A process that a task has forked may hold the descriptors open."""
 
 
+START_SECONDS: Final = 60.0
+"""How long a child may take until it is ready for calls, where the worker does not say."""
+
 NEW: Final = "NEW"
 STARTED: Final = "STARTED"
 SPEAKING: Final = "SPEAKING"
@@ -105,6 +108,7 @@ class PipeChannel:
         delay: Delay,
         options: ChildOptions | None = None,
         context: BaseContext | None = None,
+        startTimeout: float = START_SECONDS,
     ) -> None:
         """
         @param reactor: the clock, which also watches the pipe if it can.
@@ -112,7 +116,11 @@ class PipeChannel:
         @param options: how the child works.
         @param context: the C{multiprocessing} context to start the child with. Default:
             L{startContext}.
+        @param startTimeout: after how many seconds a child that has sent nothing is killed.
         """
+        self._startTimeout = startTimeout
+        self._startTimer: IDelayedCall | None = None
+        self._lateness: TimeoutError | None = None
         self._reactor = reactor
         self._delay = delay
         self._options = ChildOptions() if options is None else options
@@ -174,6 +182,7 @@ class PipeChannel:
             self._move("refuse")
             raise WorkerStartError(f"a worker process could not be started: {error}") from error
         self._move("start")
+        self._startTimer = self._reactor.callLater(self._startTimeout, self._isLate)
         self._pipe = NearPipe(self._child.fd)
         self._endWatch = _EndWatch(self._child.endFd, self._childEnded)
         if self._watcher is not None:
@@ -224,6 +233,14 @@ class PipeChannel:
         Return the child's resident memory, in kilobytes, or C{None} if the child has ended.
         """
         return None if self._child is None else self._child.residentKilobytes()
+
+    def _isLate(self) -> None:
+        if self.state == STARTED:
+            self._lateness = TimeoutError(
+                f"process {self.pid} was not ready for calls within startTimeout, "
+                f"{self._startTimeout:g} seconds. Its main module may hang when it is imported"
+            )
+            self.kill()
 
     def _signal(self, number: int) -> None:
         if self._child is not None and self._isLive:
@@ -386,7 +403,7 @@ class PipeChannel:
             self._watcher.removeReader(self)
             self._watcher.removeReader(self._endWatch)
             self._watchWriting(False)
-        for call in (self._hangUpTimer, self._again):
+        for call in (self._hangUpTimer, self._again, self._startTimer):
             if call is not None and call.active():
                 call.cancel()
         if self._polling is not None:
@@ -399,5 +416,7 @@ class PipeChannel:
             reason = WorkerStartError(
                 f"{died.death()}, before it could take a call{(why and f': {why}') or ''}"
             )
-            reason.__cause__ = died
+            if self._lateness is not None:
+                reason = WorkerStartError(str(self._lateness))
+            reason.__cause__ = self._lateness or died
         self._receiver.lost(reason)

@@ -35,6 +35,8 @@ class RestartBackoff:
     lies with the program: an exit code or an exception. Another try can mend a lack of file
     descriptors, processes or memory, and a signal from outside, so these never make it give up.
 
+    A runner that was not ready within C{startTimeout} makes the worker give up at once.
+
     @ivar losses: how many runners were lost in a row.
     @ivar outages: how many starts in a row failed for a reason outside of the program.
     """
@@ -63,6 +65,9 @@ class RestartBackoff:
         if _comesFromOutside(reason):
             self.outages += 1
             return _delay(self.outages)
+        if isinstance(reason.__cause__, TimeoutError):
+            # Nobody waits for several such times.
+            return None
         self._falseStarts += 1
         return None if self._falseStarts >= START_TRIES else _delay(self._falseStarts)
 

@@ -157,6 +157,24 @@ class StartTests(TestCase):
             self.assertIn("WorkerStartError", lines[0], errors)
             self.assertIn("import of twisted.internet.defer halted", lines[0])
 
+    def test_25j_theMainModuleHangsWhenItIsImported(self) -> None:
+        text = """
+        if __name__ != "__main__":
+            time.sleep(60)
+        async def main():
+            queue = ProcessQueue(1, context=get_context("METHOD"), startTimeout=0.7)
+            begun = time.monotonic()
+            await tell(queue.call(abs, -1))
+            print(time.monotonic() - begun < 5)
+            await queue.shutdown()
+        if __name__ == "__main__": go(main)
+        """
+        for method in METHODS:
+            lines, errors = self.runProgram(text, method)
+            self.assertIn("WorkerStartError", lines[0], errors)
+            self.assertIn("startTimeout, 0.7 seconds", lines[0])
+            self.assertEqual(lines[1], "True")
+
     def test_25d_anotherLibrarysPreloadStays(self) -> None:
         (self.folder / "theirs.py").write_text("import os\npid = os.getpid()\n")
         text = """
