@@ -5,6 +5,9 @@ How an exception travels.
 from __future__ import annotations
 
 import traceback
+from functools import partial
+from io import BytesIO
+from pickle import Unpickler
 from typing import Any
 
 from asynqueue._runner.packing import Packed, pack, unpack
@@ -37,7 +40,9 @@ def describe(error: BaseException) -> Described:
     except BaseException as unpicklable:
         why = f"{typeName(type(unpicklable))}: {textOf(unpicklable)}"
         text += f"\n(The exception itself cannot be pickled: {why})\n"
-    return packed, typeName(type(error)), textOf(error), text
+    # A child calls the main module so.
+    name = typeName(type(error)).replace("__mp_main__.", "__main__.")
+    return packed, name, textOf(error), text.replace("__mp_main__.", "__main__.")
 
 
 def rebuild(described: Described) -> BaseException:
@@ -51,6 +56,8 @@ def rebuild(described: Described) -> BaseException:
     if packed is not None:
         try:
             exception = unpack(packed)
+            if isinstance(exception, BaseException) and not _isTrue(exception, text):
+                exception = _asItWas(packed, exception, text)
         except BaseException:
             # Its type cannot be rebuilt from what it pickles as. Its name, text and traceback came
             # beside it.
@@ -58,6 +65,59 @@ def rebuild(described: Described) -> BaseException:
     if not isinstance(exception, BaseException):
         exception = RemoteError(name, text, trace)
     return withTraceback(exception, trace)
+
+
+def _isTrue(exception: BaseException, text: str) -> bool:
+    """
+    Whether an exception, and each exception of a group, is what it was before its journey.
+    """
+    if textOf(exception) != text:
+        return False
+    members = getattr(exception, "exceptions", ())
+    return not (isinstance(exception, BaseExceptionGroup) and members)
+
+
+def _asItWas(packed: Packed, exception: BaseException, text: str) -> BaseException:
+    """
+    Rebuild an exception once more, without a call of C{__init__} that changes its arguments: one
+    that composes the text from them would compose it from the text.
+
+    @param exception: the exception as it was rebuilt. It is returned if nothing better is to be
+        had, as where its text tells the process or the time.
+    """
+    if type(packed) is tuple:
+        return exception
+    again: Any = _ExceptionUnpickler(BytesIO(packed)).load()
+    return again if isinstance(again, BaseException) and textOf(again) == text else exception
+
+
+class _ExceptionUnpickler(Unpickler):
+    """
+    Rebuilds exceptions with the arguments that they had.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """
+        Find a class or a function.
+        """
+        found = super().find_class(module, name)
+        if not (isinstance(found, type) and issubclass(found, BaseException)):
+            return found
+        if found.__reduce__ is not BaseException.__reduce__:
+            # It says itself what it is rebuilt from.
+            return found
+        return partial(_remade, found)
+
+
+def _remade(kind: type[BaseException], *args: Any) -> BaseException:
+    made = kind(*args)
+    if made.args == args:
+        return made
+    bare = kind.__new__(kind, *args)
+    bare.args = args
+    # What its C{__init__} has set is there. What was set when it was pickled replaces that.
+    bare.__dict__.update(made.__dict__)
+    return bare
 
 
 def explained(kind: type[Exception], what: str, error: BaseException) -> Exception:

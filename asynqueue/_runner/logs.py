@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ Forward = Callable[[Record], object]
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
 """Twisted's names of levels, as the numbers of C{logging}."""
+
+MAIN: Final = "__main__"
+CHILDS_MAIN: Final = "__mp_main__"
+"""What C{multiprocessing} calls a program's main module in a child."""
 
 _OWN: Final = frozenset({"args", "exc_info", "exc_text", "message", "msg", "asctime"})
 """Attributes of a record that do not travel under their own names, or not as they are."""
@@ -60,6 +65,9 @@ class LogForwarding(logging.Handler):
         """
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+            if name.partition(".")[0] == MAIN:
+                # The main module has another name in a child.
+                logging.getLogger(CHILDS_MAIN + name[len(MAIN) :]).setLevel(level)
         logging.getLogger().addHandler(self)
         self.catchTwisted()
 
@@ -100,6 +108,7 @@ class LogForwarding(logging.Handler):
         for name, value in record.__dict__.items():
             if type(name) is str and name not in _OWN:
                 plain[name] = value if type(value) in PLAIN else _shown(value)
+        plain["name"] = _nearName(plain["name"])
         if record.exc_info:
             plain["exc_text"] = self._texts.formatException(record.exc_info)
         elif record.exc_text:
@@ -121,7 +130,10 @@ class LogForwarding(logging.Handler):
             beginner = getattr(twisted, "globalLogBeginner", None)
             if beginner is not None:
                 self._twisted = twisted
+                show = warnings.showwarning
                 beginner.beginLoggingTo([self._twistedEvent], redirectStandardIO=False)
+                # Twisted would log warnings. They are shown as in a process without Twisted.
+                warnings.showwarning = show
         return self._twisted is not None
 
     def _twistedEvent(self, event: dict[str, Any]) -> None:
@@ -130,7 +142,7 @@ class LogForwarding(logging.Handler):
         if level < logging.getLogger(name).getEffectiveLevel():
             return
         record: Record = {
-            "name": name,
+            "name": _nearName(name),
             "levelno": level,
             "levelname": logging.getLevelName(level),
             "created": float(event.get("log_time", 0.0)),
@@ -141,6 +153,13 @@ class LogForwarding(logging.Handler):
         if failure is not None:
             record["exc_text"] = str(failure.getTraceback())
         self._forward(record)
+
+
+def _nearName(name: str) -> str:
+    """
+    Return the name that a child's logger has in the near process.
+    """
+    return MAIN + name[len(CHILDS_MAIN) :] if name.partition(".")[0] == CHILDS_MAIN else name
 
 
 def _drop(record: Record) -> None:

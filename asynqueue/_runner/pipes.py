@@ -247,7 +247,7 @@ class NearPipe(FrameReader):
                 written = os.writev(self.fd, pieces)
             except BlockingIOError:
                 return
-            except OSError:
+            except (BrokenPipeError, ConnectionError):
                 # The reader is gone. Its last messages are still to be read, up to the end of file.
                 outgoing.clear()
                 return

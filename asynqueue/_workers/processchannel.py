@@ -199,7 +199,11 @@ class PipeChannel:
         """
         if not self._isLive:
             return
-        hasRest = self._pipe.send(encode(messages))
+        try:
+            hasRest = self._pipe.send(encode(messages))
+        except OSError:
+            self._broke(Failure())
+            return
         if self._watcher is None:
             # The back-off starts over.
             self._isHushed = True
@@ -275,7 +279,12 @@ class PipeChannel:
         """
         Write as much of the waiting bytes as the pipe takes.
         """
-        self._pipe.write()
+        try:
+            self._pipe.write()
+        except OSError:
+            # Part of a frame was written. What follows would be read as the rest of it.
+            self._broke(Failure())
+            return
         self._watchWriting(self._pipe.hasOutgoing)
 
     def connectionLost(self, reason: Failure) -> None:

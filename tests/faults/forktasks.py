@@ -237,3 +237,35 @@ def dieSoon(seconds: float) -> None:
     """
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(seconds)
+
+
+# Errors that compose their texts, and arrays that cannot be read
+# -------------------------------------------------------------------------------------------------
+
+
+class OrderRefused(Exception):
+    """
+    Composes its text from its argument.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"order {code} was refused")
+        self.code = code
+
+
+class Tagged(OrderRefused):
+    """
+    Composes it twice.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.args = (f"[{self.args[0]}]",)
+
+
+def refuse(code: int, kind: type[OrderRefused] = OrderRefused) -> None:
+    raise kind(code)
+
+
+def refuseMany(*codes: int) -> None:
+    raise ExceptionGroup("many", [OrderRefused(code) for code in codes])

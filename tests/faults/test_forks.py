@@ -131,3 +131,21 @@ class ThreadForkTests(ProcessTestCase):
             self.assertEqual(await forking, forktasks.ENDS[how][1])
             await gatherResults(behind)
             self.assertEqual(sorted(map(int, path.read_text().split())), numbers)
+
+
+class ErrorTests(FaultCase):
+    async def test_13_anErrorThatComposesItsTextArrivesWithTheSameText(self) -> None:
+        queue = await self.start()
+        for kind, text in (
+            (forktasks.OrderRefused, "order 7 was refused"),
+            (forktasks.Tagged, "[order 7 was refused]"),
+        ):
+            error = await self.errorOf(queue.call(forktasks.refuse, 7, kind), kind)
+            self.assertEqual((str(error), error.code, error.args), (text, 7, (text,)))
+
+    async def test_13_aGroupOfErrorsThatComposeTheirTexts(self) -> None:
+        queue = await self.start()
+        group = await self.errorOf(queue.call(forktasks.refuseMany, 1, 2), ExceptionGroup)
+        texts = [str(error) for error in group.exceptions]
+        self.assertEqual(texts, ["order 1 was refused", "order 2 was refused"])
+        self.assertEqual([error.code for error in group.exceptions], [1, 2])

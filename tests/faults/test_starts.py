@@ -226,3 +226,25 @@ class StartTests(TestCase):
                 self.usual(before="pass").replace("queue =", f"{before}; queue ="), method
             )
             self.assertEqual((lines, errors), (["RESULT 1", "RESULT -1"], ""))
+
+    def test_e2_whatAMainModuleLogsAndWarnsAboutArrives(self) -> None:
+        text = """
+        import logging, warnings
+        log = logging.getLogger(__name__)
+        inner = logging.getLogger(__name__ + ".inner")
+        def speak():
+            log.debug("one")
+            inner.info("two")
+            warnings.warn("three")
+        async def main():
+            logging.basicConfig(format="%(name)s says %(message)s", stream=sys.stdout)
+            log.setLevel(logging.DEBUG)
+            queue = ProcessQueue(1, context=get_context("METHOD"))
+            await queue.call(speak)
+            await queue.shutdown()
+        if __name__ == "__main__": go(main)
+        """
+        for method in METHODS:
+            lines, errors = self.runProgram(text, method)
+            self.assertEqual(lines, ["__main__ says one", "__main__.inner says two"])
+            self.assertIn("UserWarning: three", errors)
