@@ -207,6 +207,13 @@ class NearPipe(FrameReader):
         """
         return bool(self._outgoing)
 
+    @property
+    def outgoingBytes(self) -> int:
+        """
+        How many bytes wait.
+        """
+        return sum(map(len, self._outgoing))
+
     def send(self, pieces: list[bytes | memoryview]) -> bool:
         """
         Write a frame's pieces, as far as the pipe takes them now. The rest waits for L{write}.

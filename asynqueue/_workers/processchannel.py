@@ -22,13 +22,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
+from asynqueue._runner.exceptions import describe, explained, withoutFrames
 from asynqueue._runner.framing import encode
-from asynqueue._runner.messages import Message
+from asynqueue._runner.messages import CALL, RAISED, Message
 from asynqueue._runner.pipes import NearPipe
 from asynqueue._runner.processmain import NUDGE, ChildOptions
 from asynqueue._workers.launch import ChildProcess, startContext
 from asynqueue._workers.procinfo import MemoryWatch
-from asynqueue.errors import WorkerStartError
+from asynqueue.errors import CallNotPicklable, WorkerStartError
 from asynqueue.interfaces import IChannel
 from asynqueue.tools.delay import Delay
 
@@ -135,6 +136,8 @@ class PipeChannel:
         self._mayHaveEnded = self._watcher is None
         self._checked = float("-inf")
         self._polled = 0
+        # The frames of which the pipe has not taken all: their sizes and messages.
+        self._unfinished: list[tuple[int, list[Message]]] = []
         self._polling: Deferred[Any] | None = None
         self._hangUpTimer: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
@@ -199,11 +202,17 @@ class PipeChannel:
         """
         if not self._isLive:
             return
+        pieces = encode(messages)
         try:
-            hasRest = self._pipe.send(encode(messages))
-        except OSError:
-            self._broke(Failure())
+            hasRest = self._pipe.send(pieces)
+        except OSError as error:
+            self._unfinished.append((sum(map(len, pieces)), messages))
+            self._notWritten(error)
             return
+        if hasRest:
+            self._unfinished.append((sum(map(len, pieces)), messages))
+        elif self._unfinished:
+            self._unfinished.clear()
         if self._watcher is None:
             # The back-off starts over.
             self._isHushed = True
@@ -281,9 +290,8 @@ class PipeChannel:
         """
         try:
             self._pipe.write()
-        except OSError:
-            # Part of a frame was written. What follows would be read as the rest of it.
-            self._broke(Failure())
+        except OSError as error:
+            self._notWritten(error)
             return
         self._watchWriting(self._pipe.hasOutgoing)
 
@@ -373,6 +381,26 @@ class PipeChannel:
         if self._isLive:
             self._over()
 
+    def _notWritten(self, error: OSError) -> None:
+        """
+        Give the child up, because part of a frame was written and the rest cannot be: what follows
+        would be read as that rest. The calls whose arguments cannot be read fail, because they
+        would break each later child, too.
+        """
+        left = self._pipe.outgoingBytes
+        messages: list[Message] = []
+        while self._unfinished and left > 0:
+            size, messages = self._unfinished.pop()
+            left -= size
+        described = describe(explained(CallNotPicklable, "send the call", error))
+        answers: list[Message] = [
+            (RAISED, message[1], 0.0, described) for message in messages if _hasBuffers(message)
+        ]
+        # The caller must not get messages from within its call.
+        self._reactor.callLater(0, self._receiver.received, answers)
+        # The frames of a traceback would keep the buffers.
+        self._broke(Failure(withoutFrames(error)))
+
     def _broke(self, failure: Failure) -> None:
         """
         Kill the child, because its bytes are no messages or there is no memory for them, and wait
@@ -429,3 +457,14 @@ class PipeChannel:
                 reason = WorkerStartError(str(self._lateness))
             reason.__cause__ = self._lateness or died
         self._receiver.lost(reason)
+
+
+def _hasBuffers(message: Message) -> bool:
+    """
+    Whether a message is a call whose arguments have buffers beside the pickle.
+    """
+    return (
+        message[0] == CALL
+        and type(message[3]) is tuple
+        and any(type(part) is list for part in message[3])
+    )

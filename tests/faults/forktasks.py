@@ -269,3 +269,26 @@ def refuse(code: int, kind: type[OrderRefused] = OrderRefused) -> None:
 
 def refuseMany(*codes: int) -> None:
     raise ExceptionGroup("many", [OrderRefused(code) for code in codes])
+
+
+def cutArray(path: str) -> Any:
+    """
+    Make an array on a mapped file that is cut afterwards.
+    """
+    import mmap
+
+    import numpy
+
+    size = 1 << 23
+    with open(path, "w+b") as file:
+        file.truncate(size)
+        array = numpy.frombuffer(mmap.mmap(file.fileno(), size), numpy.uint8)
+        file.truncate(size // 2)
+    return array
+
+
+def throughPipe() -> Any:
+    """
+    Return one end of a pipe of this process.
+    """
+    return multiprocessing.Pipe()[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue.errors import ProtocolError, TaskTimeout, WorkerDied
+from asynqueue.errors import CallNotPicklable, ProtocolError, TaskTimeout, WorkerDied
 from asynqueue.testing import far
 from tests.faults import forktasks
 from tests.faults.test_process import FaultCase
@@ -113,6 +113,25 @@ class ForkServerStopTests(FaultCase):
             await self.whileReaped(lambda: signal.signal(signal.SIGCHLD, reap))
         finally:
             signal.signal(signal.SIGCHLD, before)
+
+    async def test_25m_aResultThatCannotBeReadIsNeverSent(self) -> None:
+        queue = await self.start()
+        path = str(self.makeFolder() / "array")
+        await self.errorOf(queue.call(forktasks.cutArray, path, series="victim"), WorkerDied)
+        self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1)
+        await self.assertReplaced(queue)
+
+    async def test_25m_anArgumentThatCannotBeReadIsNeverSent(self) -> None:
+        queue = await self.start()
+        array = forktasks.cutArray(str(self.makeFolder() / "array"))
+        innocent = queue.call(far.echo, 1, series="victim")
+        d = queue.call(far.echo, array, series="victim")
+        error = await self.errorOf(d, CallNotPicklable)
+        self.assertIn("Bad address", str(error))
+        self.assertEqual(await innocent, 1)
+        self.assertEqual(await queue.call(far.echo, 2, series="victim"), 2)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        await self.assertReplaced(queue)
 
 
 class SpawnStopTests(ForkServerStopTests):
