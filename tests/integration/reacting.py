@@ -96,7 +96,7 @@ async def resist(begun: str) -> None:
 
 def block(begun: str, path: str) -> None:
     """
-    Block the reactor. A file is made on the way out.
+    Block the reactor. Make a file when this is interrupted.
     """
     try:
         Path(begun).touch()

@@ -54,7 +54,7 @@ class Adder:
 
 class OwnError(Exception):
     """
-    An error of one's own, with more than a text.
+    An error with more attributes than a text.
     """
 
     def __init__(self, text: str, code: int) -> None:
@@ -101,7 +101,7 @@ def nothing(*_: Any) -> None:
 
 def remember(value: Any) -> int:
     """
-    Note a value in this process.
+    Remember a value in this process.
     """
     _remembered.append(value)
     return os.getpid()
@@ -120,7 +120,7 @@ def remembered() -> tuple[int, list[Any]]:
 
 def touchAnd(path: str, function: Callable[..., Any], *args: Any) -> Any:
     """
-    Make a file, to say that this runs, then call a function.
+    Make a file to show that this runs, then call a function.
     """
     Path(path).touch()
     return function(*args)
@@ -149,7 +149,7 @@ def sleepAwhile() -> None:
 
 def sleepOr(seconds: float) -> float:
     """
-    Take so long, without a call that could be interrupted.
+    Take so many seconds, without a system call that could be interrupted.
     """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -159,7 +159,7 @@ def sleepOr(seconds: float) -> float:
 
 def waitFor(path: str) -> None:
     """
-    Return when a file is there.
+    Return when a file exists.
     """
     while not os.path.exists(path):
         sleepOr(0.002)
@@ -167,14 +167,14 @@ def waitFor(path: str) -> None:
 
 def hangInC() -> None:
     """
-    Never look at a signal again.
+    Block without ever handling a signal.
     """
     sum(itertools.repeat(0))
 
 
 def hangStubbornly(path: str) -> None:
     """
-    Ignore SIGTERM, and whatever is raised here. A file is made when that has begun.
+    Ignore SIGTERM, and every exception that is raised here. Make a file when this has begun.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
@@ -187,7 +187,7 @@ def hangStubbornly(path: str) -> None:
 
 def swallowOnce() -> str:
     """
-    Answer an interruption with a result.
+    Catch an interruption, and return a result.
     """
     try:
         time.sleep(AWHILE)
@@ -224,7 +224,7 @@ def endProcess(code: int) -> None:
 def forkAndDie(path: str) -> None:
     """
     Leave a child that holds the descriptors of this process open as long as the file exists.
-    It tells its ID in there.
+    The child writes its process ID to the file.
     """
     child = os.fork()
     if child == 0:
@@ -237,7 +237,7 @@ def forkAndDie(path: str) -> None:
 
 def countAndKillSelf(path: str) -> None:
     """
-    Be killed as the system kills for lack of memory, and counts it in a file.
+    Kill this process as the system does for lack of memory, and count that in a file.
     """
     Path(path).write_text("oom_kill 1\n")
     killSelf()
@@ -330,7 +330,7 @@ class Resisting(Exception):
 
 class Unpicklable:
     """
-    Resists being pickled, with an error of a kind.
+    Raises an error of some type when it is pickled.
     """
 
     def __init__(self, kind: type[BaseException] = TypeError) -> None:
@@ -342,7 +342,7 @@ class Unpicklable:
 
 class Nameless(Unpicklable):
     """
-    Resists being shown, too.
+    Raises an error when its repr() is asked for, too.
     """
 
     def __repr__(self) -> str:
@@ -351,7 +351,7 @@ class Nameless(Unpicklable):
 
 class UnpicklableError(Exception):
     """
-    An error that resists being pickled, with an error that resists being shown.
+    An error that raises a second error when it is pickled, whose text cannot be had either.
     """
 
     def __reduce__(self) -> Any:
@@ -364,7 +364,7 @@ def makeUnpicklable(kind: type[BaseException]) -> Unpicklable:
 
 class RebuiltNowhere:
     """
-    Raises, exits or resists when it is rebuilt.
+    Raises an exception of some type when it is unpickled.
     """
 
     def __init__(self, kind: type[BaseException]) -> None:
@@ -394,7 +394,7 @@ def squares(count: int) -> Iterator[int]:
 
 def countedBlocks(size: int) -> Iterator[bytes]:
     """
-    Blocks without end. L{yielded} tells how many there were.
+    Blocks of bytes without end. L{yielded} returns how many there were.
     """
     _yielded[0] = 0
     while True:
@@ -453,7 +453,7 @@ def arrays(count: int, size: int) -> Iterator[Any]:
 
 def doubleInPlace(array: Any) -> Any:
     """
-    Write to the array that came.
+    Write to the array that the call got.
     """
     array *= 2
     return array

@@ -86,7 +86,7 @@ def failWithTwisted(name: str) -> None:
 
 class Garbage:
     """
-    Logs when it is collected, as Twisted's Deferreds do.
+    An object that logs when it is garbage, as Twisted's Deferreds do.
     """
 
     def __init__(self, name: str) -> None:
@@ -157,7 +157,7 @@ async def refuseSoon() -> None:
 
 async def isLoopKept() -> bool:
     """
-    Whether the event loop is that of the call before.
+    Return whether the event loop is that of the last call.
     """
     loop = asyncio.get_running_loop()
     _loops.append(loop)
@@ -166,7 +166,7 @@ async def isLoopKept() -> bool:
 
 async def waitThenTouch(begun: str, path: str) -> None:
     """
-    Wait for ever; a file is made on the way out.
+    Wait for ever. Make a file when this is cancelled.
     """
     try:
         Path(begun).touch()

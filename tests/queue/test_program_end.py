@@ -34,7 +34,7 @@ def handlers() -> list[Any]:
 
 class EndingCase(QueueCase):
     """
-    The signals' handlers are a test's own, and a reactor's in the place of Python's.
+    A test case in which the clock's handlers, like a reactor's, replace those of Python.
     """
 
     clock: EndingClock
@@ -43,7 +43,7 @@ class EndingCase(QueueCase):
         super().setUp()
         self.clock = EndingClock()
         self.clock.handleSignals(self)
-        # What the interpreter calls at its end.
+        # The functions that the interpreter calls at its end.
         self.atExit: list[Any] = []
         self.patch(atexit, "register", self.atExit.append)
         self.patch(atexit, "unregister", self.forget)
@@ -213,7 +213,7 @@ class DrainTests(EndingCase):
 
 class StreamTests(EndingCase):
     """
-    An iteration that is underway may end, too.
+    An iteration that is underway may end as well.
     """
 
     def test_oneThatSomebodyHasIsWaitedFor(self) -> None:
@@ -538,7 +538,7 @@ class InterpreterTests(EndingCase):
         self.assertEqual((self.clock.triggers, self.atExit), ([], []))
 
     def forgetQueues(self) -> None:
-        # They begin nothing any more, not even a shutdown.
+        # They begin nothing after that, not even a shutdown.
         self.queues.clear()
         for call in self.clock.getDelayedCalls():
             call.cancel()

@@ -36,7 +36,7 @@ PATIENCE = 20.0
 
 class ThreadCase(TestCase):
     """
-    After each test, no thread of ours may be left.
+    A test case that checks after each test that no worker thread is left.
     """
 
     timeout = 45.0
@@ -44,7 +44,7 @@ class ThreadCase(TestCase):
     def setUp(self) -> None:
         self._before = set(threading.enumerate())
         self.addCleanup(self._leaveNothing)
-        # Whatever a test has blocked goes on after it.
+        # Calls that a test has blocked go on after it.
         self.go = threading.Event()
         self.addCleanup(self.go.set)
 
@@ -93,7 +93,7 @@ class ThreadCase(TestCase):
 @contextmanager
 def brokenStart(test: TestCase) -> Iterator[None]:
     """
-    The system has no threads left to give.
+    Make every start of a thread fail, as if the system had no threads left.
     """
 
     def refuse(target: Any) -> None:
@@ -204,7 +204,7 @@ class ThreadQueueTests(ThreadCase):
 
     async def test_whatWasSentAheadBehindASlowCallRunsElsewhere(self) -> None:
         queue = self.makeQueue(2)
-        # They are measured to be quick, and so are sent ahead.
+        # Their run times are measured to be short, so they are sent ahead.
         await gatherResults([queue.call(far.echo, number) for number in range(500)])
         slow = queue.call(self.go.wait, PATIENCE)
         calls = [queue.call(far.echo, number) for number in range(200)]

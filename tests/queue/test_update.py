@@ -414,5 +414,5 @@ class SixMemberTests(UpdateCase):
             pass
         self.assertEqual(task.result, "task")
         self.assertEqual(self.resultOf(left), [])
-        # It was not given the update before it was let go.
+        # The worker did not get the update before it was detached.
         self.errorOf(d, WorkerDetached)

@@ -13,17 +13,17 @@ from typing import Any
 
 class StepExecutor:
     """
-    Does one job at a time, when it is told to.
+    Runs one job at a time, when the test says so.
 
-    @ivar jobs: those that it has not begun.
-    @ivar running: the one that it has begun, or C{None}.
-    @ivar isShutDown: whether it takes no more.
+    @ivar jobs: the jobs that it has not begun.
+    @ivar running: the job that it has begun, or C{None}.
+    @ivar isShutDown: whether it was shut down.
     """
 
     def __init__(self, pickles: bool = False, workers: int | None = None) -> None:
         """
-        @param pickles: whether calls and results travel in pickles.
-        @param workers: how many workers it says that it has.
+        @param pickles: whether it pickles calls and results.
+        @param workers: the number of workers that it claims to have.
         """
         self.jobs: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self.running: tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None = None
@@ -35,7 +35,7 @@ class StepExecutor:
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """
-        Take a job.
+        Add a job.
         """
         if self.broken is not None:
             raise self.broken
@@ -67,7 +67,7 @@ class StepExecutor:
 
     def finish(self) -> None:
         """
-        Do the job that was begun.
+        Run the job that was begun.
         """
         assert self.running is not None
         future, function, args = self.running
@@ -83,7 +83,7 @@ class StepExecutor:
 
     def step(self) -> bool:
         """
-        Begin and do the next job.
+        Begin and run the next job.
 
         @return: whether there was one.
         """
@@ -94,14 +94,14 @@ class StepExecutor:
 
     def stepAll(self) -> None:
         """
-        Do what there is to do.
+        Run all jobs.
         """
         while self.step():
             pass
 
     def breakDown(self) -> None:
         """
-        Break: what is here fails.
+        Break, and fail all jobs.
         """
         self.broken = BrokenExecutor("it fell over")
         jobs = [] if self.running is None else [self.running]
@@ -113,7 +113,7 @@ class StepExecutor:
 
     def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
         """
-        Take no more.
+        Take no more jobs.
         """
         self.isShutDown = True
         if cancel_futures:

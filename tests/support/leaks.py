@@ -37,7 +37,7 @@ class Snapshot:
 
     @ivar processes: the IDs of all descendants but L{ownPids}.
     @ivar unjoined: the processes of C{multiprocessing} that were not joined.
-    @ivar threads: those that run, daemons or not.
+    @ivar threads: the running threads, with daemons.
     @ivar fds: for each open file descriptor but L{ownFds}, which file it is.
     @ivar calls: the delayed calls of the reactor.
     """
@@ -53,8 +53,8 @@ class Snapshot:
 
     def since(self, before: Snapshot) -> Snapshot:
         """
-        @return: what is in this one and was not in an earlier one, without processes that have
-            ended.
+        @return: the resources that are in this snapshot and not in an earlier one, without
+            processes that have ended.
         """
         return Snapshot(
             frozenset(_living(self.processes - before.processes)),
@@ -66,7 +66,7 @@ class Snapshot:
 
     def describe(self) -> list[str]:
         """
-        @return: a line for each thing in it, for people.
+        @return: a line of text for each resource.
         """
         return [
             *(f"process {describeProcess(pid)}" for pid in sorted(self.processes)),
@@ -78,7 +78,7 @@ class Snapshot:
 
     def clear(self) -> None:
         """
-        Do away with what would otherwise disturb those who come after.
+        Kill the processes and cancel the delayed calls, because they would disturb later tests.
         """
         for pid in self.processes:
             with suppress(ProcessLookupError):
@@ -90,7 +90,7 @@ class Snapshot:
 
 def takeSnapshot() -> Snapshot:
     """
-    @return: what there is now.
+    @return: the resources of this moment.
     """
     multiprocess: Any = process
     return Snapshot(
@@ -104,11 +104,11 @@ def takeSnapshot() -> Snapshot:
 
 def leftSince(before: Snapshot, seconds: float) -> Snapshot:
     """
-    @param before: what there was.
-    @param seconds: how long processes and threads that have been told to end may take for that, and
-        for closing what they have open: a thread is not listed any more when its last objects are
-        let go. Garbage is not collected meanwhile.
-    @return: what there is and was not before.
+    @param before: an earlier snapshot.
+    @param seconds: how many seconds processes and threads that were told to end may take to end and
+        to close their descriptors. A thread is no longer listed when its last objects are released.
+        Garbage is not collected meanwhile.
+    @return: the resources that were not in the earlier snapshot.
     """
     deadline = time.monotonic() + seconds
     with _garbageKept():
@@ -121,8 +121,8 @@ def leftSince(before: Snapshot, seconds: float) -> Snapshot:
 
 def ownPids() -> set[int]:
     """
-    @return: the IDs of the processes that stay when a test ends, by intent: those that
-        C{multiprocessing} keeps for itself.
+    @return: the IDs of the processes that C{multiprocessing} keeps for itself, which outlast every
+        test.
     """
     server: Any = forkserver
     tracker: Any = resource_tracker
@@ -131,7 +131,7 @@ def ownPids() -> set[int]:
 
 def ownFds() -> set[int]:
     """
-    @return: the file descriptors by which L{ownPids} are held.
+    @return: the file descriptors that keep L{ownPids} running.
     """
     server: Any = forkserver
     tracker: Any = resource_tracker
@@ -140,8 +140,8 @@ def ownFds() -> set[int]:
 
 def adoptOrphans() -> None:
     """
-    On Linux, have descendants whose parent has ended become children of this process, so that they
-    are seen.
+    On Linux, make descendants whose parent has ended children of this process, so that snapshots
+    find them.
     """
     if sys.platform == "linux":
         setChildSubreaper = 36
@@ -167,7 +167,7 @@ def isGone(pid: int) -> bool:
 
 def describeProcess(pid: int) -> str:
     """
-    @return: what a process is, for people.
+    @return: a description of a process for messages.
     """
     with suppress(psutil.NoSuchProcess):
         found = psutil.Process(pid)
@@ -177,14 +177,14 @@ def describeProcess(pid: int) -> str:
 
 def countFds() -> int:
     """
-    @return: how many file descriptors are open, without waiting for garbage to be collected.
+    @return: the number of open file descriptors. Garbage is not collected before.
     """
     return sum(1 for _ in _openFiles())
 
 
 def describeFd(fd: int) -> str:
     """
-    @return: what a file descriptor is, for people.
+    @return: a description of a file descriptor for messages.
     """
     try:
         return f"{fd}: {os.readlink(f'{FD_FOLDER}/{fd}')}"
@@ -205,8 +205,8 @@ def _garbageKept() -> Iterator[None]:
 
 def _living(pids: Iterable[int]) -> Iterator[int]:
     for pid in pids:
-        # An orphan that was adopted has nobody else to ask after it. Left alone, they would pile up
-        # and every snapshot would take longer.
+        # Only this process can wait for an adopted orphan. Otherwise zombies would pile up, and
+        # every snapshot would take longer.
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
         if not isGone(pid):
@@ -215,8 +215,7 @@ def _living(pids: Iterable[int]) -> Iterator[int]:
 
 def _descendants() -> set[int]:
     """
-    @return: the IDs of all descendants of this process, also of those that have ended and that
-        nobody has asked after.
+    @return: the IDs of all descendants of this process, zombies among them.
     """
     if not CHILDREN_ARE_LISTED:
         return {child.pid for child in psutil.Process().children(recursive=True)}

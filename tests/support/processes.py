@@ -48,8 +48,9 @@ PATIENCE = 20.0
 
 class ProcessTestCase(TestCase):
     """
-    When a test begins, the reactor runs, and so do the processes that C{multiprocessing} keeps for
-    itself: whoever counts descendants or file descriptors counts those of the test.
+    A test case that begins when the reactor runs, and when C{multiprocessing} has started the
+    processes that it keeps for itself. So a test that counts descendants or file descriptors counts
+    its own.
 
     @cvar timeout: how long a test may take, in seconds.
     """
@@ -62,7 +63,7 @@ class ProcessTestCase(TestCase):
 
     def manage(self, queue: TaskQueue) -> TaskQueue:
         """
-        See to it that a queue is shut down after the test, even if something in it hangs.
+        Shut a queue down after the test, even if a call in it hangs.
         """
 
         def shutdown() -> Deferred[None]:
@@ -92,14 +93,14 @@ class ProcessTestCase(TestCase):
 
     async def until(self, happened: Callable[..., object], *args: Any) -> None:
         """
-        Wait for what can only be asked about.
+        Wait until a condition is true, by asking again and again.
         """
         delay = Delay(timeout=PATIENCE)
         self.assertTrue(await delay.untilEvent(happened, *args), f"{happened} {args} never came")
 
     async def happens(self, seconds: float, check: Callable[..., object], *args: Any) -> bool:
         """
-        @return: whether something comes true within so many seconds.
+        @return: whether a condition becomes true within so many seconds.
         """
         return await Delay(timeout=seconds).untilEvent(check, *args)
 
@@ -121,17 +122,17 @@ def startServers() -> None:
 
 def areGone(pids: Iterable[int]) -> bool:
     """
-    @return: whether all of these have ended.
+    @return: whether all of these processes have ended.
     """
     return all(isGone(pid) for pid in pids)
 
 
 def startProgram(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     """
-    Run one of the tests' programs in a session of its own. A line read from its output takes
-    nothing of what follows.
+    Run one of the tests' programs in a session of its own. Its output is not buffered here, so a
+    test can read one line and leave the rest.
 
-    @param module: its name.
+    @param module: the name of the program's module.
     """
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -148,7 +149,7 @@ def startProgram(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 @implementer(IReactorTime, IReactorCore)
 class PollingReactor:
     """
-    The reactor, but without C{IReactorFDSet}: it watches no file descriptor for anybody.
+    The reactor without C{IReactorFDSet}, so that it watches no file descriptors.
     """
 
     def __init__(self) -> None:
@@ -165,7 +166,7 @@ class BrokenStart:
     """
     A C{multiprocessing} context that sometimes cannot start a process.
 
-    @ivar refusals: how often it is still to refuse.
+    @ivar refusals: how many more times it refuses to start a process.
     @ivar error: the number of the system's error. By default the interpreter cannot be run, which
         another try does not mend.
     """
@@ -180,7 +181,7 @@ class BrokenStart:
 
     def Process(self, *args: Any, **kw: Any) -> Any:
         """
-        Make a process, or not.
+        Make a process, or refuse to.
         """
         if self.refusals:
             self.refusals -= 1

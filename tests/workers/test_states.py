@@ -184,7 +184,7 @@ class StopTests(WorkerCase):
     def test_aRunnerThatWillNotQuitIsKilled(self) -> None:
         worker = self.makeWorker()
         stopped = worker.stop()
-        # It is not stepped, and so deaf.
+        # It is not stepped, so it receives nothing.
         self.clock.advance(4.99)
         self.assertEqual(worker.channel.signals, [])
         self.clock.advance(0.01)

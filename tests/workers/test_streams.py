@@ -398,7 +398,7 @@ class InterruptionTests(StreamCase):
 
 class Moody:
     """
-    Some first attempts at rebuilding it fail.
+    A value whose first attempts at unpickling fail.
     """
 
     refusals = 0
