@@ -42,14 +42,17 @@ def drawTimeline(timeline: Sequence[Moment], unit: str) -> str:
         f'<line x1="{_LEFT}" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}" stroke="currentColor"/>'
     )
     labelled = -(-len(timeline) // _MOST_LABELS)
+    free = 0.0
     for number, moment in enumerate(timeline):
         x = _LEFT + number * step
         parts.append(_drawMoment(moment, x, step, most))
         if number % labelled == 0:
             label = moment.start[:10] if unit == "day" else moment.start[5:16].replace("T", " ")
-            fits = x + _LABEL < _WIDTH
-            x, anchor = (x, "start") if fits else (x + step, "end")
-            parts.append(_text(x, _HEIGHT + 14, label, anchor))
+            # A label near the right end is moved to the left, and left out if another is there.
+            start = min(x, _WIDTH - _LABEL)
+            if start >= free:
+                parts.append(_text(start, _HEIGHT + 14, label))
+                free = start + _LABEL
     return _svg(_HEIGHT + _FOOT, f"requests by {unit}", parts)
 
 

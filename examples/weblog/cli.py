@@ -258,7 +258,8 @@ def _makeParser() -> argparse.ArgumentParser:
     add(
         "log",
         nargs="*",
-        help="a file, plain or .gz; a pattern of such; - for the standard input, as without any",
+        help="a file, plain or .gz, .bz2, .xz or .zst; a pattern of such; - for the standard "
+        "input, as without any",
     )
     add(
         "--format",

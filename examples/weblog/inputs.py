@@ -4,7 +4,9 @@ The inputs: what they are, and the blocks that are in them.
 
 from __future__ import annotations
 
+import bz2
 import glob
+import lzma
 import os
 import re
 import select
@@ -12,7 +14,9 @@ import stat
 import time
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from examples.weblog.blocks import BLOCK_SIZE, Block, DataBlock, cutFile, cutPieces
@@ -22,7 +26,19 @@ from examples.weblog.formats import BOM, FIELDS, SAMPLE, detectFormat
 STDIN: Final = "-"
 """The name of the standard input."""
 
-_GZIP = b"\x1f\x8b"
+_MAGIC: Final = {
+    ".gz": b"\x1f\x8b",
+    ".bz2": b"BZh",
+    ".xz": b"\xfd7zXZ\0",
+    ".zst": b"\x28\xb5\x2f\xfd",
+}
+"""How compressed inputs begin."""
+
+_LONGEST_MAGIC = max(map(len, _MAGIC.values()))
+
+# The first is in the standard library from Python 3.14 on.
+_ZSTD_MODULES = ("compression.zstd", "backports.zstd")
+
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _PIECE = 1 << 18
 
@@ -91,13 +107,21 @@ def openInput(name: str) -> Input:
         return Input(name, name, status, isCut=False)
     with open(name, "rb") as file:
         head = file.read(SAMPLE)
-    isCompressed = head.startswith(_GZIP)
+    isCompressed = compressionOf(head) is not None
     if not isCompressed:
         checkIsText(head)
     if isCompressed:
         return Input(name, name, status, isCut=False)
     isExplained = head.removeprefix(BOM).startswith(b"#")
     return Input(name, name, status, isCut=not isExplained, format=detectFormat(head))
+
+
+def compressionOf(head: bytes) -> str | None:
+    """
+    @param head: the beginning of an input.
+    @return: how it is compressed, as the end of such files' names; C{None} if it is not.
+    """
+    return next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def checkIsText(head: bytes) -> None:
@@ -171,10 +195,11 @@ def readPieces(descriptor: int) -> Iterator[tuple[bytes, int]]:
     @raise InputError: if it is no text, or if what is compressed is broken.
     """
     first = os.read(descriptor, _PIECE)
-    while len(first) < len(_GZIP) and (piece := os.read(descriptor, _PIECE)):
+    while len(first) < _LONGEST_MAGIC and (piece := os.read(descriptor, _PIECE)):
         first += piece
     pieces = _readOn(first, descriptor)
-    text = _decompress(pieces) if first.startswith(_GZIP) else ((p, len(p)) for p in pieces)
+    kind = compressionOf(first)
+    text = _decompress(pieces, kind) if kind else ((p, len(p)) for p in pieces)
     isFirst = True
     for piece, taken in text:
         if isFirst and piece:
@@ -204,34 +229,73 @@ def _isReadable(descriptor: int, seconds: float) -> bool:
     return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
-def _decompress(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
+def _decompress(pieces: Iterator[bytes], kind: str) -> Iterator[tuple[bytes, int]]:
     """
-    Decompress one gzip stream after the other. Zeros may follow the last.
+    Decompress one stream after the other. Zeros may follow each.
+
+    @param kind: one of L{_MAGIC}.
     """
-    stream = zlib.decompressobj(_GZIP_WINDOW)
-    isBegun = True
+    stream: Any = _makeStream(kind)
     for piece in pieces:
         data, taken = piece, len(piece)
-        while data:
-            if not isBegun:
+        while data or not (stream is None or stream.needs_input):
+            if stream is None:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                stream, isBegun = zlib.decompressobj(_GZIP_WINDOW), True
+                stream = _makeStream(kind)
             try:
                 # This is bounded, because a few compressed bytes may stand for a great many.
                 text = stream.decompress(data, BLOCK_SIZE)
-            except zlib.error as error:
+            except Exception as error:
+                # Each module has an exception of its own for damaged data.
                 raise InputError(f"is not properly compressed: {error}") from error
             yield text, taken
             taken = 0
-            data = stream.unused_data if stream.eof else stream.unconsumed_tail
-            isBegun = not stream.eof
-        # Text may be left that did not fit, though all that it was made of was taken.
-        while isBegun and (text := stream.decompress(b"", BLOCK_SIZE)):
-            yield text, 0
-            isBegun = not stream.eof
+            data = stream.unused_data if stream.eof else b""
+            stream = None if stream.eof else stream
         if taken or not piece:
             yield b"", taken
-    if isBegun:
-        raise InputError("is a truncated .gz file: its end is missing")
+    if stream is not None:
+        raise InputError(f"is a truncated {kind} file: its end is missing")
+
+
+def _makeStream(kind: str) -> Any:
+    """
+    @return: an object with the attributes of a C{BZ2Decompressor}.
+    @raise InputError: if no module is installed that decompresses this.
+    """
+    if kind == ".gz":
+        return _GzipStream()
+    if kind == ".bz2":
+        return bz2.BZ2Decompressor()
+    if kind == ".xz":
+        return lzma.LZMADecompressor()
+    for name in _ZSTD_MODULES:
+        with suppress(ImportError):
+            return import_module(name).ZstdDecompressor()
+    raise InputError("is a .zst file, which needs a module: pip install backports.zstd")
+
+
+class _GzipStream:
+    """
+    Gives zlib's decompression the attributes of the other modules'.
+    """
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP_WINDOW)
+        self.needs_input = True
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        text = self._stream.decompress(self._stream.unconsumed_tail + data, limit)
+        # Text may be left that did not fit, though all that it was made of was taken.
+        self.needs_input = not self._stream.unconsumed_tail and len(text) < limit
+        return text
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data

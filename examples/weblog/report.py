@@ -5,9 +5,9 @@ The report: figures and tables, however they are shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -68,6 +68,8 @@ class Report:
     their names.
 
     @ivar isPartial: whether the reading was not finished.
+    @ivar first: the minute of the earliest request, in ISO 8601 and UTC; C{None} without any.
+    @ivar last: that of the latest.
     @ivar malformedByInput: how many malformed lines each input has that has any.
     @ivar visitors: the number of addresses.
     @ivar bytes: the number of bytes that were sent.
@@ -79,6 +81,8 @@ class Report:
     isPartial: bool
     inputs: list[str]
     failures: dict[str, str]
+    first: str | None
+    last: str | None
     requests: int
     malformed: int
     malformedExamples: list[str]
@@ -120,6 +124,8 @@ def makeReport(summary: Summary, top: int = TOP) -> Report:
         isPartial=summary.isPartial,
         inputs=list(summary.inputs),
         failures=dict(summary.failures),
+        first=_minuteText(summary.first),
+        last=_minuteText(summary.last),
         requests=aggregate.requests,
         malformed=aggregate.malformed,
         malformedExamples=[textOf(line) for line in aggregate.examples],
@@ -183,14 +189,39 @@ def _makeTimeline(hours: Counter[tuple[int, int]]) -> tuple[str, list[Moment]]:
     ]
 
 
-def foldDays(timeline: Sequence[Moment]) -> list[Moment]:
+def foldTimeline(timeline: Sequence[Moment], unit: str, most: int) -> tuple[str, list[Moment]]:
     """
-    @return: a timeline by the hour, by the day.
+    Sum up a timeline by a longer unit, so that it is short enough to read.
+
+    @param unit: its unit.
+    @param most: how many moments it may have.
+    @return: the shortest unit that does, and the timeline by it. If none does, the longest one.
     """
-    days: dict[str, list[Moment]] = {}
-    for moment in timeline:
-        days.setdefault(moment.start[:10], []).append(moment)
-    return [_sumOf(day, moments) for day, moments in days.items()]
+    folded = list(timeline)
+    for longer, startOf in _LONGER_UNITS:
+        if len(folded) <= most:
+            break
+        if longer == unit:
+            continue
+        parts: dict[str, list[Moment]] = {}
+        for moment in timeline:
+            parts.setdefault(startOf(moment.start[:10]), []).append(moment)
+        unit, folded = longer, [_sumOf(start, moments) for start, moments in parts.items()]
+    return unit, folded
+
+
+def _weekOf(day: str) -> str:
+    moment = date.fromisoformat(day)
+    return (moment - timedelta(days=moment.weekday())).isoformat()
+
+
+_LONGER_UNITS: Final[Sequence[tuple[str, Callable[[str], str]]]] = (
+    ("day", lambda day: day),
+    ("week", _weekOf),
+    ("month", lambda day: f"{day[:7]}-01"),
+    ("year", lambda day: f"{day[:4]}-01-01"),
+    ("century", lambda day: f"{day[:2]}00-01-01"),
+)
 
 
 def _sumOf(day: str, moments: Sequence[Moment]) -> Moment:
@@ -207,6 +238,12 @@ def _span(parts: Mapping[int, Any]) -> list[int]:
     """
     first, last = min(parts), max(parts)
     return list(range(first, last + 1)) if last - first < 4 * 366 else sorted(parts)
+
+
+def _minuteText(minute: int | None) -> str | None:
+    if minute is None:
+        return None
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute):%Y-%m-%dT%H:%M}Z"
 
 
 def _makeMoment(hour: int, counts: Mapping[int, int]) -> Moment:

@@ -27,7 +27,7 @@ td { overflow-wrap: anywhere } th { color: var(--soft); font-weight: normal }
 col.number { width: 7rem } col.share { width: 5rem } col.rules { width: 45% }
 svg { width: 100%; height: auto; display: block } svg text { fill: currentColor; font-size: 11px }
 .legend span { margin-right: 1rem } .legend i { display: inline-block; width: .8em; height: .8em }
-code { overflow-wrap: anywhere } footer { color: var(--soft); margin: 2rem 0 }
+code { overflow-wrap: anywhere }
 """
 
 # Nothing is loaded or run, whatever a log may have smuggled in.
@@ -63,6 +63,8 @@ def renderHTML(report: Report) -> str:
 def _parts(report: Report) -> Iterable[str]:
     if report.isPartial:
         yield '<p class="notice">Partial: interrupted, this is what was read so far.</p>'
+    span = f", from {report.first} to {report.last}" if report.first else ""
+    yield f"<p>Read: {escape(', '.join(report.inputs)) or 'nothing'}{span}</p>"
     yield _failures(report)
     yield _figures(report)
     yield f"<h2>Timeline by {report.unit} (UTC)</h2>"
@@ -81,7 +83,6 @@ def _parts(report: Report) -> Iterable[str]:
         yield _counts(title, counts, report.requests)
     yield _offenders(report)
     yield _malformed(report)
-    yield f"<footer>Read: {escape(', '.join(report.inputs)) or 'nothing'}</footer>"
 
 
 def _figures(report: Report) -> str:

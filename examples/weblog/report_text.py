@@ -11,14 +11,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from examples.weblog.report import Count, Moment, Offender, Report, foldDays
+from examples.weblog.report import Count, Moment, Offender, Report, foldTimeline
 from examples.weblog.texts import bytesText, shareText
 
 _BAR = 40
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
-# A timeline of more hours than that is summed up by the day, so that it fits on a screen.
-_MOST_HOURS = 48
+# A timeline of more rows than that is summed up by a longer unit, so that it fits on a screen.
+_MOST_MOMENTS = 48
+
+# How many columns the cells beside a bar have.
+_BESIDE_BARS = 36
 
 # Numbers come first, so that what may be long is last and has the room that is left.
 _NUMBERS = ("requests", "share", "5xx", "lines")
@@ -42,6 +45,7 @@ class Bars:
     """
 
     def __init__(self, console: Console) -> None:
+        self._width = max(1, min(_BAR, console.width - _BESIDE_BARS))
         try:
             _BLOCKS.encode(console.encoding)
         except UnicodeEncodeError:
@@ -54,8 +58,8 @@ class Bars:
         @return: a bar for a share of 1.
         """
         if self._isPlain:
-            return "#" * round(share * _BAR)
-        full, rest = divmod(round(share * _BAR * 8), 8)
+            return "#" * round(share * self._width)
+        full, rest = divmod(round(share * self._width * 8), 8)
         return _BLOCKS[8] * full + (_BLOCKS[rest] if rest else "")
 
 
@@ -63,6 +67,8 @@ def _parts(report: Report, bars: Bars) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if report.isPartial:
         parts.append(Text("PARTIAL: interrupted, this is what was read so far", "bold red"))
+    if report.inputs:
+        parts.append(plainText(f"Read: {', '.join(report.inputs)}"))
     parts += [_overview(report), _classes(report, bars), _timeline(report, bars)]
     for title, counts in (
         ("Pages", report.pages),
@@ -85,6 +91,9 @@ def _parts(report: Report, bars: Bars) -> list[RenderableType]:
 def _overview(report: Report) -> RenderableType:
     table = _makeTable("Overview", "", "")
     table.columns[1].justify = "right"
+    if report.first and report.last:
+        table.add_row("from", report.first.replace("T", " "))
+        table.add_row("to", report.last.replace("T", " "))
     for name, value in (
         ("requests", f"{report.requests:,}"),
         ("visitors (addresses)", f"{report.visitors:,}"),
@@ -106,9 +115,7 @@ def _classes(report: Report, bars: Bars) -> RenderableType:
 
 
 def _timeline(report: Report, bars: Bars) -> RenderableType:
-    unit, timeline = report.unit, report.timeline
-    if unit == "hour" and len(timeline) > _MOST_HOURS:
-        unit, timeline = "day", foldDays(timeline)
+    unit, timeline = foldTimeline(report.timeline, report.unit, _MOST_MOMENTS)
     table = _makeTable(f"Timeline by {unit} (UTC)", "requests", "5xx", unit, "")
     most = max((moment.requests for moment in timeline), default=0)
     for moment in timeline:
@@ -117,7 +124,7 @@ def _timeline(report: Report, bars: Bars) -> RenderableType:
 
 
 def _momentCells(moment: Moment, most: int, unit: str, bars: Bars) -> tuple[RenderableType, ...]:
-    start = moment.start[:10] if unit == "day" else moment.start[:16].replace("T", " ")
+    start = moment.start[:16].replace("T", " ") if unit == "hour" else moment.start[:10]
     bar = Text(bars.draw(moment.requests / most if most else 0.0), "blue")
     return f"{moment.requests:,}", f"{moment.classes['5xx']:,}", start, bar
 

@@ -16,6 +16,8 @@ class Summary:
 
     @ivar aggregate: the sums.
     @ivar bad: which rules each address breaks that misbehaves.
+    @ivar first: the minute of the earliest request, since the beginning of 1970 in UTC.
+    @ivar last: that of the latest.
     @ivar inputs: the names of the inputs that were read, at least in part.
     @ivar understood: by input, how many lines are well formed.
     @ivar malformed: by input, how many are not.
@@ -26,6 +28,8 @@ class Summary:
     def __init__(self) -> None:
         self.aggregate = Aggregate()
         self.bad: dict[bytes, set[str]] = {}
+        self.first: int | None = None
+        self.last: int | None = None
         self.inputs: list[str] = []
         self.understood: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
@@ -40,6 +44,10 @@ class Summary:
         @return: what its findings have that is new.
         """
         self.aggregate.merge(parsed.aggregate)
+        # The edges of a block are its first and its last minute.
+        for minute in parsed.edges:
+            self.first = minute if self.first is None else min(self.first, minute)
+            self.last = minute if self.last is None else max(self.last, minute)
         self.understood[name] += parsed.understood
         self.malformed[name] += parsed.aggregate.malformed
         new = []

@@ -4,10 +4,13 @@ The inputs of the web log example: what they turn out to be, and what is wrong w
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,44 @@ def test_compressedFileIsItsText(path: Path) -> None:
     path.write_bytes(gzip.compress(TEXT))
     assert readAll(path) == (TEXT, "")
     assert not openInput(str(path)).isCut
+
+
+_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("kind", _COMPRESSORS)
+def test_everyKindOfCompressionIsTold(path: Path, kind: str) -> None:
+    compressed = _COMPRESSORS[kind](TEXT)
+    path.write_bytes(compressed + _COMPRESSORS[kind](b"end"))
+    assert readAll(path) == (TEXT + b"end", "")
+    assert not openInput(str(path)).isCut
+    blocks = readBlocks(str(path), 1000)
+    assert sum(block.advance for block in blocks) == path.stat().st_size
+    path.write_bytes(compressed[:-10])
+    data, error = readAll(path)
+    assert (TEXT.startswith(data), error) == (
+        True,
+        f"is a truncated {kind} file: its end is missing",
+    )
+    damaged = bytearray(compressed)
+    damaged[len(damaged) // 2] ^= 0xFF
+    path.write_bytes(damaged)
+    assert "not properly compressed" in readAll(path)[1]
+    path.write_bytes(_COMPRESSORS[kind](b"x" * 50_000_000))
+    sizes = [len(block.data) for block in readBlocks(str(path))]
+    assert (sum(sizes), max(sizes) < 10_000_000) == (50_000_000, True)
+
+
+def test_missingModuleForZstandardIsNamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + b"\0" * 20)
+    assert not openInput(str(path)).isCut
+    assert "pip install backports.zstd" in readAll(path)[1]
 
 
 def test_severalStreamsInAFileAreOneText(path: Path) -> None:

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
 from examples.weblog.aggregate import Edges, summarise
+from examples.weblog.charts import drawTimeline
 from examples.weblog.madeup import makePart
 from examples.weblog.parse import parseLines
-from examples.weblog.report import Report, makeReport
+from examples.weblog.report import Report, foldTimeline, makeReport
 from examples.weblog.report_html import renderHTML
 from examples.weblog.report_json import renderJSON
 from examples.weblog.report_text import printReport
@@ -108,6 +111,64 @@ def test_longTimelineIsByTheDay() -> None:
     dates = ["01/Oct/2024:22:00:00 +0000", "31/Oct/2024:01:59:59 +0000"]
     report = reportOf(b"".join(makeLine(date=date) for date in dates))
     assert (report.unit, len(report.timeline)) == ("day", 31)
+
+
+@pytest.mark.parametrize(
+    ("last", "unit", "rows"),
+    [
+        ("11/Oct/2021", "hour", 25),
+        ("20/Nov/2021", "day", 42),
+        ("01/Mar/2022", "week", 22),
+        ("09/Oct/2024", "month", 37),
+        ("09/Oct/2025", "year", 5),
+        ("09/Oct/2060", "", None),
+        ("09/Oct/9000", "", None),
+    ],
+)
+def test_timelineOnATerminalIsShortEnoughToRead(last: str, unit: str, rows: int | None) -> None:
+    dates = ["10/Oct/2021:00:00:00 +0000", f"{last}:00:00:00 +0000"]
+    report = reportOf(b"".join(makeLine(date=date) for date in dates))
+    found, timeline = foldTimeline(report.timeline, report.unit, 48)
+    assert sum(moment.requests for moment in timeline) == 2
+    assert len(timeline) <= 48
+    if rows is not None:
+        assert (found, len(timeline)) == (unit, rows)
+    assert len(textOf(report).splitlines()) < 100
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_barsAreNotWrapped(width: int) -> None:
+    stream = io.StringIO()
+    report = reportOf(makePart(1, 0, 2000, 2000))
+    printReport(report, Console(file=stream, width=width))
+    rows = stream.getvalue().partition("Timeline")[2].partition("Pages")[0].splitlines()[2:]
+    _, timeline = foldTimeline(report.timeline, report.unit, 48)
+    assert len(rows) == len(timeline)
+
+
+@pytest.mark.parametrize("hours", range(1, 41))
+def test_labelsOfTheChartDoNotOverlap(hours: int) -> None:
+    lines = [
+        makeLine(date=f"{10 + n // 24}/Oct/2024:{n % 24:02}:00:00 +0000") for n in range(hours)
+    ]
+    chart = drawTimeline(reportOf(b"".join(lines)).timeline, "hour")
+    found = re.findall(r'<text x="([\d.]+)" y="234.00" text-anchor="start">', chart)
+    places = [float(place) for place in found]
+    assert places
+    assert all(b - a >= 80 for a, b in pairwise(places))
+    assert places[-1] <= 920
+
+
+def test_namesAndDatesAreAtTheTop() -> None:
+    dates = ["10/Oct/2024:22:10:00 +0200", "11/Oct/2024:01:59:59 +0000"]
+    summary = summaryOf(b"".join(makeLine(date=date) for date in dates))
+    summary.inputs += ["a.log", "b.log"]
+    report = makeReport(summary)
+    assert (report.first, report.last) == ("2024-10-10T20:10Z", "2024-10-11T01:59Z")
+    for text in (textOf(report), renderHTML(report)):
+        assert text.index("a.log, b.log") < text.index("requests")
+        assert re.search("2024-10-10.20:10Z", text)
+        assert re.search("2024-10-11.01:59Z", text)
 
 
 def test_oddDatesMakeNoEndlessTimeline() -> None:
