@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from examples.weblog.filters import Filters, readMinute, readStatus
 from examples.weblog.settings import FLOOD, LineOptions, Settings
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def parseArguments(arguments: Sequence[str] | None) -> Command:
         if sys.stdin is None or sys.stdin.isatty():
             parser.error("name at least one log, or - for the standard input")
         found.log = ["-"]
-    lines = LineOptions(found.format, found.forwarded)
+    filters = Filters(found.since, found.until, found.status, found.path, found.host)
+    lines = LineOptions(found.format, found.forwarded, filters)
     settings = Settings(found.processes or _cores(), found.flood, found.select, lines)
     return Command(found.log, settings, found.top, found.json, found.html, found.records)
 
@@ -271,6 +273,11 @@ def _makeParser() -> argparse.ArgumentParser:
         action="store_true",
         help="an address is that of X-Forwarded-For, the field behind the agent, where it has one",
     )
+    add("--since", type=readMinute, metavar="DATE", help="only requests from then on (UTC)")
+    add("--until", type=readMinute, metavar="DATE", help="only requests before then (UTC)")
+    add("--status", type=readStatus, metavar="404|5xx", help="only requests with this status")
+    add("--path", metavar="PATTERN", help="only requests for such paths, as in '/shop/*'")
+    add("--host", metavar="PATTERN", help="only requests from such addresses, as in '192.0.2.*'")
     add("--json", action="store_true", help="print the report as JSON, and nothing else")
     add("--html", metavar="FILE", help="write the report as a page, too")
     add("--records", metavar="FILE", help="write the records of interest, a JSON object a line")

@@ -80,7 +80,7 @@ _dateIn = itemgetter(MINUTE, ZONE)
 _LATEST = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp()) // 60
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParsedLines:
     """
     The lines of a block.

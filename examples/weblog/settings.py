@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from examples.weblog.filters import ALL_REQUESTS, Filters
+
 FLOOD: Final = 300
 """How many requests an address may send within a minute, where nobody says otherwise."""
 
@@ -17,11 +19,13 @@ class LineOptions:
     How the lines of one log are to be read. It goes to the worker processes.
 
     @ivar format: one of L{examples.weblog.formats.FORMATS}, or C{None} to find out.
+    @ivar filters: which requests count.
     @ivar isForwarded: whether a request's address is the one that X-Forwarded-For names.
     """
 
     format: str | None = None
     isForwarded: bool = False
+    filters: Filters = ALL_REQUESTS
 
 
 DEFAULT_LINES: Final = LineOptions()

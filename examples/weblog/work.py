@@ -55,7 +55,10 @@ def streamBlock(
 def _parse(block: Block, flood: int, options: LineOptions) -> tuple[ParsedLines, Parsed]:
     with _notCollecting():
         lines = parseAs(block.read(), options.format, options.isForwarded)
+        understood = len(lines.rows)
+        lines.rows = options.filters.select(lines.rows)
         parsed = summarise(lines, flood)
+        parsed.understood = understood
     parsed.findings = unknown(parsed.findings)
     return lines, parsed
 
