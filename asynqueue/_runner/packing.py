@@ -9,6 +9,7 @@ objects, stay outside of the pickle and are never copied by the pickler.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from functools import partial
 from io import BytesIO
@@ -52,7 +53,13 @@ def pack(value: Any) -> Packed:
     Pickler(pieces, 5, buffer_callback=partial(_keepInside, buffers)).dump(value)
     if len(pieces) == 1:
         data: Any = pieces[0]
+        if _HANDLE in data:
+            refuseDescriptors(value)
     else:
+        for piece in pieces:
+            # Longer ones are the contents of bytes.
+            if type(piece) is bytes and len(piece) <= 2 * LARGE and _HANDLE in piece:
+                refuseDescriptors(value)
         raws = [piece.raw() if type(piece) is PickleBuffer else piece for piece in pieces]
         if _bulkOf(raws) >= BULK:
             return _packBeside(value)
@@ -60,6 +67,32 @@ def pack(value: Any) -> Packed:
     if len(data) >= LARGE:
         data = PickleBuffer(data)
     return (data, buffers) if buffers else data
+
+
+_HANDLE: Final = b"_handle"
+"""The name of the attribute in which a connection of C{multiprocessing} keeps its descriptor."""
+
+
+def refuseDescriptors(value: Any) -> None:
+    """
+    Refuse a value with a connection of C{multiprocessing}. Pickled as usual, a connection is the
+    number of a file descriptor, which means something else in another process. (Sockets, files and
+    locks refuse to be pickled by themselves.)
+
+    @raise TypeError: if there is one.
+    """
+    _ConnectionFinder(BytesIO(), 5).dump(value)
+
+
+class _ConnectionFinder(Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        connection = sys.modules.get("multiprocessing.connection")
+        if connection is not None and isinstance(value, connection._ConnectionBase):
+            raise TypeError(
+                f"cannot pickle {type(value).__name__!r} object: it is a file descriptor, whose "
+                "number means something else in another process"
+            )
+        return NotImplemented
 
 
 class _Pieces(list[Any]):

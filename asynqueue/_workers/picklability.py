@@ -13,7 +13,7 @@ from asynqueue._core.description import shortly
 from asynqueue._core.task import Task, functionName
 from asynqueue._runner.context import Pairs
 from asynqueue._runner.exceptions import withoutFrames
-from asynqueue._runner.packing import PLAIN
+from asynqueue._runner.packing import PLAIN, refuseDescriptors
 from asynqueue.errors import CallNotPicklable, textOf
 
 
@@ -24,6 +24,7 @@ def pickleAll(value: object) -> None:
     @raise BaseException: anything that pickling raises.
     """
     dumps(value, 5)
+    refuseDescriptors(value)
 
 
 def refusedCall(

@@ -5,8 +5,10 @@ Faults of what tasks fork and start. A test's number is its row's in the list of
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import ProcessQueue, ThreadQueue
 from asynqueue._workers.launch import startContext
+from asynqueue.errors import CallNotPicklable, ResultNotPicklable
 from asynqueue.testing import far
 from tests.faults import forktasks
 from tests.faults.test_process import FaultCase
@@ -149,3 +152,30 @@ class ErrorTests(FaultCase):
         texts = [str(error) for error in group.exceptions]
         self.assertEqual(texts, ["order 1 was refused", "order 2 was refused"])
         self.assertEqual([error.code for error in group.exceptions], [1, 2])
+
+
+class DescriptorTests(FaultCase):
+    async def test_25g_whatHoldsADescriptorIsRefusedByName(self) -> None:
+        queue = await self.start()
+        ends = multiprocessing.Pipe()
+        near, far_ = socket.socketpair()
+        opened = Path(os.devnull).open()
+        self.addCleanup(opened.close)
+        held = [*ends, near, far_, opened, multiprocessing.Lock(), multiprocessing.Queue()]
+        for thing in held:
+            if hasattr(thing, "close"):
+                self.addCleanup(thing.close)
+            for value in (thing, [thing], {"within": (1, thing)}):
+                d = queue.call(far.echo, value, series="victim")
+                error = await self.errorOf(d, CallNotPicklable)
+                self.assertIn("argument 1 of echo", str(error))
+        for arguments in ((bytes(1 << 21), ends[0]), (ends[0], bytes(1 << 17))):
+            await self.errorOf(queue.call(far.echo, arguments), CallNotPicklable)
+        await self.assertLives(queue)
+
+    async def test_25g_aResultThatHoldsADescriptorIsRefused(self) -> None:
+        queue = await self.start()
+        error = await self.errorOf(queue.call(forktasks.throughPipe), ResultNotPicklable)
+        self.assertIn("Connection", str(error))
+        self.assertEqual(await queue.call(far.echo, {"_handle": 1}), {"_handle": 1})
+        await self.assertLives(queue)
