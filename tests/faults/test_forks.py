@@ -159,7 +159,7 @@ class DescriptorTests(FaultCase):
         queue = await self.start()
         ends = multiprocessing.Pipe()
         near, far_ = socket.socketpair()
-        opened = Path(os.devnull).open()
+        opened = near.makefile()
         self.addCleanup(opened.close)
         held = [*ends, near, far_, opened, multiprocessing.Lock(), multiprocessing.Queue()]
         for thing in held:
