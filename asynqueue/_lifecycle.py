@@ -260,10 +260,12 @@ class _Program:
                 drain = _Drain(ending, seconds, why, self._reactor, self._drainOver)
                 self._drains[drain] = None
         drains = list(self._drains)
+        if drains:
+            # This comes first, because a second signal may come as soon as one of these says that
+            # it drains. The last one that is over uninstalls it.
+            self._second.install()
         for drain in drains:
             drain.begin()
-        if self._drains:
-            self._second.install()
         return DeferredList([drain.done for drain in drains])
 
     def _signalled(self, number: int) -> None:
