@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue._core.states import CANCELLED, FINISHED
-from asynqueue._workers.protocol import RunnerProtocol
+from asynqueue._workers import supervisor
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase
@@ -45,7 +45,7 @@ class LoadTests(ProcessTestCase):
 
     async def test_eachOfSeveralProcessesKeepsTheOrder(self) -> None:
         # A call that one process is slow to begin would go to another, and run there behind others.
-        self.patch(RunnerProtocol, "stallSeconds", tasks.AWHILE)
+        self.patch(supervisor, "STALL_SECONDS", tasks.AWHILE)
         queue = self.makeQueue(3)
         calls = [queue.call(tasks.remember, number) for number in range(3000)]
         pids = await gatherResults(calls)
