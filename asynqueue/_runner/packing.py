@@ -56,12 +56,11 @@ def pack(value: Any) -> Packed:
         if _HANDLE in data:
             refuseDescriptors(value)
     else:
-        for piece in pieces:
-            # Longer ones are the contents of bytes.
-            if type(piece) is bytes and len(piece) <= 2 * LARGE and _HANDLE in piece:
-                refuseDescriptors(value)
         raws = [piece.raw() if type(piece) is PickleBuffer else piece for piece in pieces]
-        if _bulkOf(raws) >= BULK:
+        bulk, mayHaveHandle = _lookAt(raws)
+        if mayHaveHandle:
+            refuseDescriptors(value)
+        if bulk >= BULK:
             return _packBeside(value)
         data = b"".join(raws)
     if len(data) >= LARGE:
@@ -113,26 +112,31 @@ def _keepInside(buffers: list[PickleBuffer], buffer: PickleBuffer) -> bool:
     return False
 
 
-def _bulkOf(pieces: Iterable[bytes | bytearray | memoryview]) -> int:
+def _lookAt(pieces: Iterable[bytes | bytearray | memoryview]) -> tuple[int, bool]:
     """
     Measure the large bytes and bytearrays among the pieces of a pickle. Each follows a piece that
     ends with its opcode and its size. Only time is lost where that is misread, or where a pickler
     does otherwise.
 
+    @return: how many bytes they have, and whether another piece has L{_HANDLE}.
+
     It pays: 100 MiB of bytes are ready to travel in 0.01 ms. To pickle them takes 42 ms, and to
     take them out of the pickle another 54, each in one turn of the reactor.
     """
     bulk = 0
+    mayHaveHandle = False
     announced = -1
     for piece in pieces:
         if len(piece) == announced:
             bulk += announced
+        elif not mayHaveHandle:
+            mayHaveHandle = _HANDLE in bytes(piece)
         announced = -1
         if piece[-5:-4] == b"B":
             (announced,) = _SHORT_SIZE.unpack(piece[-4:])
         elif piece[-9:-8] in (b"\x8e", b"\x96"):
             (announced,) = _LONG_SIZE.unpack(piece[-8:])
-    return bulk
+    return bulk, mayHaveHandle
 
 
 class _BesidePickler(Pickler):

