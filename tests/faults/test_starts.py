@@ -225,11 +225,13 @@ class StartTests(TestCase):
             lines, errors = self.runProgram(
                 self.usual(before="pass").replace("queue =", f"{before}; queue ="), method
             )
-            self.assertEqual(lines, ["RESULT 1", "RESULT -1"])
-            # Python 3.13.0 cannot start a resource tracker of its own without a working folder.
-            if "resource_tracker" not in errors:
+            if lines != ["RESULT 1", "RESULT -1"]:
+                # Python 3.13.0 cannot always import its own modules without a working folder, nor
+                # start its resource tracker. An error that says so is right, too.
+                self.assertEqual(sys.version_info[:2], (3, 13), lines)
+                self.assertTrue(all("WorkerStartError" in line for line in lines), lines)
+            elif "resource_tracker" not in errors:
                 self.assertEqual(errors, "")
-            self.assertNotIn("asynqueue", errors)
 
     def test_e2_whatAMainModuleLogsAndWarnsAboutArrives(self) -> None:
         text = """
