@@ -76,7 +76,7 @@ class RunTimes:
 
     def expect(self, function: Callable[..., Any]) -> float:
         """
-        @return: the estimate in seconds; L{UNKNOWN} if there is none.
+        @return: the estimate in seconds; C{UNKNOWN} if there is none.
         """
         key = function.__code__ if type(function) is FunctionType else keyOf(function)
         return self.estimates.get(key, UNKNOWN)

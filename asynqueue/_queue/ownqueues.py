@@ -148,7 +148,7 @@ class ProcessQueue(OwnWorkersQueue):
             C{'process'} and C{'local'}.
         @param raw: whether an iterator that a task returns is brought back as it is, where the call
             does not say. Default: C{False}; its items are streamed.
-        @param callStats: whether to keep the times that L{stats} returns. Default: C{False}.
+        @param callStats: whether to keep the times that C{stats} returns. Default: C{False}.
         @param useReactor: whether the processes run a reactor. Default: C{False}.
         @param context: the C{multiprocessing} context to start processes with. Default: the
             C{forkserver} method, or C{spawn} where there is none.
@@ -222,7 +222,7 @@ class ThreadQueue(OwnWorkersQueue):
             and C{'local'}.
         @param raw: whether an iterator that a task returns comes back as it is, where the call does
             not say. Default: C{False}; its items are streamed.
-        @param callStats: whether to keep the times that L{stats} returns. Default: C{False}.
+        @param callStats: whether to keep the times that C{stats} returns. Default: C{False}.
         @param debug: whether tasks that touch the reactor are stopped with C{ReactorTouched}.
             Default: whether Python runs in its development mode.
         @param reactor: the reactor to use. Default: the global reactor.
@@ -254,7 +254,7 @@ class ThreadQueue(OwnWorkersQueue):
         @param args: positional arguments for the function.
         @param kw: the keywords of L{TaskQueue.call}, and those of the function.
         @return: a Deferred, as C{call} returns it.
-        @raise QueueStopped: after L{shutdown}.
+        @raise QueueStopped: after C{shutdown}.
         """
         return self.call(f, *args, **{**kw, "doNext": True})
 
