@@ -22,8 +22,8 @@ from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverL
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
-from asynqueue._workers.events import Began, GivenBack, Raised, WorkerEvent
-from asynqueue.errors import WorkerDetached, WorkerError
+from asynqueue._workers.events import Began, GivenBack, Lost, Raised, WorkerEvent
+from asynqueue.errors import StateError, WorkerDetached, WorkerError
 
 ATTACHED: Final = "ATTACHED"
 OPEN: Final = "OPEN"
@@ -263,7 +263,12 @@ class WorkerPool:
             self._handle(record, [Began(task) for task in tasks])
         else:
             record.updates += len(tasks)
-        self._handle(record, record.port.runMany(tasks))
+        try:
+            events: list[WorkerEvent] = record.port.runMany(tasks)
+        except StateError as error:
+            # An observer, or a callback, has had this worker stopped meanwhile.
+            events = [Lost(error), GivenBack(tasks)]
+        self._handle(record, events)
 
     def begin(self, record: WorkerRecord, task: QueuedTask) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from asynqueue._queue.observers import STARTED, Event
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._runner.messages import RECALL
 from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
@@ -148,6 +149,23 @@ class FarUpdateTests(UpdateCase):
     def test_aConsumerIsRefused(self) -> None:
         queue = self.makeQueue(self.makeWorker())
         self.assertRaises(ValueError, queue.update, far.numbers, 3, consumer=None)
+
+
+class DetachedMeanwhileTests(UpdateCase):
+    def test_anUpdateFailsThatAWorkerHasNotBegunWhenAnObserverDetachesIt(self) -> None:
+        for crash in (False, True):
+            worker = self.makeWorker(stepSeconds=None)
+            queue = self.makeQueue(worker)
+            done = queue.update(far.echo, 1)
+
+            def detach(event: Event, queue: TaskQueue = queue, crash: bool = crash) -> None:
+                if event.kind == STARTED:
+                    queue.detachWorker(event.worker, crash=crash)
+
+            queue.addObserver(detach)
+            worker.stepAll()
+            self.errorOf(done, WorkerDetached)
+            self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class FailureTests(UpdateCase):
