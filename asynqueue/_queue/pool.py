@@ -201,9 +201,6 @@ class WorkerPool:
         while tasks:
             self._startUpdates(record, tasks)
             if not record.port.runsInOrder:
-                done = [task.whenDone().addErrback(lambda _: None) for task in tasks]
-                for each in done:
-                    each.addCallback(self._updateEnded, record)
                 return
             tasks = self._broadcast.takeOwed(record)
         self._open(record)
@@ -250,12 +247,10 @@ class WorkerPool:
         """
         Give updates to a worker that is open.
         """
-        self._startUpdates(record, tasks)
         if not record.port.runsInOrder:
             # Tasks wait until it has run them.
             self._scheduler.close(record)
-            for task in tasks:
-                task.whenDone().addErrback(lambda _: None).addCallback(self._updateEnded, record)
+        self._startUpdates(record, tasks)
 
     def _startUpdates(self, record: WorkerRecord, tasks: list[QueuedTask]) -> None:
         if record.port.runsInOrder:
@@ -269,6 +264,9 @@ class WorkerPool:
             # An observer, or a callback, has had this worker stopped meanwhile.
             events = [Lost(error), GivenBack(tasks)]
         self._handle(record, events)
+        if not record.port.runsInOrder:
+            for task in tasks:
+                task.whenDone().addErrback(lambda _: None).addCallback(self._updateEnded, record)
 
     def begin(self, record: WorkerRecord, task: QueuedTask) -> None:
         """
