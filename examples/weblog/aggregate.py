@@ -12,6 +12,7 @@ from examples.weblog.known import Finding
 from examples.weblog.parse import (
     ADDRESS,
     AGENT,
+    HOST,
     MINUTE,
     REFERRER,
     REQUEST,
@@ -20,6 +21,7 @@ from examples.weblog.parse import (
     ZONE,
     ParsedLines,
     Row,
+    isStatic,
     minuteOf,
     pathOf,
 )
@@ -49,10 +51,12 @@ class Aggregate:
     @ivar statuses: requests by status.
     @ivar hours: requests by hour since 1970 in UTC and first digit of the status.
     @ivar addresses: requests by address.
-    @ivar pages: requests that were served, by path without its query.
+    @ivar pages: requests that were served, by path without its query, except those for files.
+    @ivar files: the same of static files, such as images and scripts.
     @ivar missing: requests that were answered with 404, by path without its query.
     @ivar referrers: requests by referrer without its query, except those without a referrer.
     @ivar agents: requests by user agent, except those without one.
+    @ivar hosts: requests by virtual host, where the lines name it.
     """
 
     requests: int = 0
@@ -63,9 +67,11 @@ class Aggregate:
     hours: Counter[tuple[int, int]] = field(default_factory=Counter)
     addresses: Counter[bytes] = field(default_factory=Counter)
     pages: Counter[bytes] = field(default_factory=Counter)
+    files: Counter[bytes] = field(default_factory=Counter)
     missing: Counter[bytes] = field(default_factory=Counter)
     referrers: Counter[bytes] = field(default_factory=Counter)
     agents: Counter[bytes] = field(default_factory=Counter)
+    hosts: Counter[bytes] = field(default_factory=Counter)
 
     def merge(self, other: Aggregate) -> None:
         """
@@ -79,7 +85,10 @@ class Aggregate:
             getattr(self, name).update(getattr(other, name))
 
 
-_COUNTERS = ("statuses", "hours", "addresses", "pages", "missing", "referrers", "agents")
+_COUNTERS = (
+    *("statuses", "hours", "addresses", "pages", "files", "missing", "referrers", "agents"),
+    "hosts",
+)
 
 
 @dataclass
@@ -117,6 +126,7 @@ def summarise(lines: ParsedLines, flood: int) -> Parsed:
     aggregate.addresses = Counter(columns[ADDRESS])
     aggregate.sent = sum(map(int, [size for size in columns[SIZE] if size != b"-"]))
     aggregate.agents = _named(Counter(columns[AGENT]))
+    aggregate.hosts = _named(Counter(columns[HOST]))
     aggregate.referrers = _withoutQueries(_named(Counter(columns[REFERRER])))
     _countTimes(aggregate, columns)
     answered = Counter(zip(columns[REQUEST], columns[STATUS], strict=True))
@@ -136,7 +146,8 @@ def _countTimes(aggregate: Aggregate, columns: tuple[Row, ...]) -> None:
 def _countPages(aggregate: Aggregate, answered: Counter[tuple[bytes, bytes]]) -> None:
     for (request, status), count in answered.items():
         if status < REFUSED:
-            aggregate.pages[pathOf(request)] += count
+            path = pathOf(request)
+            (aggregate.files if isStatic(path) else aggregate.pages)[path] += count
         elif status == b"404":
             aggregate.missing[pathOf(request)] += count
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from examples.weblog.errors import InputError
+from examples.weblog.errors import InputError, ReadingStopped
 
 BLOCK_SIZE: Final = 4 << 20
 """How many bytes of text a block is to have."""
@@ -113,6 +113,7 @@ def cutFile(path: str, status: os.stat_result, size: int = BLOCK_SIZE) -> Iterat
 def cutPieces(pieces: Iterator[tuple[bytes, int]], size: int = BLOCK_SIZE) -> Iterator[DataBlock]:
     """
     Cut text that arrives in pieces into blocks. If the pieces fail, the text before is in a block.
+    If that is because nothing more is to be read, only whole lines are, and the blocks end.
 
     @param pieces: pairs of some text and the number of bytes of the input that it stands for. An
         empty text of no bytes means that the lines so far are not to wait for others.
@@ -125,6 +126,11 @@ def cutPieces(pieces: Iterator[tuple[bytes, int]], size: int = BLOCK_SIZE) -> It
         try:
             piece, taken = next(pieces)
         except StopIteration:
+            break
+        except ReadingStopped:
+            # The end of the last line may not have been read.
+            lines, end, _ = b"".join(held).rpartition(b"\n")
+            held, length = [lines + end], len(lines + end)
             break
         except Exception as error:
             failure = error

@@ -233,7 +233,7 @@ def parseArguments(arguments: Sequence[str] | None) -> Command:
         if sys.stdin is None or sys.stdin.isatty():
             parser.error("name at least one log, or - for the standard input")
         found.log = ["-"]
-    filters = Filters(found.since, found.until, found.status, found.path, found.host)
+    filters = Filters(found.since, found.until, found.status, found.path, found.host, found.vhost)
     lines = LineOptions(found.format, found.forwarded, filters)
     settings = Settings(found.processes or _cores(), found.flood, found.select, lines)
     return Command(found.log, settings, found.top, found.json, found.html, found.records)
@@ -278,6 +278,7 @@ def _makeParser() -> argparse.ArgumentParser:
     add("--status", type=readStatus, metavar="404|5xx", help="only requests with this status")
     add("--path", metavar="PATTERN", help="only requests for such paths, as in '/shop/*'")
     add("--host", metavar="PATTERN", help="only requests from such addresses, as in '192.0.2.*'")
+    add("--vhost", metavar="PATTERN", help="only requests to such virtual hosts, as in '*.org'")
     add("--json", action="store_true", help="print the report as JSON, and nothing else")
     add("--html", metavar="FILE", help="write the report as a page, too")
     add("--records", metavar="FILE", help="write the records of interest, a JSON object a line")

@@ -13,6 +13,12 @@ class InputError(Exception):
     """
 
 
+class ReadingStopped(Exception):
+    """
+    Nothing more of an input is to be read.
+    """
+
+
 def describeError(error: BaseException) -> str:
     """
     @return: what happened, in one line and without a file's name.

@@ -10,7 +10,17 @@ from datetime import UTC, datetime
 from fnmatch import translate
 from typing import Final
 
-from examples.weblog.parse import ADDRESS, MINUTE, REQUEST, STATUS, ZONE, Row, minuteOf, pathOf
+from examples.weblog.parse import (
+    ADDRESS,
+    HOST,
+    MINUTE,
+    REQUEST,
+    STATUS,
+    ZONE,
+    Row,
+    minuteOf,
+    pathOf,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Filters:
     @ivar status: a pattern of statuses, such as C{404} or C{5xx}. An C{x} is any digit.
     @ivar path: a pattern of paths, decoded and without queries, with C{*}, C{?} and C{[...]}.
     @ivar host: such a pattern of addresses.
+    @ivar vhost: such a pattern of the names of virtual hosts, in any case and without ports. A
+        request whose line does not name one has the name C{""}.
     """
 
     since: int | None = None
@@ -30,6 +42,7 @@ class Filters:
     status: str | None = None
     path: str | None = None
     host: str | None = None
+    vhost: str | None = None
 
     def select(self, rows: list[Row]) -> list[Row]:
         """
@@ -46,6 +59,9 @@ class Filters:
         if self.host is not None:
             host = _patternOf(self.host)
             rows = [row for row in rows if host.match(row[ADDRESS])]
+        if self.vhost is not None:
+            vhost = _patternOf(self.vhost.lower())
+            rows = [row for row in rows if vhost.match(row[HOST])]
         return rows
 
     def _isInTime(self, row: Row) -> bool:

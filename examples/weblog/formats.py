@@ -21,6 +21,7 @@ from examples.weblog.parse import (
     VHOST,
     ParsedLines,
     Row,
+    hostName,
     keepPossible,
     monthName,
     parseLines,
@@ -73,6 +74,7 @@ _NGINX: Final[Mapping[str, Sequence[str]]] = {
     "size": ("body_bytes_sent", "bytes_sent", "size", "bytes"),
     "referrer": ("http_referer", "http_referrer", "referer", "referrer"),
     "agent": ("http_user_agent", "user_agent", "agent"),
+    "host": ("host", "http_host", "server_name", "vhost"),
 }
 _TRAEFIK: Final[Mapping[str, Sequence[str]]] = {
     "address": ("ClientHost", "ClientAddr"),
@@ -86,6 +88,7 @@ _TRAEFIK: Final[Mapping[str, Sequence[str]]] = {
     "size": ("DownstreamContentSize", "OriginContentSize"),
     "referrer": ("request_Referer",),
     "agent": ("request_User-Agent",),
+    "host": ("RequestHost", "RequestAddr"),
 }
 
 
@@ -153,11 +156,18 @@ def _linesOf(data: bytes) -> Iterator[bytes]:
 
 
 def _makeRow(
-    address: bytes, time: bytes, request: bytes, status: bytes, size: bytes, *named: bytes
+    address: bytes,
+    time: bytes,
+    request: bytes,
+    status: bytes,
+    size: bytes,
+    referrer: bytes,
+    agent: bytes,
+    host: bytes,
 ) -> Row | None:
     """
     @param time: in ISO 8601, or in seconds since 1970.
-    @param named: the referrer and the agent.
+    @param host: the virtual host, perhaps with a port.
     @return: a row like those of the combined format; C{None} if a field makes no sense.
     """
     moment = _readTime(time)
@@ -165,7 +175,7 @@ def _makeRow(
     isSize = size == b"-" or (size.isdigit() and len(size) <= 18)
     if moment is None or not address or not isStatus or not isSize:
         return None
-    row = (address, *moment, request, status, size, *named, b"")
+    row = (address, *moment, request, status, size, referrer, agent, hostName(host))
     return row if keepPossible(row) else None
 
 
@@ -200,8 +210,10 @@ def _readELB(line: bytes, isForwarded: bool) -> Row | None:
     # A request line has the whole address of the page. A client that asked for nothing has dashes.
     method, space, target = request.partition(b" ")
     request = b"-" if method == b"-" else method + space + _ORIGIN.sub(b"", target, count=1)
+    origin = _ORIGIN.match(target)
+    host = origin.group().partition(b"://")[2] if origin else b""
     status = b"000" if status == b"-" else status
-    return _makeRow(address.strip(b"[]"), time, request, status, size, b"", agent)
+    return _makeRow(address.strip(b"[]"), time, request, status, size, b"", agent, host)
 
 
 def _readJSON(line: bytes, isForwarded: bool) -> Row | None:
@@ -240,6 +252,7 @@ def _readKeys(
         values["size"] or b"-",
         values["referrer"],
         values["agent"],
+        values["host"],
     )
 
 
@@ -265,6 +278,7 @@ def _readCaddy(
         "size": found.get("size"),
         "http_referer": header("Referer"),
         "http_user_agent": header("User-Agent"),
+        "host": request.get("host"),
     }
     return _readKeys(flat, _NGINX, isForwarded)
 
@@ -340,6 +354,7 @@ def _readW3C(line: bytes, names: Sequence[bytes], isForwarded: bool) -> Row | No
         found.get(b"sc-bytes", b"-"),
         text(b"cs(referer)"),
         text(b"cs(user-agent)"),
+        text(b"x-host-header", b"cs-host", b"cs(host)"),
     )
 
 

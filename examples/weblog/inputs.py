@@ -17,24 +17,27 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
+from threading import Event
 from typing import Any, Final
 
 from examples.weblog.blocks import BLOCK_SIZE, Block, DataBlock, cutFile, cutPieces
-from examples.weblog.errors import InputError
+from examples.weblog.errors import InputError, ReadingStopped
 from examples.weblog.formats import BOM, FIELDS, SAMPLE, detectFormat
 
 STDIN: Final = "-"
 """The name of the standard input."""
 
-_MAGIC: Final = {
-    ".gz": b"\x1f\x8b",
-    ".bz2": b"BZh",
-    ".xz": b"\xfd7zXZ\0",
-    ".zst": b"\x28\xb5\x2f\xfd",
+_MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
+    ".gz": (b"\x1f\x8b",),
+    ".bz2": (b"BZh",),
+    ".xz": (b"\xfd7zXZ\0",),
+    # Programs that compress in parallel begin with a frame that is to be skipped.
+    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))),
 }
 """How compressed inputs begin."""
 
-_LONGEST_MAGIC = max(map(len, _MAGIC.values()))
+_LONGEST_MAGIC = max(len(magic) for kind in _MAGIC.values() for magic in kind)
 
 # The first is in the standard library from Python 3.14 on.
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd")
@@ -121,7 +124,7 @@ def compressionOf(head: bytes) -> str | None:
     @param head: the beginning of an input.
     @return: how it is compressed, as the end of such files' names; C{None} if it is not.
     """
-    return next((kind for kind, magic in _MAGIC.items() if head.startswith(magic)), None)
+    return next((kind for kind, magics in _MAGIC.items() if head.startswith(magics)), None)
 
 
 def checkIsText(head: bytes) -> None:
@@ -134,36 +137,42 @@ def checkIsText(head: bytes) -> None:
 
 
 async def blocksOf(
-    source: Input, threads: Any, size: int = BLOCK_SIZE
+    source: Input, threads: Any, size: int = BLOCK_SIZE, isEnough: Event | None = None
 ) -> AsyncGenerator[Block, None]:
     """
     Cut an input into blocks, as fast as they are taken.
 
     @param threads: a queue with a thread, which reads inputs that no worker process can read.
     @param size: the number of bytes of a block.
+    @param isEnough: when this is set, nothing more is read. The lines that were read are in blocks.
     @raise OSError: if the input cannot be read to its end.
     @raise InputError: if the input is damaged. The text before the damage is in a block.
     """
     if source.isCut and source.path is not None:
         for block in cutFile(source.path, source.status, size):
+            if isEnough is not None and isEnough.is_set():
+                return
             yield block
         return
-    async with await threads.call(readBlocks, source.path, size) as blocks:
+    async with await threads.call(readBlocks, source.path, size, isEnough) as blocks:
         async for block in blocks:
             yield block
 
 
-def readBlocks(path: str | None, size: int = BLOCK_SIZE) -> Iterator[DataBlock]:
+def readBlocks(
+    path: str | None, size: int = BLOCK_SIZE, isEnough: Event | None = None
+) -> Iterator[DataBlock]:
     """
     Read an input and cut it into blocks. It blocks, so it needs a thread.
 
     @param path: of the file; C{None} for the standard input.
+    @param isEnough: when this is set, what is read ends, soon and behind a whole line.
     @raise OSError: if it cannot be read to its end.
     @raise InputError: if it is broken.
     """
     descriptor = os.dup(0) if path is None else os.open(path, os.O_RDONLY)
     try:
-        yield from repeatHeader(cutPieces(readPieces(descriptor), size))
+        yield from repeatHeader(cutPieces(readPieces(descriptor, isEnough or Event()), size))
     finally:
         os.close(descriptor)
 
@@ -185,19 +194,24 @@ def repeatHeader(blocks: Iterator[DataBlock]) -> Iterator[DataBlock]:
             header = match.group() + b"\n"
 
 
-def readPieces(descriptor: int) -> Iterator[tuple[bytes, int]]:
+def readPieces(descriptor: int, isEnough: Event) -> Iterator[tuple[bytes, int]]:
     """
     Read, and decompress what is compressed.
 
+    @param isEnough: when this is set, nothing more is read.
     @return: the text, and how many bytes were read for it, piece by piece. An empty piece that no
         bytes were read for says that nothing more is there for now.
     @raise OSError: if that fails.
     @raise InputError: if it is no text, or if what is compressed is broken.
+    @raise ReadingStopped: when C{isEnough} is set.
     """
-    first = os.read(descriptor, _PIECE)
-    while len(first) < _LONGEST_MAGIC and (piece := os.read(descriptor, _PIECE)):
+    read = _readOn(descriptor, isEnough)
+    first = b""
+    for piece in read:
         first += piece
-    pieces = _readOn(first, descriptor)
+        if len(first) >= _LONGEST_MAGIC:
+            break
+    pieces = chain((first,) if first else (), read)
     kind = compressionOf(first)
     text = _decompress(pieces, kind) if kind else ((p, len(p)) for p in pieces)
     isFirst = True
@@ -208,19 +222,24 @@ def readPieces(descriptor: int) -> Iterator[tuple[bytes, int]]:
         yield piece, taken
 
 
-def _readOn(first: bytes, descriptor: int) -> Iterator[bytes]:
+def _readOn(descriptor: int, isEnough: Event) -> Iterator[bytes]:
     """
     @return: the pieces, of which one is empty now and then while a pipe has nothing to read.
     """
     isWaiting = not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    piece = first
     due = time.monotonic() + _LONGEST_WAIT
-    while piece:
-        yield piece
+    while True:
         while isWaiting and not _isReadable(descriptor, due - time.monotonic()):
+            if isEnough.is_set():
+                raise ReadingStopped
             yield b""
             due = time.monotonic() + _LONGEST_WAIT
+        if isEnough.is_set():
+            raise ReadingStopped
         piece = os.read(descriptor, _PIECE)
+        if not piece:
+            return
+        yield piece
 
 
 def _isReadable(descriptor: int, seconds: float) -> bool:

@@ -25,6 +25,14 @@ STATUS: Final = 5
 SIZE: Final = 6
 REFERRER: Final = 7
 AGENT: Final = 8
+HOST: Final = 9
+"""The virtual host; nothing where the line does not name it."""
+
+# How the paths of files end that pages are made of. What people download is no such file.
+_STATIC = tuple(
+    b".avif .bmp .css .cur .eot .gif .ico .jpeg .jpg .js .jxl .map .mjs .otf .png .svg .ttf .wasm "
+    b".webmanifest .webp .woff .woff2".split()
+)
 
 # Unrolled: it takes a run of plain bytes in one step, where an alternation takes one byte.
 _QUOTED = rb'[^"\\\n]*(?:\\.[^"\\\n]*)*'
@@ -41,7 +49,8 @@ def _makePattern(before: bytes, after: bytes) -> re.Pattern[bytes]:
     Make the pattern of a format. A single findall() tells of all lines, because the last group has
     each line that is malformed.
 
-    @param before: the pattern of what is before the address.
+    @param before: the pattern of what is before the address. It may have a group for the virtual
+        host.
     @param after: the pattern of what follows the size, with the last two fields of a row.
     """
     return re.compile(
@@ -69,10 +78,14 @@ COMBINED: Final = _makePattern(b"", _NAMES_AFTER)
 COMMON: Final = _makePattern(b"", rb"()()(?: [^\n]*)?")
 """A line of the common format, whatever follows it."""
 
-VHOST: Final = _makePattern(rb"[^ \n]+ (?!- )", _NAMES_AFTER)
+VHOST: Final = _makePattern(rb"([^ \n]+) (?!- )", _NAMES_AFTER)
 """A line of either format behind the name of a virtual host."""
 
-_BROKEN = 9
+# Where findall() has a malformed line: the last group.
+_BROKEN = -1
+
+# How many fields a row has, and how many groups the pattern of a format without virtual hosts.
+_FIELDS = 10
 
 _dateIn = itemgetter(MINUTE, ZONE)
 
@@ -108,10 +121,12 @@ def parseLines(
     """
     if readForwarded is not None:
         return _withForwarded(data, pattern, readForwarded)
-    rows = pattern.findall(data)
+    found: list[Row] = pattern.findall(data)
+    rows = found if pattern.groups == _FIELDS else [_hostLast(row) for row in found]
     malformed: list[bytes] = []
     if not all(row[ADDRESS] for row in rows):
-        malformed = [line for row in rows if (line := row[_BROKEN].rstrip(b"\r"))]
+        broken = [row[_BROKEN].rstrip(b"\r") for row in rows if not row[ADDRESS]]
+        malformed = [line for line in broken if line]
         rows = [row for row in rows if row[ADDRESS]]
     impossible = {date for date in set(map(_dateIn, rows)) if minuteOf(*date) is None}
     if impossible:
@@ -128,7 +143,7 @@ def _withoutDates(
     """
     found = ParsedLines([], [])
     for match in pattern.finditer(data):
-        row = match.groups(b"")
+        row = _rowOf(match)
         if row[ADDRESS] and (row[MINUTE], row[ZONE]) not in impossible:
             found.rows.append(row)
         elif line := match.group().rstrip(b"\r"):
@@ -141,15 +156,43 @@ def _withForwarded(
 ) -> ParsedLines:
     found = ParsedLines([], [])
     for match in pattern.finditer(data):
-        row = match.groups(b"")
+        row = _rowOf(match)
         if row[ADDRESS] and keepPossible(row):
-            rest = match.group()[match.end(AGENT + 1) - match.start() :] if row[AGENT] else b""
+            # The agent's group is the last one but that of malformed lines.
+            end = match.end(pattern.groups - 1)
+            rest = match.group()[end - match.start() :] if row[AGENT] else b""
             field = _FORWARDED.match(rest)
             client = read(field[1]) if field else b""
             found.rows.append((client or row[ADDRESS], *row[1:]))
         elif line := match.group().rstrip(b"\r"):
             found.malformed.append(line)
     return found
+
+
+def _rowOf(match: re.Match[bytes]) -> Row:
+    row = match.groups(b"")
+    return row if len(row) == _FIELDS else _hostLast(row)
+
+
+def _hostLast(row: Row) -> Row:
+    """
+    Put the host, which such a line begins with, behind the other fields. A malformed line stays
+    there.
+    """
+    return (*row[1:-1], hostName(row[0]) or row[_BROKEN])
+
+
+@lru_cache(maxsize=65_536)
+def hostName(text: bytes) -> bytes:
+    """
+    @param text: a virtual host, as C{Example.org:443}; or a dash for none.
+    @return: its name, in lower case and without a port.
+    """
+    name, colon, port = text.rpartition(b":")
+    if not colon or not port.isdigit() or (b":" in name and not name.endswith(b"]")):
+        # There is no port. The colons are those of an address.
+        name = text
+    return b"" if name == b"-" else name.lower()
 
 
 def keepPossible(row: Row) -> bool:
@@ -219,3 +262,10 @@ def pathOf(request: bytes) -> bytes:
         target = request
     path = target.partition(b"?")[0]
     return unquote_to_bytes(path) if b"%" in path else path
+
+
+def isStatic(path: bytes) -> bool:
+    """
+    Tell whether a path is that of a file that pages are made of, such as an image or a script.
+    """
+    return path.lower().endswith(_STATIC)

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from heapq import nsmallest
 from typing import Any, Final
 
+from examples.weblog.agents import browsersAndSystems
 from examples.weblog.records import textOf
 from examples.weblog.summary import Summary
 
@@ -73,6 +74,10 @@ class Report:
     @ivar malformedByInput: how many malformed lines each input has that has any.
     @ivar visitors: the number of addresses.
     @ivar bytes: the number of bytes that were sent.
+    @ivar files: static files, which pages are made of. L{pages} has the other paths.
+    @ivar browsers: browsers, and other programs, as their user agents name them.
+    @ivar systems: the systems that those run on.
+    @ivar hosts: virtual hosts, where the logs name them.
     @ivar unit: of the timeline: C{"hour"} or C{"day"}.
     @ivar misbehaving: the number of addresses that misbehave.
     @ivar offenders: the misbehaving addresses with the most requests.
@@ -94,9 +99,13 @@ class Report:
     unit: str
     timeline: list[Moment]
     pages: list[Count]
+    files: list[Count]
     missing: list[Count]
     referrers: list[Count]
     agents: list[Count]
+    browsers: list[Count]
+    systems: list[Count]
+    hosts: list[Count]
     addresses: list[Count]
     misbehaving: int
     offenders: list[Offender]
@@ -119,6 +128,7 @@ def makeReport(summary: Summary, top: int = TOP) -> Report:
     """
     aggregate = summary.aggregate
     unit, timeline = _makeTimeline(aggregate.hours)
+    browsers, systems = browsersAndSystems(aggregate.agents)
     offenders = Counter({address: aggregate.addresses[address] for address in summary.bad})
     return Report(
         isPartial=summary.isPartial,
@@ -137,9 +147,13 @@ def makeReport(summary: Summary, top: int = TOP) -> Report:
         unit=unit,
         timeline=timeline,
         pages=_table(aggregate.pages, top),
+        files=_table(aggregate.files, top),
         missing=_table(aggregate.missing, top),
         referrers=_table(aggregate.referrers, top),
         agents=_table(aggregate.agents, top),
+        browsers=_table(browsers, top),
+        systems=_table(systems, top),
+        hosts=_table(aggregate.hosts, top),
         addresses=_table(aggregate.addresses, top),
         misbehaving=len(summary.bad),
         offenders=[

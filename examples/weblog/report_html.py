@@ -74,10 +74,13 @@ def _parts(report: Report) -> Iterable[str]:
     yield _legend(report)
     for title, counts in (
         ("Statuses", report.statuses),
+        ("Virtual hosts", report.hosts),
         ("Pages", report.pages),
+        ("Static files", report.files),
         ("Missing pages (404)", report.missing),
         ("Referrers", report.referrers),
-        ("User agents", report.agents),
+        ("Browsers and other programs", report.browsers),
+        ("Systems", report.systems),
         ("Addresses", report.addresses),
     ):
         yield _counts(title, counts, report.requests)

@@ -71,10 +71,13 @@ def _parts(report: Report, bars: Bars) -> list[RenderableType]:
         parts.append(plainText(f"Read: {', '.join(report.inputs)}"))
     parts += [_overview(report), _classes(report, bars), _timeline(report, bars)]
     for title, counts in (
+        ("Virtual hosts", report.hosts),
         ("Pages", report.pages),
+        ("Static files", report.files),
         ("Missing pages (404)", report.missing),
         ("Referrers", report.referrers),
-        ("User agents", report.agents),
+        ("Browsers and other programs", report.browsers),
+        ("Systems", report.systems),
         ("Addresses", report.addresses),
     ):
         if counts:

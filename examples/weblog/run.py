@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from threading import Event
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from asynqueue import (
     Deferator,
@@ -70,7 +72,8 @@ async def readLogs(
     sink: Any = None,
 ) -> None:
     """
-    Read logs and sum them up. If it is cancelled, the summary has everything that was read so far.
+    Read logs and sum them up. If it is cancelled, it reads nothing more, but parses what was read,
+    so that the summary has all of that.
 
     @param names: names of files, or patterns of names.
     @param watcher: is told how far it has come.
@@ -84,7 +87,7 @@ async def readLogs(
         ThreadQueue(1, timeout=_THREAD_PATIENCE) as threads,
     ):
         reading = Reading(queue, threads, settings, watcher, summary, sink)
-        await reading.read(names)
+        await reading.readUntilCancelled(names)
 
 
 class Reading:
@@ -116,6 +119,33 @@ class Reading:
         self._blockSize = blockSize
         self._broadcast = Broadcast(queue)
         self._underway = DeferredTracker()
+        # The thread that reads looks at this.
+        self._isEnough = Event()
+
+    async def readUntilCancelled(self, names: Sequence[str]) -> None:
+        """
+        Do what L{read} does. If this is cancelled, nothing more is read. What was read is parsed
+        and summed up before the cancellation takes effect.
+
+        @raise Exception: if there is a fault in what runs the parsing, rather than in a log.
+        """
+        work = Deferred.fromCoroutine(self.read(names))
+        # Cancelling this one does not cancel the work.
+        over: Deferred[None] = Deferred()
+
+        def tellOver(result: Failure | None) -> Failure | None:
+            if not over.called:
+                over.callback(None)
+            return result
+
+        work.addBoth(tellOver)
+        try:
+            await over
+        except CancelledError:
+            self._isEnough.set()
+            await work
+            raise
+        await work
 
     async def read(self, names: Sequence[str]) -> None:
         """
@@ -131,7 +161,8 @@ class Reading:
         producer = OrderedItemProducer(consumer=self._take)
         try:
             for source in inputs:
-                await self._readInput(source, producer)
+                if not self._isEnough.is_set():
+                    await self._readInput(source, producer)
             await producer.stop()
         except BaseException:
             producer.stopProducing()
@@ -139,7 +170,7 @@ class Reading:
         finally:
             self._summary.checkUnderstood(self._settings.lines.format)
         await self._broadcast.finish()
-        self._summary.isPartial = False
+        self._summary.isPartial = self._isEnough.is_set()
 
     def _openAll(self, names: Sequence[str]) -> list[Input]:
         inputs = []
@@ -156,7 +187,8 @@ class Reading:
         log = _Log(source.name, Edges(self._settings.flood), options)
         most = _UNDERWAY * self._settings.processes
         try:
-            async with aclosing(blocksOf(source, self._threads, self._blockSize)) as blocks:
+            cut = blocksOf(source, self._threads, self._blockSize, self._isEnough)
+            async with aclosing(cut) as blocks:
                 async for block in blocks:
                     if log.hasFailed or not producer.isProducing:
                         break

@@ -5,9 +5,12 @@ The lives of jobs that a store keeps.
 from __future__ import annotations
 
 import pickle
+from collections import Counter, OrderedDict, defaultdict
+from enum import Enum, IntEnum, StrEnum
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
@@ -24,6 +27,30 @@ from asynqueue.errors import (
 )
 from asynqueue.rdq import Job, JobCancelled, JobDeferred
 from tests.dispatch.stored import DurableCase, FrailStore, SteppedAside, saved
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Word(StrEnum):
+    A = "a"
+
+
+class Share(float, Enum):
+    HALF = 0.5
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Numbers(list[int]):
+    pass
+
+
+class Point(NamedTuple):
+    x: int
 
 
 class LifeTests(DurableCase):
@@ -272,6 +299,31 @@ class CodecTests(DurableCase):
         for arg in ((1, 2), [(1,)], float("nan"), {1: 2}, {1, 2}, b"x", object()):
             self.assertRaises(JobNotStorable, queue.put, arg)
         self.assertEqual((queue.size(), self.rows()), ((0, 0), []))
+
+    def test_soIsAValueThatWouldComeBackAsAnotherType(self) -> None:
+        derived: list[Any] = [
+            *(Level.LOW, Word.A, Share.HALF, Text("a"), Numbers([1]), Point(1)),
+            *(defaultdict(int), defaultdict(list, a=[1]), OrderedDict(a=1), Counter("a")),
+            *(numpy.float64(1.5), numpy.str_("a")),
+        ]
+        queue = self.makeDurable()
+        for value in derived:
+            for arg in (value, [value], {"a": value}, [{"a": [value]}]):
+                self.assertRaises(JobNotStorable, queue.put, arg)
+        for key in (Word.A, Text("a"), Level.LOW, True, None, 1.5):
+            self.assertRaises(JobNotStorable, queue.put, {key: 1})
+            self.assertRaises(JobNotStorable, queue.put, [{"a": {key: 1}}])
+        self.assertEqual((queue.size(), self.rows()), ((0, 0), []))
+
+    def test_withPickleTheyComeBackAsTheyWere(self) -> None:
+        args: list[Any] = [Level.LOW, Word.A, defaultdict(int, a=1), Point(1), (1, {2: {3}})]
+        queue = self.makeDurable(codec=pickle)
+        for arg in args:
+            queue.put(arg)
+        self.crash()
+        found = self.argsOf(self.makeDurable(codec=pickle).pending())
+        self.assertEqual(found, args)
+        self.assertEqual([type(arg) for arg in found], [type(arg) for arg in args])
 
     def test_whatComesBackIsWhatWasPut(self) -> None:
         args: list[Any] = [None, True, 1, 1.5, "\u00fc\ud800", [1, [2]], {"a": {"b": None}}]

@@ -110,7 +110,7 @@ def test_chartsAndTablesAreSeen(browser: str, tmp_path: Path, width: int) -> Non
     assert found["bars"] == shown + shares
     assert (found["outside"], found["hidden"], found["scripts"]) == (0, 0, 1)
     assert "Pages" in found["headings"]
-    for text in (f"{report.requests:,}", report.pages[0].name, report.agents[0].name):
+    for text in (f"{report.requests:,}", report.pages[0].name, report.browsers[0].name):
         assert text in found["text"]
 
 

@@ -47,6 +47,7 @@ OLD_CADDY["request"].pop("remote_ip")
 TRAEFIK = {
     "ClientAddr": "192.0.2.1:3333",
     "ClientHost": "192.0.2.1",
+    "RequestHost": "a.example",
     "DownstreamContentSize": 512,
     "DownstreamStatus": 200,
     "OriginStatus": 0,
@@ -69,6 +70,7 @@ NGINX = {
     "http_user_agent": AGENT,
 }
 OTHER_NGINX = {
+    "http_host": "Example.org:8080",
     "msec": "1728561336.123",
     "remote_addr": "192.0.2.1",
     "request_method": "GET",
@@ -132,6 +134,20 @@ LOGS = {
     ),
 }
 
+HOSTS = {
+    "vhost": b"example.org",
+    "vhost without a port": b"example.org",
+    "vhost with a user": b"example.org",
+    "nginx with other keys": b"example.org",
+    "caddy": b"localhost",
+    "older caddy": b"localhost",
+    "traefik": b"a.example",
+    "elb": b"example.com",
+    "alb": b"example.com",
+    "cloudfront": b"d1.cloudfront.net",
+    "cloudfront without a header": b"d1.cloudfront.net",
+}
+
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 @pytest.mark.parametrize("before", [b"", BOM])
@@ -152,6 +168,7 @@ def test_formatIsFoundOutAndItsRowsAreThoseOfTheCombinedFormat(
         assert row[4:7] == (target, b"200", b"512")
         assert row[7] == (b"" if expected == "elb" else REFERRER.encode())
         assert row[8] == AGENT.encode()
+        assert row[9] == HOSTS.get(name, b"")
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -15,7 +15,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -384,6 +384,53 @@ def test_interruptOnAPipeTellsOfEveryLineThatWasRead(isCompressed: bool, tmp_pat
     assert process.returncode == 130, complaint
     found = json.loads(printed)
     assert (found["requests"], found["malformed"], found["partial"]) == (100, 0, True)
+
+
+def test_interruptOnAFastPipeTellsOfEveryLineThatWasTakenOutOfIt(tmp_path: Path) -> None:
+    line = makeLine()
+    lines = line * (BLOCK_SIZE // len(line))
+    reading, writing = os.pipe()
+    left = os.dup(reading)
+    os.set_blocking(writing, False)
+    os.set_blocking(left, True)
+    with subprocess.Popen(
+        [*WEBLOG, "--json", "-"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=reading,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(reading)
+        written, end = 0, time.monotonic() + PATIENCE
+        signalled = False
+        while process.poll() is None and time.monotonic() < end:
+            with suppress(BlockingIOError):
+                written += os.write(writing, lines[written % len(lines) :][: 1 << 16])
+            if written > 20 * BLOCK_SIZE and not signalled:
+                process.send_signal(signal.SIGINT)
+                signalled = True
+        printed, complaint = process.communicate(timeout=PATIENCE)
+    os.close(writing)
+    with open(left, "rb") as file:
+        taken = written - len(file.read())
+    assert process.returncode == 130, complaint
+    found = json.loads(printed)
+    assert (found["malformed"], found["partial"]) == (0, True)
+    assert found["requests"] == taken // len(line)
+
+
+def test_virtualHostsAreToldApartAndPickedOut(tmp_path: Path) -> None:
+    hosts = ["a.example:80", "A.example:443", "b.example:80", "[::1]:80", "-"]
+    (tmp_path / "log").write_bytes(b"".join(f"{h} ".encode() + makeLine() for h in hosts))
+    found = json.loads(run("--json", "log", cwd=tmp_path).stdout)
+    assert {row["name"]: row["requests"] for row in found["hosts"]} == {
+        "a.example": 2,
+        "b.example": 1,
+        "[::1]": 1,
+    }
+    found = json.loads(run("--json", "--vhost", "A.*", "log", cwd=tmp_path).stdout)
+    assert (found["requests"], found["malformed"]) == (2, 0)
 
 
 def test_byteOrderMarkIsNoPartOfAnAddress(tmp_path: Path) -> None:

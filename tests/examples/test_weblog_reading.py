@@ -7,8 +7,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -19,6 +21,7 @@ from zope.interface import implementer
 from asynqueue.errors import WorkerDied
 from asynqueue.testing import SynchronousQueue
 from examples.weblog.broadcast import Broadcast
+from examples.weblog.inputs import readBlocks
 from examples.weblog.known import forgetAll, learn
 from examples.weblog.run import Reading
 from examples.weblog.settings import Settings
@@ -75,6 +78,19 @@ class Sink:
         return [record["request"].split()[1] for record in self.records]
 
 
+class InlineThreads:
+    """
+    Has an iterator run wherever its items are taken.
+    """
+
+    def call(self, function: Callable[..., Iterator[Any]], *args: Any) -> Deferred[Any]:
+        async def items() -> AsyncGenerator[Any, None]:
+            for item in function(*args):
+                yield item
+
+        return succeed(aclosing(items()))
+
+
 class HeldQueue:
     """
     Runs each call when it is told to.
@@ -110,8 +126,7 @@ class ReadingTests(SynchronousTestCase):
         self.folder.mkdir()
         self.summary = Summary()
         self.watcher = NotingWatcher()
-        self.threads = SynchronousQueue()
-        self.addCleanup(self.threads.shutdown)
+        self.threads = InlineThreads()
         self.addCleanup(forgetAll)
 
     def write(self, name: str, data: bytes) -> str:
@@ -198,17 +213,38 @@ class ReadingTests(SynchronousTestCase):
         d.cancel()
         self.failureResultOf(d, CancelledError)
 
-    def test_cancellingLeavesWhatWasRead(self) -> None:
+    def test_whatIsUnderwayAtACancellationIsCounted(self) -> None:
         name = self.write("a", b"".join(LINES))
         queue = HeldQueue()
-        d = self.read(name, queue=queue)
-        queue.step()
+        reading = Reading(
+            queue, self.threads, Settings(2), self.watcher, self.summary, blockSize=BLOCK
+        )
+        d = Deferred.fromCoroutine(reading.readUntilCancelled([name, name]))
         queue.step()
         d.cancel()
+        self.assertNoResult(d)
+        begun = 1 + len(queue.waiting)
+        while queue.waiting:
+            queue.step()
         self.failureResultOf(d, CancelledError)
-        self.assertEqual(queue.cancelled, 4)
-        self.assertTrue(self.summary.isPartial)
-        self.assertIn(self.summary.aggregate.requests, range(5, 30))
+        self.assertEqual((queue.cancelled, self.summary.isPartial), (0, True))
+        self.assertEqual(begun, 5, "nothing was begun after the cancellation")
+        self.assertIn(self.summary.aggregate.requests, range(begun * BLOCK // 100, 100))
+        self.assertEqual(self.summary.inputs, [name])
+
+    def test_onlyWholeLinesCountOfAPipeThatIsNotReadToItsEnd(self) -> None:
+        reading, writing = os.pipe()
+        with open(reading, "rb") as file, open(writing, "wb", buffering=0) as pipe:
+            pipe.write(LINES[0] * 3 + LINES[0][:20])
+            isEnough = Event()
+            blocks = readBlocks(f"/dev/fd/{file.fileno()}", BLOCK * 100, isEnough)
+            isEnough.set()
+            self.assertEqual([block.data for block in blocks], [])
+            isEnough.clear()
+            blocks = readBlocks(f"/dev/fd/{file.fileno()}", BLOCK * 100, isEnough)
+            self.assertEqual(next(blocks).data, LINES[0] * 3)
+            isEnough.set()
+            self.assertEqual(list(blocks), [])
 
     def test_badInputsAreNamedAndTheRestGoesOn(self) -> None:
         compressed = gzip.compress(b"".join(LINES), compresslevel=0)
