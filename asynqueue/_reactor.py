@@ -4,6 +4,7 @@ The reactor and its threads: the way into the reactor's thread, and the way out 
   - L{callFromAnyThread} has one function called in the reactor's thread.
   - L{ReactorInbox} brings many things there, in batches.
   - L{SerialThread} has functions called in another thread, one after the other.
+  - L{ReactorTurns} has what comes in crowds done in several turns of the reactor.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from weakref import WeakKeyDictionary, ref
 
 from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
@@ -30,14 +32,17 @@ __all__ = [
     "IReactorTime",
     "ImmediateExecutor",
     "ReactorInbox",
+    "ReactorTurns",
     "SerialExecutor",
     "SerialThread",
     "SteadyClock",
     "callEach",
     "callFromAnyThread",
     "defaultReactor",
+    "perReactor",
     "serialExecutor",
     "startThread",
+    "turnsOf",
 ]
 
 _T = TypeVar("_T")
@@ -268,6 +273,91 @@ def callEach(functions: list[Callable[[], object]]) -> None:
             function()
         except Exception:
             _log.failure("{function} raised in the reactor's thread", function=function)
+
+
+# In the reactor's thread, in several turns --------------------------------------------------------
+
+TURN_SECONDS: Final = 0.02
+"""For how long, in one turn of the reactor, L{ReactorTurns} begins another of its functions."""
+
+
+def perReactor(make: Callable[[IReactorTime], _T]) -> Callable[[IReactorTime], _T]:
+    """
+    @param make: makes an object for a reactor, to which the object must not refer for ever.
+    @return: a function that returns the one object of a reactor.
+    """
+    made: WeakKeyDictionary[IReactorTime, _T] = WeakKeyDictionary()
+
+    def one(reactor: IReactorTime) -> _T:
+        if reactor not in made:
+            made[reactor] = make(reactor)
+        return made[reactor]
+
+    return one
+
+
+class ReactorTurns:
+    """
+    Calls functions that may come in crowds, such as the ends of two hundred processes that were
+    killed at once. Each is called at once while the present turn of the reactor has time for it,
+    else in one of the next turns. They are called in the order of L{do}.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = ref(reactor)
+        self._functions: deque[Callable[[], object]] = deque()
+        # When the first and the last function of this turn began and ended.
+        self._began = self._ended = -math.inf
+
+    def do(self, function: Callable[[], object]) -> None:
+        """
+        Call a function now, or in a later turn.
+
+        @param function: takes no arguments. What it raises comes through if it is called now, and
+            is logged if it is called later.
+        """
+        if not self._functions and self._hasTime():
+            self._call(function)
+            return
+        self._functions.append(function)
+        if len(self._functions) == 1:
+            self._goOnLater()
+
+    def _hasTime(self) -> bool:
+        now = self._seconds()
+        if not 0 <= now - self._ended < TURN_SECONDS:
+            # What came before was not in this turn, or there was little of it.
+            self._began = now
+        return now - self._began < TURN_SECONDS
+
+    def _call(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        finally:
+            self._ended = self._seconds()
+
+    def _seconds(self) -> float:
+        reactor = self._reactor()
+        return 0.0 if reactor is None else reactor.seconds()
+
+    def _goOnLater(self) -> None:
+        reactor = self._reactor()
+        if reactor is not None:
+            reactor.callLater(0, self._goOn)
+
+    def _goOn(self) -> None:
+        self._began = self._ended = self._seconds()
+        while self._functions and self._hasTime():
+            function = self._functions[0]
+            self._call(partial(callEach, [function]))
+            # Only now, because what it asks for is to come after the others.
+            self._functions.popleft()
+        if self._functions:
+            self._goOnLater()
+
+
+turnsOf = perReactor(ReactorTurns)
+"""Returns the one L{ReactorTurns} of a reactor."""
 
 
 # Into another thread ------------------------------------------------------------------------------

@@ -9,21 +9,26 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
 from typing import Any, Final
+from weakref import ref
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from asynqueue._reactor import perReactor, turnsOf
 from asynqueue._runner import processmain as child
 from asynqueue._runner.reaper_main import killGroup
 from asynqueue._runner.recorder import Recorder
-from asynqueue._workers.procinfo import MemoryWatch, hasEnded, residentKilobytes
+from asynqueue._workers.procinfo import MemoryWatch, cores, hasEnded, residentKilobytes
 from asynqueue._workers.reaper import Reaper, programReaper
 from asynqueue._workers.startmethods import (
     UNKNOWN,
+    ServerPopen,
     WorkerServerContext,
     WorkerSpawnContext,
     mainModule,
@@ -103,13 +108,14 @@ class ChildProcess:
     @ivar fd: the file descriptor of the pipe's near end.
     @ivar refusal: after L{ended}, the text in which the process has told why it could not start, or
         C{None}.
-    @ivar endFd: a file descriptor that becomes readable when the process ends. Where the system has
-        no C{pidfd_open}, this may happen late.
+    @ivar endFd: a file descriptor that becomes readable when the process L{hasAnswered}; after
+        L{answer}, one that becomes readable when the process ends. Where the system has no
+        C{pidfd_open}, this may happen late.
     """
 
     def __init__(self, context: Any, options: child.ChildOptions) -> None:
         """
-        Start the process.
+        Ask for the process. It is there when it L{hasAnswered}.
 
         @param context: the C{multiprocessing} context to start it with.
         @param options: how the process works.
@@ -144,34 +150,61 @@ class ChildProcess:
                         args=(far, life, self._recorder, options),
                         name="asynqueue worker",
                     )
-                    self._launch()
-                    self.endFd = self._openEnd(opened)
+                    with interruptsHeld():
+                        self.process.start()
+            self.endFd: int = self.process.sentinel
             self._opened = opened.pop_all()
         self._recorder.sent()
         self._finalizer = Finalize(
             self, _abandon, args=(self.process, self._reaper), exitpriority=10
         )
 
-    def _launch(self) -> None:
-        with interruptsHeld():
-            self.process.start()
-            try:
-                self._reaper.watch(self.process.pid)
-            except BaseException:
-                # No task can have started another process yet.
-                self.process.kill()
-                self.process.join()
-                raise
+    @property
+    def hasAnswered(self) -> bool:
+        """
+        Whether L{answer} need not wait.
+        """
+        popen = self.process._popen
+        return not isinstance(popen, ServerPopen) or popen.hasAnswered
 
-    def _openEnd(self, opened: ExitStack) -> int:
-        # The sentinel is the end of a pipe, and a process that a task has forked may hold it open.
+    def answer(self) -> None:
+        """
+        Take in which process it is, once, before anything is sent to it. If the fork server has not
+        told yet, this waits.
+
+        @raise OSError: if the process could not be started after all. Then it is L{ended}.
+        @raise EOFError: if the C{forkserver} that should start it is gone.
+        """
+        try:
+            self._reaper.watch(self.process.pid)
+            # A fork server writes to the sentinel when the process has ended. Any other sentinel is
+            # the end of a pipe, and a process that a task has forked may hold that open.
+            if not isinstance(self.process._popen, ServerPopen):
+                self._watchProcess()
+        except BaseException:
+            # No task can have started another process yet.
+            self._finalizer()
+            self._opened.close()
+            raise
+
+    def _watchProcess(self) -> None:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 self._pidfd = os.pidfd_open(self.process.pid)
-                opened.callback(os.close, self._pidfd)
-                return self._pidfd
-        sentinel: int = self.process.sentinel
-        return sentinel
+                self._opened.callback(os.close, self._pidfd)
+                self.endFd = self._pidfd
+
+    def watchAnew(self) -> bool:
+        """
+        Find another file descriptor that tells the process's end, because the present one says that
+        it has ended, but it has not: the fork server has.
+
+        @return: whether there is a new L{endFd}.
+        """
+        if self._pidfd is None:
+            self._watchProcess()
+            return self._pidfd is not None
+        return False
 
     @property
     def hasEnded(self) -> bool:
@@ -281,6 +314,81 @@ class ChildProcess:
         return died
 
 
+SLOT_SECONDS: Final = 0.25
+"""For how long a process that starts keeps others from starting, if it is not ready before."""
+
+
+class Launcher:
+    """
+    Has the processes of one reactor's workers started: a few at a time, because all of them at once
+    would take the processors from this program, and in short turns of the reactor.
+    """
+
+    def __init__(self, reactor: IReactorTime, limit: int | None = None) -> None:
+        """
+        @param limit: how many processes may be starting at a time. Default: twice as many as there
+            are processor cores.
+        """
+        self._reactor = ref(reactor)
+        self._turns = turnsOf(reactor)
+        self._limit = 2 * cores() if limit is None else limit
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._starting: dict[Callable[[], None], IDelayedCall] = {}
+
+    def ask(self, launch: Callable[[], None]) -> None:
+        """
+        Have a process started, now or later.
+
+        @param launch: asks for the process. It must not raise.
+        """
+        self._waiting[launch] = None
+        self._goOn()
+
+    def isWaiting(self, launch: Callable[[], None]) -> bool:
+        """
+        Whether it has not been called yet, and is to be called.
+        """
+        return launch in self._waiting
+
+    def hurry(self, launch: Callable[[], None]) -> None:
+        """
+        Start a process now, if it waits for that.
+        """
+        if launch in self._waiting:
+            self._launch(launch)
+
+    def done(self, launch: Callable[[], None]) -> None:
+        """
+        Take note that a process is ready, or has ended, or is not wanted any more.
+        """
+        self._waiting.pop(launch, None)
+        timer = self._starting.pop(launch, None)
+        if timer is not None:
+            if timer.active():
+                timer.cancel()
+            self._goOn()
+
+    def _goOn(self) -> None:
+        for _ in range(min(len(self._waiting), self._limit - len(self._starting))):
+            self._turns.do(self._launchNext)
+
+    def _launchNext(self) -> None:
+        if self._waiting and len(self._starting) < self._limit:
+            self._launch(next(iter(self._waiting)))
+
+    def _launch(self, launch: Callable[[], None]) -> None:
+        reactor = self._reactor()
+        if reactor is None:
+            return
+        del self._waiting[launch]
+        self._starting[launch] = reactor.callLater(SLOT_SECONDS, self.done, launch)
+        launch()
+
+
+launcherOf = perReactor(Launcher)
+"""Returns the one L{Launcher} of a reactor."""
+
+
 @contextmanager
 def interruptsHeld() -> Iterator[None]:
     """
@@ -309,5 +417,8 @@ def _abandon(process: Any, reaper: Reaper) -> None:
     """
     Kill a process, because the interpreter ends or the channel is garbage.
     """
-    _kill(process)
-    reaper.forget(process.pid)
+    # A fork server that has gone will never tell which process it is. That ends by itself, or there
+    # is none.
+    with suppress(EOFError, OSError):
+        _kill(process)
+        reaper.forget(process.pid)

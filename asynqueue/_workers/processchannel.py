@@ -22,14 +22,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
+from asynqueue._reactor import turnsOf
 from asynqueue._runner.exceptions import describe, explained, withoutFrames
 from asynqueue._runner.framing import encode
-from asynqueue._runner.messages import CALL, RAISED, Message
+from asynqueue._runner.messages import CALL, QUIT, RAISED, Message
 from asynqueue._runner.pipes import NearPipe
 from asynqueue._runner.processmain import NUDGE, ChildOptions
-from asynqueue._workers.launch import ChildProcess, startContext
+from asynqueue._workers.launch import ChildProcess, Launcher, launcherOf, startContext
 from asynqueue._workers.procinfo import MemoryWatch
-from asynqueue.errors import CallNotPicklable, WorkerStartError
+from asynqueue.errors import CallNotPicklable, WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
 from asynqueue.tools.delay import Delay
 
@@ -49,12 +50,18 @@ START_SECONDS: Final = 60.0
 """How long a child may take until it is ready for calls, where the worker does not say."""
 
 NEW: Final = "NEW"
+QUEUED: Final = "QUEUED"
+ASKED: Final = "ASKED"
 STARTED: Final = "STARTED"
 SPEAKING: Final = "SPEAKING"
 OVER: Final = "OVER"
 
 CHANNEL: Final[Table] = {
-    NEW: {"start": STARTED, "refuse": OVER},
+    NEW: {"start": QUEUED},
+    # Other child processes are starting, and this one waits for its turn.
+    QUEUED: {"ask": ASKED, "refuse": OVER, "end": OVER},
+    # The system, or the fork server, was asked for the child process.
+    ASKED: {"answer": STARTED, "refuse": OVER},
     # The child process is there, and has sent no message yet.
     STARTED: {"speak": SPEAKING, "end": OVER},
     SPEAKING: {"end": OVER},
@@ -69,9 +76,10 @@ class _EndWatch:
     Calls a function when the reactor says that a process has ended.
     """
 
-    def __init__(self, fd: int, ended: Callable[[], None]) -> None:
+    def __init__(self, fd: int, ended: Callable[[], None], stopping: Callable[[], None]) -> None:
         self._fd = fd
         self._ended = ended
+        self._stopping = stopping
 
     def fileno(self) -> int:
         return self._fd
@@ -81,7 +89,7 @@ class _EndWatch:
 
     def connectionLost(self, reason: Failure) -> None:
         # The reactor calls this for every descriptor when it stops.
-        self._ended()
+        self._stopping()
 
     def logPrefix(self) -> str:
         return "asynqueue"
@@ -110,6 +118,7 @@ class PipeChannel:
         options: ChildOptions | None = None,
         context: BaseContext | None = None,
         startTimeout: float = START_SECONDS,
+        launcher: Launcher | None = None,
     ) -> None:
         """
         @param reactor: the clock, which also watches the pipe if it can.
@@ -118,7 +127,15 @@ class PipeChannel:
         @param context: the C{multiprocessing} context to start the child with. Default:
             L{startContext}.
         @param startTimeout: after how many seconds a child that has sent nothing is killed.
+        @param launcher: says when the child may be started. Default: the one that all workers of
+            the reactor share.
         """
+        self._launcher = launcherOf(reactor) if launcher is None else launcher
+        self._turns = turnsOf(reactor)
+        # What was to be sent before the child was there.
+        self._early: list[Message] = []
+        # Why the child could not be started, and the call that is going to tell it.
+        self._refusal: tuple[WorkerStartError, IDelayedCall] | None = None
         self._startTimeout = startTimeout
         self._startTimer: IDelayedCall | None = None
         self._lateness: TimeoutError | None = None
@@ -143,12 +160,15 @@ class PipeChannel:
         self._again: IDelayedCall | None = None
         self._memory = MemoryWatch(reactor.seconds)
         self._child: ChildProcess | None = None
+        self._endWatch: _EndWatch | None = None
 
     @property
     def process(self) -> Any:
         """
-        The C{multiprocessing} process, after L{open}; an L{EndedProcess} when it has ended.
+        The C{multiprocessing} process, after L{open}; an L{EndedProcess} when it has ended. If it
+        waits for its turn to be started, it is started now. C{None} if that failed.
         """
+        self._launcher.hurry(self._launch)
         return None if self._child is None else self._child.process
 
     @property
@@ -163,9 +183,12 @@ class PipeChannel:
     @property
     def pid(self) -> int | None:
         """
-        The child's process ID.
+        The child's process ID, or C{None} as long as it is not known.
         """
-        return None if self._child is None else self._child.process.pid
+        if self._child is None or self.state in (QUEUED, ASKED):
+            return None
+        pid: int | None = self._child.process.pid
+        return pid
 
     @property
     def lastBegun(self) -> int:
@@ -176,30 +199,86 @@ class PipeChannel:
 
     def open(self, receiver: Any) -> None:
         """
-        Start the child.
+        Start the child, as soon as it is its turn.
         """
         self._receiver = receiver
+        self._move("start")
+        self._launcher.ask(self._launch)
+        if self._refusal is not None:
+            (reason, telling), self._refusal = self._refusal, None
+            telling.cancel()
+            raise reason
+
+    def _launch(self) -> None:
         try:
             self._child = ChildProcess(self._context, self._options)
         except (OSError, EOFError) as error:
-            self._move("refuse")
-            raise WorkerStartError(f"a worker process could not be started: {error}") from error
-        self._move("start")
+            self._refuse(error)
+            return
+        self._move("ask")
         self._startTimer = self._reactor.callLater(self._startTimeout, self._isLate)
         self._pipe = NearPipe(self._child.fd)
-        self._endWatch = _EndWatch(self._child.endFd, self._childEnded)
-        if self._watcher is not None:
-            self._watcher.addReader(self)
-            self._watcher.addReader(self._endWatch)
+        self._watchEnd(self._child.endFd)
+        if self._child.hasAnswered:
+            self._answer()
         # The child may have sent its hello already.
         self._isHushed = True
         self._wait()
         self._isHushed = False
 
+    def _refuse(self, error: Exception) -> None:
+        """
+        Be over, because the child could not be started.
+        """
+        self._move("refuse")
+        self._launcher.done(self._launch)
+        self._release()
+        reason = WorkerStartError(f"a worker process could not be started: {error}")
+        # The frames of a traceback would keep descriptors open.
+        reason.__cause__ = withoutFrames(error)
+        # Unless it is still being opened, and the caller hears of it.
+        self._refusal = reason, self._reactor.callLater(0, self._receiver.lost, reason)
+
+    def _answer(self) -> None:
+        """
+        Go on with a child that is there.
+        """
+        assert self._child is not None
+        try:
+            self._child.answer()
+        except (OSError, EOFError) as error:
+            self._refuse(error)
+            return
+        self._move("answer")
+        self._watchEnd(self._child.endFd)
+        if self._watcher is not None:
+            self._watcher.addReader(self)
+        early, self._early = self._early, []
+        if early:
+            self.send(early)
+
+    def _watchEnd(self, fd: int) -> None:
+        if self._watcher is not None:
+            self._unwatchEnd()
+            self._endWatch = _EndWatch(fd, self._childEnded, self._endIfEnded)
+            self._watcher.addReader(self._endWatch)
+
+    def _unwatchEnd(self) -> None:
+        if self._watcher is not None and self._endWatch is not None:
+            self._watcher.removeReader(self._endWatch)
+            self._endWatch = None
+
     def send(self, messages: list[Message]) -> None:
         """
         Send messages.
         """
+        if self.state in (QUEUED, ASKED):
+            # A child that was not asked for is not started only to be told to quit.
+            if messages == [(QUIT,)] and self._launcher.isWaiting(self._launch):
+                self.kill()
+            else:
+                self._early += messages
+            return
         if not self._isLive:
             return
         pieces = encode(messages)
@@ -238,6 +317,13 @@ class PipeChannel:
         """
         Kill the child, and every process that its tasks have started.
         """
+        if self.state == QUEUED:
+            self._move("end")
+            self._launcher.done(self._launch)
+            self._reactor.callLater(0, self._receiver.lost, WorkerDied())
+        elif self.state == ASKED:
+            # It is worth waiting until it is known which process it is.
+            self._answer()
         if self._child is not None and self._isLive:
             self._child.kill()
 
@@ -245,10 +331,11 @@ class PipeChannel:
         """
         Return the child's resident memory, in kilobytes, or C{None} if the child has ended.
         """
-        return None if self._child is None else self._child.residentKilobytes()
+        child = None if self.pid is None else self._child
+        return None if child is None else child.residentKilobytes()
 
     def _isLate(self) -> None:
-        if self.state == STARTED:
+        if self.state in (ASKED, STARTED):
             self._lateness = TimeoutError(
                 f"process {self.pid} was not ready for calls within startTimeout, "
                 f"{self._startTimeout:g} seconds. Its main module may hang when it is imported"
@@ -276,6 +363,7 @@ class PipeChannel:
             if messages:
                 if self.state == STARTED:
                     self._move("speak")
+                    self._launcher.done(self._launch)
                     self._memory.look(self.residentKilobytes)
                 self._receiver.received(messages)
         except Exception:
@@ -331,6 +419,8 @@ class PipeChannel:
         """
         if self._isHushed:
             return False
+        if self.state == ASKED and self._child is not None and self._child.hasAnswered:
+            self._answer()
         # In this order, because a child that has ended has written its last bytes before.
         if self._hasEnded():
             self._end()
@@ -344,7 +434,7 @@ class PipeChannel:
                 # The back-off starts over, because more bytes may follow.
                 self._polled = self._pipe.transferred
                 self._delay.ring()
-        return not self._isLive
+        return self.state == OVER
 
     def _hasEnded(self) -> bool:
         if self._child is None or not self._isLive:
@@ -358,16 +448,25 @@ class PipeChannel:
 
     def _childEnded(self) -> None:
         """
-        End the channel, because the child's descriptors were closed.
+        The descriptor says that the child is there, or has ended. Many may have ended at once.
         """
+        if self.state == ASKED:
+            self._answer()
+        elif self._isLive:
+            self._unwatchEnd()
+            self._turns.do(self._endIfEnded)
+
+    def _endIfEnded(self) -> None:
         if self._child is None or not self._isLive:
             return
         if self._child.hasEnded:
             self._end()
+        elif self._endWatch is None and self._child.watchAnew():
+            self._watchEnd(self._child.endFd)
         elif self._again is None or not self._again.active():
             # The system cannot tell yet how it ended.
             self._mayHaveEnded = True
-            self._again = self._reactor.callLater(ENDING_SECONDS, self._childEnded)
+            self._again = self._reactor.callLater(ENDING_SECONDS, self._endIfEnded)
 
     def _end(self) -> None:
         """
@@ -426,6 +525,7 @@ class PipeChannel:
         if self._watcher is not None:
             self._watcher.removeReader(self)
             self._watchWriting(False)
+        self._mayHaveEnded = True
         if self._hangUpTimer is None and self._isLive:
             self._hangUpTimer = self._reactor.callLater(HANG_UP_SECONDS, self.kill)
 
@@ -436,15 +536,8 @@ class PipeChannel:
         assert self._child is not None
         hasSpoken = self.state == SPEAKING
         self._move("end")
-        if self._watcher is not None:
-            self._watcher.removeReader(self)
-            self._watcher.removeReader(self._endWatch)
-            self._watchWriting(False)
-        for call in (self._hangUpTimer, self._again, self._startTimer):
-            if call is not None and call.active():
-                call.cancel()
-        if self._polling is not None:
-            self._polling.cancel()
+        self._launcher.done(self._launch)
+        self._release()
         self._pipe.close()
         died = self._child.ended(self._memory)
         reason: Exception = died
@@ -457,6 +550,21 @@ class PipeChannel:
                 reason = WorkerStartError(str(self._lateness))
             reason.__cause__ = self._lateness or died
         self._receiver.lost(reason)
+
+    def _release(self) -> None:
+        """
+        Watch nothing any more, and stop all timers.
+        """
+        if self._watcher is not None:
+            if self._child is not None:
+                self._watcher.removeReader(self)
+            self._unwatchEnd()
+            self._watchWriting(False)
+        for call in (self._hangUpTimer, self._again, self._startTimer):
+            if call is not None and call.active():
+                call.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
 
 
 def _hasBuffers(message: Message) -> bool:

@@ -199,11 +199,11 @@ class WorkerServerContext(ForkServerContext):
 class _ServerProcess(ForkServerProcess):
     server: ForkServer
 
-    def _Popen(self, process: _ServerProcess) -> _ServerPopen:  # type: ignore[override] # static there
-        return _ServerPopen(process)
+    def _Popen(self, process: _ServerProcess) -> ServerPopen:  # type: ignore[override] # static there
+        return ServerPopen(process)
 
 
-class _ServerPopen(popen_forkserver.Popen):
+class ServerPopen(popen_forkserver.Popen):
     """
     A process that a fork server has forked.
 
@@ -214,18 +214,37 @@ class _ServerPopen(popen_forkserver.Popen):
     finalizer: Finalize
     returncode: int | None
     _fds: list[int]
+    _pid: int | None = None
 
     def _launch(self, process: _ServerProcess) -> None:
         data = _prepared(self, process, ForkServerProcess)
+        self._server = privateOf(process.server)
         ensureRunning(process.server)
         self.sentinel, writer = process.server.connect_to_new_process(self._fds)
         # The child waits for the end of this one to know that its parent is gone.
         self.finalizer = Finalize(self, _closeAll, (os.dup(writer), self.sentinel))
         with open(writer, "wb") as pipe:
             pipe.write(data.getbuffer())
-        while not wait([self.sentinel], ANSWER_SECONDS):
-            _endIfStopped(privateOf(process.server)._forkserver_pid)
-        self.pid = read_signed(self.sentinel)
+
+    @property
+    def pid(self) -> int:  # type: ignore[override] # an attribute there
+        """
+        The process ID. The server tells it when it has forked the process, and this waits for that.
+
+        @raise EOFError: if the server has ended before.
+        """
+        if self._pid is None:
+            while not wait([self.sentinel], ANSWER_SECONDS):
+                _endIfStopped(self._server._forkserver_pid)
+            self._pid = read_signed(self.sentinel)
+        return self._pid
+
+    @property
+    def hasAnswered(self) -> bool:
+        """
+        Whether the process ID can be told without waiting.
+        """
+        return self._pid is not None or bool(wait([self.sentinel], 0))
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """
@@ -233,6 +252,13 @@ class _ServerPopen(popen_forkserver.Popen):
 
         @param flag: C{WNOHANG} to ask, 0 to wait.
         """
+        if self._pid is None and self.returncode is None:
+            if flag == os.WNOHANG and not self.hasAnswered:
+                return None
+            try:
+                _ = self.pid
+            except (OSError, EOFError):
+                self.returncode, self.isUnknown = UNKNOWN, True
         while self.returncode is None:
             if wait([self.sentinel], 0 if flag == os.WNOHANG else ANSWER_SECONDS):
                 try:
