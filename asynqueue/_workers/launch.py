@@ -326,12 +326,12 @@ class Launcher:
 
     def __init__(self, reactor: IReactorTime, limit: int | None = None) -> None:
         """
-        @param limit: how many processes may be starting at a time. Default: twice as many as there
-            are processor cores.
+        @param limit: how many processes may be starting at a time. Default: as many as there are
+            processor cores, but two at least.
         """
         self._reactor = ref(reactor)
         self._turns = turnsOf(reactor)
-        self._limit = 2 * cores() if limit is None else limit
+        self._limit = max(2, cores()) if limit is None else limit
         self._waiting: dict[Callable[[], None], None] = {}
         self._starting: dict[Callable[[], None], IDelayedCall] = {}
 

@@ -233,6 +233,7 @@ class PipeChannel:
         self._move("refuse")
         self._launcher.done(self._launch)
         self._release()
+        self._child = None
         reason = WorkerStartError(f"a worker process could not be started: {error}")
         # The frames of a traceback would keep descriptors open.
         reason.__cause__ = withoutFrames(error)

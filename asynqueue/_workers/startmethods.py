@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -225,6 +226,7 @@ class ServerPopen(popen_forkserver.Popen):
         self.finalizer = Finalize(self, _closeAll, (os.dup(writer), self.sentinel))
         with open(writer, "wb") as pipe:
             pipe.write(data.getbuffer())
+        self._looked = time.monotonic()
 
     @property
     def pid(self) -> int:  # type: ignore[override] # an attribute there
@@ -242,9 +244,15 @@ class ServerPopen(popen_forkserver.Popen):
     @property
     def hasAnswered(self) -> bool:
         """
-        Whether the process ID can be told without waiting.
+        Whether the process ID can be told without waiting. Ask again and again, because this looks
+        now and then whether the server is stopped.
         """
-        return self._pid is not None or bool(wait([self.sentinel], 0))
+        if self._pid is not None or wait([self.sentinel], 0):
+            return True
+        if time.monotonic() - self._looked >= ANSWER_SECONDS:
+            self._looked = time.monotonic()
+            _endIfStopped(self._server._forkserver_pid)
+        return False
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """
