@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,11 @@ from zope.interface import implementer
 from asynqueue._reactor import (
     ImmediateExecutor,
     ReactorInbox,
+    ReactorTurns,
     SerialThread,
     callEach,
     serialExecutor,
+    turnsOf,
 )
 
 
@@ -31,6 +34,63 @@ class LazyReactor:
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.calls.append(lambda: callable(*args, **kwargs))
+
+
+class ReactorTurnsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.turns = ReactorTurns(self.clock)
+        self.called: list[int] = []
+
+    def do(self, number: int, seconds: float) -> None:
+        def function() -> None:
+            self.clock.rightNow += seconds
+            self.called.append(number)
+
+        self.turns.do(function)
+
+    def test_functionsThatTakeNoTimeAreCalledAtOnce(self) -> None:
+        for number in range(1000):
+            self.do(number, 0.0)
+        self.assertEqual(self.called, list(range(1000)))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_aTurnBeginsNoMoreThanItHasTimeFor(self) -> None:
+        turns: deque[Callable[[], object]] = deque()
+        self.patch(self.clock, "callLater", lambda _, function: turns.append(function))
+        for number in range(10):
+            self.do(number, 0.009)
+        done = [len(self.called)]
+        while turns:
+            turns.popleft()()
+            done.append(len(self.called))
+        self.assertEqual(done, [3, 6, 9, 10])
+        self.assertEqual(self.called, list(range(10)))
+
+    def test_aLongPauseBeginsAnew(self) -> None:
+        self.do(0, 1.0)
+        self.clock.advance(1.0)
+        self.do(1, 1.0)
+        self.assertEqual(self.called, [0, 1])
+
+    def test_aFunctionThatRaisesLaterIsLoggedAndTheOthersAreCalled(self) -> None:
+        self.do(0, 1.0)
+        self.turns.do(lambda: 1 // 0)
+        self.do(2, 0.0)
+        self.clock.advance(0)
+        self.assertEqual(self.called, [0, 2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_whatIsAskedForMeanwhileComesAfterTheOthers(self) -> None:
+        self.do(0, 1.0)
+        self.turns.do(lambda: self.do(3, 0.0))
+        self.do(1, 0.0)
+        self.clock.advance(0)
+        self.assertEqual(self.called, [0, 1, 3])
+
+    def test_aReactorHasOneThatDiesWithIt(self) -> None:
+        self.assertIs(turnsOf(self.clock), turnsOf(self.clock))
+        self.assertIsNot(turnsOf(self.clock), turnsOf(Clock()))
 
 
 class ReactorInboxTests(SynchronousTestCase):

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from asynqueue._reactor import ReactorInbox, callFromAnyThread, startThread
+from asynqueue._reactor import ReactorInbox, callFromAnyThread, startThread, turnsOf
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import DIRECT, Codec
 from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
@@ -100,7 +100,6 @@ class ThreadChannel:
     Nothing can end a thread from outside. If a thread is told to end while it runs a call, it is
     left behind: its later messages are dropped, and it ends after that call.
 
-    @ivar thread: the thread, after L{open}.
     """
 
     isMortal = False
@@ -121,7 +120,6 @@ class ThreadChannel:
         @param start: starts the thread, given the function that it is to call.
         @param debug: whether tasks are kept from touching the reactor.
         """
-        self.thread: Any = None
         self._reactor = reactor
         self._start = start
         self._watch: ReactorWatch | None = None
@@ -133,12 +131,15 @@ class ThreadChannel:
             offLimits = OffLimits(reactor, exempt=[self._post])
             self._watch = ReactorWatch(offLimits, lambda: self._runner.running)
             post = self._postWatched
-        self._runner = CallRunner(post, self._begin, raw, codec=DIRECT)
+        self._runner = CallRunner(post, self._note, raw, codec=DIRECT)
         self._inbox = Inbox()
         self._outbox: ReactorInbox[Message] = ReactorInbox(reactor, self._deliver)
         self._isLeft = False
         self._isOver = False
         self._lastBegun = 0
+        self._thread: Any = None
+        # Why the thread could not be started, and the call that is going to tell it.
+        self._refusal: tuple[WorkerStartError, IDelayedCall] | None = None
 
     # IChannel -------------------------------------------------------------------------------------
 
@@ -154,13 +155,37 @@ class ThreadChannel:
         Start the thread.
         """
         self._receiver = receiver
+        turnsOf(self._reactor).do(self._begin)
+        if self._refusal is not None:
+            (reason, telling), self._refusal = self._refusal, None
+            telling.cancel()
+            raise reason
+
+    @property
+    def thread(self) -> Any:
+        """
+        The thread, after L{open}. If many are being started and this one waits for its turn, it is
+        started now. C{None} if there is none.
+        """
+        self._begin()
+        return self._thread
+
+    def _begin(self) -> None:
+        """
+        Start the thread, unless it was started or nobody wants it any more.
+        """
+        if self._thread is not None or self._isOver or self._isLeft:
+            return
         try:
-            self.thread = self._start(self._serve)
+            self._thread = self._start(self._serve)
         except RuntimeError as error:
             self._isOver = True
-            raise WorkerStartError(
+            reason = WorkerStartError(
                 f"could not start a worker's thread: {error}. The system may have no more threads"
-            ) from error
+            )
+            reason.__cause__ = error
+            # Unless it is still being opened, and the caller hears of it.
+            self._refusal = reason, self._reactor.callLater(0, self._receiver.lost, reason)
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -197,7 +222,7 @@ class ThreadChannel:
         if number is not None:
             self.log.warn(
                 "{thread} is left behind, because it still runs call {number}",
-                thread=self.thread,
+                thread=self._thread,
                 number=number,
             )
         self.terminate()
@@ -233,7 +258,7 @@ class ThreadChannel:
                 watch.end()
             callFromAnyThread(self._reactor, self._over)
 
-    def _begin(self, number: int) -> None:
+    def _note(self, number: int) -> None:
         self._lastBegun = number
 
     def _post(self, message: Message) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue._core.states import CANCELLED, FINISHED
+from asynqueue._reactor import defaultReactor
 from asynqueue._workers import supervisor
 from asynqueue.testing import far
 from tests.integration import tasks
@@ -117,3 +120,28 @@ class LoadTests(ProcessTestCase):
         self.assertLessEqual(outcomes.count("WorkerDied"), kills)
         self.assertEqual(outcomes.count("WorkerDied") + outcomes.count("returned"), count)
         self.assertTrue(all(task.attempts == 1 for task in calls))
+
+    @pytest.mark.slow
+    async def test_manyProcessesAreStartedKilledAndEndedInShortTurns(self) -> None:
+        queue = self.makeQueue(1)
+        await queue.update(os.getpid)
+        count, reactor = 60, defaultReactor()
+        longest, last, isOver = 0.0, time.perf_counter(), False
+
+        def tick() -> None:
+            nonlocal longest, last
+            now = time.perf_counter()
+            longest, last = max(longest, now - last - 0.002), now
+            if not isOver:
+                reactor.callLater(0.002, tick)
+
+        tick()
+        await queue.resize(count)
+        pids = [worker.process.pid for worker in queue.workers()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        await queue.update(os.getpid, ephemeral=True)
+        await self.until(lambda: not any(worker.process.pid in pids for worker in queue.workers()))
+        isOver = True
+        # One turn was as long as all starts together, some seconds.
+        self.assertLess(longest, 0.3)

@@ -379,3 +379,63 @@ class StatsTests(SynchronousTestCase):
         worker.stop()
         thread.join(PATIENCE)
         self.assertEqual(len(self.successResultOf(worker.stats())), 1)
+
+
+class LaterTests(SynchronousTestCase):
+    """
+    Of many threads some are started in later turns of the reactor.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.started: list[Any] = []
+        self.lost: list[Exception] = []
+
+    def start(self, target: Any) -> Any:
+        # As long as a turn may take.
+        self.clock.rightNow += 1.0
+        self.started.append(target)
+        return target
+
+    def open(self) -> ThreadChannel:
+        channel = ThreadChannel(self.clock, start=self.start)
+        channel.open(_LostReceiver(self.lost))
+        return channel
+
+    def test_eachIsStartedInTheEnd(self) -> None:
+        for _ in range(3):
+            self.open()
+        self.assertEqual(len(self.started), 1)
+        self.clock.advance(0)
+        self.assertEqual(len(self.started), 3)
+
+    def test_whoeverAsksForAThreadGetsIt(self) -> None:
+        self.open()
+        channel = self.open()
+        self.assertIs(channel.thread, self.started[1])
+        self.clock.advance(0)
+        self.assertEqual(len(self.started), 2)
+
+    def test_oneThatIsKilledBeforeIsNotStarted(self) -> None:
+        self.open()
+        self.open().kill()
+        self.clock.advance(0)
+        self.assertEqual((len(self.started), len(self.lost)), (1, 1))
+
+    def test_aThreadThatCannotBeStartedLaterIsLost(self) -> None:
+        self.open()
+        self.start = self.refuse  # type: ignore[method-assign]
+        self.open()
+        self.clock.advance(0)
+        self.assertEqual([type(reason) for reason in self.lost], [WorkerStartError])
+
+    def refuse(self, target: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+
+class _LostReceiver:
+    def __init__(self, reasons: list[Exception]) -> None:
+        self.lost = reasons.append
+
+    def received(self, messages: list[Any]) -> None:
+        pass
