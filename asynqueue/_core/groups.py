@@ -134,6 +134,9 @@ class Groups:
         Move series from one group to that of other workers.
         """
         target = self._groups.get(loads)
+        if target is None and names == source.names:
+            self._giveTo(loads, source)
+            return
         if target is None:
             target = self._groups[loads] = Group(loads)
             for load in loads:
@@ -151,6 +154,19 @@ class Groups:
                 del self._groups[source.loads]
                 for load in source.loads:
                     load.groups.remove(source)
+
+    def _giveTo(self, loads: frozenset[WorkerLoad], group: Group) -> None:
+        """
+        Change the workers of a whole group. With a thousand workers this is the usual case.
+        """
+        before = group.loads
+        del self._groups[before]
+        self._groups[loads] = group
+        group.loads = loads
+        for load in loads - before:
+            load.groups.append(group)
+        for load in before - loads:
+            load.groups.remove(group)
 
     def _moveSeries(self, source: Group, names: set[Hashable], target: Group) -> None:
         if len(names) < len(source.series):

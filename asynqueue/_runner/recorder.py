@@ -12,6 +12,7 @@ import faulthandler
 import mmap
 import os
 import struct
+import sys
 import tempfile
 from multiprocessing import reduction
 from typing import Any, Final
@@ -24,6 +25,12 @@ _STACKS_START: Final = mmap.PAGESIZE
 _SIZE: Final = _STACKS_START + (1 << 16)
 """How much can be read here, in bytes. C{faulthandler} shows 100 calls of each thread at the most,
 in a line each."""
+
+
+def _mapped(fd: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, trackfd=False)
+    return mmap.mmap(fd, size)
 
 
 class Recorder:
@@ -42,8 +49,8 @@ class Recorder:
             else open(os.memfd_create("asynqueue"), "r+b", buffering=0) as file
         ):
             os.ftruncate(file.fileno(), _SIZE)
-            self._map = mmap.mmap(file.fileno(), _SIZE)
-            # The map keeps a descriptor of its own, but does not tell which.
+            self._map = _mapped(file.fileno(), _SIZE)
+            # Before Python 3.13 the map keeps a descriptor of its own, but does not tell which.
             self._fd: int | None = os.dup(file.fileno())
 
     def __getstate__(self) -> Any:
@@ -53,7 +60,7 @@ class Recorder:
     def __setstate__(self, duplicate: Any) -> None:
         self._fd = duplicate.detach()
         assert self._fd is not None
-        self._map = mmap.mmap(self._fd, mmap.PAGESIZE)
+        self._map = _mapped(self._fd, mmap.PAGESIZE)
 
     # In the child ---------------------------------------------------------------------------------
 

@@ -170,6 +170,13 @@ class ThreadChannel:
         self._begin()
         return self._thread
 
+    @property
+    def name(self) -> str | None:
+        """
+        The thread's name, or C{None} as long as it was not started.
+        """
+        return self._thread and str(self._thread.name)
+
     def _begin(self) -> None:
         """
         Start the thread, unless it was started or nobody wants it any more.
@@ -329,7 +336,8 @@ class ThreadWorker(ChannelWorker):
         super().__init__(series, callStats, reactor)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} in {self.thread and self.thread.name!r}: {self.state}>"
+        assert isinstance(self._channel, ThreadChannel)
+        return f"<{type(self).__name__} in {self._channel.name!r}: {self.state}>"
 
     def makeChannel(self) -> IChannel:
         """

@@ -416,6 +416,11 @@ class LaterTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(len(self.started), 2)
 
+    def test_lookingAtAWorkerDoesNotStartItsThread(self) -> None:
+        self.open()
+        self.assertIsNone(self.open().name)
+        self.assertEqual(len(self.started), 1)
+
     def test_oneThatIsKilledBeforeIsNotStarted(self) -> None:
         self.open()
         self.open().kill()
