@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
     from asynqueue._iteration.deferator import Deferator
     from asynqueue._queue.observers import Event, LoggingObserver
-    from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, ThreadQueue, deferToThread
+    from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, RemoteQueue, ThreadQueue
     from asynqueue._queue.ownqueues import ThreadLooper as ThreadLooper
+    from asynqueue._queue.ownqueues import deferToThread as deferToThread
     from asynqueue._queue.queuedtask import QueuedTask
     from asynqueue._queue.taskqueue import TaskQueue
     from asynqueue._runner.progress import report
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from asynqueue._workers.process import ProcessBase as ProcessBase
     from asynqueue._workers.process import ProcessWorker
     from asynqueue._workers.threads import ThreadWorker
+    from asynqueue._workers.wire.server import RemoteService
+    from asynqueue._workers.wire.worker import RemoteWorker
     from asynqueue.interfaces import IObserver, IWorker
     from asynqueue.tools import *  # noqa: F403
 
@@ -52,6 +55,9 @@ __all__ = [
     "ProcessQueue",
     "ProcessWorker",
     "QueuedTask",
+    "RemoteQueue",
+    "RemoteService",
+    "RemoteWorker",
     "ResizableDispatchQueue",
     "Retry",
     "TaskQueue",
@@ -69,7 +75,7 @@ _HOMES = {
     "_dispatch.rdq": "ResizableDispatchQueue",
     "_iteration.deferator": "Deferator",
     "_queue.observers": "Event LoggingObserver",
-    "_queue.ownqueues": "NullQueue ProcessQueue ThreadLooper ThreadQueue deferToThread",
+    "_queue.ownqueues": "NullQueue ProcessQueue RemoteQueue ThreadLooper ThreadQueue deferToThread",
     "_queue.queuedtask": "QueuedTask",
     "_queue.taskqueue": "TaskQueue",
     "_runner.progress": "report",
@@ -77,6 +83,8 @@ _HOMES = {
     "_workers.local": "AsyncWorker",
     "_workers.process": "ProcessBase ProcessWorker",
     "_workers.threads": "ThreadWorker",
+    "_workers.wire.server": "RemoteService",
+    "_workers.wire.worker": "RemoteWorker",
     "interfaces": "IObserver IWorker",
     "tools": (
         "Consumerator DeferredDict DeferredLock DeferredPool DeferredPriorityQueue DeferredTracker "

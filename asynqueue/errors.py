@@ -320,6 +320,15 @@ class WorkerDied(WorkerError):
             text += f", last seen with {self.residentKilobytes} kB resident"
         return text
 
+    def ofCall(self, number: int) -> WorkerDied:
+        """
+        Get the error of one call that was lost.
+
+        @param number: the call's number on its channel.
+        @return: this error, if it says the same of every call.
+        """
+        return self
+
 
 ProcessError = WorkerDied
 """AsynQueue 0.9's name for L{WorkerDied}."""
@@ -347,6 +356,63 @@ class ExecutorDied(WorkerDied):
         return f"The {self.executor} of the worker broke ({self.why})"
 
 
+class ConnectionLost(WorkerDied):
+    """
+    The connection to a server was lost for longer than the server keeps a session, or the server
+    has lost the session, while it may have run the task that fails with this error.
+
+    @ivar address: the server's address.
+    @ivar why: what happened, as a text.
+    @ivar accepted: whether the call had arrived at the server: C{'yes'}, C{'no'} or C{'unknown'}.
+    @ivar begun: whether the call had begun there: C{'yes'}, C{'no'} or C{'unknown'}.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        why: str,
+        accepted: str = "unknown",
+        begun: str = "unknown",
+        lastAccepted: int = 0,
+        lastBegun: int = 0,
+    ) -> None:
+        """
+        @param lastAccepted: the number of the last call that is known to have arrived.
+        @param lastBegun: the number of the last call that is known to have begun.
+        """
+        super().__init__()
+        self.args = address, why, accepted, begun, lastAccepted, lastBegun
+        self.address = address
+        self.why = why
+        self.accepted = accepted
+        self.begun = begun
+        self._lastAccepted = lastAccepted
+        self._lastBegun = lastBegun
+
+    def ofCall(self, number: int) -> ConnectionLost:
+        """
+        Get the error of one call, which says what is known of that call.
+        """
+        return ConnectionLost(
+            self.address,
+            self.why,
+            "yes" if number <= max(self._lastAccepted, self._lastBegun) else "unknown",
+            "yes" if number <= self._lastBegun else "unknown",
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.death()}. Was this call accepted there: {self.accepted}. "
+            f"Had it begun: {self.begun}"
+        )
+
+    def death(self) -> str:
+        """
+        See L{WorkerDied}.
+        """
+        return f"The session with the server at {self.address} was lost: {self.why}"
+
+
 class WorkerRecycled(WorkerError):
     """
     A worker replaces its process between two tasks, because the process has run as many tasks, or
@@ -364,6 +430,19 @@ class WorkerDetached(WorkerError):
 class WorkerStartError(WorkerError):
     """
     A worker could not start its process, thread or connection, after several tries.
+    """
+
+
+class ConnectionRefused(WorkerStartError):
+    """
+    A server and this program do not fit together: another key, another version, or something else
+    that trying again does not mend. The worker gives up.
+    """
+
+
+class ServerBusy(WorkerStartError):
+    """
+    A server has as many clients as it may have, or is shutting down. The worker tries again.
     """
 
 

@@ -8,6 +8,7 @@ from asynqueue._workers.executor import ExecutorWorker
 from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.threads import ThreadWorker
+from asynqueue._workers.wire.worker import RemoteWorker
 from asynqueue.interfaces import IWorker
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "ExecutorWorker",
     "IWorker",
     "ProcessWorker",
+    "RemoteWorker",
     "ThreadWorker",
 ]

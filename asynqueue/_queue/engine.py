@@ -47,6 +47,7 @@ from asynqueue._workers.events import (
     GaveUp,
     GivenBack,
     Lost,
+    Offered,
     Progressed,
     Raised,
     Ready,
@@ -355,6 +356,8 @@ class Engine:
         try:
             if isinstance(event, Ready):
                 self.pool.ready(record)
+            elif isinstance(event, Offered):
+                self.pool.offered(record, event)
             elif isinstance(event, GaveUp):
                 self._gaveUp(record, event.reason)
             else:

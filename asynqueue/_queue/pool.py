@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +22,7 @@ from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverL
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
-from asynqueue._workers.events import Began, GivenBack, Lost, Raised, WorkerEvent
+from asynqueue._workers.events import Began, GivenBack, Lost, Offered, Raised, WorkerEvent
 from asynqueue.errors import StateError, WorkerDetached, WorkerError
 
 ATTACHED: Final = "ATTACHED"
@@ -59,6 +59,7 @@ class WorkerRecord:
     @ivar reassign: whether the tasks that it then leaves unfinished go back into the queue.
     @ivar unfinished: the tasks that it left, and that failed.
     @ivar timer: the call that crashes it if it takes too long to stop.
+    @ivar companions: the workers that were attached because this one was, and leave with it.
     """
 
     ID: int
@@ -72,6 +73,7 @@ class WorkerRecord:
     reassign: bool = False
     unfinished: list[QueuedTask] = field(default_factory=list)
     timer: IDelayedCall | None = None
+    companions: list[WorkerRecord] = field(default_factory=list)
 
     @property
     def isOpen(self) -> bool:
@@ -189,6 +191,22 @@ class WorkerPool:
         self._scheduler.qualify(record, series)
         self.checks.forget()
         self._handle(record, [])
+        for companion in record.companions:
+            if not companion.isLeaving:
+                self.qualify(companion.worker, series)
+
+    def offered(self, record: WorkerRecord, offer: Offered) -> None:
+        """
+        Qualify a worker for the series that its place offers, and attach the other workers there.
+        """
+        for series in offer.series:
+            self.qualify(record.worker, series)
+        for worker in offer.workers:
+            if record.isLeaving:
+                worker.crash()
+            else:
+                self.attach(worker)
+                record.companions.append(self._byWorker[worker])
 
     def ready(self, record: WorkerRecord) -> None:
         """
@@ -314,8 +332,8 @@ class WorkerPool:
         @param timeout: after how many seconds it is crashed if it has not stopped. C{None} for
             never.
         @param reason: why it can never work again, if it can not.
-        @return: a Deferred that fires when it is gone, with the tasks that it left unfinished and
-            that were not reassigned.
+        @return: a Deferred that fires when it is gone, and its companions are, with the tasks that
+            they left unfinished and that were not reassigned.
         """
         del self._records[record.ID]
         record.move("leave")
@@ -333,7 +351,11 @@ class WorkerPool:
         elif timeout is not None:
             record.timer = self._reactor.callLater(timeout, self._crash, record)
         maybeDeferred(record.port.stop).addBoth(self._gone, record)
-        return record.left
+        companions = [companion for companion in record.companions if not companion.isLeaving]
+        if not companions:
+            return record.left
+        leaving = [self.detach(each, reassign, crash, timeout, reason) for each in companions]
+        return DeferredList([record.left, *leaving]).addCallback(_allUnfinished)
 
     def detachAll(self) -> None:
         """
@@ -400,3 +422,7 @@ class WorkerPool:
             self._observers.record(LEFT, worker=record.worker, reason=record.gaveUp)
         self._handle(record, [])
         record.left.callback(record.unfinished)
+
+
+def _allUnfinished(outcomes: list[tuple[bool, list[QueuedTask]]]) -> list[QueuedTask]:
+    return [task for _, tasks in outcomes for task in tasks]

@@ -7,6 +7,7 @@ calls nobody back otherwise. A queue's engine listens, or L{Standalone} where th
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +25,18 @@ class Ready(NamedTuple):
     """
     The worker can be given tasks: it has a runner, its first one or a new one.
     """
+
+
+class Offered(NamedTuple):
+    """
+    A worker reached the place where it works, which offers more than was known before.
+
+    @ivar series: series that the worker is qualified for.
+    @ivar workers: more workers at that place. They are to be attached, and detached with this one.
+    """
+
+    series: list[Hashable]
+    workers: list[Any]
 
 
 class Lost(NamedTuple):
@@ -167,6 +180,7 @@ class StreamEnded(NamedTuple):
 
 WorkerEvent = (
     Ready
+    | Offered
     | Lost
     | GaveUp
     | Ended

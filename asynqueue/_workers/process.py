@@ -9,19 +9,18 @@ from collections.abc import Hashable, Iterable
 from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.checks import checkSeconds
 from asynqueue._runner.logs import levels
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.preload import PreloadServer, preloadServer
-from asynqueue._workers.processchannel import START_SECONDS, PipeChannel
+from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.restart import Recycling
 from asynqueue.interfaces import IChannel
-from asynqueue.tools.delay import Delay
 
 
 class ProcessBase:
@@ -68,10 +67,6 @@ class ProcessBase:
                 f"{type(self).__name__!r} object has no attribute {name!r}, and its data in "
                 f"process {os.getpid()} has no such name"
             ) from None
-
-
-STANDBY_SECONDS = 0.25
-"""The first polling interval, in seconds, if the reactor watches the pipe."""
 
 
 class ProcessWorker(ChannelWorker):
@@ -173,9 +168,7 @@ class ProcessWorker(ChannelWorker):
         """
         Make the channel to one new process.
         """
-        isWatched = IReactorFDSet.providedBy(self._reactor)
-        interval = max(self.interval, STANDBY_SECONDS) if isWatched else self.interval
-        delay = Delay(interval, self.backoff, reactor=self._reactor)
+        delay = pollingDelay(self._reactor, self.interval, self.backoff)
         options = ChildOptions(
             raw=self._raw,
             useReactor=self._useReactor,

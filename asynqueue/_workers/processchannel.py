@@ -49,6 +49,22 @@ so. A process that a task has forked may hold the descriptors open."""
 START_SECONDS: Final = 60.0
 """How long a child may take until it is ready for calls, where the worker does not say."""
 
+STANDBY_SECONDS: Final = 0.25
+"""The first polling interval, in seconds, if the reactor watches the pipe."""
+
+
+def pollingDelay(reactor: IReactorTime, interval: float, backoff: float) -> Delay:
+    """
+    Make the intervals of polling a pipe.
+
+    @param interval: the first one, in seconds, if the reactor does not watch the pipe.
+    @param backoff: the factor by which each is longer than the last.
+    """
+    isWatched = IReactorFDSet.providedBy(reactor)
+    first = max(interval, STANDBY_SECONDS) if isWatched else interval
+    return Delay(first, backoff, reactor=reactor)
+
+
 NEW: Final = "NEW"
 QUEUED: Final = "QUEUED"
 ASKED: Final = "ASKED"
@@ -148,6 +164,7 @@ class PipeChannel:
         # Set while this channel's own methods wake the polling. The caller must not get messages
         # from within its call.
         self._isHushed = False
+        self._isPaused = False
         self._isWriting = False
         # A reactor that watches descriptors says when to ask whether the child has ended.
         self._mayHaveEnded = self._watcher is None
@@ -170,6 +187,24 @@ class PipeChannel:
         """
         self._launcher.hurry(self._launch)
         return None if self._child is None else self._child.process
+
+    def pauseReading(self, isPaused: bool) -> None:
+        """
+        Read nothing from the child for now, so that it waits when the pipe is full, or read again.
+        What a child leaves behind at its end is read in any case.
+        """
+        if isPaused == self._isPaused or not self._isLive or self._pipe.isClosed:
+            return
+        self._isPaused = isPaused
+        if self._watcher is not None:
+            (self._watcher.removeReader if isPaused else self._watcher.addReader)(self)
+
+    @property
+    def waitingBytes(self) -> int:
+        """
+        How many bytes the pipe has not taken yet.
+        """
+        return self._pipe.outgoingBytes if self._isLive else 0
 
     @property
     def _isLive(self) -> bool:
@@ -426,7 +461,8 @@ class PipeChannel:
         if self._hasEnded():
             self._end()
         if self._isLive and not self._pipe.isClosed:
-            self.doRead()
+            if not self._isPaused:
+                self.doRead()
             if self._isLive and self._pipe.hasOutgoing:
                 self.doWrite()
             if self._isLive:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from asynqueue._core.checks import checkCount
-from asynqueue.errors import WorkerDied, WorkerRecycled, WorkerStartError
+from asynqueue.errors import ConnectionRefused, WorkerDied, WorkerRecycled, WorkerStartError
 from asynqueue.interfaces import IChannel
 
 FIRST_DELAY: Final = 0.05
@@ -65,8 +65,8 @@ class RestartBackoff:
         if _comesFromOutside(reason):
             self.outages += 1
             return _delay(self.outages)
-        if isinstance(reason.__cause__, TimeoutError):
-            # Nobody waits for several such times.
+        if isinstance(reason, ConnectionRefused) or isinstance(reason.__cause__, TimeoutError):
+            # Nobody waits for several such times, and another try does not mend a refusal.
             return None
         self._falseStarts += 1
         return None if self._falseStarts >= START_TRIES else _delay(self._falseStarts)

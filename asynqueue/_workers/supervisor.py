@@ -312,6 +312,18 @@ class Supervisor:
             self._move("retire")
             events.append(Lost(why))
 
+    def retire(self, reason: Exception) -> None:
+        """
+        Give the runner no more tasks, because it has to end soon, and replace it when it has ended
+        those that it has.
+        """
+        if self.state != READY:
+            return
+        self._move("retire")
+        self.report([Lost(reason)])
+        if self.state == RETIRING:
+            self.link.quitIfIdle()
+
     def lost(self, reason: Exception) -> None:
         """
         The runner ended, or died, or never came to be: report what becomes of its tasks, and start
@@ -349,13 +361,15 @@ class Supervisor:
         lastBegun = link.channel.lastBegun
         if lastBegun is None and isinstance(reason, WorkerStartError):
             lastBegun = 0
+        numbers = {task: number for number, task in link.protocol.underway.items()}
         begun, unbegun = link.protocol.split(lastBegun)
         # The loss comes first, so that nothing is given to this worker on account of the rest.
         events: list[WorkerEvent] = [Lost(reason)]
         again = []
         for task in begun:
             if task.isDone or task.attempts >= task.options.runs:
-                events.append(Raised(task, None, Failure(_asDeathOf(task, reason))))
+                died = reason.ofCall(numbers[task]) if isinstance(reason, WorkerDied) else reason
+                events.append(Raised(task, None, Failure(_asDeathOf(task, died))))
             else:
                 again.append(task)
         if again:

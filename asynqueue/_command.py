@@ -1,0 +1,194 @@
+"""
+The console command C{asynqueue}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from asynqueue._version import __version__
+
+EXAMPLES: Final = """\
+examples:
+  asynqueue key new >key
+  asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --processes 4
+"""
+
+SERVE_EXAMPLES: Final = """\
+examples:
+  asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key
+  asynqueue serve --listen unix:/run/me/queue:mode=600 --key key --processes 4 --series gpu
+  asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --only weblog.parse
+
+SIGTERM and SIGINT let what is underway end. The second one ends it at once.
+"""
+
+
+class UsageError(Exception):
+    """
+    What the user asked for cannot be done. The text is one sentence.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """
+    Do what the command line says, and exit.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.do(options)
+    except UsageError as error:
+        sys.stderr.write(f"asynqueue: {error}\n")
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "asynqueue",
+        description="Serve the calls of other programs' queues.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"asynqueue {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="run the calls of RemoteWorkers",
+        description="Run the calls of RemoteWorkers, each client's in processes of its own.",
+        epilog=SERVE_EXAMPLES,
+        formatter_class=raw,
+    )
+    serve.set_defaults(do=_serve)
+    add = serve.add_argument
+    add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address on this host")
+    add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
+    add("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
+    add("--series", action="append", default=[], metavar="NAME", help="offer a series")
+    add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
+    add("--max-clients", type=int, default=16, metavar="N", help="at once (default: 16)")
+    add("--keep", type=float, default=60.0, metavar="SECONDS", help="keep cut sessions (60)")
+    add(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="let tasks end for so long after SIGTERM (30)",
+    )
+    key = commands.add_parser("key", help="make keys", description="Make keys.")
+    keys = key.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    new = keys.add_parser(
+        "new",
+        help="make a key",
+        description="Write a new key to standard output, or to a new file that only you can read.",
+        epilog="example:\n  asynqueue key new -o key",
+        formatter_class=raw,
+    )
+    new.add_argument("-o", "--output", metavar="FILE", help="the file to make, with mode 0600")
+    new.set_defaults(do=_newKey)
+    return parser
+
+
+def _newKey(options: argparse.Namespace) -> None:
+    import os
+    import stat
+
+    from asynqueue._workers.wire.keys import newKey, writeKey
+
+    if options.output is not None:
+        try:
+            writeKey(options.output)
+        except OSError as error:
+            raise UsageError(f"cannot make {options.output}: {error.strerror}") from error
+        return
+    if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+        # With a redirection the shell makes the file, and others could read it.
+        os.fchmod(sys.stdout.fileno(), 0o600)
+    print(newKey())
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from asynqueue._workers.wire.server import RemoteService
+
+    try:
+        service = RemoteService(
+            options.listen,
+            _keyFile(options.key),
+            processes=options.processes,
+            series=options.series,
+            only=options.only,
+            maxClients=options.max_clients,
+            keep=options.keep,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    observer = textFileLogObserver(sys.stderr)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    server = _Server(service, reactor, options.grace)
+    server.run()
+    if server.failure is not None:
+        raise UsageError(f"cannot listen at {options.listen}: {server.failure}")
+
+
+def _keyFile(path: str) -> bytes:
+    from asynqueue._workers.wire.keys import readKey
+
+    try:
+        return readKey(path)
+    except OSError as error:
+        raise UsageError(f"cannot read the key file {path}: {error.strerror}") from error
+
+
+class _Server:
+    """
+    Runs a service until it is told to end.
+
+    @ivar failure: why it cannot listen, as a text, or C{None}.
+    """
+
+    def __init__(self, service: Any, reactor: Any, grace: float) -> None:
+        self.failure: str | None = None
+        self._service = service
+        self._reactor = reactor
+        self._grace = grace
+        self._signals = 0
+
+    def run(self) -> None:
+        self._reactor.callWhenRunning(self._start)
+        self._reactor.run()
+
+    def _start(self) -> None:
+        # In place of the reactor's own handlers, which would stop it at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        self._service.startService()
+        self._service.whenListening.addErrback(self._cannotListen)
+
+    def _cannotListen(self, failure: Any) -> None:
+        self.failure = failure.getErrorMessage()
+        self._reactor.stop()
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        self._reactor.callFromThread(self._end)
+
+    def _end(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._service.abort()
+            return
+        timer = self._reactor.callLater(self._grace, self._service.abort)
+
+        def ended(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+            self._reactor.stop()
+
+        self._service.stopService().addCallback(ended)

@@ -1,0 +1,79 @@
+"""
+The secret that a server and its clients share, and the file that it is kept in.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+KEY_BYTES: Final = 32
+LARGEST_FILE: Final = 4096
+PREFIX: Final = "asynqueue-key-"
+
+
+def newKey() -> str:
+    """
+    Make a secret for a server and its clients.
+
+    @return: a line of text, with 256 random bits.
+    """
+    return PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+
+def keyBytes(key: str | bytes | os.PathLike[str]) -> bytes:
+    """
+    Get the bytes of a key.
+
+    @param key: the key itself, as C{newKey} made it, or the path of the file that it is in. A text
+        that does not begin as keys do is a path.
+    @return: the bytes.
+    @raise ValueError: if there is no key in it, or others can read the file.
+    @raise OSError: if the file cannot be read.
+    """
+    if isinstance(key, bytes):
+        return _checked(key, "the key")
+    if isinstance(key, str) and key.startswith(PREFIX):
+        return _checked(key.encode(), "the key")
+    return readKey(key)
+
+
+def readKey(path: str | os.PathLike[str]) -> bytes:
+    """
+    Read a key from a file.
+
+    @raise ValueError: if there is no key in it, or others can read it.
+    @raise OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ValueError(
+                f"the key file {os.fspath(path)} can be read or changed by others (mode "
+                f"{stat.S_IMODE(mode):04o}): run chmod 600 on it"
+            )
+        return _checked(file.read(LARGEST_FILE), f"the key file {os.fspath(path)}")
+
+
+def writeKey(path: str | os.PathLike[str]) -> None:
+    """
+    Make a new key in a new file, which only its owner can read.
+
+    @raise FileExistsError: if the file exists already.
+    """
+    descriptor = os.open(Path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(newKey() + "\n")
+
+
+def _checked(data: bytes, what: str) -> bytes:
+    key = data.strip()
+    if len(key) < KEY_BYTES:
+        raise ValueError(
+            f"{what} has {len(key)} characters, and needs at least {KEY_BYTES}: make one with "
+            "'asynqueue key new'"
+        )
+    return key

@@ -1,0 +1,533 @@
+"""
+The server: it keeps sessions, and a runner in a process of its own for each.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from mmap import mmap
+from pickle import PickleBuffer
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+
+from asynqueue._core.checks import checkCount, checkSeconds
+from asynqueue._core.states import Table, nextState
+from asynqueue._reactor import defaultReactor
+from asynqueue._runner.exceptions import describe
+from asynqueue._runner.messages import (
+    CALL,
+    CANCEL,
+    ITEMS,
+    RAISED,
+    RECALL,
+    RETURNED,
+    UNBEGUN,
+    Message,
+)
+from asynqueue._runner.packing import LARGE
+from asynqueue._runner.processmain import ChildOptions
+from asynqueue._waiters import OneShotObserverList
+from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
+from asynqueue._workers.reaper import programReaper
+from asynqueue._workers.wire.conversation import (
+    DRAINING,
+    KILL,
+    NUDGE,
+    RUNNER_LOST,
+    TERMINATE,
+    Connection,
+    Conversation,
+)
+from asynqueue._workers.wire.endpoints import serverEndpoint
+from asynqueue._workers.wire.handshake import (
+    BUSY,
+    LARGEST,
+    UNKNOWN,
+    Attach,
+    Handshake,
+    Hello,
+    Welcome,
+    decodeAttach,
+    encodeWish,
+)
+from asynqueue._workers.wire.keys import keyBytes
+from asynqueue._workers.wire.only import OnlyModules
+from asynqueue._workers.wire.records import WELCOME, Record
+from asynqueue.errors import PayloadTooLarge, ProtocolError, ServerBusy, WorkerStartError
+
+LOOK_SECONDS: Final = 0.025
+"""How often a server looks which call has begun, while one may be about to."""
+
+STRANGERS: Final = 64
+"""How many connections may be in the handshake at once."""
+
+LIVE: Final = "LIVE"
+CUT: Final = "CUT"
+OVER: Final = "OVER"
+
+SESSION: Final[Table] = {
+    # A client is connected.
+    LIVE: {"cut": CUT, "end": OVER},
+    # None is. What it has not acknowledged is kept for a while.
+    CUT: {"resume": LIVE, "end": OVER},
+    OVER: {},
+}
+
+
+class ServerSession:
+    """
+    A client's session, and its runner.
+
+    @ivar state: a state of L{SESSION}.
+    @ivar name: the secret name by which the client resumes it.
+    @ivar client: says which sessions belong together.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        wish: Attach,
+        channel: PipeChannel,
+        only: OnlyModules | None,
+        hello: Hello,
+        keepBytes: int,
+        over: Callable[[ServerSession], None],
+        reactor: IReactorTime,
+    ) -> None:
+        """
+        @param channel: the channel to the runner, not open yet.
+        @param over: is called when nothing of the session is left.
+        """
+        self.state: str = CUT
+        self.name = secrets.token_hex(16)
+        self.client = wish.client
+        self._only = only
+        self._keep = hello.keep
+        self._keepBytes = keepBytes
+        self._over = over
+        self._reactor = reactor
+        self._channel: PipeChannel | None = channel
+        self._isDraining = False
+        # The number of the last call that came.
+        self._given = 0
+        self._expiry: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self.conversation = Conversation(
+            reactor,
+            hello.largest,
+            hello.heartbeat,
+            self._arrived,
+            self._cut,
+            self._broken,
+            self._signalled,
+            self._acknowledged,
+        )
+        channel.open(self)
+
+    # The client's side ----------------------------------------------------------------------------
+
+    def attach(self, connection: Connection, received: int) -> None:
+        """
+        Go on over a connection, in place of the one before.
+        """
+        self.conversation.close()
+        if self.state == CUT:
+            self._move("resume")
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        welcome = Welcome(self.name, self.conversation.session.received)
+        connection.write(WELCOME, encodeWish(welcome))
+        try:
+            self.conversation.attach(connection, received)
+        except ProtocolError:
+            self.end()
+            raise
+
+    def drain(self) -> None:
+        """
+        Tell the client to send no more, and give back what has not begun.
+        """
+        self._isDraining = True
+        if self._channel is not None:
+            self.conversation.send([(DRAINING,)])
+            self._channel.send([(RECALL,)])
+            self._channel.nudge()
+
+    def _arrived(self, messages: list[Message]) -> None:
+        if self._channel is None:
+            # The client hears of the runner's end after this.
+            return
+        passed: list[Message] = []
+        for message in messages:
+            if message[0] == CALL:
+                self._given = message[1]
+                if self._isDraining:
+                    self._answer((UNBEGUN, [message[1]]))
+                    continue
+                refusal = None if self._only is None else self._only.refusal(message)
+                if refusal is not None:
+                    self._answer((RAISED, message[1], 0.0, describe(refusal)))
+                    continue
+            passed.append(_beside(message))
+        if passed:
+            self._channel.send(passed)
+        self._balance()
+
+    def _signalled(self, signal: int) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        if signal == NUDGE:
+            channel.nudge()
+        elif signal == TERMINATE:
+            channel.terminate()
+        elif signal == KILL:
+            channel.kill()
+
+    def _acknowledged(self) -> None:
+        if self._channel is None and not self.conversation.session.keptBytes:
+            self.end()
+        else:
+            self._balance()
+
+    def _cut(self, reason: Exception) -> None:
+        self._move("cut")
+        self._expiry = self._reactor.callLater(self._keep, self._expire, reason)
+
+    def _broken(self, reason: Exception) -> None:
+        self.log.warn("a session was dropped, because {reason}", reason=reason)
+        self.end()
+
+    def _expire(self, reason: Exception) -> None:
+        self._expiry = None
+        self.log.warn(
+            "a session was dropped, because its client was gone for {keep:g} seconds: {reason}",
+            keep=self._keep,
+            reason=reason,
+        )
+        self.end()
+
+    def end(self) -> None:
+        """
+        Drop the session, and kill the runner if there is one.
+        """
+        if self.state == OVER:
+            return
+        self._move("end")
+        for timer in (self._expiry, self._timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self.conversation.close()
+        if self._channel is None:
+            self._over(self)
+        else:
+            self._channel.kill()
+
+    def _move(self, event: str) -> None:
+        self.state = nextState(SESSION, self.state, event, self)
+
+    # The runner's side ----------------------------------------------------------------------------
+
+    def received(self, messages: list[Message]) -> None:
+        """
+        Pass the runner's messages on.
+        """
+        if self.state == OVER or self._channel is None:
+            return
+        self.conversation.begun = self._channel.lastBegun
+        self._pass([_beside(message) for message in messages])
+        self._balance()
+
+    def lost(self, reason: Exception) -> None:
+        """
+        The runner has ended: tell the client how, after all that the runner has said.
+        """
+        channel, self._channel = self._channel, None
+        if self.state == OVER:
+            self._over(self)
+            return
+        begun = 0 if channel is None else channel.lastBegun
+        self.conversation.begun = begun
+        self.conversation.send([(RUNNER_LOST, describe(reason), begun)])
+
+    def _pass(self, messages: list[Message]) -> None:
+        try:
+            self.conversation.send(messages)
+        except PayloadTooLarge as error:
+            if len(messages) > 1:
+                for message in messages:
+                    self._pass([message])
+            else:
+                self._refuse(messages[0], error)
+
+    def _refuse(self, message: Message, error: PayloadTooLarge) -> None:
+        """
+        Answer in place of the runner, whose answer is too large.
+        """
+        kind, number = message[0], message[1]
+        if kind in (RETURNED, RAISED, ITEMS):
+            self._answer((RAISED, number, 0.0, describe(error)))
+            if kind == ITEMS and self._channel is not None:
+                self._channel.send([(CANCEL, number)])
+
+    def _answer(self, message: Message) -> None:
+        self.conversation.send([message])
+
+    # Between the two ------------------------------------------------------------------------------
+
+    def _balance(self) -> None:
+        """
+        Take no more from either side than the other side takes from here, and see which call
+        begins.
+        """
+        channel = self._channel
+        if self.state == OVER or channel is None:
+            return
+        conversation = self.conversation
+        channel.pauseReading(conversation.session.keptBytes > self._keepBytes)
+        isFull = channel.waitingBytes > self._keepBytes
+        conversation.holdAcknowledgements(isFull)
+        if self._timer is None and (isFull or channel.lastBegun < self._given):
+            self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        channel, conversation = self._channel, self.conversation
+        if channel is not None and channel.lastBegun > conversation.begun:
+            conversation.begun = channel.lastBegun
+            conversation.tellBegun()
+        self._balance()
+
+
+def _beside(value: Any) -> Any:
+    """
+    Have the large buffers in a message travel beside its pickle again, as they came.
+    """
+    kind = type(value)
+    if kind is tuple:
+        return tuple([_beside(part) for part in value])
+    if kind is list:
+        return [_beside(part) for part in value]
+    if kind is bytearray or kind is mmap or (kind is bytes and len(value) >= LARGE):
+        return PickleBuffer(value)
+    return value
+
+
+class RemoteService(Service):
+    """
+    Runs the calls of C{RemoteWorker}s, each worker's in a process of its own. It is a Twisted
+    service, for C{setServiceParent}, and also works by itself::
+
+        service = RemoteService("tcp:7411:interface=127.0.0.1", "key")
+        service.startService()
+
+    A client that knows the key can have any code run here, with the rights of this process.
+
+    @ivar whenListening: a Deferred that fires with the port when connections are taken. It fails
+        with the reason if they cannot be.
+    """
+
+    name = "asynqueue"
+
+    log = Logger()
+
+    def __init__(
+        self,
+        address: str,
+        key: Any,
+        *,
+        processes: int = 1,
+        series: Iterable[str] = (),
+        only: Iterable[str] = (),
+        maxClients: int = 16,
+        keep: float = 60.0,
+        keepBytes: int = 64 << 20,
+        largest: int = LARGEST,
+        heartbeat: float = 5.0,
+        startTimeout: float = START_SECONDS,
+        reactor: Any = None,
+    ) -> None:
+        """
+        Make a service that does not listen yet.
+
+        @param address: where to listen, as a description of Twisted's: C{tcp} with an
+            C{interface} that is a loopback address, or C{unix}.
+        @param key: the key, or the path of its file.
+        @param processes: how many processes each client gets. Default: 1.
+        @param series: the series that the workers of this server are qualified for.
+        @param only: the names of the modules whose functions may be called. Default: any.
+        @param maxClients: how many clients there may be at once. Default: 16.
+        @param keep: for how many seconds a session is kept whose connection was cut. Default: 60.
+        @param keepBytes: how many bytes are kept for a session. While there are more, its process
+            waits before it says more. Default: 64 MiB.
+        @param largest: how many bytes a client may send in one message. Default: 1 GiB.
+        @param heartbeat: after how many seconds at the most the server sends something. A client
+            that is silent for three times its own interval is taken to be gone. Default: 5.
+        @param startTimeout: within how many seconds a new process has to be ready.
+        @param reactor: the reactor. Default: the global reactor.
+        @raise ValueError: if a number or the address is not valid, there is no key, or others can
+            read its file.
+        @raise OSError: if the key's file cannot be read.
+        """
+        self._reactor = defaultReactor() if reactor is None else reactor
+        self._endpoint = serverEndpoint(self._reactor, address)
+        self._address = address
+        self._key = keyBytes(key)
+        self._hello = Hello(
+            largest=checkCount("largest", largest, least=1 << 16),
+            heartbeat=checkSeconds("heartbeat", heartbeat, positive=True, finite=True),
+            processes=checkCount("processes", processes),
+            keep=checkSeconds("keep", keep, finite=True),
+            series=tuple(series),
+        )
+        self._only = tuple(only)
+        self._maxClients = checkCount("maxClients", maxClients)
+        self._keepBytes = checkCount("keepBytes", keepBytes)
+        self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
+        self.whenListening: Deferred[Any] = Deferred()
+        self._port: Any = None
+        self._isDraining = False
+        self._strangers: set[Connection] = set()
+        # By name. A session stays until its process is gone.
+        self._sessions: dict[str, ServerSession] = {}
+        self._ended: OneShotObserverList[None] = OneShotObserverList()
+
+    def startService(self) -> None:
+        """
+        Begin to listen.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self._reaper = programReaper()
+        self._reaper.hold()
+        listening = maybeDeferred(self._endpoint.listen, _ServerFactory(self._build))
+        listening.addCallback(self._listens)
+        listening.addCallbacks(self.whenListening.callback, self.whenListening.errback)
+
+    def _listens(self, port: Any) -> Any:
+        self._port = port
+        self.log.info("serving at {address}", address=self._address)
+        return port
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Drain: take no clients and no calls any more, give back what has not begun, and let what is
+        underway end.
+
+        @return: a Deferred that fires when all sessions are over.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        if not self._isDraining:
+            self._isDraining = True
+            if self._port is not None:
+                self._port.stopListening()
+            for connection in list(self._strangers):
+                connection.finish()
+            for session in list(self._sessions.values()):
+                session.drain()
+            self._endIfIdle()
+        return self._ended.whenFired()
+
+    def abort(self) -> None:
+        """
+        End all sessions at once, and kill their processes.
+        """
+        for session in list(self._sessions.values()):
+            session.end()
+
+    @property
+    def sessions(self) -> list[ServerSession]:
+        """
+        The sessions of this moment.
+        """
+        return list(self._sessions.values())
+
+    # Connections ----------------------------------------------------------------------------------
+
+    def _build(self) -> Protocol | None:
+        if len(self._strangers) >= STRANGERS:
+            # The transport is closed.
+            return None
+        handshake = Handshake(self._key, self._hello, isServer=True)
+        connection = Connection(self._reactor, handshake, self._secured, self._strangerGone)
+        self._strangers.add(connection)
+        return connection
+
+    def _strangerGone(self, connection: Connection, reason: Exception) -> None:
+        self._strangers.discard(connection)
+        self.log.info("a connection was closed in the handshake: {reason}", reason=reason)
+
+    def _secured(self, connection: Connection) -> None:
+        connection.heard = lambda record: self._attach(connection, record)
+
+    def _attach(self, connection: Connection, record: Record) -> None:
+        wish = decodeAttach(record)
+        if wish.session:
+            session = self._sessions.get(wish.session)
+            if session is None or session.state == OVER:
+                why = "it does not know the session"
+                connection.refuse(UNKNOWN, why, ServerBusy(why))
+                return
+        else:
+            try:
+                session = self._open(wish)
+            except WorkerStartError as error:
+                connection.refuse(BUSY, str(error), error)
+                return
+        self._strangers.discard(connection)
+        session.attach(connection, wish.received)
+
+    def _open(self, wish: Attach) -> ServerSession:
+        """
+        @raise WorkerStartError: if there is no room for another session.
+        """
+        if self._isDraining:
+            raise ServerBusy("it is shutting down")
+        sessions = [session for session in self._sessions.values() if session.state != OVER]
+        own = [session for session in sessions if session.client == wish.client]
+        if not own and len({session.client for session in sessions}) >= self._maxClients:
+            raise ServerBusy(f"it has as many clients as it may have, {self._maxClients}")
+        if len(own) >= self._hello.processes:
+            # A client that asks for a new session has given up one that it cannot resume.
+            left = next((session for session in own if session.state == CUT), None)
+            if left is None:
+                raise ServerBusy(f"this client has all {self._hello.processes} processes already")
+            left.end()
+        channel = PipeChannel(
+            self._reactor,
+            pollingDelay(self._reactor, 0.001, 1.10),
+            ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
+            startTimeout=self._startTimeout,
+        )
+        only = OnlyModules(self._only) if self._only else None
+        session = ServerSession(
+            wish, channel, only, self._hello, self._keepBytes, self._sessionOver, self._reactor
+        )
+        self._sessions[session.name] = session
+        return session
+
+    def _sessionOver(self, session: ServerSession) -> None:
+        self._sessions.pop(session.name, None)
+        self._endIfIdle()
+
+    def _endIfIdle(self) -> None:
+        if self._isDraining and not self._sessions:
+            self._reaper.letGo()
+            self._ended.fire(None)
+
+
+class _ServerFactory(Factory):
+    noisy = False
+
+    def __init__(self, build: Callable[[], Protocol | None]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self._build()
