@@ -1,8 +1,8 @@
 """
 Servers that run calls, the workers and the queue that use them, and the keys that both need.
 
-C{WireWorker} and C{WireServer} are AsynQueue 0.9's names. There is no C{WireWorkerUniverse}, because
-a server runs any function that it can import.
+C{WireWorker} and C{WireServer} are AsynQueue 0.9's names. There is no C{WireWorkerUniverse},
+because a server runs any function that it can import.
 """
 
 from __future__ import annotations

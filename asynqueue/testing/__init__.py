@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asynqueue.testing.iterating import IteratingWorkerContract
     from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
     from asynqueue.testing.owner import RecordingListener, TaskOwner
+    from asynqueue.testing.proxy import FaultProxy
     from asynqueue.testing.stepworker import InlineWorker, StepWorker
     from asynqueue.testing.storecontract import JobStoreContract
     from asynqueue.testing.synchronous import SynchronousQueue
@@ -28,6 +29,7 @@ _HOMES = {
     "farcontract": "FarWorkerContract MortalRunnerContract PicklingWorkerContract",
     "iterating": "IteratingWorkerContract",
     "memory": "MemoryChannel MemoryWorker act actStubbornly",
+    "proxy": "FaultProxy",
     "owner": "RecordingListener TaskOwner",
     "stepworker": "InlineWorker StepWorker",
     "storecontract": "JobStoreContract",
@@ -37,6 +39,7 @@ _HOMES = {
 __all__ = [
     "DeferredHold",
     "FarWorkerContract",
+    "FaultProxy",
     "FileHold",
     "Hold",
     "InlineWorker",

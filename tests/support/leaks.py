@@ -131,11 +131,17 @@ def ownPids() -> set[int]:
 
 def ownFds() -> set[int]:
     """
-    @return: the file descriptors that keep L{ownPids} running.
+    @return: the file descriptors that keep L{ownPids} running, and the one that Twisted keeps for
+        the case that there are no more, from the first time that it listens at a port.
     """
     server: Any = forkserver
     tracker: Any = resource_tracker
-    return {server._forkserver._forkserver_alive_fd, tracker._resource_tracker._fd} - {None}
+    tcp: Any = sys.modules.get("twisted.internet.tcp")
+    reserve = getattr(getattr(tcp, "_reservedFD", None), "_fileDescriptor", None)
+    own = {server._forkserver._forkserver_alive_fd, tracker._resource_tracker._fd}
+    if reserve is not None:
+        own.add(reserve.fileno())
+    return own - {None}
 
 
 def adoptOrphans() -> None:

@@ -131,6 +131,13 @@ class ServerSession:
         )
         channel.open(self)
 
+    @property
+    def pid(self) -> int | None:
+        """
+        The process ID of the runner, or C{None} when it has ended.
+        """
+        return None if self._channel is None else self._channel.pid
+
     # The client's side ----------------------------------------------------------------------------
 
     def attach(self, connection: Connection, received: int) -> None:

@@ -1,0 +1,147 @@
+"""
+A session loses nothing and repeats nothing, wherever its connections are cut.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynqueue._runner.framing import decode, encode
+from asynqueue._workers.wire.session import WINDOW, Session
+from asynqueue.errors import ProtocolError
+
+LIMIT = 1 << 20
+
+
+class Pair:
+    """
+    Two sessions, and what is on its way between them.
+    """
+
+    def __init__(self) -> None:
+        self.near, self.far = Session(LIMIT), Session(LIMIT)
+        self.flying: list[tuple[Session, int, bytes]] = []
+        self.arrived: dict[Session, list[Any]] = {self.near: [], self.far: []}
+
+    def other(self, session: Session) -> Session:
+        return self.far if session is self.near else self.near
+
+    def transmit(self, session: Session, count: int) -> None:
+        start, pieces = session.take(count)
+        self.flying.append((self.other(session), start, b"".join(pieces)))
+
+    def deliver(self) -> None:
+        if self.flying:
+            session, start, data = self.flying.pop(0)
+            for frame in session.receive(start, memoryview(data)):
+                self.arrived[session] += decode(frame)
+
+    def cut(self) -> None:
+        self.flying.clear()
+        self.near.resume(self.far.received)
+        self.far.resume(self.near.received)
+
+    def finish(self) -> None:
+        self.cut()
+        while self.near.hasWaiting or self.far.hasWaiting:
+            for session in (self.near, self.far):
+                self.transmit(session, 1 << 16)
+                self.deliver()
+                self.other(session).heard(session.received)
+                session.heard(self.other(session).received)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.booleans(), st.integers(0, 300)),
+        st.tuples(st.just("transmit"), st.booleans(), st.integers(1, 200)),
+        st.tuples(st.just("deliver"), st.booleans(), st.just(0)),
+        st.tuples(st.just("hear"), st.booleans(), st.just(0)),
+        st.tuples(st.just("cut"), st.booleans(), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_everyMessageArrivesOnceInOrderWhateverIsCut(steps: Any) -> None:
+    pair = Pair()
+    sent: dict[Session, list[Any]] = {pair.near: [], pair.far: []}
+    for number, (step, isNear, size) in enumerate(steps):
+        session = pair.near if isNear else pair.far
+        if step == "put":
+            message = (number, "x" * size)
+            session.put(encode([message]))
+            sent[pair.other(session)].append(message)
+        elif step == "transmit":
+            pair.transmit(session, size)
+        elif step == "deliver":
+            pair.deliver()
+        elif step == "hear":
+            session.heard(pair.other(session).received)
+        else:
+            pair.cut()
+    pair.finish()
+    assert pair.arrived == sent
+    assert pair.near.keptBytes == pair.far.keptBytes == 0
+
+
+@given(st.data())
+def test_bytesThatHadArrivedAreSkipped(data: Any) -> None:
+    pair = Pair()
+    for number in range(4):
+        pair.near.put(encode([(number,)]))
+    _, pieces = pair.near.take(1 << 16)
+    whole = b"".join(pieces)
+    first = data.draw(st.integers(0, len(whole)))
+    again = data.draw(st.integers(0, first))
+    frames = pair.far.receive(0, memoryview(whole)[:first])
+    frames += pair.far.receive(again, memoryview(whole)[again:])
+    assert [message for frame in frames for message in decode(frame)] == [(n,) for n in range(4)]
+
+
+def test_missingBytesAreRefused() -> None:
+    with pytest.raises(ProtocolError, match="number 5"):
+        Session(LIMIT).receive(5, memoryview(b"abc"))
+
+
+@pytest.mark.parametrize("received", [-1, 4])
+def test_anImpossibleAcknowledgementIsRefused(received: int) -> None:
+    session = Session(LIMIT)
+    session.put([b"abcdef"])
+    session.take(3)
+    with pytest.raises(ProtocolError):
+        session.heard(received)
+    with pytest.raises(ProtocolError):
+        session.resume(received)
+
+
+def test_aFrameOverTheLimitIsRefused() -> None:
+    session = Session(1000)
+    with pytest.raises(ProtocolError, match="limit"):
+        session.receive(0, memoryview(b"".join(encode([("x" * 2000,)]))))
+
+
+def test_noMoreThanTheWindowIsOnItsWay() -> None:
+    session = Session(LIMIT)
+    session.put([bytes(WINDOW + 10)])
+    taken = 0
+    while session.hasWaiting:
+        taken += sum(map(len, session.take(1 << 20)[1]))
+    assert taken == WINDOW
+    session.heard(4)
+    assert sum(map(len, session.take(1 << 20)[1])) == 4
+
+
+def test_whatWasAcknowledgedIsNotKept() -> None:
+    session = Session(LIMIT)
+    session.put([b"abcdef"])
+    session.take(6)
+    session.heard(4)
+    assert session.keptBytes == 2
+    session.resume(5)
+    assert session.take(6) == (5, [b"f"])
