@@ -119,6 +119,16 @@ class _Passage:
             self._proxy.later(0, self.cut)
 
 
+class _ProxyFactory(Factory):
+    noisy = False
+
+    def __init__(self, accept: Callable[[], Protocol | None]) -> None:
+        self._accept = accept
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        return self._accept()
+
+
 class FaultProxy:
     """
     Stands between clients and a server on this machine, and cuts, delays, duplicates, reorders,
@@ -160,7 +170,7 @@ class FaultProxy:
         @return: a Deferred that fires with the port's number.
         """
         endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
-        listening: Deferred[Any] = endpoint.listen(Factory.forProtocol(self._accept))
+        listening: Deferred[Any] = endpoint.listen(_ProxyFactory(self._accept))
         return listening.addCallback(self._listens)
 
     def _listens(self, port: Any) -> int:
@@ -168,7 +178,7 @@ class FaultProxy:
         number: int = port.getHost().port
         return number
 
-    def _accept(self) -> Any:
+    def _accept(self) -> Protocol | None:
         if self.isClosed:
             return None
         passage = _Passage(self)

@@ -186,6 +186,8 @@ class WireChannel:
         # What the server is to do with the runner, again after each cut.
         self._signal: int | None = None
         self._attempt: Deferred[Any] | None = None
+        # The connection that is in the handshake.
+        self._pending: Connection | None = None
         self._retry: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
 
@@ -275,7 +277,7 @@ class WireChannel:
         attempt.addCallbacks(self._connected, self._notConnected)
 
     def _connected(self, connection: Connection) -> None:
-        self._attempt = None
+        self._attempt, self._pending = None, connection
 
     def _notConnected(self, failure: Failure) -> None:
         self._attempt = None
@@ -308,6 +310,7 @@ class WireChannel:
         peer = connection.handshake.peer
         assert peer is not None
         self._keep = peer.keep
+        self._pending = None
         self._stopTimers()
         self._move("welcome")
         self._dialer.succeeded()
@@ -389,7 +392,8 @@ class WireChannel:
         self._lastBegun = begun
         if not isinstance(reason, AsynQueueError):
             reason = WorkerDied()
-        self._lose(reason)
+        # The server closes the connection when it knows that all has arrived.
+        self._conversation.part(lambda: self._lose(reason))
 
     def _cut(self, reason: Exception) -> None:
         """
@@ -443,6 +447,8 @@ class WireChannel:
         self._conversation.close()
         if self._attempt is not None:
             self._attempt.cancel()
+        if self._pending is not None:
+            self._pending.abort(reason)
         self._receiver.lost(reason)
 
     def _stopTimers(self) -> None:

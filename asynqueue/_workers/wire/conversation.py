@@ -214,6 +214,18 @@ class Connection(Protocol):
             self._transport.loseConnection()
             self._close(ProtocolError("this side has closed the connection"))
 
+    def linger(self, closed: Callable[[], None]) -> None:
+        """
+        Leave it to the other side to close the connection. If this side did, while something comes
+        that it has not read, the system would throw away what was written last.
+
+        @param closed: is called when the connection is closed.
+        """
+        self.heard = lambda record: None
+        self.closed = lambda connection, reason: closed()
+        self.settled()
+        self._timer = self._reactor.callLater(HANDSHAKE_SECONDS, self._isLate)
+
     def abort(self, reason: Exception) -> None:
         """
         Give the connection up at once.
@@ -365,9 +377,21 @@ class Conversation:
         self._stopTimers()
         if connection is not None:
             connection.closed = lambda connection, reason: None
-            if self._told != self._news():
-                connection.write(ACK, _ACK.pack(*self._news()))
             connection.finish()
+
+    def part(self, closed: Callable[[], None]) -> None:
+        """
+        Acknowledge all that has come, and leave it to the other side to close the connection.
+
+        @param closed: is called when it is closed.
+        """
+        connection, self.connection = self.connection, None
+        self._stopTimers()
+        if connection is None:
+            closed()
+        else:
+            connection.write(ACK, _ACK.pack(*self._news()))
+            connection.linger(closed)
 
     # What is sent ---------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ class ServerSession:
         self._reactor = reactor
         self._channel: PipeChannel | None = channel
         self._isDraining = False
-        # The number of the last call that came.
+        # The number of the last call that the runner got and has not given back.
         self._given = 0
         self._expiry: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
@@ -175,7 +175,6 @@ class ServerSession:
         passed: list[Message] = []
         for message in messages:
             if message[0] == CALL:
-                self._given = message[1]
                 if self._isDraining:
                     self._answer((UNBEGUN, [message[1]]))
                     continue
@@ -183,6 +182,7 @@ class ServerSession:
                 if refusal is not None:
                     self._answer((RAISED, message[1], 0.0, describe(refusal)))
                     continue
+                self._given = message[1]
             passed.append(_beside(message))
         if passed:
             self._channel.send(passed)
@@ -250,6 +250,10 @@ class ServerSession:
         if self.state == OVER or self._channel is None:
             return
         self.conversation.begun = self._channel.lastBegun
+        for message in messages:
+            if message[0] == UNBEGUN and self._given in message[1]:
+                # It will never begin.
+                self._given = min(message[1]) - 1
         self._pass([_beside(message) for message in messages])
         self._balance()
 
@@ -302,7 +306,7 @@ class ServerSession:
         channel.pauseReading(conversation.session.keptBytes > self._keepBytes)
         isFull = channel.waitingBytes > self._keepBytes
         conversation.holdAcknowledgements(isFull)
-        if self._timer is None and (isFull or channel.lastBegun < self._given):
+        if self._timer is None and (isFull or conversation.begun < self._given):
             self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
@@ -525,7 +529,7 @@ class RemoteService(Service):
         self._endIfIdle()
 
     def _endIfIdle(self) -> None:
-        if self._isDraining and not self._sessions:
+        if self._isDraining and not self._sessions and not self._ended.hasFired:
             self._reaper.letGo()
             self._ended.fire(None)
 

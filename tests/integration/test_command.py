@@ -1,0 +1,128 @@
+"""
+The console command C{asynqueue}.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynqueue._command import main
+from asynqueue.wire import readKey, writeKey
+
+SERVE = ["serve", "--listen", "tcp:0:interface=127.0.0.1"]
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    path = tmp_path / "key"
+    writeKey(path)
+    return str(path)
+
+
+def fails(capsys: Any, *arguments: str) -> str:
+    """
+    @return: the one sentence with which the command fails.
+    """
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    text: str = capsys.readouterr().err
+    assert text.startswith("asynqueue: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def test_aNewKeyGoesIntoAFileThatOnlyItsOwnerReads(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(SystemExit) as exit:
+        main(["key", "new", "-o", str(path)])
+    assert exit.value.code == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(readKey(path)) >= 32
+    assert "File exists" in fails(capsys, "key", "new", "-o", str(path))
+
+
+def test_aRedirectedKeyIsItsOwnersAlone(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    with open(path, "wb") as file:
+        subprocess.run([sys.executable, "-m", "asynqueue", "key", "new"], stdout=file, check=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(readKey(path)) >= 32
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_aKeyThatOthersCanReadIsRefused(key: str, mode: int, capsys: Any) -> None:
+    os.chmod(key, mode)
+    assert f"{mode:04o}" in fails(capsys, *SERVE, "--key", key)
+
+
+def test_aKeyThatIsNotThereIsRefused(tmp_path: Path, capsys: Any) -> None:
+    assert "No such file" in fails(capsys, *SERVE, "--key", str(tmp_path / "nothing"))
+
+
+def test_aKeyThatIsTooShortIsRefused(key: str, capsys: Any) -> None:
+    Path(key).write_text("secret\n")
+    assert "needs at least 32" in fails(capsys, *SERVE, "--key", key)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp:7411", "tcp:7411:interface=0.0.0.0", "tcp:7411:interface=192.0.2.1", "ssl:7411", "what"],
+)
+def test_anAddressThatOthersReachIsRefused(key: str, address: str, capsys: Any) -> None:
+    assert address in fails(capsys, "serve", "--key", key, "--listen", address)
+
+
+@pytest.mark.parametrize("option", ["--processes", "--max-clients", "--keep"])
+def test_aNumberOutOfRangeIsRefused(key: str, option: str, capsys: Any) -> None:
+    assert "must be" in fails(capsys, *SERVE, "--key", key, option, "-1")
+
+
+def test_theHelpShowsExamples(capsys: Any) -> None:
+    for arguments in ([], ["serve"], ["key", "new"]):
+        with pytest.raises(SystemExit) as exit:
+            main([*arguments, "--help"])
+        assert exit.value.code == 0
+        assert "\nexample" in capsys.readouterr().out
+
+
+@contextmanager
+def serving(key: str, address: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "asynqueue", "serve", "--listen", address, "--key", key]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def test_aPortThatIsTakenIsOneSentence(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        with serving(key, address) as server:
+            text = server.communicate(timeout=20)[1]
+    assert server.returncode == 2
+    assert text.splitlines()[-1].startswith(f"asynqueue: cannot listen at {address}: ")
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_aSignalEndsAnIdleServer(key: str, number: int) -> None:
+    with serving(key, "tcp:0:interface=127.0.0.1") as server:
+        assert server.stderr is not None
+        while "serving at" not in server.stderr.readline():
+            assert server.poll() is None
+        server.send_signal(number)
+        server.communicate(timeout=20)
+    assert server.returncode == 0
