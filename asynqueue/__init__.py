@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
     from asynqueue._iteration.deferator import Deferator
     from asynqueue._queue.observers import Event, LoggingObserver
-    from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, RemoteQueue, ThreadQueue
+    from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, ThreadQueue
+    from asynqueue._queue.ownqueues import RemoteQueue as RemoteQueue
     from asynqueue._queue.ownqueues import ThreadLooper as ThreadLooper
     from asynqueue._queue.ownqueues import deferToThread as deferToThread
     from asynqueue._queue.queuedtask import QueuedTask
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from asynqueue._workers.process import ProcessBase as ProcessBase
     from asynqueue._workers.process import ProcessWorker
     from asynqueue._workers.threads import ThreadWorker
-    from asynqueue._workers.wire.server import RemoteService
     from asynqueue._workers.wire.worker import RemoteWorker
     from asynqueue.interfaces import IObserver, IWorker
     from asynqueue.tools import *  # noqa: F403
@@ -55,8 +55,6 @@ __all__ = [
     "ProcessQueue",
     "ProcessWorker",
     "QueuedTask",
-    "RemoteQueue",
-    "RemoteService",
     "RemoteWorker",
     "ResizableDispatchQueue",
     "Retry",
@@ -83,7 +81,6 @@ _HOMES = {
     "_workers.local": "AsyncWorker",
     "_workers.process": "ProcessBase ProcessWorker",
     "_workers.threads": "ThreadWorker",
-    "_workers.wire.server": "RemoteService",
     "_workers.wire.worker": "RemoteWorker",
     "interfaces": "IObserver IWorker",
     "tools": (

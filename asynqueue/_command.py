@@ -192,3 +192,7 @@ class _Server:
             self._reactor.stop()
 
         self._service.stopService().addCallback(ended)
+
+
+if __name__ == "__main__":
+    main()

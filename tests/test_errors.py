@@ -9,6 +9,7 @@ import pytest
 from asynqueue import errors
 from asynqueue.errors import (
     AsynQueueError,
+    ConnectionLost,
     ExecutorDied,
     QueueRunError,
     QueueStopped,
@@ -34,6 +35,7 @@ ARGUMENTS: dict[type, tuple[Any, ...]] = {
     RemoteError: ("far.Error", "text", "trace"),
     WorkerDied: (12, None, 9, 3456, True, "the stacks"),
     ReactorTouched: ("the call of work", "callLater"),
+    ConnectionLost: ("tcp:127.0.0.1:7411", "it was cut", "yes", "unknown", 4, 3),
     ExecutorDied: ("ProcessPoolExecutor", "a process died"),
 }
 

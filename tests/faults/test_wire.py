@@ -292,7 +292,16 @@ class WireFaults(RemoteMixin, TestCase):
 
     def _startServer(self, key: str) -> Any:
         address = f"tcp:{self.port}:interface=127.0.0.1"
-        command = [sys.executable, "-m", "asynqueue", "serve", "--listen", address, "--key", key]
+        command = [
+            sys.executable,
+            "-m",
+            "asynqueue._command",
+            "serve",
+            "--listen",
+            address,
+            "--key",
+            key,
+        ]
         command += ["--keep", "0.3"]
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 

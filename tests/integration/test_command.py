@@ -56,7 +56,9 @@ def test_aNewKeyGoesIntoAFileThatOnlyItsOwnerReads(tmp_path: Path, capsys: Any) 
 def test_aRedirectedKeyIsItsOwnersAlone(tmp_path: Path) -> None:
     path = tmp_path / "new"
     with open(path, "wb") as file:
-        subprocess.run([sys.executable, "-m", "asynqueue", "key", "new"], stdout=file, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "asynqueue._command", "key", "new"], stdout=file, check=True
+        )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(readKey(path)) >= 32
 
@@ -99,7 +101,16 @@ def test_theHelpShowsExamples(capsys: Any) -> None:
 
 @contextmanager
 def serving(key: str, address: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "asynqueue", "serve", "--listen", address, "--key", key]
+    command = [
+        sys.executable,
+        "-m",
+        "asynqueue._command",
+        "serve",
+        "--listen",
+        address,
+        "--key",
+        key,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             yield server
