@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.patience import StreamPatience
 from asynqueue._iteration.producer import IterationProducer
 from asynqueue._iteration.sources import ItemSource
 
@@ -23,6 +24,10 @@ def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
     consumer, end it with a L{Deferator<asynqueue.iteration.Deferator>} as soon as there is an item,
     or the end.
     """
+    # Only a task of a queue has an owner who keeps an eye on the stream.
+    yields = getattr(task, "yields", None)
+    if yields is not None:
+        yields(source)
     consumer = task.options.consumer
     if consumer is None:
         _deliverDeferator(task, source)
@@ -61,10 +66,11 @@ class Deliveries:
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
+        self._patience: StreamPatience | None = None
         # A Deferator that nobody else refers to is to be collected, and its source with it.
         self._sources: WeakSet[ItemSource] = WeakSet()
-        # The sources of tasks that are not done.
-        self._fed: WeakValueDictionary[Any, ItemSource] = WeakValueDictionary()
+        # The sources, by the ID of the task. A reference to the task would be one to its Deferator.
+        self._fed: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
         self._reason: Failure | None = None
 
     def deliver(self, task: Any, source: ItemSource) -> None:
@@ -75,7 +81,9 @@ class Deliveries:
         if task.isDone:
             self._close(source.stop)
             return
-        self._fed[task] = source
+        self._fed[task.id] = source
+        if self._patience is not None:
+            source.observers += (self._patience.lookSoon,)
         if self._reason is not None:
             self._shut(source, self._reason)
         if not source.items:
@@ -86,9 +94,35 @@ class Deliveries:
         """
         A task is not wanted any more. If its stream has not ended with it, stop that.
         """
-        source = self._fed.get(task)
+        source = self._fed.get(task.id)
         if source is not None:
             self._close(source.stop)
+
+    def drain(self, reason: Failure, lookAgain: Callable[[], object]) -> None:
+        """
+        Let the streams go on to their ends from now on, except those that nobody takes from.
+
+        @param reason: what a stream that nobody takes from fails with.
+        @param lookAgain: is called when it is time to look at L{isDrained} again.
+        """
+        if self._patience is not None:
+            return
+        self._patience = StreamPatience(
+            self._reactor, lambda source: self._shut(source, reason), lookAgain
+        )
+        for source in self._sources:
+            source.observers += (self._patience.lookSoon,)
+
+    def isDrained(self) -> bool:
+        """
+        After L{drain}, when nothing else is left to wait for: give up the streams that nobody takes
+        from.
+
+        @return: whether nothing is left to wait for.
+        """
+        if self._patience is None:
+            return True
+        return not self._patience.look(source for source in self._sources if not source.isOver)
 
     def end(self, reason: Failure) -> None:
         """
@@ -98,6 +132,9 @@ class Deliveries:
         self._reason = reason
         for source in list(self._sources):
             self._shut(source, reason)
+        if self._patience is not None:
+            self._patience.end()
+            self._patience = None
 
     def _shut(self, source: ItemSource, reason: Failure) -> None:
         self._close(lambda: source.shut(reason))

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from asynqueue._core.states import Table, nextState
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.prefetcherator import Prefetcherator
+from asynqueue._iteration.sources import SourceState
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.streams import isIterator
 from asynqueue._waiters import OneShotObserverList
@@ -40,7 +41,8 @@ PRODUCER: Final[Table] = {
     # Paused before it was run.
     HELD: {"run": PAUSED, "pause": HELD, "resume": NEW},
     RUNNING: {"pause": PAUSED, "resume": RUNNING, "finish": DONE},
-    # The end of the source is noticed while paused, unless items are left that come before it.
+    # The end of the source is noticed while paused, unless items are left that come before it. If
+    # the source is lost, nobody knows whether the consumer will ever resume, so they are dropped.
     PAUSED: {"pause": PAUSED, "resume": RUNNING, "finish": DONE},
     # A consumer may not know yet.
     DONE: {"pause": DONE, "resume": DONE},
@@ -152,12 +154,14 @@ class IterationProducer:
         Write nothing until L{resumeProducing}.
         """
         self._move("pause")
+        self._source.isPaused = True
 
     def resumeProducing(self) -> None:
         """
         Go on writing, from within this call.
         """
         self._move("resume")
+        self._source.isPaused = False
         self._advance()
 
     def stopProducing(self) -> None:
@@ -184,7 +188,12 @@ class IterationProducer:
                 self._write()
         finally:
             self._isAdvancing = False
-        if self._source.isOver and not self._source.items:
+        source = self._source
+        if self._state == PAUSED and source.state is SourceState.LOST and source.items:
+            self._failure = self._failure or source.failure
+            # The source tells of its stop, which leads back to here.
+            self._stopSource()
+        elif source.isOver and not source.items:
             self._finish()
 
     def _write(self) -> None:

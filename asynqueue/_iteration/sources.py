@@ -25,15 +25,18 @@ class SourceState(Enum):
     The states of an L{ItemSource}::
 
         OPEN --- end() ----> ENDED ----+
-          | ---- fail() ---> FAILED ---+--- stop() ---> STOPPED
+          | ---- fail() ---> FAILED ---+
+          | ---- lose() ---> LOST -----+--- stop() ---> STOPPED
           | ------------------ stop() ------------------^
 
-    Any other call than these is ignored.
+    Any other call than these is ignored. A source is LOST when its far side is gone, or is given
+    up, so that nobody needs to wait for a taker who wants no items now.
     """
 
     OPEN = "open"
     ENDED = "ended"
     FAILED = "failed"
+    LOST = "lost"
     STOPPED = "stopped"
 
 
@@ -41,7 +44,7 @@ class ItemSource:
     """
     A buffer between the side that feeds an iteration's items and the one taker who wants them.
 
-    The feeding side calls L{add}, L{end}, L{fail} and L{shut}. The taking side looks at C{items}
+    The feeding side calls L{add}, L{end}, L{fail}, L{lose} and L{shut}. The taking side looks at C{items}
     and C{isOver}, and calls L{take}. When it finds nothing it calls L{want} and looks again. If
     there is still nothing, it becomes the listener with L{listen}. There is no locking, because
     everything is called in the reactor's thread.
@@ -54,6 +57,10 @@ class ItemSource:
     @ivar state: the state.
     @ivar failure: why it ended, if it did not end by itself. It comes after the items.
     @ivar listener: the function that L{listen} was given, or C{None}.
+    @ivar observers: functions that are called without arguments at every change that the listener
+        hears of, before the listener.
+    @ivar isPaused: whether the taker wants no items until it says otherwise.
+    @ivar takings: how often the taker took something. It tells whether anybody takes.
     @ivar task: the task that yields the items, until it is done; C{None} if there is none.
     @ivar promisesMore: whether it is known, while it is open, that another item follows those in
         the buffer. Where that is not known, C{for d in deferator} looks one item ahead.
@@ -71,6 +78,9 @@ class ItemSource:
         # How many items of the first of these were not taken yet: 0 only if there is none.
         self._remaining = 0
         self.listener: Callable[[], object] | None = None
+        self.observers: tuple[Callable[[], object], ...] = ()
+        self.isPaused = False
+        self.takings = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.state.value}, {len(self.items)} items waiting>"
@@ -126,18 +136,28 @@ class ItemSource:
         No more items will arrive, because of this failure; it comes after those in the buffer.
         Ignored if the source is over.
         """
+        self._endWith(SourceState.FAILED, failure)
+
+    def lose(self, failure: Failure) -> None:
+        """
+        Nothing will come any more, because the far side is gone. The failure comes after the items
+        in the buffer, unless the taker has paused. Ignored if the source is over.
+        """
+        self._endWith(SourceState.LOST, failure)
+
+    def _endWith(self, state: SourceState, failure: Failure) -> None:
         if not self.isOver:
-            self.state = SourceState.FAILED
+            self.state = state
             self.failure = failure
             self._notify()
 
     def shut(self, failure: Failure) -> None:
         """
-        The feeding side gives up: do what L{fail} does, and close the far side as if the taker had
+        The feeding side gives up: do what L{lose} does, and close the far side as if the taker had
         called L{stop}. Ignored if the source is over.
         """
         if not self.isOver:
-            self.fail(failure)
+            self.lose(failure)
             self.stopped()
 
     # The taking side ------------------------------------------------------------------------------
@@ -149,6 +169,7 @@ class ItemSource:
         @raise IndexError: if there is none. Look at C{items} first.
         """
         item = self.items.popleft()
+        self.takings += 1
         self._remaining -= 1
         if not self._remaining:
             self.taken(0)
@@ -161,6 +182,7 @@ class ItemSource:
 
         @param count: how many items.
         """
+        self.takings += 1
         batches = self._batches
         while batches and count >= self._remaining:
             count -= self._remaining
@@ -257,6 +279,8 @@ class ItemSource:
         stop()
 
     def _notify(self) -> None:
+        for observer in self.observers:
+            observer()
         if self.listener is not None:
             self.listener()
 

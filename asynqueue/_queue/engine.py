@@ -14,7 +14,7 @@ from collections.abc import Mapping as Keywords
 from functools import partial
 from itertools import count
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,6 +26,7 @@ from asynqueue._core.scheduler import Scheduler
 from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
 from asynqueue._core.task import functionName
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.sources import ItemSource
 from asynqueue._queue.broadcast import Update
 from asynqueue._queue.observers import (
     GIVEN_BACK,
@@ -43,6 +44,7 @@ from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
 from asynqueue._workers.events import (
     Began,
+    Blocked,
     Freed,
     GaveUp,
     GivenBack,
@@ -53,11 +55,12 @@ from asynqueue._workers.events import (
     Ready,
     Returned,
     Stalled,
+    Unblocked,
     WorkerEvent,
     Yielded,
     perform,
 )
-from asynqueue.errors import QueueStopped, StateError, WorkerError
+from asynqueue.errors import IterationStopped, QueueStopped, StateError, WorkerError
 
 _UNSET = object()
 
@@ -88,6 +91,53 @@ class DeclaredContext:
         """
         found = [(name, variable.get(_UNSET)) for name, variable in self._variables]
         return tuple(pair for pair in found if pair[1] is not _UNSET) or None
+
+
+class OpenStream:
+    """
+    The stream of a task that yields items.
+
+    @ivar source: where the items come from.
+    """
+
+    __slots__ = ("_changed", "_original", "source")
+
+    def __init__(
+        self,
+        source: ItemSource,
+        changed: Callable[[], None],
+        original: ref[QueuedTask] | None = None,
+    ) -> None:
+        """
+        @param changed: is called when the stream changes.
+        @param original: the task as the program knows it, if its Deferator was handed out.
+        """
+        self.source = source
+        self._changed = changed
+        self._original = original
+        source.observers += (changed,)
+
+    @property
+    def isHandedOut(self) -> bool:
+        """
+        Whether the task's Deferator was handed out.
+        """
+        return self._original is not None
+
+    def taskOf(self, task: QueuedTask) -> QueuedTask:
+        """
+        @param task: the task that is in the books.
+        @return: the task as the program knows it, or the same one if the program does not refer to
+            its own any more.
+        """
+        return task if self._original is None else self._original() or task
+
+    def forget(self) -> None:
+        """
+        Hear no more of the stream.
+        """
+        observers = self.source.observers
+        self.source.observers = tuple(each for each in observers if each is not self._changed)
 
 
 class Engine:
@@ -132,9 +182,11 @@ class Engine:
         self._ids = count(1)
         # Timeouts count by a clock that is never set back.
         self._clock = SteadyClock(self.reactor)
-        self._timers = Timers(self._clock, self.pool.cancel)
+        self._timers = Timers(self._clock, self._stopRun, self._waitsForTaker)
         # The Deferators that were handed out as results, and that are still referred to.
         self._iterations: WeakSet[Deferator] = WeakSet()
+        # The streams of the tasks that yield items.
+        self._streams: dict[QueuedTask, OpenStream] = {}
         # What was decided, as long as it is being handed out.
         self._decided: list[tuple[Any, list[QueuedTask]]] = []
         # What came at once of tasks that were given to workers, and was not applied yet.
@@ -390,6 +442,12 @@ class Engine:
         elif isinstance(event, Stalled):
             if record.isOpen:
                 self.scheduler.stall(record)
+        elif isinstance(event, Blocked):
+            if record.isOpen:
+                self.scheduler.close(record)
+        elif isinstance(event, Unblocked):
+            if record.isOpen:
+                self.scheduler.open(record)
         elif isinstance(event, Lost):
             self.pool.close(record, event.reason)
 
@@ -431,16 +489,15 @@ class Engine:
         """
         Take note that a task is done.
         """
+        known = self._streamOver(task) if task in self._streams else task
         self.underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
-        if type(task.outcome) is Deferator:
-            self._iterations.add(task.outcome)
         if self._shutdown is not None:
-            self._shutdown.ended(task)
+            self._shutdown.ended()
         if self.observers.observers:
             reason = None if task.failure is None else task.failure.value
-            self.observers.record(task.state, task, task.worker, reason)
+            self.observers.record(task.state, known, task.worker, reason)
 
     def _gaveUp(self, record: WorkerRecord, reason: Exception) -> None:
         """
@@ -498,7 +555,7 @@ class Engine:
         self._isInBooks = False
         self._end(task)
         if wasUnderway:
-            self.pool.cancel(task)
+            self._stopRun(task)
         if self.observers.observers:
             self.observers.flush()
         self.wake()
@@ -507,11 +564,125 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
+        known = task
+        stream = self._streams.get(task)
+        if stream is not None:
+            known = stream.taskOf(task)
+            if known is not task:
+                known.follow(task)
         self._timers.progressed(task)
         if self.observers.observers:
-            self.observers.record(PROGRESSED, task, task.worker)
+            self.observers.record(PROGRESSED, known, task.worker)
             if not self._isBusy:
                 self.observers.flush()
+
+    # Streams --------------------------------------------------------------------------------------
+
+    def yields(self, task: QueuedTask, source: ItemSource) -> None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        self._streams[task] = OpenStream(source, partial(self._streamChanged, task))
+
+    def handsOut(self, task: QueuedTask, deferator: Deferator) -> None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}. From here on the queue keeps the
+        task's successor in its books, so that it does not keep the Deferator alive.
+        """
+        stream = self._streams.pop(task, None)
+        if stream is not None:
+            stream.forget()
+        after = task.successor()
+        self._streams[after] = OpenStream(
+            deferator.source, partial(self._streamChanged, after), ref(task)
+        )
+        deferator.source.task = after
+        self.underway.discard(task)
+        self.underway.add(after)
+        if task.options is not USUAL and task.options.isTimed:
+            self._timers.handOver(task, after)
+        self._iterations.add(deferator)
+        if self._shutdown is not None:
+            self._shutdown.awaitIteration(deferator)
+
+    def cancelStream(self, task: QueuedTask) -> None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        for after, stream in list(self._streams.items()):
+            if stream.taskOf(after) is task:
+                after.cancel()
+
+    def _streamChanged(self, task: QueuedTask) -> None:
+        """
+        Take note that items of a task have arrived, or that there will be none any more.
+        """
+        stream = self._streams.get(task)
+        if stream is None:
+            return
+        source = stream.source
+        if not source.isOver:
+            if task.options is not USUAL and task.options.isTimed:
+                self._timers.progressed(task)
+        elif stream.isHandedOut:
+            # Otherwise whoever takes the items ends the task.
+            if source.failure is None:
+                task.callback(None)
+            else:
+                task.errback(source.failure)
+
+    def _streamOver(self, task: QueuedTask) -> QueuedTask:
+        """
+        Take note that a task that yields items is done.
+
+        @return: the task as the program knows it.
+        """
+        stream = self._streams[task]
+        known = stream.taskOf(task)
+        if known is not task:
+            known.follow(task)
+        source = stream.source
+        if source.isOver and (stream.isHandedOut or not source.items):
+            del self._streams[task]
+            stream.forget()
+        return known
+
+    def _stopRun(self, task: QueuedTask) -> None:
+        """
+        Stop the run of a task that has been ended here, and its stream.
+        """
+        stream = self._streams.pop(task, None)
+        if stream is None:
+            self.pool.cancel(task)
+            return
+        stream.forget()
+        try:
+            if stream.isHandedOut and task.failure is not None:
+                stream.source.shut(task.failure)
+            else:
+                stream.source.stop()
+        except Exception:
+            # A generator has raised when it was closed.
+            self.log.failure("the iterator of {task} could not be closed", task=task)
+
+    def _waitsForTaker(self, task: QueuedTask) -> bool:
+        stream = self._streams.get(task)
+        return stream is not None and len(stream.source.items) > 0
+
+    def _openSources(self) -> Iterable[ItemSource]:
+        """
+        The streams that are not over, or from which not everything was taken.
+        """
+        sources = [stream.source for stream in self._streams.values()]
+        sources += [each.source for each in self._iterations if not each.called]
+        return dict.fromkeys(sources)
+
+    def _giveUpStream(self, source: ItemSource) -> None:
+        why = f"{self._queue!r} is shut down, and nobody takes the items of"
+        for task, stream in list(self._streams.items()):
+            if stream.source is source:
+                task.errback(Failure(IterationStopped(f"{why} {task}")))
+                self._stopRun(task)
 
     # Calls that cannot be sent --------------------------------------------------------------------
 
@@ -703,9 +874,13 @@ class Engine:
                 self.underway,
                 self._clock,
                 timeout,
+                self._openSources,
+                self._giveUpStream,
                 self._outOfTime,
                 self.wakeSoon,
             )
+            for deferator in list(self._iterations):
+                self._shutdown.awaitIteration(deferator)
         return self._shutdown
 
     def _refuse(self, refused: Refused) -> None:
@@ -718,7 +893,15 @@ class Engine:
         assert self._shutdown is not None
         self._refuse(self._shutdown.outOfTime())
         self.pool.crashAll()
+        self._endStreams()
         self.wake()
+
+    def _endStreams(self) -> None:
+        """
+        End the streams that crashed workers have left behind.
+        """
+        for stream in list(self._streams.values()):
+            self._giveUpStream(stream.source)
 
     def _stop(self) -> None:
         assert self._shutdown is not None
@@ -743,7 +926,7 @@ class Engine:
         Begin nothing more, and wait for what is underway.
         """
         shutdown = self._beginShutdown(None)
-        shutdown.drain(why, list(self._iterations))
+        shutdown.drain(why)
         done = shutdown.whenDone()
         self.wake()
         return done
@@ -755,6 +938,7 @@ class Engine:
         shutdown = self._beginShutdown(None)
         done = shutdown.whenDone()
         shutdown.cut(why)
+        self._endStreams()
         self.wake()
         return done
 

@@ -12,6 +12,8 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Progress, Task
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.sources import ItemSource
 
 
 class TaskOwner(Protocol):
@@ -31,6 +33,15 @@ class TaskOwner(Protocol):
     def progressed(self, task: QueuedTask) -> None:
         """A task's function has reported progress."""
 
+    def yields(self, task: QueuedTask, source: ItemSource) -> None:
+        """A task that is UNDERWAY yields items, which come from this source."""
+
+    def handsOut(self, task: QueuedTask, deferator: Deferator) -> None:
+        """A task's Deferred fires with this Deferator when this has returned. The task goes on."""
+
+    def cancelStream(self, task: QueuedTask) -> None:
+        """A task whose Deferator was handed out was cancelled by its caller."""
+
 
 class TaskDeferred(Deferred[Any]):
     """
@@ -49,12 +60,15 @@ class QueuedTask(Task):
     A L{Task<asynqueue.tasks.Task>} that was put into a queue, as C{submit} returns it. You can
     await it.
 
+    If its function returns an iterator, the task is UNDERWAY until the last item has arrived here,
+    also after C{d} has fired.
+
     @ivar d: the Deferred of its result, the same that C{call} returns. It fires with what the
         function returned, a L{Deferator<asynqueue.iteration.Deferator>} if that is an iterator, the
         consumer if there is one, or a Failure.
     """
 
-    __slots__ = ("d",)
+    __slots__ = ("__weakref__", "d")
 
     d: TaskDeferred
 
@@ -82,6 +96,13 @@ class QueuedTask(Task):
         owner.cancelled(self, wasUnderway)
 
     @property
+    def failure(self) -> Any:
+        """
+        Why it is FAILED or CANCELLED; C{None} otherwise.
+        """
+        return None if self.state is UNDERWAY else super().failure
+
+    @property
     def isUpdate(self) -> bool:
         """
         Whether this runs an update on one worker. The scheduler does not know of such a task.
@@ -93,17 +114,57 @@ class QueuedTask(Task):
         Finish the task with its result. If the task is no longer UNDERWAY, the result is dropped
         because it came too late.
         """
-        if self.state is UNDERWAY:
-            owner = self.d.owner
-            self.finish(result, owner.seconds())
-            owner.ended(self)
-            self.fire()
+        if self.state is not UNDERWAY or self.d.called:
+            return
+        owner = self.d.owner
+        if type(result) is Deferator and not result.source.isOver and not self.isUpdate:
+            self.outcome = result
+            owner.handsOut(self, result)
+            self.d.callback(result)
+            return
+        self.finish(result, owner.seconds())
+        owner.ended(self)
+        self.fire()
+
+    def yields(self, source: ItemSource) -> None:
+        """
+        Tell the owner that the task yields items.
+        """
+        if self.state is UNDERWAY and not self.isUpdate:
+            self.d.owner.yields(self, source)
+
+    def successor(self) -> QueuedTask:
+        """
+        Make the task that goes on for this one when its Deferator was handed out. It has the same
+        facts, but refers neither to the Deferred nor to the Deferator. So the queue can keep it,
+        while the caller can drop the Deferator.
+        """
+        after = QueuedTask(
+            self.id, self.function, self.args, self.kwargs, self.options, self.queuedTime
+        )
+        after.belongTo(self.d.owner)
+        after.d.addErrback(lambda _: None)
+        after.follow(self)
+        after.priority, after.worker, after.attempts = self.priority, self.worker, self.attempts
+        after.startTime, after.context, after.expected = self.startTime, self.context, self.expected
+        return after
+
+    def follow(self, other: QueuedTask) -> None:
+        """
+        Take over how far another task has come: this task's successor, or the task that this one
+        succeeds.
+        """
+        self.state, self.progress, self.stopTime = other.state, other.progress, other.stopTime
+        if other.failure is not None:
+            self.outcome = other.failure
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
         Fail the task. If it is done already, the failure is dropped because it came too late.
         """
         if self.state is UNDERWAY or self.state is PENDING:
+            if self.d.called:
+                return
             if not isinstance(failure, Failure):
                 failure = Failure(failure)
             owner = self.d.owner
@@ -143,22 +204,26 @@ class QueuedTask(Task):
         """
         if self.isDone:
             return False
-        self.d.cancel()
+        if self.d.called:
+            self.d.owner.cancelStream(self)
+        else:
+            self.d.cancel()
         return True
 
     def whenDone(self) -> Deferred[Any]:
         """
-        @return: a new Deferred that fires when this task ends, with its result or its failure. The
-            failure then counts as handled. Cancelling the new Deferred does not cancel the task.
+        @return: a new Deferred that fires when C{d} does, with the task's result or its failure.
+            The failure then counts as handled. Cancelling the new Deferred does not cancel the
+            task.
         """
         waiter: Deferred[Any] = Deferred(lambda _: None)
 
         def done(result: Any) -> Any:
             if not waiter.called:
-                waiter.callback(self.result if self.state == FINISHED else self.failure)
+                waiter.callback(self.outcome)
             return None if isinstance(result, Failure) else result
 
-        if self.isDone:
+        if self.d.called:
             done(None)
             self.d.addErrback(lambda _: None)
         else:

@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from asynqueue._core.scheduler import Scheduler
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.patience import StreamPatience
+from asynqueue._iteration.sources import ItemSource
 from asynqueue._queue.pool import WorkerPool
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._waiters import OneShotObserverList
@@ -21,10 +23,10 @@ Refused = list[tuple[QueuedTask, str]]
 
 class Shutdown:
     """
-    Waits until all that can be run has been run, then lets the workers go, then says that it is
-    done.
+    Waits until all that can be run has been run, and until the iterations that somebody takes items
+    from are over. Then lets the workers go, then says that it is done.
 
-    While it drains, nothing more is begun, and what is underway is waited for, iterations too.
+    While it drains, nothing more is begun, and what is underway is waited for, all iterations too.
     """
 
     def __init__(
@@ -34,13 +36,17 @@ class Shutdown:
         underway: Set[QueuedTask],
         reactor: IReactorTime,
         timeout: float | None,
+        streams: Callable[[], Iterable[ItemSource]],
+        giveUpStream: Callable[[ItemSource], None],
         outOfTime: Callable[[], None],
         checkSoon: Callable[[], None],
     ) -> None:
         """
         @param underway: the tasks that workers have.
         @param timeout: after how many seconds to give up waiting. C{None} for never.
-        @param outOfTime: is called then.
+        @param streams: returns the streams that may not be over, or not be taken to their end.
+        @param giveUpStream: is called with a stream that nobody takes from.
+        @param outOfTime: is called when the time is over.
         @param checkSoon: is called when something has changed, though nothing has happened to a
             worker.
         """
@@ -52,7 +58,10 @@ class Shutdown:
         # Why nothing more is begun, while it drains.
         self._drains: str | None = None
         self._iterations = 0
+        # Whether anything that is underway is waited for.
         self._isCut = False
+        self._streams = streams
+        self._patience = StreamPatience(reactor, giveUpStream, checkSoon)
         self._done: OneShotObserverList[None] = OneShotObserverList()
         self._deadline: IDelayedCall | None = None
         if timeout is not None:
@@ -68,17 +77,14 @@ class Shutdown:
         """
         Tell everybody who waits that all is over.
         """
+        self._patience.end()
         self._done.fire(None)
 
-    def drain(self, why: str, iterations: Iterable[Deferator]) -> None:
+    def drain(self, why: str) -> None:
         """
         Begin nothing more.
-
-        @param iterations: the iterations that are not over, as far as is known.
         """
         self._drains = f"nothing more is begun because {why}"
-        for deferator in iterations:
-            self._await(deferator)
 
     def cut(self, why: str) -> None:
         """
@@ -87,17 +93,17 @@ class Shutdown:
         self._isCut = True
         self._pool.crashAll(why)
 
-    def ended(self, task: QueuedTask) -> None:
+    def ended(self) -> None:
         """
-        Take note that a task has come to its end.
+        Take note that a task has come to its end. Nothing else tells of the end of a stream.
         """
-        if self._drains is not None:
-            if type(task.outcome) is Deferator:
-                self._await(task.outcome)
-            # Nothing else tells of the end of a task that fed a consumer.
-            self._checkSoon()
+        self._checkSoon()
 
-    def _await(self, deferator: Deferator) -> None:
+    def awaitIteration(self, deferator: Deferator) -> None:
+        """
+        Take note of an iteration that may not be over.
+        """
+
         def over(result: bool) -> bool:
             self._iterations -= 1
             self._checkSoon()
@@ -121,6 +127,7 @@ class Shutdown:
         Find the tasks that are still pending when the time is over.
         """
         self._deadline = None
+        self._isCut = True
         why = f"it was still pending {self._timeout} seconds after that began"
         return [(task, why) for task in self._scheduler]
 
@@ -132,8 +139,7 @@ class Shutdown:
         """
         if len(self._scheduler) or self._scheduler.held:
             return False
-        isWaiting = self._drains is not None and not self._isCut
-        if isWaiting and (self._underway or self._iterations):
+        if not self._isCut and self._isWaiting():
             return False
         self._pool.detachAll()
         if not self._pool.isEmpty:
@@ -142,3 +148,8 @@ class Shutdown:
             self._deadline.cancel()
             self._deadline = None
         return True
+
+    def _isWaiting(self) -> bool:
+        if self._drains is not None:
+            return bool(self._underway or self._iterations)
+        return self._patience.look(self._streams())

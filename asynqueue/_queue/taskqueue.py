@@ -288,8 +288,8 @@ class TaskQueue:
     @property
     def load(self) -> int:
         """
-        The number of calls that are pending or underway. Updates do not count, and neither does an
-        iteration whose L{Deferator<asynqueue.iteration.Deferator>} was handed over.
+        The number of calls that are pending or underway. A call whose function returns an iterator
+        is underway until its last item has arrived. Updates do not count.
         """
         return self._engine.scheduler.alive
 
@@ -309,8 +309,7 @@ class TaskQueue:
 
     def cancelAll(self, underway: bool = False) -> int:
         """
-        Cancel all calls, as L{cancelSeries} cancels those of one series. Updates and iterations go
-        on.
+        Cancel all calls, as L{cancelSeries} cancels those of one series. Updates go on.
 
         @param underway: whether to cancel the calls that workers have as well. Default: C{False}.
         @return: how many calls were cancelled.
@@ -424,9 +423,11 @@ class TaskQueue:
         """
         Take no more calls, run the calls that the queue has, then stop the workers.
 
-        The shutdown does not wait for iterations, because one may have no end, or its items may
-        never be taken. They fail with C{IterationStopped}. Calls for which no worker is qualified
-        fail with C{QueueStopped}, and so do all calls that are left after L{timeout} seconds.
+        An iteration goes on to its end if somebody takes its items. When everything else has ended,
+        one from which nothing was ever taken fails with C{IterationStopped}; so does one from which
+        nothing was taken for 5 seconds although items are there, because its consumer is paused for
+        example. Calls for which no worker is qualified fail with C{QueueStopped}. After L{timeout}
+        seconds, all calls and iterations that are left fail.
 
         @return: a Deferred that fires with C{None} when all workers are gone. Calling this again
             returns another such Deferred.

@@ -19,10 +19,17 @@ class Timers:
     than its C{stallTimeout}.
     """
 
-    def __init__(self, reactor: IReactorTime, stopRun: Callable[[QueuedTask], None]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        stopRun: Callable[[QueuedTask], None],
+        waitsForTaker: Callable[[QueuedTask], bool],
+    ) -> None:
         """
         @param stopRun: stops the run of a task that has failed because it took too long.
+        @param waitsForTaker: says whether a task has yielded items that were not taken yet.
         """
+        self._waitsForTaker = waitsForTaker
         self._reactor = reactor
         self._stopRun = stopRun
         self._runs: dict[QueuedTask, IDelayedCall] = {}
@@ -46,6 +53,18 @@ class Timers:
             self._cancel(self._stalls, task)
             self._stalls[task] = self._reactor.callLater(seconds, self._stalled, task)
 
+    def handOver(self, task: QueuedTask, successor: QueuedTask) -> None:
+        """
+        Let the timers of a task count for its successor.
+        """
+        call = self._runs.pop(task, None)
+        if call is not None:
+            seconds = call.getTime() - self._reactor.seconds()
+            call.cancel()
+            self._runs[successor] = self._reactor.callLater(seconds, self._timedOut, successor)
+        self._cancel(self._stalls, task)
+        self.progressed(successor)
+
     def stop(self, task: QueuedTask) -> None:
         """
         Stop the timers of a task that is done, or that its worker has given back.
@@ -63,6 +82,9 @@ class Timers:
         self._fail(task, TaskTimeout(f"{task} ran for longer than {seconds} seconds"))
 
     def _stalled(self, task: QueuedTask) -> None:
+        if self._waitsForTaker(task):
+            self.progressed(task)
+            return
         seconds = task.options.stallTimeout
         self._fail(task, TaskStalled(f"{task} reported no progress for {seconds} seconds"))
 

@@ -16,6 +16,7 @@ from asynqueue._core.states import READY, RETIRING, STARTING
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._workers.events import (
+    Blocked,
     Freed,
     GivenBack,
     Raised,
@@ -175,8 +176,8 @@ class ChannelWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Let the calls that were given end, end the streams with C{IterationStopped}, and end the
-        runner.
+        Let the calls that were given end, and the streams that somebody takes from. End the others
+        with C{IterationStopped}, then the runner.
 
         @return: a Deferred that fires when the runner is gone, also after L{crash}.
         """
@@ -228,13 +229,14 @@ class ChannelWorker:
             if waiter is not None:
                 waiter.callback(None)
 
-    def _stalled(self) -> bool:
+    def _stalled(self, isBlocked: bool) -> bool:
         """
-        Report that a task takes far longer than expected.
+        Report that a task takes far longer than expected, or that a stream keeps the runner from
+        all calls.
 
-        @return: whether the tasks behind it are to be recalled: only a queue has another worker.
+        @return: whether the calls behind it are to be recalled: only a queue has another worker.
         """
-        self._report([Stalled()])
+        self._report([Blocked() if isBlocked else Stalled()])
         return self._listener is not self._standalone
 
 

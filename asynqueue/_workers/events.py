@@ -71,6 +71,18 @@ class Stalled(NamedTuple):
     """
 
 
+class Blocked(NamedTuple):
+    """
+    A stream holds up the runner, so that it comes to no call. It is to be given none.
+    """
+
+
+class Unblocked(NamedTuple):
+    """
+    A runner that was L{Blocked} has said something, so that it may come to calls again.
+    """
+
+
 class Began(NamedTuple):
     """
     The worker begins an update that had to wait until the worker had nothing else.
@@ -171,11 +183,22 @@ class StreamEnded(NamedTuple):
     """
     A stream has no more items.
 
-    @ivar failure: why, or C{None} if its iterator came to its end.
+    @ivar failure: what its iterator raised, or C{None} if it came to its end.
     """
 
     stream: ItemSource
     failure: Failure | None = None
+
+
+class StreamLost(NamedTuple):
+    """
+    A stream has no more items because its runner is gone, or its worker ends.
+
+    @ivar failure: why.
+    """
+
+    stream: ItemSource
+    failure: Failure
 
 
 WorkerEvent = (
@@ -185,6 +208,8 @@ WorkerEvent = (
     | GaveUp
     | Ended
     | Stalled
+    | Blocked
+    | Unblocked
     | Began
     | Returned
     | Raised
@@ -195,6 +220,7 @@ WorkerEvent = (
     | Logged
     | Items
     | StreamEnded
+    | StreamLost
 )
 
 
@@ -210,6 +236,8 @@ def perform(event: WorkerEvent, worker: Any, reactor: IReactorTime) -> None:
             event.stream.end()
         else:
             event.stream.fail(event.failure)
+    elif isinstance(event, StreamLost):
+        event.stream.lose(event.failure)
     elif isinstance(event, Yielded):
         if event.task.isDone:
             event.stream.stop()

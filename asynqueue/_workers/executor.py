@@ -308,7 +308,8 @@ class ExecutorWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the tasks that the worker has, and end the iterations with C{IterationStopped}.
+        Finish the tasks that the worker has, and the iterations that somebody takes items from. The
+        others end with C{IterationStopped}.
 
         @return: a Deferred that fires when all is over. With C{shutdownExecutor}, the executor is
             shut down then, too.
@@ -319,7 +320,7 @@ class ExecutorWorker:
             return stopped
         if self.state == READY:
             self._move("drain")
-        self._streams.end(self._stoppedIterating())
+        self._streams.drain(self._stoppedIterating(), self._goOn)
         self._goOn()
         return stopped
 
@@ -462,7 +463,11 @@ class ExecutorWorker:
             return
         if self.state == LOST:
             self._giveUp()
-        if self._runs or self._streams or not self._isToStop:
+        if self._runs or not self._isToStop:
+            return
+        if self._streams:
+            # What is given up leads back to here when its iterator is closed.
+            self._streams.isDrained()
             return
         if self.state == DRAINING:
             self._move("stopped")

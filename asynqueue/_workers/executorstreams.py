@@ -118,6 +118,8 @@ class Streams:
         self._open: dict[ExecutorStream, None] = {}
         self._deliveries = Deliveries(reactor)
         self.cancel = self._deliveries.cancel
+        self.drain = self._deliveries.drain
+        self.isDrained = self._deliveries.isDrained
         self.end = self._deliveries.end
 
     def __len__(self) -> int:

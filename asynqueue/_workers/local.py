@@ -63,15 +63,26 @@ class _Run:
     @ivar done: the Deferred that C{run} returned.
     @ivar context: the context in which the task's code runs.
     @ivar wait: the Deferred that its function returned, if there is one.
+    @ivar source: where its items come from, once it yields.
     """
 
-    __slots__ = ("context", "done", "task", "wait")
+    __slots__ = ("context", "done", "source", "task", "wait")
 
     def __init__(self, task: Any) -> None:
         self.task = task
         self.done: Deferred[None] = Deferred()
         self.context: Context = copy_context()
         self.wait: Deferred[Any] | None = None
+        self.source: ItemSource | None = None
+
+    def reported(self, done: float, total: float | None) -> None:
+        """
+        Note the progress of the task, or of the one that goes on for it while its items come.
+        """
+        task = self.task if self.source is None else self.source.task
+        reported = getattr(task, "reported", None)
+        if reported is not None:
+            reported(done, total)
 
 
 @implementer(IWorker)
@@ -169,14 +180,15 @@ class AsyncWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the tasks that the worker has, and end the iterations with C{IterationStopped}.
+        Finish the tasks that the worker has, and the iterations that somebody takes items from. The
+        others end with C{IterationStopped}.
 
         @return: a Deferred that fires when all is over.
         """
         stopped = self._whenStopped.whenFired()
         if self.state == READY:
             self.state = nextState(WORKER, self.state, "drain", self)
-            self._deliveries.end(self._stoppedIterating())
+            self._deliveries.drain(self._stoppedIterating(), self._stopIfIdle)
             self._stopIfIdle()
         return stopped
 
@@ -251,8 +263,7 @@ class AsyncWorker:
         """
         Make the call, in the task's own context.
         """
-        reported = getattr(task, "reported", None)
-        setReporter(None if reported is None else partial(self._report, reported, get_ident()))
+        setReporter(partial(self._report, self._underway[task].reported, get_ident()))
         context = getattr(task, "context", None)
         if context:
             applyContext(context)
@@ -301,7 +312,10 @@ class AsyncWorker:
         ):
             task.callback(result)
         else:
-            self._deliveries.deliver(task, _makeSource(result, run.context))
+            # The run's context must not refer to the task any more, whose result refers to the source.
+            run.source = _makeSource(result, run.context)
+            run.source.task, run.task = task, None
+            self._deliveries.deliver(task, run.source)
 
     # The end --------------------------------------------------------------------------------------
 
@@ -309,7 +323,9 @@ class AsyncWorker:
         return Failure(IterationStopped(f"{self} stopped in mid-iteration"))
 
     def _stopIfIdle(self) -> None:
-        if self.state == DRAINING and not self._due and not self._underway and not self._isTaking:
+        if self.state != DRAINING or self._due or self._underway or self._isTaking:
+            return
+        if self._deliveries.isDrained():
             self.state = nextState(WORKER, self.state, "stopped", self)
             self._stopped()
 

@@ -46,6 +46,7 @@ from asynqueue._workers.events import (
     Ready,
     Returned,
     StreamEnded,
+    StreamLost,
     WorkerEvent,
     Yielded,
 )
@@ -296,6 +297,14 @@ class RunnerProtocol:
         """
         return begun is not None and begun < number and not self.streams
 
+    def isBlocked(self, begun: int | None) -> bool:
+        """
+        Whether it is known that no call has begun of those that are underway, and that a stream may
+        be the reason.
+        """
+        first = next(iter(self.underway), None)
+        return bool(self.streams) and first is not None and begun is not None and begun < first
+
     # Far to near ----------------------------------------------------------------------------------
 
     def receive(self, messages: Sequence[Message]) -> list[WorkerEvent]:
@@ -403,7 +412,7 @@ class RunnerProtocol:
         @return: an event for each.
         """
         streams, self.streams = self.streams, {}
-        return [StreamEnded(stream, Failure(reason)) for stream in streams.values()]
+        return [StreamLost(stream, Failure(reason)) for stream in streams.values()]
 
 
 class StreamLink(Protocol):

@@ -22,6 +22,8 @@ from asynqueue._core.states import (
     WORKER,
     nextState,
 )
+from asynqueue._iteration.patience import StreamPatience
+from asynqueue._iteration.sources import ItemSource
 from asynqueue._lifecycle import StopCall
 from asynqueue._reactor import callFromAnyThread
 from asynqueue._runner.codecs import Codec
@@ -31,10 +33,13 @@ from asynqueue._workers.events import (
     Ended,
     GaveUp,
     GivenBack,
+    Logged,
     Lost,
+    Progressed,
     Raised,
     Ready,
-    StreamEnded,
+    StreamLost,
+    Unblocked,
     WorkerEvent,
     Yielded,
 )
@@ -56,6 +61,12 @@ STALL_SECONDS: Final = 0.05
 """When tasks that were sent ahead have waited for so long, in seconds, behind one task, they are
 recalled."""
 
+LONGEST_STALL_SECONDS: Final = 5.0
+"""For how long, at most, a call waits behind a stream before it is recalled, in seconds."""
+
+_FROM_WITHIN: Final = (GivenBack, Logged, Progressed)
+"""What may come from a runner while a stream holds it up."""
+
 Report = Callable[[list[WorkerEvent]], None]
 
 
@@ -71,11 +82,12 @@ class RunnerLink:
         codec: Codec,
         writer: Writer,
         reactor: IReactorTime,
-        stalled: Callable[[], bool],
+        stalled: Callable[[bool], bool],
     ) -> None:
         """
-        @param stalled: is called when a task takes far longer than was expected of it. It says
-            whether to recall the tasks behind it.
+        @param stalled: is called when a task takes far longer than was expected of it, or, with
+            C{True}, when a stream keeps the runner from all calls. It says whether to recall the
+            calls that have not begun.
         """
         self.channel = channel
         self.protocol = RunnerProtocol(self, codec, writer)
@@ -84,6 +96,9 @@ class RunnerLink:
         self._reactor = reactor
         self._stalled = stalled
         self._watch: IDelayedCall | None = None
+        # For how long a call waits behind a stream before it is recalled.
+        self._patience = STALL_SECONDS
+        self.isBlocked = False
 
     def run(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
         """
@@ -98,8 +113,8 @@ class RunnerLink:
                 self.channel.send(messages)
             except PayloadTooLarge as error:
                 refused += self._sendApart(messages, error)
-        if self._watch is None and len(protocol.underway) > 1:
-            self._watchHead(next(iter(protocol.underway)))
+        if self._watch is None and (len(protocol.underway) > 1 or protocol.streams):
+            self._watchHead(next(iter(protocol.underway), 0))
         return refused
 
     def _sendApart(self, messages: list[Message], error: PayloadTooLarge) -> list[WorkerEvent]:
@@ -132,20 +147,29 @@ class RunnerLink:
     # Sent ahead, and recalled ---------------------------------------------------------------------
 
     def _watchHead(self, head: int) -> None:
-        self._watch = self._reactor.callLater(STALL_SECONDS, self._look, head)
+        seconds = self._patience if self.protocol.streams else STALL_SECONDS
+        self._watch = self._reactor.callLater(seconds, self._look, head)
 
     def _look(self, head: int) -> None:
         """
         See whether the call that was the first one then has given way to another.
         """
         self._watch = None
-        protocol = self.protocol
-        if len(protocol.underway) < 2:
+        protocol, begun = self.protocol, self.channel.lastBegun
+        now = next(iter(protocol.underway), None)
+        if now is None:
             return
-        now = next(iter(protocol.underway))
-        if now != head or protocol.isWaiting(now, self.channel.lastBegun):
+        isBlocked = protocol.isBlocked(begun)
+        if begun is not None and begun >= now:
+            self._patience = STALL_SECONDS
+        if now != head or protocol.isWaiting(now, begun):
             self._watchHead(now)
-        elif self._stalled():
+        elif (isBlocked or len(protocol.underway) > 1) and self._stalled(isBlocked):
+            if isBlocked:
+                # A stream that is only slow lets a call in between two items. The next call waits
+                # for longer, so that it is not recalled for ever.
+                self.isBlocked = True
+                self._patience = min(2 * self._patience, LONGEST_STALL_SECONDS)
             self.channel.send([(RECALL,)])
             self.channel.nudge()
 
@@ -217,6 +241,8 @@ class Supervisor:
         self._restart: IDelayedCall | None = None
         self._reason: Exception = WorkerDied()
         self._ended: OneShotObserverList[None] = OneShotObserverList()
+        # Once it is to stop, says which streams are waited for.
+        self._patience: StreamPatience | None = None
 
     def begin(self) -> None:
         """
@@ -275,6 +301,9 @@ class Supervisor:
                 self._backoff.works()
             if self._recycling is not None:
                 self._retireIfDue(events)
+        if self.link.isBlocked and any(not isinstance(event, _FROM_WITHIN) for event in events):
+            self.link.isBlocked = False
+            events.append(Unblocked())
         self.report(events)
         if protocol.error is not None:
             self.log.failure(
@@ -283,12 +312,11 @@ class Supervisor:
                 worker=self._worker,
             )
             self.link.channel.kill()
-        if self.state in (DRAINING, RETIRING):
-            self.link.quitIfIdle()
+        self._quitIfDue()
 
     def _notReady(self, events: list[WorkerEvent]) -> list[WorkerEvent]:
         """
-        Take a runner's first words in, or refuse streams that begin while it drains.
+        Take a runner's first words in.
         """
         kept: list[WorkerEvent] = []
         for event in events:
@@ -296,10 +324,6 @@ class Supervisor:
                 if self.state != STARTING:
                     continue
                 self._move("hello")
-            elif isinstance(event, Yielded) and self.state == DRAINING:
-                reason = f"{self._worker} is stopping: {event.task} cannot begin an iteration"
-                event.stream.fail(Failure(IterationStopped(reason)))
-                event.stream.stopped()
             kept.append(event)
         return kept
 
@@ -402,8 +426,8 @@ class Supervisor:
 
     def stop(self) -> Deferred[None]:
         """
-        Let the calls that were given end, end the streams with C{IterationStopped}, and end the
-        runner.
+        Let the calls that were given end, and the streams that somebody takes from. End the others
+        with C{IterationStopped}, then the runner.
 
         @return: a Deferred that fires when the runner is gone, also after L{crash}.
         """
@@ -412,12 +436,25 @@ class Supervisor:
             self._gone()
         elif self.state in (STARTING, READY, RETIRING):
             self._move("drain")
-            reason = Failure(IterationStopped(f"{self._worker} stopped in mid-iteration"))
-            for number, stream in list(self.link.protocol.streams.items()):
-                self.report([StreamEnded(stream, reason)])
-                self.link.stopStream(number)
-            self.link.quitIfIdle()
+            self._patience = StreamPatience(self._reactor, self._giveUpStream, self._quitIfDue)
+            self._quitIfDue()
         return self._ended.whenFired()
+
+    def _giveUpStream(self, stream: ItemSource) -> None:
+        reason = IterationStopped(f"{self._worker} stopped in mid-iteration")
+        self.report([StreamLost(stream, Failure(reason))])
+        stream.stopped()
+
+    def _quitIfDue(self) -> None:
+        """
+        Tell the runner to end, if that is due and nothing is left that it is to do.
+        """
+        if self.state not in (DRAINING, RETIRING):
+            return
+        protocol = self.link.protocol
+        if self._patience is not None and not protocol.underway:
+            self._patience.look(protocol.streams.values())
+        self.link.quitIfIdle()
 
     def crash(self) -> list[Any]:
         """
@@ -446,6 +483,8 @@ class Supervisor:
     def _gone(self) -> None:
         self.report([Ended(self._reason)])
         self._stopCall.forget()
+        if self._patience is not None:
+            self._patience.end()
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None

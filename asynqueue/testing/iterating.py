@@ -191,29 +191,50 @@ class IteratingWorkerContract(WorkerContract):
         await self.wait(worker.stop())
         self.assertTrue(os.path.exists(path), "when the taker stops, the generator is closed")
 
-    async def test_stopEndsAnIteration(self) -> None:
+    async def test_stopEndsAnIterationThatNobodyTakesFrom(self) -> None:
         worker = await self.start()
         path = os.path.join(self.scratchFolder(), "closed")
-        deferator, _ = await self.iterate(worker, far.endlessUntilClosed, path)
-        stopped = worker.stop()
+        deferator, ready = await self.iterate(worker, far.endlessUntilClosed, path)
+        await self.wait(ready)
+        await self.wait(worker.stop())
         await self._assertIsStopped(deferator)
-        await self.wait(stopped)
         self.assertTrue(os.path.exists(path), "when the worker stops, the generator is closed")
 
-    async def test_stopEndsAnIterationIntoAConsumer(self) -> None:
+    async def test_stopLetsAnIterationGoOnThatSomebodyTakesFrom(self) -> None:
+        worker = await self.start()
+        deferator, _ = await self.iterate(worker, far.numbers, MANY)
+        self.assertEqual(await self.items(deferator, 1), [0])
+        stopped = worker.stop()
+        rest = await self.items(deferator, MANY - 1)
+        self.assertTrue(rest == list(range(1, MANY)), "after the stop, every item still arrives")
+        with self.assertRaises(StopAsyncIteration):
+            await self.items(deferator, 1)
+        await self.wait(stopped)
+
+    async def test_stopLetsAnIterationGoOnIntoAConsumer(self) -> None:
+        worker = await self.start()
+        consumer = PausingConsumer()
+        task, ready = self.give(worker, far.numbers, MANY, consumer=consumer)
+        await self.wait(ready)
+        await self.keepBusy(worker, lambda: consumer.items)
+        stopped = worker.stop()
+        if consumer.producer is not None:
+            consumer.producer.resumeProducing()
+        self.assertIs(await self.ending(task), consumer, "the call goes on to its end")
+        self.assertTrue(consumer.items == list(range(MANY)), "the consumer gets every item")
+        self.assertIsNone(consumer.producer, "the consumer is told that there is no more to come")
+        await self.wait(stopped)
+
+    async def test_aCrashEndsAnIterationIntoAPausedConsumer(self) -> None:
         worker = await self.start()
         consumer = PausingConsumer()
         task, ready = self.give(worker, far.endless, consumer=consumer)
         await self.wait(ready)
         await self.keepBusy(worker, lambda: consumer.items)
-        stopped = worker.stop()
-        if consumer.producer is not None:
-            # The items that arrived before the stop come first.
-            consumer.producer.resumeProducing()
+        worker.crash()
         error = await self.ending(task)
         self.assertIsInstance(error, IterationStopped, "the call is told that it was stopped")
         self.assertIsNone(consumer.producer, "the consumer is told that there is no more to come")
-        await self.wait(stopped)
 
     async def test_aCrashEndsAnIteration(self) -> None:
         worker = await self.start()

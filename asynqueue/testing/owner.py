@@ -11,6 +11,8 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.options import USUAL
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._iteration.sources import ItemSource
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._workers.events import (
     Freed,
@@ -59,6 +61,16 @@ class TaskOwner:
 
     def progressed(self, task: QueuedTask) -> None:
         """Do nothing, because the task keeps its progress itself."""
+
+    def yields(self, task: QueuedTask, source: ItemSource) -> None:
+        """Do nothing, because nobody keeps an eye on the stream."""
+
+    def handsOut(self, task: QueuedTask, deferator: Deferator) -> None:
+        """Finish the task here, because nobody keeps an eye on the stream."""
+        task.finish(deferator, self.seconds())
+
+    def cancelStream(self, task: QueuedTask) -> None:
+        """Do nothing, because a task is done when its Deferator is handed out."""
 
 
 class RecordingListener:

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from asynqueue._core.states import DRAINING, STOPPED
+from asynqueue._iteration.patience import IDLE_SECONDS
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._runner.messages import CANCEL, CREDIT_ITEMS, GRANT
 from asynqueue.errors import (
@@ -342,35 +343,46 @@ class InterruptionTests(StreamCase):
         self.assertEqual(worker.state, STOPPED)
         self.assertAtRest()
 
-    def test_aStopBeforeTheFirstItemIsTheTasks(self) -> None:
+    def test_aStopWaitsForTheFirstItem(self) -> None:
         worker = self.makeWorker()
-        task = self.give(worker, far.endless)
+        task = self.give(worker, far.numbers, 3)
         worker.channel.advance()
         del worker.channel._incoming[1:]
         worker.channel.deliver()
+        stopped = worker.stop()
         self.assertFalse(task.isDone)
-        worker.stop()
-        self.assertIsInstance(task.failure.value, IterationStopped)
-        worker.stepAll()
-        self.assertAtRest()
+        self.assertNoResult(stopped)
 
-    def test_aStreamThatBeginsDuringAStopIsEnded(self) -> None:
+    def test_aStreamThatBeginsDuringAStopIsEndedIfNobodyTakesFromIt(self) -> None:
         worker = self.makeWorker()
         worker.actions["close"] = self.close
         task = self.give(worker, untilClosed, "close")
         stopped = worker.stop()
         worker.stepAll()
-        self.assertIsInstance(task.failure.value, IterationStopped)
+        self.assertIsInstance(takeAll(task.result)[-1], IterationStopped)
         self.assertEqual(self.closings, 1)
         self.successResultOf(stopped)
 
-    def test_aConsumerHearsOfAStop(self) -> None:
+    def test_aStreamThatBeginsDuringAStopGoesOnIfSomebodyTakesFromIt(self) -> None:
+        worker = self.makeWorker()
         reader = Reader(-1)
+        task = self.give(worker, far.numbers, 10 * CREDIT_ITEMS, consumer=reader)
+        stopped = worker.stop()
+        worker.stepAll()
+        self.assertEqual(reader.items, list(range(10 * CREDIT_ITEMS)))
+        self.assertIs(task.result, reader)
+        self.successResultOf(stopped)
+
+    def test_aConsumerThatPausesForTooLongHearsOfAStop(self) -> None:
+        reader = Reader(10)
         worker = self.makeWorker()
         task = self.give(worker, far.endless, consumer=reader)
-        worker.step()
-        self.assertIsNotNone(reader.producer)
+        worker.stepAll()
         worker.stop()
+        worker.stepAll()
+        self.assertIsNotNone(reader.producer)
+        for _ in range(8):
+            self.clock.advance(IDLE_SECONDS / 4)
         self.assertIsNone(reader.producer)
         self.assertIsInstance(task.failure.value, IterationStopped)
         worker.stepAll()
