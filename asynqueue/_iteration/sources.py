@@ -44,10 +44,10 @@ class ItemSource:
     """
     A buffer between the side that feeds an iteration's items and the one taker who wants them.
 
-    The feeding side calls L{add}, L{end}, L{fail}, L{lose} and L{shut}. The taking side looks at C{items}
-    and C{isOver}, and calls L{take}. When it finds nothing it calls L{want} and looks again. If
-    there is still nothing, it becomes the listener with L{listen}. There is no locking, because
-    everything is called in the reactor's thread.
+    The feeding side calls L{add}, L{end}, L{fail}, L{lose} and L{shut}. The taking side looks at
+    C{items} and C{isOver}, and calls L{take}. When it finds nothing it calls L{want} and looks
+    again. If there is still nothing, it becomes the listener with L{listen}. There is no locking,
+    because everything is called in the reactor's thread.
 
     A subclass overrides the hooks L{want}, L{consumed}, L{stopped} and L{abandoned}. They must not
     raise.

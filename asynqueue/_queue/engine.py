@@ -439,17 +439,22 @@ class Engine:
                 event.task.reported(event.done, event.total)
         elif isinstance(event, Began):
             self.pool.begin(record, event.task)
-        elif isinstance(event, Stalled):
+        elif isinstance(event, (Stalled, Blocked, Unblocked)):
             if record.isOpen:
-                self.scheduler.stall(record)
-        elif isinstance(event, Blocked):
-            if record.isOpen:
-                self.scheduler.close(record)
-        elif isinstance(event, Unblocked):
-            if record.isOpen:
-                self.scheduler.open(record)
+                self._changeFlow(record, event)
         elif isinstance(event, Lost):
             self.pool.close(record, event.reason)
+
+    def _changeFlow(self, record: WorkerRecord, event: Stalled | Blocked | Unblocked) -> None:
+        """
+        Give a worker fewer tasks or none for now, or as many as ever again.
+        """
+        if isinstance(event, Stalled):
+            self.scheduler.stall(record)
+        elif isinstance(event, Blocked):
+            self.scheduler.close(record)
+        else:
+            self.scheduler.open(record)
 
     def _applyEnd(self, record: WorkerRecord, event: Returned | Raised) -> None:
         """

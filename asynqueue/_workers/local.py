@@ -312,7 +312,7 @@ class AsyncWorker:
         ):
             task.callback(result)
         else:
-            # The run's context must not refer to the task any more, whose result refers to the source.
+            # The run's context must not refer to the task, whose result refers to the source.
             run.source = _makeSource(result, run.context)
             run.source.task, run.task = task, None
             self._deliveries.deliver(task, run.source)

@@ -540,5 +540,5 @@ class InterpreterTests(EndingCase):
     def forgetQueues(self) -> None:
         # They begin nothing after that, not even a shutdown.
         self.queues.clear()
-        for call in self.clock.getDelayedCalls():
+        for call in list(self.clock.getDelayedCalls()):
             call.cancel()

@@ -70,7 +70,7 @@ def takeAll(deferator: Deferator) -> list[Any]:
     while True:
         outcomes: list[Any] = []
         d = Deferred.fromCoroutine(deferator.__anext__())
-        d.addBoth(lambda result, outcomes=outcomes: outcomes.append(result))
+        d.addBoth(outcomes.append)
         if not outcomes:
             d.cancel()
             return taken
@@ -263,7 +263,7 @@ class CancelTests(StreamCase):
 
     def test_cancelAllCancelsItIfWhatIsUnderwayIsMeant(self) -> None:
         queue = self.makeQueue(self.makeWorker())
-        task, deferator = self.stream(queue, far.endless)
+        _, deferator = self.stream(queue, far.endless)
         self.assertEqual(queue.cancelAll(), 0)
         self.assertEqual(queue.cancelAll(underway=True), 1)
         self.assertIsInstance(takeAll(deferator)[-1], CancelledError)
