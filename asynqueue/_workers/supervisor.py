@@ -312,7 +312,8 @@ class Supervisor:
                 worker=self._worker,
             )
             self.link.channel.kill()
-        self._quitIfDue()
+        if self.state in (DRAINING, RETIRING):
+            self._quitIfDue()
 
     def _notReady(self, events: list[WorkerEvent]) -> list[WorkerEvent]:
         """

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # for 45 functions in 10 files for the call. Lower a ceiling whenever a walk gets shorter.
 CEILINGS = {
     "call": (36, 10, 0),
-    "batch": (47, 9, 0),
+    "batch": (49, 9, 0),
     "put": (29, 10, 8),
 }
 

@@ -18,6 +18,7 @@ from asynqueue._workers.events import (
     Raised,
     Returned,
     StreamEnded,
+    StreamLost,
     WorkerEvent,
     Yielded,
 )
@@ -320,12 +321,12 @@ class RecordingProtocol(RunnerProtocol):
     def endStreams(self, reason: Exception) -> list[WorkerEvent]:
         events = super().endStreams(reason)
         for event in events:
-            assert isinstance(event, StreamEnded)
+            assert isinstance(event, StreamLost)
             self._tellEndOf(event)
         self._tell(OVER)
         return events
 
-    def _tellEndOf(self, event: StreamEnded) -> None:
+    def _tellEndOf(self, event: StreamEnded | StreamLost) -> None:
         stream: Any = event.stream
         self._tell(STREAM_ENDED, stream.taskID)
 

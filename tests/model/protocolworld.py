@@ -14,7 +14,15 @@ from typing import Any, Final
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.messages import CALL, QUIT, RECALL, UNBEGUN, Message
-from asynqueue._workers.events import Items, Raised, Returned, StreamEnded, WorkerEvent, Yielded
+from asynqueue._workers.events import (
+    Items,
+    Raised,
+    Returned,
+    StreamEnded,
+    StreamLost,
+    WorkerEvent,
+    Yielded,
+)
 from asynqueue._workers.protocol import NearStream
 from asynqueue.errors import ResultNotPicklable, WorkerDied
 from asynqueue.tasks import Task, TaskOptions
@@ -310,6 +318,8 @@ class ProtocolWorld:
                     event.stream.end()
                 else:
                     event.stream.fail(event.failure)
+            elif isinstance(event, StreamLost):
+                event.stream.lose(event.failure)
             elif isinstance(event, Yielded):
                 assert isinstance(event.stream, NearStream)
                 self.streams[event.task.id] = event.stream
