@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from asynqueue._reactor import defaultReactor
+from asynqueue import _reactor
 from tests.support import leaks
 
 # pytest has its own process show its stacks on a fatal signal; this asks worker processes for it.
@@ -33,7 +33,18 @@ def _openedOnce() -> None:
     Have the reactor open what it keeps, and orphans be seen, before the first test is looked after.
     """
     leaks.adoptOrphans()
-    defaultReactor()
+    _reactor.defaultReactor()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clocksLookOften() -> Iterator[None]:
+    """
+    Have the thread of a steady clock end soon. Otherwise L{_leavesNothing} waits up to a second for
+    it after every test that has set a timeout.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_reactor, "WATCH_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(autouse=True)
