@@ -4,6 +4,8 @@ Inputs that Zstandard has compressed, as its programs write them.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,7 @@ from examples.weblog.blocks import DataBlock
 from examples.weblog.errors import InputError
 from examples.weblog.inputs import openInput, readBlocks
 
-# The extra C{examples} has it, and Python from 3.14 on needs no such module.
-zstd: Any = pytest.importorskip("backports.zstd")
+zstd: Any = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 TEXT = b"".join(b"%06d\n" % number for number in range(20_000))
 

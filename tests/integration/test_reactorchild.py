@@ -152,7 +152,7 @@ class EndTests(ReactorCase):
         d.cancel()
         await self.errorOf(d, CancelledError)
         self.assertEqual(await waiting, 1)
-        self.assertTrue(isGone(pid))
+        await self.until(lambda: isGone(pid))
 
     async def test_blockingCodeIsInterrupted(self) -> None:
         self.patch(Termination, "askSeconds", PATIENCE)
