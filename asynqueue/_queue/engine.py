@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet, ref
 
 from twisted.internet.defer import Deferred
@@ -61,6 +61,9 @@ from asynqueue._workers.events import (
     perform,
 )
 from asynqueue.errors import IterationStopped, QueueStopped, StateError, WorkerError
+
+CLOSE_SECONDS: Final = 0.3
+"""For how long, in seconds, generators may close when a shutdown's time is over."""
 
 _UNSET = object()
 
@@ -897,8 +900,16 @@ class Engine:
     def _outOfTime(self) -> None:
         assert self._shutdown is not None
         self._refuse(self._shutdown.outOfTime())
-        self.pool.crashAll()
         self._endStreams()
+        if self.scheduler.held:
+            self.pool.crashAll()
+        else:
+            # The generators whose streams have just ended may still run their C{finally} clauses.
+            self._shutdown.wait(CLOSE_SECONDS, self._crashAll)
+        self.wake()
+
+    def _crashAll(self) -> None:
+        self.pool.crashAll()
         self.wake()
 
     def _endStreams(self) -> None:

@@ -54,6 +54,7 @@ class Shutdown:
         self._pool = pool
         self._underway = underway
         self._timeout = timeout
+        self._reactor = reactor
         self._checkSoon = checkSoon
         # Why nothing more is begun, while it drains.
         self._drains: str | None = None
@@ -131,6 +132,12 @@ class Shutdown:
         why = f"it was still pending {self._timeout} seconds after that began"
         return [(task, why) for task in self._scheduler]
 
+    def wait(self, seconds: float, then: Callable[[], None]) -> None:
+        """
+        After L{outOfTime}: wait a little longer, unless all is over before.
+        """
+        self._deadline = self._reactor.callLater(seconds, then)
+
     def isOver(self) -> bool:
         """
         Look how far things are, and let the workers go when nothing is left for them.
@@ -144,9 +151,9 @@ class Shutdown:
         self._pool.detachAll()
         if not self._pool.isEmpty:
             return False
-        if self._deadline is not None:
+        if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = None
         return True
 
     def _isWaiting(self) -> bool:
