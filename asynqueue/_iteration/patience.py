@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from asynqueue._iteration.sources import ItemSource
 
-IDLE_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 2.0
 """For how long, in seconds, a stop waits for a taker who takes nothing from a stream, although he
 could."""
 

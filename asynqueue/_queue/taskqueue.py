@@ -425,7 +425,7 @@ class TaskQueue:
 
         An iteration goes on to its end if somebody takes its items. When everything else has ended,
         one from which nothing was ever taken fails with C{IterationStopped}; so does one from which
-        nothing was taken for 5 seconds although items are there, because its consumer is paused for
+        nothing was taken for 2 seconds although items are there, because its consumer is paused for
         example. Calls for which no worker is qualified fail with C{QueueStopped}. After L{timeout}
         seconds, all calls and iterations that are left fail.
 
