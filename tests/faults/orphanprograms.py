@@ -46,9 +46,12 @@ async def goOn(queue: ProcessQueue) -> None:
     Tell what becomes of a call, when the processes that were there have ended, and of a shutdown.
     """
     before = [worker.process.pid for worker in queue.workers()]
-    await Delay().untilEvent(lambda: areGone(before))
+    # Those that the fork server had yet to start belong to this program, and go on.
+    await Delay().untilEvent(
+        lambda: areGone(before) or all(worker.state == "READY" for worker in queue.workers())
+    )
     try:
-        tell(await queue.call(abs, -1))
+        tell(await queue.options(idempotent=True).call(abs, -1))
     except WorkerStartError as error:
         tell(str(error))
     await queue.shutdown()
@@ -67,6 +70,9 @@ def run(name: str, method: str, *options: str) -> None:
     healing.LONGEST_DELAY = 0.01  # type: ignore[misc]
     # As a daemon begins that is not careful.
     queue = ProcessQueue(2, context=startContext(method))
+    # Have the processes started, which otherwise happens in the reactor's first turns.
+    pids = [worker.process.pid for worker in queue.workers()]
+    assert all(pids)
     if os.fork():
         os._exit(0)
     react(lambda reactor: Deferred.fromCoroutine(goOn(queue)))
