@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._core.retry import backoff
 from asynqueue._core.states import Table, nextState
 from asynqueue._runner.exceptions import describe, rebuild
 from asynqueue._runner.messages import CALL, HELLO, QUIT, RAISED, Message
@@ -59,16 +60,19 @@ NEW: Final = "NEW"
 CONNECTING: Final = "CONNECTING"
 LIVE: Final = "LIVE"
 CUT: Final = "CUT"
+ENDING: Final = "ENDING"
 OVER: Final = "OVER"
 
 WIRE: Final[Table] = {
     NEW: {"open": CONNECTING},
     # There is no session yet. The server may not even be there.
-    CONNECTING: {"welcome": LIVE, "lose": OVER},
+    CONNECTING: {"welcome": LIVE, "end": ENDING, "lose": OVER},
     # The session has a connection.
     LIVE: {"cut": CUT, "lose": OVER},
     # The session has none, and is to be resumed before the server forgets it.
-    CUT: {"welcome": LIVE, "lose": OVER},
+    CUT: {"welcome": LIVE, "end": ENDING, "lose": OVER},
+    # The session is lost in the reactor's next turn, whatever comes before that.
+    ENDING: {"lose": OVER},
     OVER: {},
 }
 
@@ -95,7 +99,7 @@ class Dialer:
         self.hello = hello
         self._endpoint = endpoint
         self._key = key
-        self._random = random
+        self._delays = backoff(FIRST_WAIT, LONGEST_WAIT, factor=2.0, random=random)
         self._failures = 0
 
     def connect(
@@ -127,8 +131,7 @@ class Dialer:
                 address=self.address,
                 reason=reason,
             )
-        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures - 1, 16))
-        return longest * self._random.uniform(0.5, 1.0)
+        return self._delays(self._failures)
 
     def succeeded(self) -> None:
         """
@@ -213,7 +216,7 @@ class WireChannel:
         """
         Send messages.
         """
-        if self.state == OVER:
+        if self.state in (ENDING, OVER):
             return
         if self.state == CONNECTING:
             if messages[-1][0] == QUIT:
@@ -248,7 +251,7 @@ class WireChannel:
             self._demand(KILL)
             if self._limit is None:
                 self._limit = self._reactor.callLater(KILL_SECONDS, self._notKilled)
-        elif self.state != OVER:
+        elif self.state not in (ENDING, OVER):
             self._loseSoon(self._lossOf("the worker was crashed"))
 
     def residentKilobytes(self) -> int | None:
@@ -281,11 +284,11 @@ class WireChannel:
 
     def _notConnected(self, failure: Failure) -> None:
         self._attempt = None
-        if failure.check(CancelledError) is None and self.state != OVER:
+        if failure.check(CancelledError) is None and self.state not in (ENDING, OVER):
             self._tryAgain(ProtocolError(failure.getErrorMessage()))
 
     def _secured(self, connection: Connection) -> None:
-        if self.state == OVER:
+        if self.state in (ENDING, OVER):
             connection.finish()
             return
         connection.heard = lambda record: self._attached(connection, record)
@@ -300,7 +303,7 @@ class WireChannel:
 
     def _attached(self, connection: Connection, record: Record) -> None:
         welcome = decodeWelcome(record)
-        if self.state == OVER:
+        if self.state in (ENDING, OVER):
             connection.finish()
             return
         if self._name not in ("", welcome.session):
@@ -341,7 +344,7 @@ class WireChannel:
         """
         A connection is gone before there was a session over it.
         """
-        if self.state == OVER:
+        if self.state in (ENDING, OVER):
             return
         if self.state == CUT and isinstance(reason, ConnectionRefused):
             isGone = isinstance(reason, SessionUnknown)
@@ -434,6 +437,7 @@ class WireChannel:
         """
         End the channel in the reactor's next turn, because the caller is not to hear of it yet.
         """
+        self._move("end")
         self._stopTimers()
         self._limit = self._reactor.callLater(0, self._lose, reason)
 
