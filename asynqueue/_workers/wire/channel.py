@@ -23,8 +23,10 @@ from asynqueue._runner.messages import CALL, HELLO, QUIT, RAISED, Message
 from asynqueue._workers.wire.conversation import (
     DRAINING,
     KILL,
+    LEAVE,
     NUDGE,
     RUNNER_LOST,
+    SECURE,
     TERMINATE,
     Connection,
     Conversation,
@@ -37,7 +39,7 @@ from asynqueue._workers.wire.handshake import (
     decodeWelcome,
     encodeWish,
 )
-from asynqueue._workers.wire.records import ATTACH, Record
+from asynqueue._workers.wire.records import ATTACH, SIGNAL, Record
 from asynqueue.errors import (
     AsynQueueError,
     ConnectionLost,
@@ -304,6 +306,8 @@ class WireChannel:
     def _attached(self, connection: Connection, record: Record) -> None:
         welcome = decodeWelcome(record)
         if self.state in (ENDING, OVER):
+            # The server would keep the session for as long as a client may resume it.
+            connection.write(SIGNAL, bytes([LEAVE]))
             connection.finish()
             return
         if self._name not in ("", welcome.session):
@@ -451,7 +455,8 @@ class WireChannel:
         self._conversation.close()
         if self._attempt is not None:
             self._attempt.cancel()
-        if self._pending is not None:
+        # A server that was asked for a session answers soon, and has to hear that it is not wanted.
+        if self._pending is not None and self._pending.state != SECURE:
             self._pending.abort(reason)
         self._receiver.lost(reason)
 

@@ -56,7 +56,9 @@ DRAINING: Final = 102
 NUDGE: Final = 1
 TERMINATE: Final = 2
 KILL: Final = 3
-"""What a client has a server do with a runner, past the messages."""
+LEAVE: Final = 4
+"""What a client has a server do with a runner, past the messages. With C{LEAVE} the client gives
+the whole session up, and will not resume it."""
 
 _DATA: Final = struct.Struct("<QQQ")
 _ACK: Final = struct.Struct("<QQ")

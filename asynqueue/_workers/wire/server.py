@@ -38,6 +38,7 @@ from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.wire.conversation import (
     DRAINING,
     KILL,
+    LEAVE,
     NUDGE,
     RUNNER_LOST,
     TERMINATE,
@@ -190,9 +191,11 @@ class ServerSession:
 
     def _signalled(self, signal: int) -> None:
         channel = self._channel
-        if channel is None:
+        if signal == LEAVE:
+            self.end()
+        elif channel is None:
             return
-        if signal == NUDGE:
+        elif signal == NUDGE:
             channel.nudge()
         elif signal == TERMINATE:
             channel.terminate()

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.messages import QUIT
 from asynqueue._workers.wire.channel import OVER, WireChannel
+from asynqueue._workers.wire.conversation import LEAVE, SECURE, SHAKING
 from asynqueue._workers.wire.handshake import Attach, Hello, Welcome, encodeWish
-from asynqueue._workers.wire.records import WELCOME, Record
+from asynqueue._workers.wire.records import SIGNAL, WELCOME, Record
 from asynqueue.errors import ConnectionLost
 
 
@@ -27,9 +28,11 @@ class Link:
         self.handshake = SimpleNamespace(peer=Hello())
         self.heard: Any = None
         self.isFull = self.isFinished = False
+        self.state = SECURE
+        self.written: list[tuple[Any, ...]] = []
 
     def write(self, kind: int, *parts: bytes) -> None:
-        pass
+        self.written.append((kind, *parts))
 
     def settled(self) -> None:
         pass
@@ -77,6 +80,7 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.channel.state, OVER)
         [loss] = self.losses
         self.assertIsInstance(loss, ConnectionLost)
+        self.assertEqual(self.link.written[-1], (SIGNAL, bytes([LEAVE])))
         self.assertTrue(self.link.isFinished)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -88,3 +92,16 @@ class EndTests(SynchronousTestCase):
         self.channel.kill()
         self.channel.kill()
         self.assertEnds()
+
+    def test_aServerThatAnswersLaterHearsThatTheSessionIsNotWanted(self) -> None:
+        self.channel.kill()
+        self.clock.advance(0)
+        self.assertEqual(self.channel.state, OVER)
+        self.assertFalse(self.link.isFinished)
+        self.assertEnds()
+
+    def test_aHandshakeThatIsNotOverIsAborted(self) -> None:
+        self.link.state = SHAKING
+        self.channel.kill()
+        self.clock.advance(0)
+        self.assertTrue(self.link.isFinished)
