@@ -100,9 +100,9 @@ class Deliveries:
 
     def drain(self, reason: Failure, lookAgain: Callable[[], object]) -> None:
         """
-        Let the streams go on to their ends from now on, except those that nobody takes from.
+        Let the streams that are being consumed go on to their ends from now on.
 
-        @param reason: what a stream that nobody takes from fails with.
+        @param reason: what every other stream fails with.
         @param lookAgain: is called when it is time to look at L{isDrained} again.
         """
         if self._patience is not None:
@@ -115,8 +115,8 @@ class Deliveries:
 
     def isDrained(self) -> bool:
         """
-        After L{drain}, when nothing else is left to wait for: give up the streams that nobody takes
-        from.
+        Give up the streams that are not being consumed. Call this after L{drain}, when nothing else
+        is left to wait for.
 
         @return: whether nothing is left to wait for.
         """

@@ -12,8 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from asynqueue._iteration.sources import ItemSource
 
 IDLE_SECONDS: Final = 2.0
-"""For how long, in seconds, a stop waits for a taker who takes nothing from a stream, although he
-could."""
+"""For how long, in seconds, a stop waits for a taker that takes none of the items there are."""
 
 _LOOKS: Final = 4
 """How often it looks in that time."""
@@ -21,12 +20,11 @@ _LOOKS: Final = 4
 
 class StreamPatience:
     """
-    Waits for streams as long as somebody takes their items, and gives up the others.
+    Waits for the streams that are being consumed, and gives up the others.
 
-    A taker who waits for the next item may wait for as long as the far side needs. A stream from
-    which nothing was ever taken, and whose items nobody awaits, is given up at once. One whose
-    taker is busy elsewhere, or has paused, is given up when nothing was taken from it for
-    L{IDLE_SECONDS}.
+    A stream whose taker waits for the next item is waited for, however long the far side needs. A
+    stream is given up at once if no item of it was ever taken and no taker waits. It is given up
+    after L{IDLE_SECONDS} without a taken item if its taker is busy elsewhere or has paused.
     """
 
     def __init__(
@@ -36,7 +34,7 @@ class StreamPatience:
         lookAgain: Callable[[], object],
     ) -> None:
         """
-        @param giveUp: is called with each stream that is not waited for any longer.
+        @param giveUp: is called with each stream that is given up.
         @param lookAgain: is called when it is time to call L{look} again, though nothing happened.
         """
         self._reactor = reactor
@@ -49,9 +47,9 @@ class StreamPatience:
 
     def look(self, sources: Iterable[ItemSource]) -> bool:
         """
-        Give up the streams that nobody takes from.
+        Give up the streams that are not being consumed.
 
-        @param sources: the streams, except those of which everything was taken.
+        @param sources: the streams. One that is over and was taken to its end makes no difference.
         @return: whether there is still one to wait for.
         """
         isWaiting = False
@@ -71,7 +69,7 @@ class StreamPatience:
 
     def lookSoon(self) -> None:
         """
-        Have it looked at again in the reactor's next turn, because a stream has changed.
+        Call C{lookAgain} in the reactor's next turn, because a stream has changed.
         """
         if self._timer is not None:
             self._timer.reset(0)

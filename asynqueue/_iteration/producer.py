@@ -42,7 +42,7 @@ PRODUCER: Final[Table] = {
     HELD: {"run": PAUSED, "pause": HELD, "resume": NEW},
     RUNNING: {"pause": PAUSED, "resume": RUNNING, "finish": DONE},
     # The end of the source is noticed while paused, unless items are left that come before it. If
-    # the source is lost, nobody knows whether the consumer will ever resume, so they are dropped.
+    # the source is lost, the items are dropped, because the consumer may never resume.
     PAUSED: {"pause": PAUSED, "resume": RUNNING, "finish": DONE},
     # A consumer may not know yet.
     DONE: {"pause": DONE, "resume": DONE},

@@ -29,8 +29,8 @@ class SourceState(Enum):
           | ---- lose() ---> LOST -----+--- stop() ---> STOPPED
           | ------------------ stop() ------------------^
 
-    Any other call than these is ignored. A source is LOST when its far side is gone, or is given
-    up, so that nobody needs to wait for a taker who wants no items now.
+    Any other call than these is ignored. A source is LOST when its far side is gone or is given up.
+    A taker that has paused is then not waited for.
     """
 
     OPEN = "open"

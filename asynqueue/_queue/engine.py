@@ -502,7 +502,8 @@ class Engine:
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
         if self._shutdown is not None:
-            self._shutdown.ended()
+            # Nothing else tells the shutdown of the end of a stream.
+            self.wakeSoon()
         if self.observers.observers:
             reason = None if task.failure is None else task.failure.value
             self.observers.record(task.state, known, task.worker, reason)
@@ -633,7 +634,7 @@ class Engine:
             if task.options is not USUAL and task.options.isTimed:
                 self._timers.progressed(task)
         elif stream.isHandedOut:
-            # Otherwise whoever takes the items ends the task.
+            # The producer that feeds a consumer ends its task itself.
             if source.failure is None:
                 task.callback(None)
             else:
@@ -686,11 +687,17 @@ class Engine:
         return dict.fromkeys(sources)
 
     def _giveUpStream(self, source: ItemSource) -> None:
-        why = f"{self._queue!r} is shut down, and nobody takes the items of"
+        """
+        End the stream of a source that is not being consumed.
+        """
         for task, stream in list(self._streams.items()):
             if stream.source is source:
-                task.errback(Failure(IterationStopped(f"{why} {task}")))
-                self._stopRun(task)
+                self._endStream(task)
+
+    def _endStream(self, task: QueuedTask) -> None:
+        why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
+        task.errback(Failure(IterationStopped(why)))
+        self._stopRun(task)
 
     # Calls that cannot be sent --------------------------------------------------------------------
 
@@ -914,10 +921,10 @@ class Engine:
 
     def _endStreams(self) -> None:
         """
-        End the streams that crashed workers have left behind.
+        End all streams, because the shutdown waits for them no longer.
         """
-        for stream in list(self._streams.values()):
-            self._giveUpStream(stream.source)
+        for task in list(self._streams):
+            self._endStream(task)
 
     def _stop(self) -> None:
         assert self._shutdown is not None

@@ -23,8 +23,8 @@ Refused = list[tuple[QueuedTask, str]]
 
 class Shutdown:
     """
-    Waits until all that can be run has been run, and until the iterations that somebody takes items
-    from are over. Then lets the workers go, then says that it is done.
+    Waits until all that can be run has been run, and until each iteration that is being consumed is
+    over. Then lets the workers go, then says that it is done.
 
     While it drains, nothing more is begun, and what is underway is waited for, all iterations too.
     """
@@ -45,7 +45,7 @@ class Shutdown:
         @param underway: the tasks that workers have.
         @param timeout: after how many seconds to give up waiting. C{None} for never.
         @param streams: returns the streams that may not be over, or not be taken to their end.
-        @param giveUpStream: is called with a stream that nobody takes from.
+        @param giveUpStream: is called with each stream that is not being consumed.
         @param outOfTime: is called when the time is over.
         @param checkSoon: is called when something has changed, though nothing has happened to a
             worker.
@@ -93,12 +93,6 @@ class Shutdown:
         """
         self._isCut = True
         self._pool.crashAll(why)
-
-    def ended(self) -> None:
-        """
-        Take note that a task has come to its end. Nothing else tells of the end of a stream.
-        """
-        self._checkSoon()
 
     def awaitIteration(self, deferator: Deferator) -> None:
         """

@@ -423,7 +423,7 @@ class TaskQueue:
         """
         Take no more calls, run the calls that the queue has, then stop the workers.
 
-        An iteration goes on to its end if somebody takes its items. When everything else has ended,
+        An iteration that is being consumed goes on to its end. When everything else has ended,
         one from which nothing was ever taken fails with C{IterationStopped}; so does one from which
         nothing was taken for 2 seconds although items are there, because its consumer is paused for
         example. Calls for which no worker is qualified fail with C{QueueStopped}. After L{timeout}

@@ -176,8 +176,8 @@ class ChannelWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Let the calls that were given end, and the streams that somebody takes from. End the others
-        with C{IterationStopped}, then the runner.
+        Let the calls that were given end, and the streams that are being consumed. End the other
+        streams with C{IterationStopped}, then the runner.
 
         @return: a Deferred that fires when the runner is gone, also after L{crash}.
         """

@@ -180,8 +180,8 @@ class AsyncWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        Finish the tasks that the worker has, and the iterations that somebody takes items from. The
-        others end with C{IterationStopped}.
+        Finish the tasks that the worker has, and the iterations that are being consumed. The other
+        iterations end with C{IterationStopped}.
 
         @return: a Deferred that fires when all is over.
         """

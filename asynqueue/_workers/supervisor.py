@@ -346,8 +346,7 @@ class Supervisor:
             return
         self._move("retire")
         self.report([Lost(reason)])
-        if self.state == RETIRING:
-            self.link.quitIfIdle()
+        self._quitIfDue()
 
     def lost(self, reason: Exception) -> None:
         """
@@ -427,8 +426,8 @@ class Supervisor:
 
     def stop(self) -> Deferred[None]:
         """
-        Let the calls that were given end, and the streams that somebody takes from. End the others
-        with C{IterationStopped}, then the runner.
+        Let the calls that were given end, and the streams that are being consumed. End the other
+        streams with C{IterationStopped}, then the runner.
 
         @return: a Deferred that fires when the runner is gone, also after L{crash}.
         """

@@ -99,7 +99,6 @@ class ThreadChannel:
 
     Nothing can end a thread from outside. If a thread is told to end while it runs a call, it is
     left behind: its later messages are dropped, and it ends after that call.
-
     """
 
     isMortal = False

@@ -12,6 +12,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from asynqueue._workers.wire.endpoints import AcceptingFactory
+
 PASS: Final = "pass"
 DUPLICATE: Final = "duplicate"
 SWAP: Final = "swap"
@@ -119,16 +121,6 @@ class _Passage:
             self._proxy.later(0, self.cut)
 
 
-class _ProxyFactory(Factory):
-    noisy = False
-
-    def __init__(self, accept: Callable[[], Protocol | None]) -> None:
-        self._accept = accept
-
-    def buildProtocol(self, addr: Any) -> Protocol | None:
-        return self._accept()
-
-
 class FaultProxy:
     """
     Stands between clients and a server on this machine, and cuts, delays, duplicates, reorders,
@@ -170,7 +162,7 @@ class FaultProxy:
         @return: a Deferred that fires with the port's number.
         """
         endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
-        listening: Deferred[Any] = endpoint.listen(_ProxyFactory(self._accept))
+        listening: Deferred[Any] = endpoint.listen(AcceptingFactory(self._accept))
         return listening.addCallback(self._listens)
 
     def _listens(self, port: Any) -> int:

@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from asynqueue.testing import FileHold, far
 from asynqueue.tools import deferToDelay
 from asynqueue.wire import RemoteWorker, newKey
 from tests.faults import wiretasks
-from tests.support.remote import KEY, RemoteMixin
+from tests.support.remote import KEY, RemoteMixin, serveCommand
 
 
 class WireFaults(RemoteMixin, TestCase):
@@ -292,17 +291,7 @@ class WireFaults(RemoteMixin, TestCase):
 
     def _startServer(self, key: str) -> Any:
         address = f"tcp:{self.port}:interface=127.0.0.1"
-        command = [
-            sys.executable,
-            "-m",
-            "asynqueue._command",
-            "serve",
-            "--listen",
-            address,
-            "--key",
-            key,
-        ]
-        command += ["--keep", "0.3"]
+        command = serveCommand(key, address, "--keep", "0.3")
         server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
         def end() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from asynqueue._command import main
 from asynqueue.wire import readKey, writeKey
+from tests.support.remote import serveCommand
 
 SERVE = ["serve", "--listen", "tcp:0:interface=127.0.0.1"]
 
@@ -101,17 +102,7 @@ def test_theHelpShowsExamples(capsys: Any) -> None:
 
 @contextmanager
 def serving(key: str, address: str) -> Iterator[subprocess.Popen[str]]:
-    command = [
-        sys.executable,
-        "-m",
-        "asynqueue._command",
-        "serve",
-        "--listen",
-        address,
-        "--key",
-        key,
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(serveCommand(key, address), stderr=subprocess.PIPE, text=True) as server:
         try:
             yield server
         finally:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue.iteration import ItemSource
+from asynqueue.iteration import Deferator, ItemSource
 
 MANY = 100_000
 SOME = 10_000
@@ -59,6 +59,24 @@ def outcomesOf(d: Deferred[Any]) -> list[Any]:
     outcomes: list[Any] = []
     d.addCallbacks(outcomes.append, lambda failure: outcomes.append(failure.value))
     return outcomes
+
+
+def takeAll(deferator: Deferator) -> list[Any]:
+    """
+    @return: the items that are there, and then the exception that ends them, if one does.
+    """
+    taken: list[Any] = []
+    while True:
+        d = Deferred.fromCoroutine(deferator.__anext__())
+        outcomes = outcomesOf(d)
+        if not outcomes:
+            d.cancel()
+            return taken
+        if isinstance(outcomes[0], StopAsyncIteration):
+            return taken
+        taken += outcomes
+        if isinstance(outcomes[0], BaseException):
+            return taken
 
 
 def depth() -> int:

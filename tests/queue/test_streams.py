@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
 
 from asynqueue import AsyncWorker, Event, TaskQueue, report
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
@@ -18,31 +16,11 @@ from asynqueue._iteration.patience import IDLE_SECONDS
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._runner.messages import CREDIT_ITEMS
 from asynqueue.errors import IterationStopped, TaskStalled, TaskTimeout, WorkerDied
-from asynqueue.iteration import Deferator
 from asynqueue.testing import far
+from asynqueue.testing.iterating import PausingConsumer
 from asynqueue.testing.memory import MemoryWorker, act
+from tests.iteration.ledger import takeAll
 from tests.support.cases import QueueCase
-
-
-@implementer(IConsumer)
-class Pausing:
-    """
-    A consumer that pauses for ever after its first item.
-    """
-
-    def __init__(self) -> None:
-        self.items: list[Any] = []
-        self.producer: Any = None
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def write(self, item: Any) -> None:
-        self.items.append(item)
-        self.producer.pauseProducing()
 
 
 def reportingNumbers(count: int) -> Iterator[int]:
@@ -60,26 +38,6 @@ def hangAfter(count: int) -> Iterator[int]:
     """
     yield from range(count)
     act("hang")
-
-
-def takeAll(deferator: Deferator) -> list[Any]:
-    """
-    @return: the items that are there, and the error that ends them, if one does.
-    """
-    taken: list[Any] = []
-    while True:
-        outcomes: list[Any] = []
-        d = Deferred.fromCoroutine(deferator.__anext__())
-        d.addBoth(outcomes.append)
-        if not outcomes:
-            d.cancel()
-            return taken
-        error = getattr(outcomes[0], "value", None)
-        if isinstance(error, StopAsyncIteration):
-            return taken
-        taken.append(outcomes[0] if error is None else error)
-        if error is not None:
-            return taken
 
 
 class StreamCase(QueueCase):
@@ -185,14 +143,11 @@ class LifeTests(StreamCase):
 
 
 class TimeoutTests(StreamCase):
-    def hanging(self, **options: Any) -> Any:
-        worker = self.makeWorker()
-        worker.actions["hang"] = lambda: self.clock.advance(0)
-        queue = self.makeQueue(worker)
-        return self.stream(queue, far.endless, **options)
+    def endless(self, **options: Any) -> Any:
+        return self.stream(self.makeQueue(self.makeWorker()), far.endless, **options)
 
     def test_itsTimeoutCountsForTheWholeStream(self) -> None:
-        task, deferator = self.hanging(timeout=2)
+        task, deferator = self.endless(timeout=2)
         self.advance(1.9)
         self.assertEqual(task.state, UNDERWAY)
         self.advance(0.2)
@@ -214,7 +169,7 @@ class TimeoutTests(StreamCase):
         worker.stepAll()
 
     def test_itStallsIfNoItemComes(self) -> None:
-        task, deferator = self.hanging(stallTimeout=1)
+        task, deferator = self.endless(stallTimeout=1)
         takeAll(deferator)
         while task.state == UNDERWAY:
             self.clock.advance(0.5)
@@ -228,14 +183,14 @@ class TimeoutTests(StreamCase):
         self.assertIsInstance(task.failure.value, TaskStalled)
 
     def test_itDoesNotStallWhileItsItemsAreNotTaken(self) -> None:
-        task, _ = self.hanging(stallTimeout=1)
+        task, _ = self.endless(stallTimeout=1)
         self.advance(10)
         self.assertEqual(task.state, UNDERWAY)
 
     def test_aTimeoutLetsGoOfAPausedConsumer(self) -> None:
         queue = self.makeQueue(self.makeWorker())
         for function in (far.endless, far.numbers):
-            consumer = Pausing()
+            consumer = PausingConsumer()
             args = () if function is far.endless else (5,)
             task = queue.options(timeout=2, consumer=consumer).submit(function, *args)
             task.d.addErrback(lambda _: None)
@@ -327,7 +282,7 @@ class ShutdownTests(StreamCase):
     def test_aPausedConsumerIsLetGo(self) -> None:
         for function, args in ((far.endless, ()), (far.numbers, (5,))):
             queue = self.makeQueue(self.makeWorker())
-            consumer = Pausing()
+            consumer = PausingConsumer()
             task = queue.options(consumer=consumer).submit(function, *args)
             self.settle()
             done = queue.shutdown()
@@ -339,7 +294,7 @@ class ShutdownTests(StreamCase):
     def test_soItIsAfterTheTimeout(self) -> None:
         for function, args in ((far.endless, ()), (far.numbers, (5,))):
             queue = self.makeQueue(self.makeWorker(), timeout=1)
-            consumer = Pausing()
+            consumer = PausingConsumer()
             task = queue.options(consumer=consumer).submit(function, *args)
             self.settle()
             done = queue.shutdown()
@@ -351,7 +306,7 @@ class ShutdownTests(StreamCase):
     def test_theDeathOfTheWorkerLetsGoOfAPausedConsumer(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
-        consumer = Pausing()
+        consumer = PausingConsumer()
         task = queue.options(consumer=consumer).submit(far.endless)
         self.settle()
         worker.die()

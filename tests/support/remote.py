@@ -1,9 +1,11 @@
 """
-A server in this process for tests of remote workers. Its runners are real processes.
+Servers for tests of remote workers, in this process or in one of their own. Their runners are real
+processes.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +14,14 @@ from asynqueue.testing import FaultProxy
 from asynqueue.wire import RemoteService, RemoteWorker, newKey
 
 KEY = newKey()
+
+
+def serveCommand(key: str, address: str, *options: str) -> list[str]:
+    """
+    @return: the command that starts a server.
+    """
+    program = [sys.executable, "-m", "asynqueue._command"]
+    return [*program, "serve", "--listen", address, "--key", key, *options]
 
 
 class RemoteMixin:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IReactorFromThreads
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -23,10 +22,10 @@ from asynqueue.errors import (
     ResultNotRebuilt,
     WorkerDied,
 )
-from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.iteration import ListConsumer
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
-from tests.iteration.ledger import outcomesOf
+from tests.iteration.ledger import takeAll
 from tests.support.cases import WorkerCase
 
 
@@ -51,24 +50,6 @@ class Reader:
         self.items.append(data)
         if len(self.items) == self.most:
             self.producer.pauseProducing()
-
-
-def takeAll(deferator: Deferator) -> list[Any]:
-    """
-    @return: the items that are there, and then the exception that ends them, if one does.
-    """
-    taken: list[Any] = []
-    while True:
-        d = Deferred.fromCoroutine(deferator.__anext__())
-        outcomes = outcomesOf(d)
-        if not outcomes:
-            d.cancel()
-            return taken
-        if isinstance(outcomes[0], StopAsyncIteration):
-            return taken
-        taken += outcomes
-        if isinstance(outcomes[0], BaseException):
-            return taken
 
 
 def ticking(count: int) -> Iterator[int]:

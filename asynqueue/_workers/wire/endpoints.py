@@ -1,19 +1,37 @@
 """
-Addresses of servers, as Twisted's endpoint descriptions, and which of them stay on this machine.
+Addresses of servers, as Twisted's endpoint descriptions, which of them stay on this machine, and
+how a server takes connections there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol
 
 _WHY = (
     "without TLS, which is not offered yet, everybody on the way could read the calls and their "
     "results. Use a loopback address or a Unix socket, and lead it to the other machine through "
     "a tunnel, such as ssh -L"
 )
+
+
+class AcceptingFactory(Factory):
+    """
+    Asks for a protocol for each connection that comes, and closes the connection if there is none.
+    """
+
+    noisy = False
+
+    def __init__(self, accept: Callable[[], Protocol | None]) -> None:
+        self._accept = accept
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self._accept()
 
 
 def clientEndpoint(reactor: Any, address: str) -> Any:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from asynqueue._core.checks import checkCount, checkSeconds
@@ -33,6 +33,7 @@ from asynqueue._runner.messages import (
 from asynqueue._runner.packing import LARGE
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._waiters import OneShotObserverList
+from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.wire.conversation import (
@@ -45,7 +46,7 @@ from asynqueue._workers.wire.conversation import (
     Connection,
     Conversation,
 )
-from asynqueue._workers.wire.endpoints import serverEndpoint
+from asynqueue._workers.wire.endpoints import AcceptingFactory, serverEndpoint
 from asynqueue._workers.wire.handshake import (
     BUSY,
     LARGEST,
@@ -421,7 +422,7 @@ class RemoteService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._reaper = programReaper()
         self._reaper.hold()
-        listening = maybeDeferred(self._endpoint.listen, _ServerFactory(self._build))
+        listening = maybeDeferred(self._endpoint.listen, AcceptingFactory(self._build))
         listening.addCallback(self._listens)
         listening.addCallbacks(self.whenListening.callback, self.whenListening.errback)
 
@@ -516,7 +517,7 @@ class RemoteService(Service):
             left.end()
         channel = PipeChannel(
             self._reactor,
-            pollingDelay(self._reactor, 0.001, 1.10),
+            pollingDelay(self._reactor, ProcessWorker.interval, ProcessWorker.backoff),
             ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
             startTimeout=self._startTimeout,
         )
@@ -535,13 +536,3 @@ class RemoteService(Service):
         if self._isDraining and not self._sessions and not self._ended.hasFired:
             self._reaper.letGo()
             self._ended.fire(None)
-
-
-class _ServerFactory(Factory):
-    noisy = False
-
-    def __init__(self, build: Callable[[], Protocol | None]) -> None:
-        self._build = build
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        return self._build()
