@@ -149,10 +149,14 @@ class WireFaults(RemoteMixin, TestCase):
 
     async def test_44_aWorkerFindsAServerThatWasRestarted(self) -> None:
         service = await self.serve()
-        queue = self.queueOf(self.remote())
+        worker = self.remote()
+        queue = self.queueOf(worker)
         self.assertEqual(await queue.call(far.add, 1, 2), 3)
+        channel: Any = worker._channel
         service.abort()
         await service.stopService()
+        # A call that was sent to the old server might have begun there.
+        await self.until(lambda: channel.state != "LIVE")
         result = queue.call(far.add, 3, 4)
         await deferToDelay(0.1)
         await self.serve(address=f"tcp:{self.port}:interface=127.0.0.1")
