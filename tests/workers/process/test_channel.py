@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
 from asynqueue._runner.packing import pack
+from asynqueue._workers.launch import Launcher
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
@@ -54,7 +55,10 @@ class PipeChannelTests(ProcessTestCase):
     def open(self, context: Any = None) -> PipeChannel:
         reactor = self.makeReactor()
         self.receiver = Receiver()
-        channel = PipeChannel(reactor, Delay(reactor=reactor), context=context)
+        # A launcher of its own, because children of an earlier test may still be starting.
+        channel = PipeChannel(
+            reactor, Delay(reactor=reactor), context=context, launcher=Launcher(reactor)
+        )
         channel.open(self.receiver)
         return channel
 
