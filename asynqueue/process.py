@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from asynqueue._queue.ownqueues import ProcessQueue
 from asynqueue._workers.process import ProcessBase, ProcessWorker
+from asynqueue.tools.universe import ProcessUniverse
 
 __all__ = [
     "ProcessBase",
     "ProcessQueue",
+    "ProcessUniverse",
     "ProcessWorker",
 ]
