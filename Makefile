@@ -16,6 +16,7 @@ LOG :=
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
 PICTURE := mandelbrot.png
+REMOTE_PICTURE := build/remote.png
 MADE_UP_LOG := build/weblog-1000000.log
 LOG_REPORT := build/weblog.html
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
@@ -34,7 +35,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot weblog sms browser test check docs storm model bench walk clean
+.PHONY: help mandelbrot remote weblog sms browser test check docs storm model bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -44,6 +45,10 @@ help: ## say what the rules are
 mandelbrot: $(READY) ## render the Mandelbrot set on all cores, into mandelbrot.png
 	@$(BIN)/mcm 1000 -0.63 0 1.4 1.2 -o $(PICTURE)
 	@echo "The picture is $(CURDIR)/$(PICTURE)"
+
+remote: $(READY) ## render a picture on two servers, while one of them is killed and started again
+	@$(BIN)/python -m examples.remote -o $(REMOTE_PICTURE) $(ARGS)
+	@echo "The picture is $(CURDIR)/$(REMOTE_PICTURE)"
 
 weblog: $(EXAMPLES_READY) $(if $(LOG),,$(MADE_UP_LOG)) ## report on web server logs, all cores: LOG=access.log
 	@mkdir -p $(dir $(LOG_REPORT))

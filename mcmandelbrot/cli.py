@@ -24,9 +24,10 @@ _ITERATIONS = 2000
 _MOST_PROCESSES = 1024
 
 _EXAMPLE = """\
-example:
+examples:
   mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png     the whole set
   mcm 1000 -0.7453 0.1127 6.5e-3 -o valley.png   its sea horses
+  mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png --remote tcp:127.0.0.1:7411 --key key
 """
 
 
@@ -58,11 +59,15 @@ class Request:
     @ivar view: the view that the picture shows.
     @ivar output: the name of the picture's file, or C{None} for the standard output.
     @ivar processes: the number of worker processes, or C{None} for one for each core.
+    @ivar servers: the addresses of the servers that render the picture, instead of processes here.
+    @ivar key: the name of the file with the servers' key, or C{None} without servers.
     """
 
     view: View
     output: str | None
     processes: int | None
+    servers: tuple[str, ...] = ()
+    key: str | None = None
 
 
 def render(request: Request) -> None:
@@ -72,22 +77,26 @@ def render(request: Request) -> None:
     @raise MandelbrotError: if the picture cannot be made.
     """
     # Only the workers import these modules.
-    if find_spec("numba") is None or find_spec("numpy") is None:
+    if not request.servers and (find_spec("numba") is None or find_spec("numpy") is None):
         raise BadRequest(
             "numba and numpy, which compute the pictures, are not both installed: "
             "pip install asynqueue[mcm]"
         )
     from asynqueue import ProcessQueue
     from mcmandelbrot.output import openOutput
-    from mcmandelbrot.render import renderPicture
+    from mcmandelbrot.render import renderPicture, renderRemotely
 
-    view = request.view
+    view, servers, key = request.view, request.servers, request.key
     stream = None if request.output is None else sys.stderr
     progress = Progress(view.width, view.height, stream)
     processes = request.processes or ProcessQueue.cores()
     with openOutput(request.output) as output:
+        if servers:
+            run = ReactorRun(lambda: renderRemotely(view, servers, key, output, progress))
+        else:
+            run = ReactorRun(lambda: renderPicture(view, processes, output, progress))
         try:
-            ReactorRun(lambda: renderPicture(view, processes, output, progress)).run()
+            run.run()
         finally:
             progress.erase()
     progress.close()
@@ -114,7 +123,11 @@ def parseArguments(arguments: Sequence[str]) -> Request:
     )
     if found.j is not None and not 1 <= found.j <= _MOST_PROCESSES:
         raise BadRequest(f"-j must be from 1 to {_MOST_PROCESSES:,} processes, not {found.j:,}")
-    return Request(view, found.o, found.j)
+    if found.remote and found.j is not None:
+        raise BadRequest("-j is for processes here, and --remote has none: leave one of them out")
+    if bool(found.remote) != (found.key is not None):
+        raise BadRequest("--remote and --key need each other: name a server and its key's file")
+    return Request(view, found.o, found.j, tuple(found.remote), found.key)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -153,6 +166,14 @@ def _makeParser() -> argparse.ArgumentParser:
         metavar="processes",
         help="how many processes to use; one for each core without it",
     )
+    add(
+        "--remote",
+        action="append",
+        default=[],
+        metavar="address",
+        help="render on the processes of a server, which asynqueue serve is; may be repeated",
+    )
+    add("--key", type=_fileName, metavar="file", help="the file with the servers' key")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -4,14 +4,17 @@ Rendering a picture with the processes of a queue.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredList, FirstError, TimeoutError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from asynqueue import DeferredTracker, OrderedItemProducer, ProcessQueue
+from asynqueue import DeferredTracker, OrderedItemProducer, ProcessQueue, TaskQueue
 from asynqueue.errors import WorkerDied
-from mcmandelbrot.errors import MandelbrotError, RenderingFailed
+from asynqueue.wire import RemoteWorker
+from mcmandelbrot.errors import BadRequest, MandelbrotError, RenderingFailed
 from mcmandelbrot.output import Output
 from mcmandelbrot.plan import StripePlan
 from mcmandelbrot.png import PNGAssembler
@@ -25,6 +28,9 @@ _PATIENCE = 1.0
 
 # How often a stripe is drawn again if its process was killed.
 _RETRIES = 5
+
+# How many seconds the first of the servers may take to answer.
+_CONNECTING = 10.0
 
 _log = Logger()
 
@@ -56,6 +62,84 @@ async def renderPicture(view: View, processes: int, output: Output, progress: Pr
         except Exception as error:
             raise RenderingFailed(f"{type(error).__name__}: {error}") from error
         output.finish()
+
+
+async def renderRemotely(
+    view: View, servers: Sequence[str], key: Any, output: Output, progress: Progress
+) -> None:
+    """
+    Render a picture on servers and write it, as a PNG file, to an output.
+
+    The work begins when the first server answers. The others join it when they do, and a server
+    that was restarted joins it again.
+
+    @param view: the view that the picture shows.
+    @param servers: the addresses of the servers.
+    @param key: the servers' key, or the name of its file.
+    @param output: the output, which is finished at the end.
+    @param progress: shows the progress of the work.
+    @raise BadRequest: if an address or the key is not valid, or a server refuses the key.
+    @raise MandelbrotError: if no server answers, the picture cannot be written, or a task fails.
+    """
+    async with TaskQueue(timeout=_PATIENCE) as queue:
+        await _attachServers(queue, servers, key)
+        plan = StripePlan(view, len(queue.workers()))
+
+        def advance(rows: int) -> None:
+            # Servers may have joined.
+            plan.processes = len(queue.workers())
+            progress.advance(rows)
+
+        try:
+            retrying = queue.options(retries=_RETRIES)
+            # One process compiles the kernel before the others need it.
+            await retrying.call(prepareWorker, view)
+            # The others prepare themselves before their first stripe. Nobody waits for a server
+            # that is not there.
+            queue.update(prepareWorker, view).addErrback(_notPrepared)
+            progress.begin()
+            await writePicture(retrying, view, plan, output.write, advance)
+        except MandelbrotError:
+            raise
+        except Exception as error:
+            raise RenderingFailed(f"{type(error).__name__}: {error}") from error
+        output.finish()
+
+
+async def _attachServers(queue: TaskQueue, servers: Sequence[str], key: Any) -> None:
+    """
+    Attach a worker for each server, and wait for the first.
+    """
+    from twisted.internet import reactor
+
+    attached: list[Deferred[int]] = []
+    try:
+        for address in servers:
+            attached.append(queue.attachWorker(RemoteWorker(address, key)))
+    except OSError as error:
+        raise BadRequest(f"cannot read the key file {key}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    finally:
+        # Once one is there, the others are not waited for.
+        first = DeferredList(attached, True, fireOnOneErrback=True, consumeErrors=True)
+    first.addTimeout(_CONNECTING, reactor)
+    try:
+        await first
+    except TimeoutError as error:
+        who = "the server does not answer" if len(servers) == 1 else "no server answers"
+        raise RenderingFailed(
+            f"{who} within {_CONNECTING:g} seconds: {', '.join(servers)}"
+        ) from error
+    except FirstError as error:
+        raise RenderingFailed(str(error.subFailure.value)) from error
+
+
+def _notPrepared(failure: Failure) -> None:
+    """
+    Leave it to the stripes to fail if a process could not prepare itself.
+    """
+    _log.info("a process of a server did not prepare itself: {why}", why=failure.value)
 
 
 async def prepareWorkers(queue: ProcessQueue, view: View) -> None:

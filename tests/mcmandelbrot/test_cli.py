@@ -56,6 +56,20 @@ def test_optionsMayStandAnywhere(line: str) -> None:
     assert (request.output, request.processes) == ("a.png", 2)
 
 
+def test_serversAreNamedWithTheirKey() -> None:
+    line = "10 -1 0 1.5 --remote tcp:127.0.0.1:1 --key key --remote unix:socket"
+    request = parseArguments(line.split())
+    assert (request.servers, request.key) == (("tcp:127.0.0.1:1", "unix:socket"), "key")
+
+
+@pytest.mark.parametrize(
+    "options", ["--remote tcp:127.0.0.1:1", "--key key", "--remote unix:a --key key -j 2"]
+)
+def test_serversAndTheirKeyNeedEachOther(options: str) -> None:
+    with pytest.raises(BadRequest, match="--remote"):
+        parseArguments(f"10 -1 0 1.5 {options}".split())
+
+
 def test_whatIsNotSaidHasADefault() -> None:
     request = parseArguments(["1000", "-0.63", "0", "1.4"])
     assert request.view == View(1000, -0.63, 0.0, 1.4, 1.4, 2000)
