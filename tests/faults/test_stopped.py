@@ -13,8 +13,10 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
+from asynqueue import ProcessQueue
+from asynqueue._workers.launch import startContext
 from asynqueue.errors import CallNotPicklable, ProtocolError, TaskTimeout, WorkerDied
 from asynqueue.testing import far
 from tests.faults import forktasks
@@ -43,32 +45,52 @@ def serverPid() -> int:
 
 
 class ForkServerStopTests(FaultCase):
+    async def startMany(self) -> ProcessQueue:
+        """
+        A queue with a process for each of the stops, which serves the series of that stop's number,
+        and a bystander.
+        """
+        queue = self.makeQueue(len(STOPS) + 1, context=startContext(self.method))
+        self.workers = queue.workers()
+        for series, worker in enumerate(self.workers):
+            queue.qualifyWorker(worker, series)
+        # No timeout is to pass while a process imports what it is to run.
+        await queue.update(forktasks.ready, ephemeral=True)
+        self.pids = await queue.update(os.getpid, ephemeral=True)
+        return queue
+
     async def test_25k_underATimeoutTheTaskFailsAndItsProcessIsReplaced(self) -> None:
-        queue = await self.start()
-        for stop in STOPS:
-            before = self.workers[0].process.pid
-            d = queue.call(*stop, series="victim", timeout=0.3)
+        queue = await self.startMany()
+
+        async def check(series: int, stop: tuple[Any, ...]) -> None:
+            d = queue.call(*stop, series=series, timeout=0.3)
             # One that hangs up is found before.
             await self.errorOf(d, TaskTimeout, WorkerDied)
-            self.assertEqual(await queue.call(far.echo, 1, series="victim"), 1, stop)
-            self.assertNotEqual(self.workers[0].process.pid, before)
-            await self.until(isGone, before)
-            self.assertEqual(self.workers[1].process.pid, self.pids[1])
+            self.assertEqual(await queue.call(far.echo, 1, series=series), 1, stop)
+            self.assertNotEqual(self.workers[series].process.pid, self.pids[series])
+            await self.until(isGone, self.pids[series])
+
+        await gatherResults(
+            [Deferred.fromCoroutine(check(*each)) for each in enumerate(STOPS)], consumeErrors=True
+        )
+        self.assertEqual(self.workers[-1].process.pid, self.pids[-1])
         self.assertEqual(len(self.flushLoggedErrors(ProtocolError)), 1)
 
     async def test_25k_aShutdownEndsInItsTime(self) -> None:
-        for stop in STOPS:
-            queue = await self.start()
-            d = queue.call(*stop, series="victim")
+        queue = await self.startMany()
+        calls = [queue.call(*stop, series=series) for series, stop in enumerate(STOPS)]
+        for d in calls:
             d.addErrback(lambda _: None)
-            # It is about to be stopped, or is.
-            await self.happens(0.3, lambda: False)
-            begun = time.monotonic()
-            queue.timeout = 0.3
-            await queue.shutdown()
-            self.assertLess(time.monotonic() - begun, 4.0, stop)
-            self.assertTrue(d.called)
-            await self.until(isGone, self.pids[0])
+        # They are about to be stopped, or are.
+        await self.happens(0.3, lambda: False)
+        begun = time.monotonic()
+        queue.timeout = 0.3
+        await queue.shutdown()
+        self.assertLess(time.monotonic() - begun, 4.0)
+        for stop, d in zip(STOPS, calls, strict=True):
+            self.assertTrue(d.called, stop)
+        for pid in self.pids:
+            await self.until(isGone, pid)
         self.assertEqual(len(self.flushLoggedErrors(ProtocolError)), 1)
 
     async def whileReaped(self, reap: Callable[[], object]) -> None:

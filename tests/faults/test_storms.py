@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from asynqueue import Event, ProcessQueue, ThreadQueue
 from asynqueue._core.options import RUNS
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._iteration import patience
 from asynqueue._queue.observers import QUEUED
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers import supervisor
@@ -287,6 +288,11 @@ def possessions() -> dict[str, int]:
 
 class StartStopTests(ProcessTestCase):
     timeout = 590.0
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override] # Trial waits for it
+        # A stream that is left in the middle is not to hold every stop up.
+        self.patch(patience, "IDLE_SECONDS", 0.1)
+        return super().setUp()
 
     async def goThrough(
         self, make: Callable[[], Any], deeds: list[Deed], rounds: int, cycles: int
