@@ -17,8 +17,10 @@ from asynqueue._runner.streams import isIterator
 from asynqueue.tools.info import Info
 
 CallTuple = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A function, its positional arguments and its keywords."""
 
 Answer = tuple[bytes, Any]
+"""What came of a call: its kind, and its result or text."""
 
 
 class Connection(Protocol):

@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from asynqueue.iteration import Deferator, ItemSource
 
-MANY = 100_000
-SOME = 10_000
+MANY = 20_000
+SOME = 5_000
 
 
 class Ledger(ItemSource):

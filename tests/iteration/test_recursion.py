@@ -17,8 +17,8 @@ from tests.iteration.ledger import MANY, SOME, Ledger, Notebook, depth, ended
 
 def sources() -> Generator[tuple[Deferator, Any, int], None, None]:
     """
-    Deferators whose items are all ready, what makes them so, and how many there are: a hundred
-    times Python's limit for the depth of recursion, or ten times where each item takes longer.
+    Deferators whose items are all ready, what makes them so, and how many there are: twenty
+    times Python's limit for the depth of recursion, or five times where each item takes longer.
     """
     yield Deferator(ended(*range(MANY))), None, MANY
     source = Ledger()
