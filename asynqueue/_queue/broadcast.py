@@ -5,20 +5,32 @@ lost one's place.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue._core.description import describeCall
 from asynqueue._core.states import UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue.errors import WorkerDetached
+from asynqueue.errors import ConnectionLost, WorkerDetached, WorkerDied, WorkerError
 
 if TYPE_CHECKING:
     from asynqueue._queue.pool import WorkerRecord
+
+FAULTS: Final = 5
+"""How many runners of a worker may die of one update in a row: end with an exit code, or crash."""
+
+DEATHS: Final = 20
+"""The same for deaths of all kinds, because somebody outside may send a signal at a bad time."""
+
+_CRASHES: Final = frozenset(
+    getattr(signal, name, None) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +48,32 @@ class Update:
     ephemeral: bool = False
     context: tuple[tuple[str, Any], ...] | None = None
 
+    def __str__(self) -> str:
+        return describeCall(self.function, self.args, self.kwargs)
+
+
+@dataclass(slots=True)
+class Deaths:
+    """
+    Counts the runners of one worker that died in a row while they ran one update.
+
+    @ivar faults: how many of them ended with an exit code, or crashed.
+    @ivar total: how many there were in all.
+    """
+
+    faults: int = 0
+    total: int = 0
+
+    def add(self, death: WorkerDied) -> bool:
+        """
+        Count a death.
+
+        @return: whether the worker is to give up, because another try would end like these.
+        """
+        self.total += 1
+        self.faults += death.exitCode is not None or death.signal in _CRASHES
+        return self.faults >= FAULTS or self.total >= DEATHS
+
 
 class Broadcast:
     """
@@ -48,13 +86,16 @@ class Broadcast:
         self,
         makeTask: Callable[[Update], QueuedTask],
         give: Callable[[WorkerRecord, list[QueuedTask]], None],
+        giveUp: Callable[[WorkerRecord, WorkerError], None],
     ) -> None:
         """
         @param makeTask: makes a task of an update.
         @param give: gives tasks to a worker.
+        @param giveUp: lets a worker go that cannot be brought up to date.
         """
         self._makeTask = makeTask
         self._give = give
+        self._giveUp = giveUp
         self._kept: list[Update] = []
         # The tasks that a worker gets when it is ready, and all that are not done.
         self._owed: dict[WorkerRecord, dict[Update, QueuedTask]] = {}
@@ -62,6 +103,8 @@ class Broadcast:
         # For each update that runs on one worker after the other, the workers that have yet to
         # begin.
         self._turns: dict[Update, list[WorkerRecord]] = {}
+        # The updates that the worker's last runner, or several in a row, died of.
+        self._deaths: dict[WorkerRecord, dict[Update, Deaths]] = {}
 
     def add(
         self, update: Update, records: list[WorkerRecord], sequential: bool
@@ -111,6 +154,7 @@ class Broadcast:
         """
         Fail what a worker that leaves has not run.
         """
+        self._deaths.pop(record, None)
         for task in self._owed.pop(record, {}).values():
             task.errback(Failure(notRun(record)))
 
@@ -128,9 +172,8 @@ class Broadcast:
         return results
 
     def _assign(self, update: Update, record: WorkerRecord) -> Deferred[Any]:
-        task = self._make(update, record)
         waiter: Deferred[Any] = Deferred()
-        task.d.addBoth(waiter.callback)
+        task = self._make(update, record, waiter.callback)
         self._runWhenReady(record, update, task)
         return waiter
 
@@ -144,28 +187,55 @@ class Broadcast:
 
     def _replayed(self, update: Update, record: WorkerRecord) -> QueuedTask:
         """
-        Make a task whose end is only logged.
+        Make a task whose failure is only logged.
         """
 
-        def failed(failure: Failure) -> None:
-            # A worker that leaves does not lack what it did not run.
-            if not failure.check(WorkerDetached):
-                self.log.failure("an update failed on {worker}", failure, worker=record.worker)
+        def log(result: Any) -> None:
+            if not isinstance(result, Failure) or result.check(WorkerDetached):
+                # A worker that leaves does not lack what it did not run.
+                return
+            isDeathAgain = _isDeath(result) and update in self._deaths.get(record, {})
+            if not isDeathAgain:
+                self.log.failure("an update failed on {worker}", result, worker=record.worker)
 
-        task = self._make(update, record)
-        task.d.addErrback(failed)
-        return task
+        return self._make(update, record, log)
 
-    def _make(self, update: Update, record: WorkerRecord) -> QueuedTask:
+    def _make(
+        self, update: Update, record: WorkerRecord, tell: Callable[[Any], object]
+    ) -> QueuedTask:
+        """
+        @param tell: is called with the task's result or failure.
+        """
         task = self._makeTask(update)
         self._tasks[task] = record, update
 
-        def done(result: Any) -> Any:
+        def done(result: Any) -> None:
             del self._tasks[task]
-            return result
+            tell(result)
+            if not update.ephemeral and not record.isLeaving:
+                self._countDeath(record, update, result)
 
         task.d.addBoth(done)
         return task
+
+    def _countDeath(self, record: WorkerRecord, update: Update, result: Any) -> None:
+        """
+        Count the runners that die of an update, until one comes to its end.
+        """
+        if not _isDeath(result):
+            self._deaths.get(record, {}).pop(update, None)
+            return
+        death = result.value
+        deaths = self._deaths.setdefault(record, {}).setdefault(update, Deaths())
+        if deaths.add(death):
+            reason = WorkerError(
+                f"{record.worker!r} gives up because its process died {deaths.total} times in a "
+                f"row while it ran the update {update}. {death.death()}. Each worker of this queue "
+                f"has to run this update, so make a new queue without it"
+            )
+            reason.__cause__ = death
+            self.log.error("{reason}", reason=reason)
+            self._giveUp(record, reason)
 
 
 def notRun(record: WorkerRecord) -> WorkerDetached:
@@ -173,6 +243,18 @@ def notRun(record: WorkerRecord) -> WorkerDetached:
     Make the error of an update that a worker which left has not run.
     """
     return WorkerDetached(f"{record.worker!r} was detached before it could run an update")
+
+
+def _isDeath(result: Any) -> bool:
+    """
+    Whether a runner died while it ran the update that came to this end.
+    """
+    # A connection is not lost because of what runs at its other end.
+    return (
+        isinstance(result, Failure)
+        and isinstance(result.value, WorkerDied)
+        and not isinstance(result.value, ConnectionLost)
+    )
 
 
 def _resultsOf(outcomes: list[tuple[bool, Any]]) -> Any:

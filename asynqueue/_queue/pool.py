@@ -22,7 +22,7 @@ from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverL
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
-from asynqueue._workers.events import Began, GivenBack, Lost, Offered, Raised, WorkerEvent
+from asynqueue._workers.events import Began, GaveUp, GivenBack, Lost, Offered, Raised, WorkerEvent
 from asynqueue.errors import StateError, WorkerDetached, WorkerError
 
 ATTACHED: Final = "ATTACHED"
@@ -121,7 +121,7 @@ class WorkerPool:
         self._observers = observers
         self._handle = handle
         self._reactor = reactor
-        self._broadcast = Broadcast(makeUpdateTask, self._giveUpdates)
+        self._broadcast = Broadcast(makeUpdateTask, self._giveUpdates, self._giveUp)
         self._lastID = 0
         # By ID the workers that may get tasks; by worker those too that are leaving.
         self._records: dict[int, WorkerRecord] = {}
@@ -295,6 +295,12 @@ class WorkerPool:
         task.start(record.worker, self._reactor.seconds())
         if self._observers.observers:
             self._observers.record(STARTED, task, record.worker)
+
+    def _giveUp(self, record: WorkerRecord, reason: WorkerError) -> None:
+        """
+        Let a worker go that cannot be brought up to date.
+        """
+        self._handle(record, [GaveUp(reason)])
 
     def _updateEnded(self, _: object, record: WorkerRecord) -> None:
         record.updates -= 1

@@ -271,7 +271,8 @@ class TaskQueue:
         @return: a Deferred that fires when all present workers have run the call, with the list of
             their results in the order in which the workers were attached. If the call fails on some
             of them, the Deferred fails with the first failure in that order. Failures on later
-            workers are logged.
+            workers are logged. A worker whose processes die of the same update again and again
+            gives up.
         @raise QueueStopped: after L{shutdown}.
         @raise ValueError: if there is a keyword C{consumer}.
         """

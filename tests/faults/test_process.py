@@ -29,6 +29,7 @@ from asynqueue.errors import (
     ResultNotRebuilt,
     TaskTimeout,
     WorkerDied,
+    WorkerError,
     WorkerStartError,
 )
 from asynqueue.testing import far
@@ -403,6 +404,15 @@ class ServerTests(FaultCase):
         os.kill(pid, signal.SIGKILL)
         self.assertEqual(await queue.call(far.echo, 1), 1)
         self.assertEqual((context.refusals, len(queue)), (0, 1))
+
+    async def test_25b_anUpdateKillsEveryProcessThatRunsIt(self) -> None:
+        queue = self.makeQueue()
+        updated = queue.update(os._exit, 1)
+        waiting = queue.call(far.echo, 1)
+        self.assertEqual((await self.errorOf(updated, WorkerDied)).exitCode, 1)
+        reason = await self.errorOf(waiting, WorkerError)
+        self.assertIn("_exit(1)", str(reason))
+        self.assertIs(await self.errorOf(queue.call(far.echo, 2), WorkerError), reason)
 
     async def test_25_aProcessThatCanBeStartedAgainAfterAll(self) -> None:
         context: Any = BrokenStart()

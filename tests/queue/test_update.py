@@ -4,12 +4,19 @@ Updates: calls that every worker runs, now, later and after each replacement.
 
 from __future__ import annotations
 
+from signal import SIGABRT, SIGKILL, SIGSEGV
 from typing import Any
 
-from asynqueue._queue.observers import STARTED, Event
+from asynqueue._queue.observers import LEFT, STARTED, Event
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._runner.messages import RECALL
-from asynqueue.errors import CallNotPicklable, WorkerDetached, WorkerDied
+from asynqueue.errors import (
+    CallNotPicklable,
+    ConnectionLost,
+    WorkerDetached,
+    WorkerDied,
+    WorkerError,
+)
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
@@ -237,6 +244,241 @@ class FailureTests(UpdateCase):
         d = queue.update(far.echo)
         self.clock.pump([0.1] * 50)
         self.errorOf(d, WorkerDetached)
+
+
+class DeadlyUpdateTests(UpdateCase):
+    """
+    Updates that take the runner with them.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events: list[Event] = []
+
+    def makeMortal(self, exitCode: int | None = None, signal: int | None = None) -> MemoryWorker:
+        """
+        @return: a worker whose runner dies of C{act("die")}.
+        """
+        worker = self.makeNoting()
+
+        def die() -> None:
+            self.ran.append("death")
+            worker.channel.die(exitCode, signal)
+
+        worker.actions["die"] = die
+        return worker
+
+    def makeWatched(self, *workers: MemoryWorker) -> TaskQueue:
+        queue = self.makeQueue(*workers)
+        queue.addObserver(self.events.append)
+        self.settle()
+        return queue
+
+    def reasons(self) -> list[BaseException | None]:
+        """
+        @return: why workers have left for good.
+        """
+        return [event.reason for event in self.events if event.kind == LEFT]
+
+    def wait(self) -> None:
+        self.clock.pump([0.1] * 300)
+
+    def test_afterFiveExitsInARowTheWorkerGivesUpAndSaysForWhichUpdate(self) -> None:
+        queue = self.makeWatched(self.makeMortal(exitCode=3))
+        waiting = queue.call(far.echo, "waiting")
+        self.resultOf(waiting)
+        d = queue.update(act, "die")
+        waiting = queue.call(far.echo, "waiting")
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        self.assertEqual(self.ran, ["death"] * 5)
+        error = self.errorOf(waiting, WorkerError)
+        self.assertEqual(type(error), WorkerError)
+        self.assertIn("5 times in a row", str(error))
+        self.assertIn("act('die')", str(error))
+        self.assertIn("exit code 3", str(error))
+        self.assertIsInstance(error.__cause__, WorkerDied)
+        self.assertEqual(self.reasons(), [error])
+        self.assertIs(self.errorOf(queue.call(far.echo, 1)), error)
+
+    def test_aCrashIsTheUpdatesFaultAsWell(self) -> None:
+        worker = self.makeNoting()
+        signals = iter((SIGSEGV, SIGABRT, SIGKILL) * 3)
+
+        def crash() -> None:
+            worker.channel.die(signal=next(signals))
+
+        worker.actions["crash"] = crash
+        queue = self.makeWatched(worker)
+        d = queue.update(act, "crash")
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        [reason] = self.reasons()
+        self.assertIn("7 times", str(reason))
+
+    def test_killsMayComeFromOutsideSoItTriesForLonger(self) -> None:
+        queue = self.makeWatched(self.makeMortal(signal=9))
+        d = queue.update(act, "die")
+        waiting = queue.call(far.echo, "waiting")
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        self.assertEqual(self.ran, ["death"] * 20)
+        self.assertIn("20 times", str(self.errorOf(waiting, WorkerError)))
+
+    def test_theDeathsAreLoggedOnceAndNotEachTime(self) -> None:
+        queue = self.makeQueue()
+        self.resultOf(queue.update(act, "die"))
+        queue.attachWorker(self.makeMortal(exitCode=1))
+        self.wait()
+        self.assertEqual(self.ran, ["death"] * 5)
+        self.assertEqual(len(self.flushLoggedErrors(WorkerDied)), 1)
+
+    def test_successInBetweenStartsTheCountAnew(self) -> None:
+        worker = self.makeMortal(exitCode=1)
+        queue = self.makeWatched(worker)
+        die = worker.actions["die"]
+
+        def dieFourTimes() -> None:
+            if len(self.ran) % 5 < 4:
+                die()
+            else:
+                self.ran.append("success")
+
+        worker.actions["die"] = dieFourTimes
+        d = queue.update(act, "die")
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        for _ in range(3):
+            worker.die()
+            self.wait()
+        self.assertEqual(self.ran, (["death"] * 4 + ["success"]) * 4)
+        self.assertEqual(self.reasons(), [])
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(WorkerDied)), 3)
+
+    def test_anExceptionInBetweenStartsTheCountAnewToo(self) -> None:
+        worker = self.makeMortal(exitCode=1)
+        queue = self.makeWatched(worker)
+        die = worker.actions["die"]
+
+        def dieOrRaise() -> None:
+            if len(self.ran) == 4:
+                self.ran.append("exception")
+                raise ValueError
+            die()
+
+        worker.actions["die"] = dieOrRaise
+        self.errorOf(queue.update(act, "die"), WorkerDied)
+        self.wait()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(self.reasons(), [])
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_whatOtherUpdatesAndCallsDoDoesNotMatter(self) -> None:
+        worker = self.makeMortal(exitCode=1)
+        queue = self.makeWatched(worker)
+        before = queue.update(act, "note", "before")
+        deadly = queue.update(act, "die")
+        after = queue.update(act, "note", "after")
+        call = queue.call(act, "note", "call")
+        self.wait()
+        self.resultOf(before)
+        self.errorOf(deadly, WorkerDied)
+        self.errorOf(after, WorkerDetached)
+        self.errorOf(call, WorkerError)
+        self.assertEqual(self.ran, [(None, "before"), "death"] * 5)
+
+    def test_deathsAreCountedForEachWorker(self) -> None:
+        mortal, sound = self.makeMortal(exitCode=1), self.makeNoting("sound")
+        sound.actions["die"] = lambda: None
+        queue = self.makeWatched(mortal, sound)
+        d = queue.update(act, "die")
+        calls = [queue.call(act, "note", number) for number in range(20)]
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        for call in calls:
+            self.resultOf(call)
+        self.assertEqual(queue.workers(), [sound])
+        self.assertEqual(len(self.reasons()), 1)
+
+    def test_aWorkerThatIsAttachedLaterTriesForItself(self) -> None:
+        queue = self.makeWatched(self.makeMortal(exitCode=1))
+        d = queue.update(act, "die")
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        queue.attachWorker(self.makeMortal(exitCode=1))
+        call = queue.call(far.echo, 1)
+        self.assertNoResult(call)
+        self.wait()
+        self.errorOf(call, WorkerError)
+        self.assertEqual(self.ran, ["death"] * 10)
+        sound = self.makeNoting()
+        sound.actions["die"] = lambda: None
+        queue.attachWorker(sound)
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(WorkerDied)), 1)
+
+    def test_aDeathBeforeTheUpdateBeginsDoesNotCount(self) -> None:
+        worker = self.makeNoting(stepSeconds=None)
+        queue = self.makeWatched(worker)
+        worker.stepAll()
+        d = queue.update(act, "note", "x")
+        for _ in range(30):
+            worker.channel.die(exitCode=1)
+            worker.step()
+            self.clock.pump([1.0, 1.0])
+            # It says hello, and is sent the update.
+            worker.channel.deliver()
+        self.assertNoResult(d)
+        worker.stepAll()
+        self.resultOf(d)
+        self.assertEqual(self.reasons(), [])
+
+    def test_aLostConnectionIsNotTheUpdatesFault(self) -> None:
+        worker = self.makeNoting()
+        lost = ConnectionLost("tcp:example.org:1", "the cable was cut")
+
+        def cut() -> None:
+            if len(self.ran) < 30:
+                self.ran.append("cut")
+                worker.channel.die()
+
+        worker.actions["cut"] = cut
+        queue = self.makeWatched(worker)
+        hear = worker._supervisor.lost
+        self.patch(worker._supervisor, "lost", lambda _: hear(lost))
+        self.errorOf(queue.update(act, "cut"), ConnectionLost)
+        self.wait()
+        self.assertEqual(self.ran, ["cut"] * 30)
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ConnectionLost)), 29)
+
+    def test_anEphemeralOneCostsOneRunner(self) -> None:
+        queue = self.makeWatched(self.makeMortal(exitCode=1))
+        for _ in range(7):
+            self.errorOf(queue.update(act, "die", ephemeral=True), WorkerDied)
+            self.wait()
+        self.assertEqual(self.reasons(), [])
+        self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+    def test_oneAfterTheOtherEachGivesUpAndTheUpdateComesToItsEnd(self) -> None:
+        queue = self.makeWatched(*(self.makeMortal(exitCode=1) for _ in range(2)))
+        d = queue.update(act, "die", sequential=True)
+        self.wait()
+        self.errorOf(d, WorkerDied)
+        self.assertEqual(self.ran, ["death"] * 10)
+        self.assertEqual(queue.workers(), [])
+
+    def test_shutdownInTheMiddleEndsIt(self) -> None:
+        queue = self.makeWatched(self.makeMortal(signal=9))
+        d = queue.update(act, "die")
+        call = queue.call(far.echo, 1)
+        self.clock.pump([0.01] * 20)
+        done = queue.shutdown()
+        self.errorOf(d, WorkerDied)
+        self.wait()
+        self.resultOf(done)
+        self.errorOf(call, WorkerError)
 
 
 class RecallTests(UpdateCase):
