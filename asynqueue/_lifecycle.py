@@ -304,7 +304,7 @@ class _Program:
 def _tell(function: Callable[..., object], *args: object) -> None:
     try:
         function(*args)
-    except Exception:
+    except BaseException:
         # The others must be told all the same.
         _log.failure("{function} failed while the program was ending", function=function)
 

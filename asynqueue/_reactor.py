@@ -271,7 +271,7 @@ def callEach(functions: list[Callable[[], object]]) -> None:
     for function in functions:
         try:
             function()
-        except Exception:
+        except BaseException:
             _log.failure("{function} raised in the reactor's thread", function=function)
 
 
@@ -408,7 +408,7 @@ class ImmediateExecutor:
     def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
         try:
             result = function(*args)
-        except Exception:
+        except BaseException:
             result = Failure()
         done(result)
 

@@ -205,7 +205,7 @@ class GroupCommit:
             if told is not None:
                 try:
                     told(error)
-                except Exception:
+                except BaseException:
                     # The others are to hear all the same.
                     self.log.failure(
                         "a change of {store} could not be told", store=self._store.name

@@ -17,6 +17,8 @@ from asynqueue._iteration.patience import StreamPatience
 from asynqueue._iteration.producer import IterationProducer
 from asynqueue._iteration.sources import ItemSource
 
+_log = Logger()
+
 
 def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
     """
@@ -34,9 +36,13 @@ def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
         return
     try:
         done = IterationProducer(Deferator(source), consumer, reactor).run()
-    except Exception:
-        source.stop()
-        task.errback(Failure())
+    except BaseException:
+        failure = Failure()
+        try:
+            source.stop()
+        except BaseException:
+            _log.failure("an iterator raised when it was closed")
+        task.errback(failure)
     else:
         done.addCallbacks(task.callback, task.errback)
 
@@ -61,8 +67,6 @@ class Deliveries:
     """
     The streams of one worker that runs its calls in this interpreter.
     """
-
-    log = Logger()
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
@@ -143,4 +147,4 @@ class Deliveries:
         try:
             close()
         except BaseException:
-            self.log.failure("an iterator raised when it was closed")
+            _log.failure("an iterator raised when it was closed")

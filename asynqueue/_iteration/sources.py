@@ -496,7 +496,7 @@ class AsyncIteratorSource(DemandSource):
         if close is not None:
             try:
                 await close()
-            except Exception:
+            except BaseException:
                 self.log.failure("an asynchronous iterator raised when it was closed")
 
     def _got(self, result: Any) -> None:

@@ -150,6 +150,12 @@ class Broadcast:
             task.giveBack()
         self._runWhenReady(record, update, task)
 
+    def tasksOf(self, record: WorkerRecord) -> list[QueuedTask]:
+        """
+        @return: the tasks of a worker that are not done.
+        """
+        return [task for task, (owner, _) in self._tasks.items() if owner is record]
+
     def forget(self, record: WorkerRecord) -> None:
         """
         Fail what a worker that leaves has not run.

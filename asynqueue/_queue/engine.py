@@ -175,10 +175,16 @@ class Engine:
         self.drainTimeout = drainTimeout
         self.scheduler: Scheduler[QueuedTask] = Scheduler()
         self.observers = ObserverList(self.seconds)
-        self.pool = WorkerPool(
-            self.scheduler, self.observers, self.handle, self._updateTask, self.reactor
-        )
         self.underway: set[QueuedTask] = set()
+        self.pool = WorkerPool(
+            self.scheduler,
+            self.observers,
+            self.handle,
+            self._updateTask,
+            self.reactor,
+            self.underway,
+            self._crashed,
+        )
         self._queue = queue
         declared = DeclaredContext(contextvars)
         self._declared = declared if declared else None
@@ -259,8 +265,10 @@ class Engine:
             observers.record(QUEUED, task)
         mayStart = not self._isBusy or self._mayGive
         self._isInBooks = True
-        record: Any = self.scheduler.submit(task, mayStart)
-        self._isInBooks = False
+        try:
+            record: Any = self.scheduler.submit(task, mayStart)
+        finally:
+            self._isInBooks = False
         if not mayStart:
             self._mayDecide = True
         elif record is not None:
@@ -378,13 +386,18 @@ class Engine:
         try:
             wasInBooks, self._isInBooks = self._isInBooks, True
             for event in events:
-                if isinstance(event, Returned) and event.task.state is UNDERWAY:
-                    task = event.task
-                    task.finish(event.value, now)
-                    self.scheduler.ended(record, task, event.seconds)
-                    self._end(task)
-                else:
-                    self._apply(record, event)
+                try:
+                    if isinstance(event, Returned) and event.task.state is UNDERWAY:
+                        task = event.task
+                        task.finish(event.value, now)
+                        self.scheduler.ended(record, task, event.seconds)
+                        self._end(task)
+                    else:
+                        self._apply(record, event)
+                except BaseException:
+                    # The name of a series may be at fault, or a signal's handler. What else has
+                    # happened is applied all the same.
+                    self._couldNotApply(record, event)
             self._isInBooks = wasInBooks
             if self._late:
                 self._catchUp()
@@ -417,9 +430,16 @@ class Engine:
                 self._gaveUp(record, event.reason)
             else:
                 perform(event, record.worker, self.reactor)
-        except Exception:
+        except BaseException:
             # The code is the program's own. What else has happened is told all the same.
             self.log.failure("{event} of {worker} failed", event=event, worker=record.worker)
+
+    def _couldNotApply(self, record: WorkerRecord, event: WorkerEvent) -> None:
+        self.log.failure(
+            "{event} of {worker} could not be taken in", event=event, worker=record.worker
+        )
+        if isinstance(event, (Returned, Raised)):
+            event.task.errback(Failure())
 
     # Nothing below runs code of the program, up to where L{handle} has told the observers.
 
@@ -540,8 +560,11 @@ class Engine:
             self._late.append(partial(self.ended, task))
             return
         self._isInBooks = True
-        if not task.isUpdate:
-            self.scheduler.done(task)
+        try:
+            if not task.isUpdate:
+                self.scheduler.done(task)
+        except BaseException:
+            self._couldNotEnd(task)
         self._isInBooks = False
         self._end(task)
         if self.observers.observers:
@@ -557,10 +580,13 @@ class Engine:
             self._late.append(partial(self.cancelled, task, wasUnderway))
             return
         self._isInBooks = True
-        if not wasUnderway:
-            self.scheduler.cancel(task)
-        if not task.isUpdate:
-            self.scheduler.done(task)
+        try:
+            if not wasUnderway:
+                self.scheduler.cancel(task)
+            if not task.isUpdate:
+                self.scheduler.done(task)
+        except BaseException:
+            self._couldNotEnd(task)
         self._isInBooks = False
         self._end(task)
         if wasUnderway:
@@ -568,6 +594,11 @@ class Engine:
         if self.observers.observers:
             self.observers.flush()
         self.wake()
+
+    def _couldNotEnd(self, task: QueuedTask) -> None:
+        # The name of its series may be at fault, or a signal's handler. The Deferred fires all the
+        # same.
+        self.log.failure("the end of {task} could not be taken in", task=task)
 
     def progressed(self, task: QueuedTask) -> None:
         """
@@ -661,18 +692,18 @@ class Engine:
         Stop the run of a task that has been ended here, and its stream.
         """
         stream = self._streams.pop(task, None)
-        if stream is None:
-            self.pool.cancel(task)
-            return
-        stream.forget()
         try:
+            if stream is None:
+                self.pool.cancel(task)
+                return
+            stream.forget()
             if stream.isHandedOut and task.failure is not None:
                 stream.source.shut(task.failure)
             else:
                 stream.source.stop()
-        except Exception:
-            # A generator has raised when it was closed.
-            self.log.failure("the iterator of {task} could not be closed", task=task)
+        except BaseException:
+            # A generator has raised when it was closed, or a worker of the program's own has.
+            self.log.failure("the run of {task} could not be stopped", task=task)
 
     def _waitsForTaker(self, task: QueuedTask) -> bool:
         stream = self._streams.get(task)
@@ -694,8 +725,18 @@ class Engine:
             if stream.source is source:
                 self._endStream(task)
 
-    def _endStream(self, task: QueuedTask) -> None:
-        why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
+    def _crashed(self, worker: Any) -> None:
+        """
+        End the streams of a worker that was crashed, even if it had sent their last items, where a
+        consumer has paused. It may never resume.
+        """
+        for task, stream in list(self._streams.items()):
+            if task.worker is worker and stream.source.isOver and stream.source.isPaused:
+                self._endStream(task, f"{worker} was crashed, and nobody takes the items of {task}")
+
+    def _endStream(self, task: QueuedTask, why: str | None = None) -> None:
+        if why is None:
+            why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
         task.errback(Failure(IterationStopped(why)))
         self._stopRun(task)
 
@@ -725,8 +766,8 @@ class Engine:
         Fail a task that waits, if it could be sent to no worker.
         """
         try:
-            refusal = self.pool.checks.refusal(task)
-        except Exception as error:
+            refusal: BaseException | None = self.pool.checks.refusal(task)
+        except BaseException as error:
             # A worker would find the same.
             refusal = error.with_traceback(None)
         # Pickling may run code of the arguments, which may change anything.
@@ -777,8 +818,10 @@ class Engine:
 
     def _decide(self) -> None:
         self._isInBooks = True
-        decided: Any = self.scheduler.decide()
-        self._isInBooks = False
+        try:
+            decided: Any = self.scheduler.decide()
+        finally:
+            self._isInBooks = False
         if self._late:
             self._catchUp()
         self._decided = decided
@@ -932,6 +975,9 @@ class Engine:
         if self._wakeUp is not None:
             self._wakeUp.cancel()
             self._wakeUp = None
+        for task in sorted(self.underway, key=_idOf):
+            # Its worker, one of the program's own, has stopped without ending it.
+            task.errback(Failure(WorkerError(f"{task.worker!r} has stopped without ending {task}")))
         self.observers.flush()
         self._stopped()
         self._shutdown.finish()
@@ -983,8 +1029,8 @@ class Engine:
             d = task.d
             try:
                 task.cancel()
-            except Exception:
-                # A worker of the program's own has failed. The others hear of it all the same.
+            except BaseException:
+                # Something of the program's own has failed. The others hear of it all the same.
                 self.log.failure("{task} could not be cancelled", task=task)
             # No code is left to handle it.
             d.addErrback(lambda _: None)

@@ -157,7 +157,7 @@ class Mapping(ItemSource):
         failure = None
         try:
             items.extend(islice(self._items, size))
-        except Exception:
+        except BaseException:
             # extend() keeps the items that came before the error. They still count.
             failure = Failure()
         if failure is not None or len(items) < size:
@@ -176,7 +176,7 @@ class Mapping(ItemSource):
                 self._options,
                 self._context,
             )
-        except Exception:
+        except BaseException:
             self._hasMore = False
             self._chunks.append(_Chunk(0, Failure()))
             return

@@ -145,13 +145,13 @@ class ObserverList:
             while self._recorded:
                 event, observers = self._recorded.popleft()
                 for observer in observers:
-                    self._call(observer, event)
+                    # One may have been removed meanwhile.
+                    if observers is self.observers or any(o is observer for o in self.observers):
+                        self._call(observer, event)
         finally:
             self._isFlushing = False
 
     def _call(self, observer: Observer, event: Event) -> None:
-        if observer not in self.observers:
-            return
         try:
             observer(event)
         except BaseException:

@@ -4,9 +4,10 @@ The workers of a queue, from when they are attached until they are gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -112,21 +113,30 @@ class WorkerPool:
         handle: Callable[[WorkerRecord, list[WorkerEvent]], None],
         makeUpdateTask: Callable[[Update], QueuedTask],
         reactor: IReactorTime,
+        underway: Set[QueuedTask],
+        crashed: Callable[[Any], None],
     ) -> None:
         """
         @param handle: takes what happens to a worker: a record and a list of events.
         @param makeUpdateTask: makes a task, outside of the schedule, of an update.
+        @param underway: the tasks of the schedule that workers have.
+        @param crashed: is called with each worker that was crashed.
         """
         self._scheduler = scheduler
         self._observers = observers
         self._handle = handle
         self._reactor = reactor
+        self._underway = underway
+        self._crashed = crashed
         self._broadcast = Broadcast(makeUpdateTask, self._giveUpdates, self._giveUp)
         self._lastID = 0
         # By ID the workers that may get tasks; by worker those too that are leaving.
         self._records: dict[int, WorkerRecord] = {}
         self._byWorker: dict[Any, WorkerRecord] = {}
         self._whyCrashed: str | None = None
+        # The workers that have gone while one is being crashed, each with what its C{stop} gave.
+        # The tasks of that one come to their ends first.
+        self._goneMeanwhile: list[tuple[Any, WorkerRecord]] | None = None
         self.checks = Checks(self._records)
 
     def __len__(self) -> int:
@@ -163,7 +173,8 @@ class WorkerPool:
 
         @return: a Deferred that fires with the worker's ID when it is ready for tasks.
         @raise ImplementationError: if it does not provide C{IWorker}.
-        @raise ValueError: if it is attached already.
+        @raise ValueError: if it is attached already. If the worker raises something, that comes
+            through, and the worker is not attached.
         """
         port = adapted(worker)
         if worker in self._byWorker:
@@ -172,9 +183,16 @@ class WorkerPool:
         record = WorkerRecord(self._lastID, worker, port)
         self._records[record.ID] = self._byWorker[worker] = record
         self.checks.forget()
-        worker.ID = record.ID
-        self._scheduler.attach(record, [*port.cQualified, *port.iQualified], port.capacity)
-        port.setListener(partial(self._handle, record))
+        try:
+            worker.ID = record.ID
+            self._scheduler.attach(record, [*port.cQualified, *port.iQualified], port.capacity)
+            port.setListener(partial(self._handle, record))
+        except BaseException:
+            record.move("leave")
+            record.move("gone")
+            del self._records[record.ID], self._byWorker[worker]
+            self._scheduler.detach(record)
+            raise
         return record.attached
 
     def qualify(self, worker: Any, series: Hashable) -> None:
@@ -380,7 +398,9 @@ class WorkerPool:
         self._whyCrashed = why
         self.detachAll()
         for record in list(self._byWorker.values()):
-            self._crash(record)
+            # One may be gone because of another.
+            if record.state != GONE:
+                self._crash(record)
 
     def killAll(self) -> None:
         """
@@ -392,7 +412,10 @@ class WorkerPool:
     def _crash(self, record: WorkerRecord) -> None:
         if record.timer is not None and record.timer.active():
             record.timer.cancel()
-        left = [task for task in self._crashPort(record) if not task.isDone]
+        before, self._goneMeanwhile = self._goneMeanwhile, []
+        crashed = self._crashPort(record)
+        had = self._tasksOf(record) if crashed is None else crashed
+        left = [task for task in had if not task.isDone]
         again = [task for task in left if record.reassign and not task.isUpdate]
         failed = [task for task in left if task not in again]
         record.unfinished += failed
@@ -401,15 +424,29 @@ class WorkerPool:
             events.append(Raised(task, None, Failure(self._asCrash(task, record.worker))))
         self._scheduler.detach(record)
         self._handle(record, events)
+        self._crashed(record.worker)
+        gone, self._goneMeanwhile = self._goneMeanwhile, before
+        if crashed is None:
+            # It may never say that it has stopped.
+            gone.append((None, record))
+        for result, other in gone:
+            self._gone(result, other)
 
-    def _crashPort(self, record: WorkerRecord) -> list[QueuedTask]:
+    def _crashPort(self, record: WorkerRecord) -> list[QueuedTask] | None:
+        """
+        @return: the tasks that the worker leaves; C{None} if it could not be crashed.
+        """
         try:
             left: list[QueuedTask] = record.port.crash()
             return left
-        except Exception:
+        except BaseException:
             # The worker is the program's own. The others are crashed all the same.
             self.log.failure("{worker} could not be crashed", worker=record.worker)
-            return []
+            return None
+
+    def _tasksOf(self, record: WorkerRecord) -> list[QueuedTask]:
+        had = [task for task in self._underway if task.worker is record.worker]
+        return [*sorted(had, key=attrgetter("id")), *self._broadcast.tasksOf(record)]
 
     def _asCrash(self, task: QueuedTask, worker: Any) -> WorkerError:
         if self._whyCrashed is None:
@@ -417,8 +454,16 @@ class WorkerPool:
         return WorkerError(f"{worker} was crashed with {task} because {self._whyCrashed}")
 
     def _gone(self, result: Any, record: WorkerRecord) -> None:
+        if self._goneMeanwhile is not None:
+            self._goneMeanwhile.append((result, record))
+            return
         if isinstance(result, Failure):
             self.log.failure("{worker} failed to stop", result, worker=record.worker)
+            if record.state == LEAVING:
+                # It may still have tasks.
+                self._crash(record)
+        if record.state == GONE:
+            return
         record.move("gone")
         del self._byWorker[record.worker]
         if record.timer is not None and record.timer.active():

@@ -452,6 +452,6 @@ class TaskQueue:
         for producer in producers:
             try:
                 producer.stopProducing()
-            except Exception:
+            except BaseException:
                 # The consumer is the program's own. The others are let go all the same.
                 self.log.failure("{consumer} failed to let go", consumer=producer.consumer)

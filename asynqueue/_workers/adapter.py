@@ -58,7 +58,8 @@ class WorkerAdapter:
         self._cancel: Callable[[Any], None] | None = getattr(worker, "cancel", None)
         self._listener: Callable[[list[WorkerEvent]], None] = _hearNothing
         self._waiting: deque[Any] = deque()
-        self._held: set[Any] = set()
+        # In the order of giving.
+        self._held: dict[Any, None] = {}
         self._isGiving = False
         self._hasCrashed = False
         self._stopping: Deferred[None] | None = None
@@ -119,16 +120,18 @@ class WorkerAdapter:
         if self._isGiving:
             return events
         self._isGiving = True
-        while self._waiting and not self._hasCrashed and self._hasRoom(self._waiting[0]):
-            task = self._waiting.popleft()
-            if task.isDone:
-                events.append(Freed(task))
-            elif self._stopping is not None:
-                # Whoever heard of the task before has had this worker stopped.
-                events.append(GivenBack([task]))
-            else:
-                self._give(task)
-        self._isGiving = False
+        try:
+            while self._waiting and not self._hasCrashed and self._hasRoom(self._waiting[0]):
+                task = self._waiting.popleft()
+                if task.isDone:
+                    events.append(Freed(task))
+                elif self._stopping is not None:
+                    # Whoever heard of the task before has had this worker stopped.
+                    events.append(GivenBack([task]))
+                else:
+                    self._give(task)
+        finally:
+            self._isGiving = False
         return events
 
     def _hasRoom(self, task: Any) -> bool:
@@ -137,7 +140,7 @@ class WorkerAdapter:
         return len(self._held) < self.capacity.slots
 
     def _give(self, task: Any) -> None:
-        self._held.add(task)
+        self._held[task] = None
         if task.isUpdate:
             self._listener([Began(task)])
         maybeDeferred(self.worker.run, task).addBoth(self._freed, task)
@@ -151,7 +154,7 @@ class WorkerAdapter:
                 worker=self.worker,
             )
         if task in self._held:
-            self._held.discard(task)
+            del self._held[task]
             self._listener([Freed(task), *self._giveWaiting()])
 
     def cancel(self, task: Any) -> None:
@@ -189,16 +192,19 @@ class WorkerAdapter:
 
     def crash(self) -> list[Any]:
         """
-        See L{IWorker<asynqueue.interfaces.IWorker>}.
+        See L{IWorker<asynqueue.interfaces.IWorker>}. A worker of your own may fail at this. What it
+        was given is known here all the same.
         """
         self._hasCrashed = True
-        self._held.clear()
+        held, self._held = self._held, {}
         self._giveBackWaiting()
+        left: dict[Any, None] = {}
         try:
-            left: list[Any] = self.worker.crash()
-            return left
-        finally:
-            self._stopped(None)
+            left = dict.fromkeys(self.worker.crash())
+        except BaseException:
+            self.log.failure("{worker} could not be crashed", worker=self.worker)
+        self._stopped(None)
+        return [*left, *(task for task in held if task not in left and not task.isDone)]
 
 
 def _hearNothing(events: list[WorkerEvent]) -> None:

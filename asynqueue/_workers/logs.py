@@ -39,7 +39,7 @@ def logHere(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
         if logger.isEnabledFor(record["levelno"]):
             extra = {"worker": repr(worker), "taskID": taskID}
             logger.handle(logging.makeLogRecord({**record, **extra}))
-    except Exception:
+    except BaseException:
         _log.failure("{worker} could not log what its runner logged", worker=worker)
 
 
