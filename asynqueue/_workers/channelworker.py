@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +14,7 @@ from zope.interface import implementer
 
 from asynqueue._core.groups import Capacity
 from asynqueue._core.states import READY, RETIRING, STARTING
+from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._workers.events import (
@@ -26,12 +28,13 @@ from asynqueue._workers.events import (
     WorkerEvent,
     Yielded,
 )
+from asynqueue._workers.from09 import OldTask, asGiven, asTask, nextItem
 from asynqueue._workers.picklability import CallCheck
 from asynqueue._workers.protocol import CallWriter, Writer
 from asynqueue._workers.restart import Recycling
 from asynqueue._workers.standalone import Standalone
 from asynqueue._workers.supervisor import RunnerLink, Supervisor
-from asynqueue.errors import StateError
+from asynqueue.errors import StateError, WorkerError
 from asynqueue.interfaces import IChannel, IPoolWorker
 
 
@@ -80,10 +83,12 @@ class ChannelWorker:
         self.iQualified = list(series)
         self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=64)
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
-        self._standalone = Standalone(self, self._reactor)
+        self._standalone = Standalone(self, self._crash, self._reactor)
         self._listener: Callable[[list[WorkerEvent]], None] = self._standalone
         self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
         self._runWaiters: dict[Any, Deferred[None]] = {}
+        # A stream's items may be taken when its runner is gone.
+        self._sources: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
         self._supervisor = Supervisor(self, self._makeLink, self._report, self._reactor, recycling)
         # The supervisor does all that there is to do.
         self.runMany = self._supervisor.runMany
@@ -100,7 +105,9 @@ class ChannelWorker:
 
     def _makeLink(self) -> RunnerLink:
         writer = type(self).makeWriter()
-        return RunnerLink(self.makeChannel(), self.codec, writer, self._reactor, self._stalled)
+        link = RunnerLink(self.makeChannel(), self.codec, writer, self._reactor, self._stalled)
+        link.protocol.sources = self._sources
+        return link
 
     @property
     def _channel(self) -> IChannel:
@@ -144,10 +151,18 @@ class ChannelWorker:
         """
         Run one task.
 
+        @param task: a task of a queue. Or, as long as the worker belongs to no queue, an object
+            with a C{callTuple} and a method C{callback}, as AsynQueue 0.9's tasks have. C{callback}
+            is then called with C{(b"r", result)}, with C{(b"i", deferator)} if the call returned an
+            iterator, or with C{(b"e", text)} if it failed.
         @return: a Deferred that fires when the worker no longer has the task: it returned, raised,
             yields a stream, or was given back.
         @raise StateError: if the worker is stopping or has stopped.
+        @raise WorkerError: if a task of AsynQueue 0.9's shape is given to a queue's worker.
         """
+        task = asTask(task, self, self._reactor.seconds)
+        if isinstance(task, OldTask) and self._listener is not self._standalone:
+            raise WorkerError(f"{self!r} belongs to a queue: put the call of {task} into that")
         done: Deferred[None] = Deferred()
         self._runWaiters[task] = done
         self._supervisor.report = self._report
@@ -191,10 +206,38 @@ class ChannelWorker:
 
         @return: the tasks that were given and not ended.
         """
+        return asGiven(self._crash())
+
+    def _crash(self) -> list[Any]:
         kept = self._standalone.take()
         left = [*self._supervisor.crash(), *kept]
         self._fireWaiters(left)
         return [task for task in left if not task.isDone]
+
+    @property
+    def tasks(self) -> list[Any]:
+        """
+        The tasks that the worker was given and that have not ended, in the order of giving. One
+        whose items come is not among them, because its call has returned.
+        """
+        held = [*self._supervisor.link.protocol.underway.values(), *self._standalone.kept]
+        return asGiven(task for task in held if not task.isDone)
+
+    def do_next(self, ID: Any) -> Deferred[Any]:
+        """
+        Take the next item of an iterator that a task has returned in the runner. The Deferator that
+        the task gave does not see that item, so use one or the other. Keep the Deferator, because
+        without it the iteration is stopped.
+
+        @param ID: the task's C{id}. Or the empty text, for the times that the calls have taken in
+            the runner, if the worker was made with C{callStats=True}.
+        @return: a Deferred that fires with the item. It fails with C{StopIteration} when there is
+            none any more, or no such iterator, and with C{NotReadyError} if the last item was asked
+            for and has not come.
+        """
+        if ID == "":
+            return succeed([ran for _, ran in self._callTimes or ()])
+        return nextItem(self._sources.get(ID))
 
     def stats(self) -> Deferred[list[tuple[float, float]]]:
         """

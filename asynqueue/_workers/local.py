@@ -29,6 +29,7 @@ from asynqueue._runner.context import applyContext
 from asynqueue._runner.progress import setReporter
 from asynqueue._runner.streams import isAsyncIterator, isIterator
 from asynqueue._waiters import OneShotObserverList
+from asynqueue._workers.from09 import asGiven, asTask
 from asynqueue.errors import IterationStopped, StateError
 from asynqueue.interfaces import IWorker
 
@@ -151,12 +152,17 @@ class AsyncWorker:
         """
         Run a task when those before it have begun.
 
+        @param task: a task of a queue; or an object with a C{callTuple} and a method C{callback},
+            as AsynQueue 0.9's tasks have. C{callback} is then called with C{(b"r", result)}, with
+            C{(b"i", deferator)} if the call returned an iterator, or with C{(b"e", text)} if it
+            failed.
         @return: a Deferred that fires when the call is over; if it returns an iterator, when it has
             returned that.
         @raise StateError: if the worker is stopping or has stopped.
         """
         if self.state != READY:
             raise StateError(self, self.state, "run")
+        task = asTask(task, self, self._reactor.seconds)
         run = self._due[task] = _Run(task)
         self._takeSoon()
         return run.done
@@ -211,7 +217,7 @@ class AsyncWorker:
         self._stopped()
         for run in runs:
             run.done.callback(None)
-        return [task for task in left if not task.isDone]
+        return asGiven(task for task in left if not task.isDone)
 
     # Running --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from types import FunctionType
 from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -178,6 +179,8 @@ class RunnerProtocol:
     @ivar underway: the tasks that were sent and not answered, by number. A task that was cancelled
         stays until the runner has answered.
     @ivar streams: the streams that are open, by number.
+    @ivar sources: those, and the streams of which somebody still has items to take, by their tasks'
+        IDs.
     @ivar completed: how many calls have run to their end.
     @ivar error: why the runner's messages made no sense, once they did not. Nothing more is to be
         received then.
@@ -193,6 +196,7 @@ class RunnerProtocol:
         """
         self.underway: dict[int, Any] = {}
         self.streams: dict[int, NearStream] = {}
+        self.sources: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
         self.completed = 0
         self.error: Exception | None = None
         self._link = link
@@ -365,7 +369,7 @@ class RunnerProtocol:
         task = self.underway.pop(number)
         self.completed += 1
         stream = NearStream(number, task, self._link, self._codec.unpack)
-        self.streams[number] = stream
+        self.streams[number] = self.sources[stream.taskID] = stream
         return Yielded(task, seconds, stream)
 
     def _items(self, _: int, number: int, batch: list[Packed], size: int) -> WorkerEvent:

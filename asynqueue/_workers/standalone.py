@@ -30,12 +30,23 @@ class Standalone:
     @ivar resign: is called, if it is set, when the worker can never work again.
     """
 
-    def __init__(self, worker: Any, reactor: IReactorTime) -> None:
+    def __init__(self, worker: Any, crash: Callable[[], list[Any]], reactor: IReactorTime) -> None:
+        """
+        @param crash: crashes the worker and returns the tasks that it leaves.
+        """
         self.resign: Callable[[], Any] | None = None
         self._worker = worker
+        self._crash = crash
         self._reactor = reactor
         self._kept: list[Any] = []
         self._ended: Exception | None = None
+
+    @property
+    def kept(self) -> list[Any]:
+        """
+        The tasks that wait for the next runner.
+        """
+        return self._kept
 
     def take(self) -> list[Any]:
         """
@@ -77,7 +88,7 @@ class Standalone:
     def _giveUp(self, reason: Exception) -> None:
         if self.resign is not None:
             self.resign()
-        _failAll(self._worker.crash(), reason)
+        _failAll(self._crash(), reason)
 
 
 def _failAll(tasks: list[Any], reason: Exception) -> None:
