@@ -60,6 +60,8 @@ class Recorder:
     def __setstate__(self, duplicate: Any) -> None:
         self._fd = duplicate.detach()
         assert self._fd is not None
+        # A program that a task starts, or that replaces this process, is not to write here.
+        os.set_inheritable(self._fd, False)
         self._map = _mapped(self._fd, mmap.PAGESIZE)
 
     # In the child ---------------------------------------------------------------------------------

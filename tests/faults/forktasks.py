@@ -4,6 +4,7 @@ Tasks that fork processes, start programs, or stop or replace their own process.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -184,6 +185,25 @@ def ignoredByPrograms() -> list[int]:
     ).stdout
     [mask] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")]
     return [number for number in range(1, 65) if int(mask, 16) & (1 << (number - 1))]
+
+
+def inheritedByPrograms() -> list[str]:
+    """
+    Return what a program inherits besides the standard streams. Left out are the writing ends of
+    pipes, by which C{multiprocessing} sees that a process has ended.
+    """
+    inherited = []
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            isWritingEnd = stat.S_ISFIFO(os.fstat(fd).st_mode) and mode == os.O_WRONLY
+            if fd > 2 and os.get_inheritable(fd) and not isWritingEnd:
+                inherited.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            # It was open for the listing itself.
+            continue
+    return inherited
 
 
 def readByProgram() -> bytes:

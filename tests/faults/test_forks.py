@@ -102,6 +102,10 @@ class ForkServerForkTests(FaultCase):
         queue = await self.start()
         self.assertEqual(await queue.call(forktasks.readByProgram), b"")
 
+    async def test_25f_aProgramInheritsNothingOfTheWorker(self) -> None:
+        queue = await self.start()
+        self.assertEqual(await queue.call(forktasks.inheritedByPrograms), [])
+
     async def test_25f_sigintDoesNothingToAWorker(self) -> None:
         queue = await self.start()
         os.kill(self.pids[0], signal.SIGINT)
