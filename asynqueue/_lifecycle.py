@@ -70,6 +70,8 @@ class Ending:
 
     The object must keep it: the registry refers to it weakly, so that nobody is kept alive in order
     to be ended.
+
+    @ivar whenOver: is called when the object has come to its end.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Ending:
         self.cut = cut
         self.endNow = endNow
         self.abort = abort
+        self.whenOver: Callable[[], object] = lambda: None
         self._program = _programOf(reactor)
         self._program.add(self)
 
@@ -116,6 +119,7 @@ class Ending:
         The object has come to its end: there is nothing left to be told.
         """
         self._program.forget(self)
+        self.whenOver()
 
 
 class StopCall:

@@ -218,7 +218,7 @@ class ResizableDispatchQueue:
             self._giveUp,
         )
         if store is not None:
-            name = _nameOf(func) if storedAs is None else storedAs
+            name = nameOf(func) if storedAs is None else storedAs
             first = self._openStore(store, ExactJSON() if codec is None else codec, name)
         self._ids = count(first)
         self._changed()
@@ -1068,7 +1068,7 @@ def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
     return at
 
 
-def _nameOf(function: Any) -> str:
+def nameOf(function: Any) -> str:
     """
     @return: by what name a store knows a function.
     @raise ValueError: if the function has no name of its own.

@@ -1,0 +1,831 @@
+"""
+The queues for programs of asyncio: the same queues, options, tasks and errors, with asyncio's own
+awaitables::
+
+    import asyncio
+    from math import factorial
+    from asynqueue.aio import ProcessQueue
+
+    async def main():
+        async with ProcessQueue() as queue:
+            print(await queue.call(factorial, 20))
+            async for value in queue.map(factorial, range(5)):
+                print(value)
+
+    if __name__ == "__main__":
+        asyncio.run(main())
+
+Make a queue in a coroutine. It belongs to the event loop that runs then. Twisted's global reactor
+is neither used nor installed. C{docs/asyncio.rst} describes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from multiprocessing.context import BaseContext
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from asynqueue._core.retry import Retry
+from asynqueue._dispatch import rdq
+from asynqueue._dispatch.encoding import JobCodec
+from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
+from asynqueue._eventloop import queuesOfLoop
+from asynqueue._iteration.deferator import Deferator
+from asynqueue._queue import options, ownqueues, taskqueue
+from asynqueue._queue.observers import Observer
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.errors import StateError
+from asynqueue.interfaces import IWorker
+
+__all__ = [
+    "CallOptions",
+    "JobFuture",
+    "ProcessQueue",
+    "ResizableDispatchQueue",
+    "Stream",
+    "SubmittedTask",
+    "TaskQueue",
+    "ThreadQueue",
+    "asFuture",
+    "getReactor",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_F = TypeVar("_F", bound="asyncio.Future[Any]")
+
+
+def asFuture(deferred: Deferred[T]) -> asyncio.Future[T]:
+    """
+    Make a future of a Deferred of a queue, a task or a job. Do not use the Deferred otherwise.
+
+    @param deferred: the Deferred. If it was cancelled, so is the future.
+    @return: a future of the running loop. Cancelling it cancels the Deferred.
+    @raise RuntimeError: if no loop runs in this thread.
+    """
+    return _settle(asyncio.get_running_loop().create_future(), deferred, None)
+
+
+def getReactor() -> IReactorTime:
+    """
+    Get the reactor of the running loop, for workers that you make yourself:
+    C{TaskQueue(ProcessWorker(reactor=getReactor()))}. It lives until the loop's last queue has shut
+    down, so do this for each queue.
+
+    @raise RuntimeError: if no loop runs in this thread.
+    """
+    return cast(IReactorTime, queuesOfLoop().getReactor())
+
+
+def _settle(future: _F, deferred: Deferred[Any], owner: object) -> _F:
+    """
+    Have a Deferred settle a future.
+
+    @param owner: is not to be garbage-collected before that.
+    """
+
+    def fired(result: Any, owner: object = owner) -> None:
+        if future.done():
+            # It was cancelled. An iteration is stopped when the garbage collector finds it.
+            return
+        if not isinstance(result, Failure) or result.value is None:
+            future.set_result(Stream(result, owner) if isinstance(result, Deferator) else result)
+        elif isinstance(result.value, CancelledError | asyncio.CancelledError):
+            future.cancel()
+        elif isinstance(result.value, StopIteration):
+            # A coroutine cannot raise it.
+            error = RuntimeError(f"the call raised {result.value!r}")
+            error.__cause__ = result.value
+            future.set_exception(error)
+        else:
+            future.set_exception(result.value)
+
+    def settled(future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            deferred.cancel()
+
+    future.add_done_callback(settled)
+    deferred.addBoth(fired)
+    return future
+
+
+class Stream:
+    """
+    The items of a call whose function returned an iterator, or the results of C{map}: an
+    asynchronous iterator. Each item comes as soon as it has arrived. If the iteration fails, the
+    failure is raised after the items before it.
+
+    Leave it early with C{async with}, or L{stop} it, so that the far iterator is closed. A stream
+    that is garbage-collected stops as well.
+    """
+
+    def __init__(self, deferator: Deferator, owner: object) -> None:
+        """
+        @param owner: the queue, which lives as long as this.
+        """
+        self._deferator = deferator
+        self._owner = owner
+
+    def __repr__(self) -> str:
+        return repr(self._deferator).replace("Deferator", "Stream", 1)
+
+    def __bool__(self) -> bool:
+        """
+        Whether there may be more items.
+        """
+        return self._deferator.moreLeft
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        """
+        @return: the next item.
+        @raise StopAsyncIteration: at the end.
+        @raise NotReadyError: if an item is being waited for already.
+        """
+        source = self._deferator.source
+        if source.items and source.listener is None:
+            return source.take()
+        return await asFuture(Deferred.fromCoroutine(self._deferator.__anext__()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """
+        End the iteration here. Stopping again has no effect.
+        """
+        self._deferator.stop()
+
+    async def aclose(self) -> None:
+        """
+        Do what L{stop} does, for C{contextlib.aclosing}.
+        """
+        self.stop()
+
+
+class SubmittedTask(Generic[T]):
+    """
+    A call that was put into a queue with C{submit}. Await it for its result, as often as you like.
+    Cancelling a coroutine that awaits it does not cancel the call; L{cancel} does.
+
+    It has all the attributes of a L{QueuedTask<asynqueue.QueuedTask>}, such as C{id}, C{state} and
+    C{progress}.
+    """
+
+    def __init__(self, task: QueuedTask, owner: object) -> None:
+        self._task = task
+        self._owner = owner
+        # A call that was given up has nothing more to tell.
+        task.d.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    def __repr__(self) -> str:
+        return repr(self._task)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def cancel(self) -> bool:
+        """
+        Give the call up. See L{QueuedTask.cancel<asynqueue.QueuedTask.cancel>}.
+
+        @return: C{False} if it was done already.
+        """
+        return self._task.cancel()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.whenDone().__await__()
+
+    def whenDone(self) -> asyncio.Future[T]:
+        """
+        @return: a new future of the result.
+        """
+        future = asyncio.get_running_loop().create_future()
+        return _settle(future, self._task.whenDone(), self._owner)
+
+
+class _Face:
+    """
+    What the queues of this module have in common: an event loop.
+    """
+
+    _queue: Any
+
+    def _wrap(self, queue: Any) -> None:
+        """
+        @param queue: the Twisted queue, which was just made.
+        """
+        self._queue = queue
+        self._loop = asyncio.get_running_loop()
+        queuesOfLoop().add(self, queue)
+
+    def __repr__(self) -> str:
+        return repr(self._queue)
+
+    def __reduce__(self) -> Any:
+        return self._queue.__reduce__()
+
+    def _use(self) -> Any:
+        """
+        @return: the Twisted queue, for a caller in the queue's own loop.
+        """
+        try:
+            isOwn = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            isOwn = False
+        if not isOwn:
+            raise StateError(self, "used outside of the event loop that it belongs to", "do this")
+        return self._queue
+
+    def _await(self, deferred: Deferred[Any]) -> asyncio.Future[Any]:
+        return _settle(self._loop.create_future(), deferred, self)
+
+
+class CallOptions:
+    """
+    A queue together with the options of the calls that are made through it. See
+    L{TaskQueue.options}.
+    """
+
+    def __init__(self, queue: TaskQueue, own: options.CallOptions) -> None:
+        self._face = queue
+        self._own = own
+
+    def call(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """
+        Put a call into the queue. All keywords go to the function.
+
+        @return: a future, as L{TaskQueue.call} returns it.
+        """
+        self._face._use()
+        return self._face._await(self._own.call(function, *args, **kwargs))
+
+    def submit(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SubmittedTask[T]:
+        """
+        Put a call into the queue. All keywords go to the function.
+
+        @return: the task.
+        """
+        self._face._use()
+        return SubmittedTask(self._own.submit(function, *args, **kwargs), self._face)
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+    ) -> Stream:
+        """
+        Call a function for each item of an iterable, with these options. See L{TaskQueue.map}.
+        """
+        self._face._use()
+        found = self._own.map(function, *iterables, window=window, chunksize=chunksize)
+        return Stream(found, self._face)
+
+
+class TaskQueue(_Face):
+    """
+    A L{TaskQueue<asynqueue.TaskQueue>} whose methods return futures and streams of asyncio. What it
+    takes, does and raises is described there.
+
+    Use it in the thread and the event loop in which it was made.
+    """
+
+    _queue: taskqueue.TaskQueue
+
+    def __init__(self, *workers: IWorker, **keywords: Unpack[taskqueue.QueueKeywords]) -> None:
+        """
+        @param workers: providers of C{IWorker} to attach at once. Those that take a reactor need
+            that of L{getReactor}.
+        @param keywords: the keywords of L{TaskQueue<asynqueue.TaskQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+        self._wrap(taskqueue.TaskQueue(*workers, reactor=getReactor(), **keywords))
+
+    def __len__(self) -> int:
+        """
+        Return the number of attached workers.
+        """
+        return len(self._queue)
+
+    def __bool__(self) -> bool:
+        """
+        Return whether the queue is running and has a worker.
+        """
+        return bool(self._queue)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+    @property
+    def timeout(self) -> float | None:
+        """
+        How many seconds workers may take to stop before they are crashed; C{None} for no limit.
+        """
+        return self._queue.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._queue.timeout = seconds
+
+    def isRunning(self) -> bool:
+        """
+        @return: C{True} until L{shutdown} is called.
+        """
+        return self._queue.isRunning()
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> asyncio.Future[Any]:
+        """
+        Put a call into the queue. It takes the same keywords as
+        L{call<asynqueue.TaskQueue.call>} of the Twisted face.
+
+        @return: a future of the result; of a L{Stream}, if that is an iterator. Cancelling the
+            future, or the task that awaits it, gives the call up. If the call is cancelled
+            otherwise, the future is.
+        @raise QueueStopped: after L{shutdown}.
+        """
+        return self._await(self._use().call(function, *args, **kw))
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> SubmittedTask[Any]:
+        """
+        Put a call into the queue, as L{call} does, and return the task.
+
+        @raise QueueStopped: after L{shutdown}.
+        """
+        return SubmittedTask(self._use().submit(function, *args, **kw), self)
+
+    def options(self, **keywords: Any) -> CallOptions:
+        """
+        Name the options first, so that all keywords of the calls go to the function. See
+        L{options<asynqueue.TaskQueue.options>} of the Twisted face.
+        """
+        return CallOptions(self, self._use().options(**keywords))
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        **keywords: Any,
+    ) -> Stream:
+        """
+        Call a function for each item of an iterable, many at a time. See
+        L{map<asynqueue.TaskQueue.map>} of the Twisted face.
+
+        @return: a L{Stream} of the results, in the order of the items.
+        """
+        queue = self._use()
+        found = queue.map(function, *iterables, window=window, chunksize=chunksize, **keywords)
+        return Stream(found, self)
+
+    def update(
+        self, function: Callable[..., Any], /, *args: Any, **kw: Any
+    ) -> asyncio.Future[list[Any]]:
+        """
+        Run a call on every worker, and on those that come later. See
+        L{update<asynqueue.TaskQueue.update>} of the Twisted face.
+
+        @return: a future of the list of the results.
+        """
+        return self._await(self._use().update(function, *args, **kw))
+
+    @property
+    def load(self) -> int:
+        """
+        The number of calls that are pending or underway.
+        """
+        return self._queue.load
+
+    def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
+        """
+        Cancel the calls of a series. See L{cancelSeries<asynqueue.TaskQueue.cancelSeries>}.
+        """
+        return cast(int, self._use().cancelSeries(series, underway))
+
+    def cancelAll(self, underway: bool = False) -> int:
+        """
+        Cancel all calls. See L{cancelAll<asynqueue.TaskQueue.cancelAll>}.
+        """
+        return cast(int, self._use().cancelAll(underway))
+
+    def attachWorker(self, worker: IWorker) -> asyncio.Future[int]:
+        """
+        Attach a worker.
+
+        @return: a future of its ID, done when the worker is ready for tasks.
+        """
+        return self._await(self._use().attachWorker(worker))
+
+    def detachWorker(
+        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
+    ) -> asyncio.Future[list[QueuedTask]]:
+        """
+        Detach a worker. See L{detachWorker<asynqueue.TaskQueue.detachWorker>}.
+
+        @return: a future of the tasks that it left unfinished, done when the worker is gone.
+        """
+        return self._await(self._use().detachWorker(workerOrID, reassign, crash))
+
+    def qualifyWorker(self, worker: IWorker, series: Hashable) -> None:
+        """
+        Qualify a worker for one more series.
+        """
+        self._use().qualifyWorker(worker, series)
+
+    def workers(self, ID: int | None = None) -> Any:
+        """
+        @return: the worker with this ID, or C{None}. Without an ID, a list of all workers.
+        """
+        return self._queue.workers(ID)
+
+    def addObserver(self, observer: Observer) -> None:
+        """
+        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on.
+        """
+        self._use().addObserver(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """
+        Stop calling an observer.
+        """
+        self._use().removeObserver(observer)
+
+    def shutdown(self) -> asyncio.Future[None]:
+        """
+        Take no more calls, run the calls that the queue has, then stop the workers.
+
+        @return: a future that is done when all workers are gone. Cancelling it ends only this wait.
+        """
+        return self._await(self._use().shutdown())
+
+
+class _OwnWorkersQueue(TaskQueue):
+    """
+    A queue that makes its workers itself.
+    """
+
+    _queue: ownqueues.OwnWorkersQueue
+
+    def resize(self, N: int) -> asyncio.Future[None]:
+        """
+        Change the number of workers. See C{resize} of the Twisted face.
+
+        @return: a future that is done when the new workers are ready and the others are gone.
+        """
+        return self._await(self._use().resize(N))
+
+    def crashWorkers(self) -> asyncio.Future[list[QueuedTask]]:
+        """
+        Crash all workers, busy or not, and detach them.
+
+        @return: a future of the tasks that they left unfinished.
+        """
+        return self._await(self._use().crashWorkers())
+
+    def stats(self) -> asyncio.Future[list[tuple[float, float]]]:
+        """
+        @return: a future of the times of the calls that the workers have run: pairs of seconds, of
+            which there are none unless the queue was made with C{callStats=True}.
+        """
+        return self._await(self._use().stats())
+
+
+class ThreadKeywords(taskqueue.QueueKeywords, total=False):
+    """
+    The keywords of L{ThreadQueue}. The Twisted face describes them.
+    """
+
+    series: Iterable[Hashable]
+    raw: bool
+    callStats: bool
+    debug: bool | None
+
+
+class ProcessKeywords(taskqueue.QueueKeywords, total=False):
+    """
+    The keywords of L{ProcessQueue}. The Twisted face describes them.
+    """
+
+    series: Iterable[Hashable]
+    raw: bool
+    callStats: bool
+    useReactor: bool
+    context: BaseContext | None
+    forwardLogs: bool
+    maxTasks: int | None
+    maxKilobytes: int | None
+    preload: Iterable[str]
+    startTimeout: float
+
+
+class DispatchKeywords(TypedDict, total=False):
+    """
+    The keywords of L{ResizableDispatchQueue}. The Twisted face describes them.
+    """
+
+    rate: int | None
+    per: float
+    burst: int | None
+    rateKey: Callable[[Any], Hashable] | None
+    retry: Retry | None
+    store: Any
+    codec: JobCodec | None
+    storedAs: str | None
+    drainTimeout: float | None
+
+
+class ProcessQueue(_OwnWorkersQueue):
+    """
+    A L{ProcessQueue<asynqueue.ProcessQueue>} for asyncio.
+    """
+
+    def __init__(self, N: int | None = None, **keywords: Unpack[ProcessKeywords]) -> None:
+        """
+        Start the processes.
+
+        @param N: the number of processes. Default: as many as the cores that this program may use.
+        @param keywords: the keywords of L{ProcessQueue<asynqueue.ProcessQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+        count = self.cores() if N is None else N
+        self._wrap(ownqueues.ProcessQueue(count, reactor=getReactor(), **keywords))
+
+    @staticmethod
+    def cores() -> int:
+        """
+        @return: how many processor cores this program may use.
+        """
+        return ownqueues.ProcessQueue.cores()
+
+
+class ThreadQueue(_OwnWorkersQueue):
+    """
+    A L{ThreadQueue<asynqueue.ThreadQueue>} for asyncio.
+    """
+
+    def __init__(self, N: int = 1, **keywords: Unpack[ThreadKeywords]) -> None:
+        """
+        Start the threads.
+
+        @param N: the number of threads. Default: 1.
+        @param keywords: the keywords of L{ThreadQueue<asynqueue.ThreadQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+        self._wrap(ownqueues.ThreadQueue(N, reactor=getReactor(), **keywords))
+
+
+class JobFuture(asyncio.Future[Any]):
+    """
+    A future of a job.
+
+    @ivar job: the job.
+    """
+
+    job: Job
+
+
+class ResizableDispatchQueue(_Face):
+    """
+    A L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>} for asyncio. Its function may be a
+    coroutine function of asyncio, unless a C{queue} calls it.
+
+    Leaving C{async with} stops it: jobs that are underway go on to their end, and pending ones are
+    left, as L{stop} leaves them.
+    """
+
+    _queue: rdq.ResizableDispatchQueue
+
+    def __init__(
+        self,
+        func: Callable[[Any], Any],
+        width: int = 0,
+        size: int | None = None,
+        *,
+        queue: TaskQueue | CallOptions | None = None,
+        **keywords: Unpack[DispatchKeywords],
+    ) -> None:
+        """
+        @param func: takes a job's argument.
+        @param width: how many jobs may be underway at once. With 0, jobs only wait.
+        @param size: how many jobs may be pending at once; C{None} for no limit.
+        @param queue: calls the function: a queue of this module, or what its C{options} returns.
+            Default: the event loop.
+        @param keywords: those of L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+
+        def run(argument: Any) -> Any:
+            result = func(argument)
+            if isinstance(result, Coroutine | asyncio.Future):
+                return Deferred.fromFuture(asyncio.ensure_future(result))
+            return result
+
+        if keywords.get("store") is not None and keywords.get("storedAs") is None:
+            keywords["storedAs"] = rdq.nameOf(func)
+        caller = queue._own if isinstance(queue, CallOptions) else queue and queue._queue
+        inner = rdq.ResizableDispatchQueue(
+            run if queue is None else func,
+            width,
+            size,
+            queue=caller or None,
+            reactor=getReactor(),
+            **keywords,
+        )
+        self._wrap(inner)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def put(
+        self,
+        jobarg: Any,
+        priority: float | None = None,
+        *,
+        delay: float | None = None,
+        at: float | None = None,
+        unique: str | None = None,
+        mayStand: bool = True,
+    ) -> JobFuture:
+        """
+        Add a job. See L{put<asynqueue.ResizableDispatchQueue.put>} of the Twisted face.
+
+        @return: a future of the job. Cancelling it cancels the job.
+        """
+        deferred = self._use().put(
+            jobarg, priority, delay=delay, at=at, unique=unique, mayStand=mayStand
+        )
+        future = JobFuture(loop=self._loop)
+        future.job = deferred.job
+        return _settle(future, deferred, self)
+
+    def saved(self, job: DurableJob) -> asyncio.Future[DurableJob]:
+        """
+        @return: a future of a job, done when the store has it.
+        """
+        waiter: Deferred[DurableJob] = Deferred(lambda _: None)
+
+        def tell(result: Any) -> Any:
+            if not waiter.called:
+                waiter.callback(result)
+            return None if isinstance(result, Failure) else result
+
+        job.saved.addBoth(tell)
+        return self._await(waiter)
+
+    def pending(self) -> list[Job]:
+        """
+        @return: the jobs that wait, in their order.
+        """
+        return self._queue.pending()
+
+    def underway(self) -> set[Job]:
+        """
+        @return: the jobs that were begun.
+        """
+        return self._queue.underway()
+
+    def size(self) -> rdq.Size:
+        """
+        @return: how many jobs are pending, and how many are underway.
+        """
+        return self._queue.size()
+
+    def clearQueue(self, cancelPending: bool = True) -> list[Job]:
+        """
+        Take all jobs that wait out of the queue. See the Twisted face.
+        """
+        return cast("list[Job]", self._use().clearQueue(cancelPending))
+
+    def cancelJob(self, job: Job) -> None:
+        """
+        Cancel a job.
+        """
+        self._use().cancelJob(job)
+
+    def reprioritize(self, job: Job, priority: float) -> None:
+        """
+        Give a job that waits another priority.
+        """
+        self._use().reprioritize(job, priority)
+
+    @property
+    def width(self) -> int:
+        """
+        How many jobs may be underway at once.
+        """
+        return cast(int, self._queue.width)
+
+    @width.setter
+    def width(self, width: int) -> None:
+        self._use().width = width
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the queue is paused.
+        """
+        return self._queue.paused
+
+    @property
+    def stopped(self) -> bool:
+        """
+        Whether the queue was stopped.
+        """
+        return self._queue.stopped
+
+    @property
+    def rate(self) -> tuple[int, float, int | None] | None:
+        """
+        How many jobs may begin in how many seconds, and in one burst; C{None} for no limit.
+        """
+        return self._queue.rate
+
+    def setRate(self, rate: int | None, per: float = 1.0, burst: int | None = None) -> None:
+        """
+        Change the rate.
+        """
+        self._use().setRate(rate, per, burst)
+
+    def pause(self) -> asyncio.Future[None]:
+        """
+        Begin no more jobs.
+
+        @return: a future that is done when no job is underway.
+        """
+        return self._await(self._use().pause())
+
+    def resume(self, width: int | None = None) -> None:
+        """
+        Begin jobs again, perhaps with another width.
+        """
+        self._use().resume(width)
+
+    def whenReady(self) -> asyncio.Future[None]:
+        """
+        @return: a future that is done when the queue has room for a job.
+        """
+        return self._await(self._use().whenReady())
+
+    def deadLetters(self) -> asyncio.Future[list[DeadLetter]]:
+        """
+        @return: a future of the jobs that the store keeps because they have failed for good.
+        """
+        return self._await(self._use().deadLetters())
+
+    def retryDeadLetter(self, letter: DeadLetter) -> asyncio.Future[DurableJob]:
+        """
+        Put a dead letter into the queue again.
+
+        @return: a future of the job, done when the store has it.
+        """
+        return self._await(self._use().retryDeadLetter(letter))
+
+    def dropDeadLetter(self, letter: DeadLetter) -> asyncio.Future[None]:
+        """
+        Remove a dead letter.
+
+        @return: a future that is done when that is on disk.
+        """
+        return self._await(self._use().dropDeadLetter(letter))
+
+    def stop(self, cancelUnderway: bool = False) -> asyncio.Future[list[Job]]:
+        """
+        Stop for good. See L{stop<asynqueue.ResizableDispatchQueue.stop>} of the Twisted face.
+
+        @return: a future of the jobs that were left.
+        """
+        return self._await(self._use().stop(cancelUnderway))

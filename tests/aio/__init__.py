@@ -1,0 +1,3 @@
+"""
+The asyncio face.
+"""

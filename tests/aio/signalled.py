@@ -1,0 +1,38 @@
+"""
+A program of asyncio that is ended by a signal while its queue works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+from asynqueue.aio import ProcessQueue
+
+
+def show(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    async with ProcessQueue(1, drainTimeout=20) as queue:
+        await queue.call(abs, 1)
+        underway = queue.call(time.sleep, 0.5)
+        waiting = queue.call(time.sleep, 3600)
+        await asyncio.sleep(0.1)
+        show("ready")
+        for call in (underway, waiting):
+            try:
+                show(f"returned {await call}")
+            except Exception as error:
+                show(type(error).__name__)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            show("cleaned up")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

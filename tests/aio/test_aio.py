@@ -1,0 +1,531 @@
+"""
+Queues in programs of asyncio: C{asyncio.run} with asyncio's own awaitables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from math import factorial
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+from twisted.logger import globalLogPublisher
+
+from asynqueue import AsyncWorker, DurableJob, ThreadWorker
+from asynqueue._eventloop import LoopReactor
+from asynqueue.aio import (
+    ProcessQueue,
+    ResizableDispatchQueue,
+    TaskQueue,
+    ThreadQueue,
+    asFuture,
+    getReactor,
+)
+from asynqueue.errors import JobNotDispatched, QueueStopped, StateError
+from asynqueue.testing import InlineWorker
+from tests.support.processes import areGone
+
+PATIENCE = 30
+
+
+def run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """
+    Run a coroutine function as a program does, and see that nothing of it stays.
+    """
+    threads = threading.active_count()
+
+    async def bounded() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await function()
+
+    result = asyncio.run(bounded(), debug=True)
+    assert threading.active_count() <= threads + 1
+    return result
+
+
+def count(number: int) -> Iterator[int]:
+    yield from range(number)
+
+
+def countThenFail(number: int) -> Iterator[int]:
+    yield from range(number)
+    raise LookupError("no more")
+
+
+def fail(text: str) -> None:
+    raise LookupError(text)
+
+
+def stopIteration() -> None:
+    raise StopIteration(3)
+
+
+def test_processQueueCallsMapsStreamsAndUpdates() -> None:
+    async def main() -> None:
+        async with ProcessQueue(1) as queue:
+            assert await queue.call(factorial, 20) == factorial(20)
+            assert [value async for value in queue.map(factorial, range(5))] == [1, 1, 2, 6, 24]
+            assert [item async for item in await queue.call(count, 3)] == [0, 1, 2]
+            assert await queue.update(abs, -1) == [1]
+            task = queue.submit(abs, -7)
+            assert (await task, await task, task.state) == (7, 7, "FINISHED")
+            with pytest.raises(LookupError, match="why"):
+                await queue.call(fail, "why")
+        assert not queue.isRunning()
+        with pytest.raises(QueueStopped):
+            queue.call(abs, 1)
+
+    run(main)
+    run(main)
+
+
+def test_optionsAreThoseOfTheTwistedFace() -> None:
+    async def main() -> None:
+        began: list[str] = []
+        async with ThreadQueue(1, warn=False) as queue:
+            gate = threading.Event()
+            calls = [queue.call(gate.wait, PATIENCE)]
+            calls += [queue.call(began.append, "late", doLast=True)]
+            calls += [queue.options(niceness=5).call(began.append, "nice")]
+            calls += [queue.call(began.append, "first", doNext=True)]
+            gate.set()
+            await asyncio.gather(*calls)
+            assert began == ["first", "nice", "late"]
+            items = queue.options(timeout=9).map(abs, [-1, -2], window=2)
+            assert [item async for item in items] == [1, 2]
+            with pytest.raises(ValueError, match="niceness"):
+                queue.call(abs, 1, niceness=99)
+
+    run(main)
+
+
+def test_cancelledTaskCancelsItsCall() -> None:
+    async def main() -> None:
+        async with ThreadQueue(1) as queue:
+            gate = threading.Event()
+            ran: list[int] = []
+            busy = queue.call(gate.wait, PATIENCE)
+            waiting = asyncio.create_task(wait(queue, ran))
+            await asyncio.sleep(0)
+            assert queue.load == 2
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.sleep(0)
+            assert queue.load == 1
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await queue.call(ran.append, 2)
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(wait(queue, ran))
+                    group.create_task(raiseSoon())
+            assert caught.group_contains(ZeroDivisionError)
+            await asyncio.sleep(0)
+            assert queue.load == 1
+            gate.set()
+            assert await busy
+        assert ran == []
+
+    async def wait(queue: ThreadQueue, ran: list[int]) -> None:
+        await queue.call(ran.append, 1)
+
+    async def raiseSoon() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    run(main)
+
+
+def test_timeoutEndsACallInAProcess() -> None:
+    async def main() -> None:
+        async with ProcessQueue(1) as queue:
+            await queue.call(abs, 1)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await queue.call(time.sleep, 3600)
+            assert await queue.call(abs, -2) == 2
+
+    run(main)
+
+
+def test_callThatIsCancelledOtherwiseCancelsItsFuture() -> None:
+    async def main() -> None:
+        async with TaskQueue() as queue:
+            future, task = queue.call(abs, 1), queue.submit(abs, 1)
+            assert queue.cancelAll() == 2
+            for each in (future, task.whenDone()):
+                with pytest.raises(asyncio.CancelledError):
+                    await each
+            assert future.cancelled()
+
+    run(main)
+
+
+def test_streamFailsAfterItsItemsAndCanBeLeft() -> None:
+    async def main() -> None:
+        closed = threading.Event()
+
+        def endless() -> Iterator[int]:
+            try:
+                while True:
+                    yield 1
+            finally:
+                closed.set()
+
+        async with ThreadQueue(1) as queue:
+            found = []
+            with pytest.raises(LookupError, match="no more"):
+                async for item in await queue.call(countThenFail, 2):
+                    found.append(item)
+            assert found == [0, 1]
+            async with await queue.call(endless) as stream:
+                assert await anext(stream) == 1
+            assert await asyncio.to_thread(closed.wait, PATIENCE)
+            # A stream of many items takes most of them without waiting.
+            assert len([1 async for _ in await queue.call(count, 5000)]) == 5000
+
+    run(main)
+
+
+def test_taskThatIsGivenUpHasNothingToTell() -> None:
+    async def main() -> None:
+        async with TaskQueue() as queue:
+            assert queue.submit(abs, 1).cancel()
+        gc.collect()
+
+    logged: list[Any] = []
+    observer: Any = logged.append
+    globalLogPublisher.addObserver(observer)
+    try:
+        run(main)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert [event for event in logged if "log_failure" in event] == []
+
+
+def test_stopIterationIsACause() -> None:
+    async def main() -> None:
+        async with ThreadQueue(1) as queue:
+            with pytest.raises(RuntimeError) as caught:
+                await queue.call(stopIteration)
+            assert isinstance(caught.value.__cause__, StopIteration)
+
+    run(main)
+
+
+def test_workersOfOnesOwnUseTheLoopsReactor() -> None:
+    async def main() -> None:
+        workers = [ThreadWorker(reactor=getReactor()), InlineWorker()]
+        async with TaskQueue(*workers) as queue:
+            assert await queue.update(abs, -1) == [1, 1]
+            assert await queue.detachWorker(workers[0]) == []
+            worker = AsyncWorker(reactor=getReactor())
+            assert queue.workers(await queue.attachWorker(worker)) is worker
+            assert await queue.call(abs, -3) == 3
+
+    run(main)
+
+
+def test_twistedsGlobalReactorIsNeverInstalled(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio, sys\n"
+        "from asynqueue.aio import *\n"
+        "async def main():\n"
+        "    async with ThreadQueue() as t, ResizableDispatchQueue(abs, 1, queue=t) as r:\n"
+        "        print((await r.put(-5)).result, [x async for x in t.map(abs, [1])])\n"
+        "asyncio.run(main())\n"
+        "print('twisted.internet.reactor' in sys.modules)\n"
+    )
+    with startProgram(program) as process:
+        assert process.communicate(timeout=PATIENCE) == ("5 [1]\nFalse\n", "")
+
+
+def test_severalLoopsRunAtOnce() -> None:
+    found: dict[int, int] = {}
+
+    def other(number: int) -> None:
+        async def main() -> None:
+            async with ThreadQueue(1) as queue:
+                found[number] = await queue.call(abs, -number)
+
+        asyncio.run(main())
+
+    async def main() -> None:
+        async with ThreadQueue(1) as queue:
+            await asyncio.gather(*(asyncio.to_thread(other, number) for number in range(1, 4)))
+            assert await queue.call(abs, -1) == 1
+
+    run(main)
+    assert found == {1: 1, 2: 2, 3: 3}
+
+
+def test_queueBelongsToItsLoop() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        ThreadQueue(1)
+
+    async def main() -> None:
+        async with ThreadQueue(1) as queue:
+            with pytest.raises(StateError, match="event loop"):
+                await asyncio.to_thread(queue.call, abs, 1)
+
+    run(main)
+
+
+def test_uvloopRunsIt() -> None:
+    # There is none for Windows.
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with ProcessQueue(1) as queue, ThreadQueue(1) as threads:
+            assert await queue.call(factorial, 5) == 120
+            assert [item async for item in await threads.call(count, 3)] == [0, 1, 2]
+            async with ResizableDispatchQueue(double, 1) as jobs:
+                assert (await jobs.put(4)).result == 8
+
+    for _ in range(2):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+
+async def double(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+# The dispatch queue -------------------------------------------------------------------------------
+
+
+def test_jobsAreCoroutinesOfAsyncio() -> None:
+    async def main() -> None:
+        async with ResizableDispatchQueue(double, 2) as queue:
+            jobs = await asyncio.gather(*(queue.put(number) for number in range(4)))
+            assert [job.result for job in jobs] == [0, 2, 4, 6]
+            await queue.pause()
+            future = queue.put(5)
+            assert (queue.pending(), queue.size(), queue.paused) == ([future.job], (0, 1), True)
+            future.cancel()
+            await asyncio.sleep(0)
+            assert queue.size() == (0, 0)
+            left = queue.put(6)
+            assert await queue.stop() == [left.job]
+            with pytest.raises(JobNotDispatched):
+                await left
+
+    run(main)
+
+
+def test_cancelledJobCancelsItsCoroutine() -> None:
+    async def main() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def work(_: object) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                ended.set()
+
+        async with ResizableDispatchQueue(work, 1) as queue:
+            future = queue.put(1)
+            await begun.wait()
+            future.cancel()
+            await ended.wait()
+
+    run(main)
+
+
+def test_durableJobsOutliveTheLoop(tmp_path: Path) -> None:
+    store = str(tmp_path / "jobs")
+
+    async def put() -> None:
+        async with ResizableDispatchQueue(double, 0, store=store) as queue:
+            future = queue.put(21)
+            job = cast(DurableJob, future.job)
+            assert await queue.saved(job) is job
+            future.add_done_callback(lambda future: future.exception())
+
+    async def work() -> None:
+        async with ResizableDispatchQueue(double, 1, store=store) as queue:
+            (job,) = queue.pending() or queue.underway()
+            assert (await asFuture(job.watch())).result == 42
+            assert await queue.deadLetters() == []
+
+    run(put)
+    run(work)
+
+
+def test_taskQueueRunsTheJobs() -> None:
+    async def main() -> None:
+        async with (
+            ThreadQueue(1) as threads,
+            ResizableDispatchQueue(abs, 1, queue=threads.options(niceness=3)) as queue,
+        ):
+            assert (await queue.put(-3)).result == 3
+
+    run(main)
+
+
+def test_aHundredLoopsLeaveNothing() -> None:
+    async def main() -> None:
+        async with (
+            ThreadQueue(1, timeout=9) as threads,
+            ResizableDispatchQueue(abs, 1, queue=threads) as jobs,
+        ):
+            assert (await jobs.put(-2)).result == 2
+
+    async def compute() -> None:
+        async with ProcessQueue(1) as queue:
+            assert await queue.call(abs, -1) == 1
+
+    async def forget() -> None:
+        await ThreadQueue(1).call(abs, -1)
+
+    def measure() -> Counter[str]:
+        gc.collect()
+        process = psutil.Process()
+        reactors = sum(isinstance(each, LoopReactor) for each in gc.get_objects())
+        return Counter(
+            fds=process.num_fds(),
+            threads=process.num_threads(),
+            processes=len(process.children()),
+            reactors=reactors,
+        )
+
+    asyncio.run(compute())
+    asyncio.run(main())
+    before = measure()
+    for number in range(100):
+        asyncio.run(main())
+        if number % 10 == 0:
+            asyncio.run(compute())
+            with pytest.warns(ResourceWarning, match="ThreadQueue"):
+                asyncio.run(forget())
+    # The thread of a clock looks once more whether anything is waiting.
+    deadline = time.monotonic() + PATIENCE
+    while left := measure() - before:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
+# Forgotten queues ---------------------------------------------------------------------------------
+
+
+def test_forgottenQueueIsNamedAndLeavesNoProcess() -> None:
+    pids: list[int] = []
+
+    async def main() -> ProcessQueue:
+        queue = ProcessQueue(1, timeout=99)
+        pids.append(await queue.call(os.getpid))
+        queue.call(time.sleep, 3600).add_done_callback(lambda future: future.exception())
+        return queue
+
+    with pytest.warns(ResourceWarning, match=r"<ProcessQueue: .*its event loop ended"):
+        asyncio.run(main())
+    waitUntilGone(pids)
+
+
+def test_queueThatIsCollectedIsNamedAndLeavesNoProcess() -> None:
+    async def main() -> None:
+        with pytest.warns(ResourceWarning, match="ProcessQueue.*garbage-collected"):
+            pid = await ProcessQueue(1).call(os.getpid)
+            await asyncio.sleep(0.01)
+            gc.collect()
+        await asyncio.to_thread(waitUntilGone, [pid])
+
+    # The queue lives as long as its call does, and not longer.
+    async def alive() -> None:
+        assert await ThreadQueue(1).call(abs, -4) == 4
+
+    asyncio.run(main())
+    with pytest.warns(ResourceWarning, match="ThreadQueue"):
+        asyncio.run(alive())
+
+
+def waitUntilGone(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not areGone(pids):
+        assert time.monotonic() < deadline, "a process is left"
+        time.sleep(0.01)
+
+
+def startProgram(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+# Signals ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("isTwice", [False, True])
+def test_signalDrainsAndASecondOneCuts(number: signal.Signals, isTwice: bool) -> None:
+    path = Path(__file__).parent / "signalled.py"
+    with startProgram(path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        if isTwice:
+            time.sleep(0.1)
+            process.send_signal(number)
+        printed, complaint = process.communicate(timeout=PATIENCE)
+    first = "WorkerError" if isTwice else "returned None"
+    shown = printed.split("\n")
+    assert shown[:3] == [first, "QueueStopped", "cleaned up"], complaint
+    # As under react, the program ends by the signal. SIGINT leaves by way of KeyboardInterrupt.
+    assert process.returncode == -number
+    assert ("KeyboardInterrupt" in complaint) == (number == signal.SIGINT)
+    waitUntilGone([worker.pid for worker in workers])
+
+
+def test_handlersOfTheProgramStayAndOthersComeBack() -> None:
+    own: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    async def main() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        async with ThreadQueue(1):
+            assert signal.getsignal(signal.SIGINT) is not before
+        assert signal.getsignal(signal.SIGINT) is before
+        async with ThreadQueue(1, drainTimeout=None):
+            assert signal.getsignal(signal.SIGINT) is before
+        signal.signal(signal.SIGTERM, handle)
+        async with ThreadQueue(1) as queue:
+            signal.raise_signal(signal.SIGTERM)
+            assert await queue.call(abs, -1) == 1
+
+    def handle(number: int, frame: object) -> None:
+        own.append(number)
+
+    async def forget() -> None:
+        ThreadQueue(1)
+
+    try:
+        run(main)
+        assert own == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, handlers[signal.SIGTERM])
+        with pytest.warns(ResourceWarning):
+            run(forget)
+    finally:
+        found = {number: signal.getsignal(number) for number in handlers}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert found == handlers
