@@ -160,12 +160,10 @@ class SignalTests(ProgramCase):
         await self.assertEnds(program, pids, 0, outcomes)
 
     async def test_20_theFirstInterruptLetsWhatIsUnderwayEnd(self) -> None:
-        for method in METHODS:
-            await self.checkDrain("patient", method, signal.SIGINT, toAll=True)
+        await self.checkDrain("patient", "forkserver", signal.SIGINT, toAll=True)
 
     async def test_21_sigtermLetsWhatIsUnderwayEnd(self) -> None:
-        for method in METHODS:
-            await self.checkDrain("patient", method, signal.SIGTERM, toAll=False)
+        await self.checkDrain("patient", "spawn", signal.SIGTERM, toAll=False)
 
     async def test_20_theSecondEndsItAtOnce(self) -> None:
         for method, second in zip(METHODS, (signal.SIGINT, signal.SIGTERM), strict=True):
@@ -177,11 +175,10 @@ class SignalTests(ProgramCase):
             await self.assertEnds(program, pids, 0, outcomes)
 
     async def test_21_whatHangsIsEndedAtTheDeadline(self) -> None:
-        for method in METHODS:
-            program, pids, _ = self.startEnding("hanging", method, 0.2)
-            program.send_signal(signal.SIGTERM)
-            outcomes = [["WorkerError"], ["WorkerError"], ["QueueStopped"]]
-            await self.assertEnds(program, pids, 0, "drains", outcomes)
+        program, pids, _ = self.startEnding("hanging", "forkserver", 0.2)
+        program.send_signal(signal.SIGTERM)
+        outcomes = [["WorkerError"], ["WorkerError"], ["QueueStopped"]]
+        await self.assertEnds(program, pids, 0, "drains", outcomes)
 
 
 class DurableTests(ProgramCase):
@@ -258,20 +255,16 @@ class DurableTests(ProgramCase):
         await self.assertSaved(folder, 0)
 
     async def test_21_durableJobsThatEndInTime(self) -> None:
-        for method in METHODS:
-            await self.checkDurable("durable", method)
+        await self.checkDurable("durable", "forkserver")
 
     async def test_21_durableJobsOfAFunctionThatEndInTime(self) -> None:
-        for method in METHODS:
-            await self.checkDurable("durableThroughFunction", method)
+        await self.checkDurable("durableThroughFunction", "spawn")
 
     async def test_21_durableJobsThatDoNotEndInTime(self) -> None:
-        for method in METHODS:
-            await self.checkCut("durable", method, 0.2, 1)
+        await self.checkCut("durable", "spawn", 0.2, 1)
 
     async def test_21_durableJobsOfAFunctionThatDoNotEndInTime(self) -> None:
-        for method in METHODS:
-            await self.checkCut("durableThroughFunction", method, 0.2, 1)
+        await self.checkCut("durableThroughFunction", "forkserver", 0.2, 1)
 
     async def test_20_durableJobsAtTheSecondSignal(self) -> None:
         for method, name in zip(METHODS, ("durable", "durableThroughFunction"), strict=True):
