@@ -80,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="let tasks end for so long after SIGTERM (30)",
     )
+    add(
+        "--state",
+        metavar="FOLDER",
+        help="note there which calls begin, for the server after a killed one (a temporary folder)",
+    )
     key = commands.add_parser("key", help="make keys", description="Make keys.")
     keys = key.add_subparsers(title="commands", required=True, metavar="COMMAND")
     new = keys.add_parser(
@@ -127,6 +132,7 @@ def _serve(options: argparse.Namespace) -> None:
             only=options.only,
             maxClients=options.max_clients,
             keep=options.keep,
+            state=options.state,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

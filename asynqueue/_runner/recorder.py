@@ -15,7 +15,7 @@ import struct
 import sys
 import tempfile
 from multiprocessing import reduction
-from typing import Any, Final
+from typing import IO, Any, Final
 
 _NUMBER: Final = struct.Struct("<Q")
 
@@ -33,25 +33,57 @@ def _mapped(fd: int, size: int) -> mmap.mmap:
     return mmap.mmap(fd, size)
 
 
+def readLastBegun(fd: int) -> int:
+    """
+    Read the number of the call that began last from the file of a L{Recorder}.
+
+    @raise OSError: if it has none.
+    """
+    data = os.pread(fd, _NUMBER.size, 0)
+    if len(data) < _NUMBER.size:
+        raise OSError("the file ends too early")
+    number: int = _NUMBER.unpack(data)[0]
+    return number
+
+
 class Recorder:
     """
     A flight recorder that is shared with the child process to which this object is sent at its
     start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: str | None = None) -> None:
         """
-        @raise OSError: if there are no file descriptors or no memory left.
+        @param path: the path of a new file to keep it in, which stays locked for as long as this
+            process or the child lives, and outlasts both. Default: memory, or a file without a
+            name.
+        @raise OSError: if there are no file descriptors or no memory left, or the file cannot be
+            made.
         """
-        with (
-            tempfile.TemporaryFile()
-            if not hasattr(os, "memfd_create")
-            else open(os.memfd_create("asynqueue"), "r+b", buffering=0) as file
-        ):
+        with self._open(path) as file:
             os.ftruncate(file.fileno(), _SIZE)
             self._map = _mapped(file.fileno(), _SIZE)
             # Before Python 3.13 the map keeps a descriptor of its own, but does not tell which.
             self._fd: int | None = os.dup(file.fileno())
+
+    @staticmethod
+    def _open(path: str | None) -> IO[bytes]:
+        if path is not None:
+            import fcntl
+
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            file = os.fdopen(fd, "r+b", buffering=0)
+            try:
+                # Locks of this kind belong to what is open. The map, and the child's descriptor,
+                # keep that open.
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                raise
+            return file
+        if hasattr(os, "memfd_create"):
+            return open(os.memfd_create("asynqueue"), "r+b", buffering=0)
+        return tempfile.TemporaryFile()
 
     def __getstate__(self) -> Any:
         assert self._fd is not None

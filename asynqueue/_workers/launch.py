@@ -113,12 +113,15 @@ class ChildProcess:
         C{pidfd_open}, this may happen late.
     """
 
-    def __init__(self, context: Any, options: child.ChildOptions) -> None:
+    def __init__(
+        self, context: Any, options: child.ChildOptions, recordPath: str | None = None
+    ) -> None:
         """
         Ask for the process. It is there when it L{hasAnswered}.
 
         @param context: the C{multiprocessing} context to start it with.
         @param options: how the process works.
+        @param recordPath: where the file of its flight recorder is made. Default: nowhere.
         @raise OSError: if it cannot be started.
         @raise EOFError: if the C{forkserver} that should start it is gone.
         """
@@ -130,7 +133,7 @@ class ChildProcess:
             _preloadChild()
             options = replace(options, main=mainModule())
         self.refusal: str | None = None
-        self._recorder = Recorder()
+        self._recorder = Recorder(recordPath)
         self._lastBegun = 0
         self._reaper = programReaper()
         self._starter = os.getpid()

@@ -135,6 +135,7 @@ class PipeChannel:
         context: BaseContext | None = None,
         startTimeout: float = START_SECONDS,
         launcher: Launcher | None = None,
+        recordPath: str | None = None,
     ) -> None:
         """
         @param reactor: the clock, which also watches the pipe if it can.
@@ -145,7 +146,10 @@ class PipeChannel:
         @param startTimeout: after how many seconds a child that has sent nothing is killed.
         @param launcher: says when the child may be started. Default: the one that all workers of
             the reactor share.
+        @param recordPath: where a file is made in which the child notes which call it begins, and
+            which outlasts it. Default: nowhere.
         """
+        self._recordPath = recordPath
         self._launcher = launcherOf(reactor) if launcher is None else launcher
         self._turns = turnsOf(reactor)
         # What was to be sent before the child was there.
@@ -246,7 +250,7 @@ class PipeChannel:
 
     def _launch(self) -> None:
         try:
-            self._child = ChildProcess(self._context, self._options)
+            self._child = ChildProcess(self._context, self._options, self._recordPath)
         except (OSError, EOFError) as error:
             self._refuse(error)
             return

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -27,7 +28,7 @@ class _Side(Protocol):
     One of the two connections of a client's passage through the proxy.
     """
 
-    def __init__(self, arrived: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+    def __init__(self, arrived: Callable[[bytes], None], lost: Callable[[Failure], None]) -> None:
         self._arrived = arrived
         self._lost = lost
 
@@ -35,7 +36,7 @@ class _Side(Protocol):
         self._arrived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost()
+        self._lost(reason)
 
 
 class _Passage:
@@ -45,7 +46,7 @@ class _Passage:
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._proxy = proxy
-        self.near = _Side(lambda data: self._pass(data, isToServer=True), self.cut)
+        self.near = _Side(lambda data: self._pass(data, isToServer=True), self._lost)
         self.far: Any = None
         self._isOver = False
         # What came before the server was reached, and what the next bytes overtake.
@@ -53,7 +54,7 @@ class _Passage:
         self._overtaken = {True: b"", False: b""}
 
     def connect(self, endpoint: Any) -> None:
-        far = _Side(lambda data: self._pass(data, isToServer=False), self.cut)
+        far = _Side(lambda data: self._pass(data, isToServer=False), self._lost)
         endpoint.connect(Factory.forProtocol(lambda: far)).addCallbacks(
             self._connected, lambda _: self.cut()
         )
@@ -67,15 +68,38 @@ class _Passage:
         for data in early:
             self._pass(data, isToServer=True)
 
+    def _lost(self, reason: Failure) -> None:
+        """
+        End the one connection as the other has ended.
+        """
+        if reason.check(ConnectionDone) is None:
+            self.cut()
+        elif self._proxy.delay:
+            self._proxy.later(self._proxy.delay, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        for transport in self._leave():
+            # What was written still leaves.
+            transport.loseConnection()
+
     def cut(self) -> None:
+        for transport in self._leave():
+            transport.abortConnection()
+
+    def _leave(self) -> list[Any]:
+        """
+        Pass nothing on any more.
+
+        @return: the transports.
+        """
         if self._isOver:
-            return
+            return []
         self._isOver = True
         self._proxy.passages.discard(self)
-        for side in (self.near, self.far):
-            transport: Any = None if side is None else side.transport
-            if transport is not None:
-                transport.abortConnection()
+        transports = [side.transport for side in (self.near, self.far) if side is not None]
+        return [transport for transport in transports if transport is not None]
 
     def _pass(self, data: bytes, isToServer: bool) -> None:
         proxy = self._proxy

@@ -17,11 +17,11 @@ def note(path: str, number: int) -> int:
     return number
 
 
-def noted(path: str, count: int) -> Iterator[int]:
+def noted(path: str, count: int, first: int = 0) -> Iterator[int]:
     """
     Yield so many numbers, and append a line to a file for each.
     """
-    for number in range(count):
+    for number in range(first, first + count):
         yield note(path, number)
 
 

@@ -103,6 +103,7 @@ class Dialer:
         self._key = key
         self._delays = backoff(FIRST_WAIT, LONGEST_WAIT, factor=2.0, random=random)
         self._failures = 0
+        self._countedUntil = 0.0
 
     def connect(
         self,
@@ -126,8 +127,13 @@ class Dialer:
 
         @return: how many seconds to wait before the next one.
         """
-        self._failures += 1
-        if self._failures == 1:
+        now = self.reactor.seconds()
+        isFirst = self._failures == 0
+        if isFirst or now >= self._countedUntil:
+            # The channels try at about the same time, and find the same.
+            self._failures += 1
+            self._countedUntil = now + self._delays(self._failures)
+        if isFirst:
             self.log.warn(
                 "the server at {address} cannot be reached and is tried again, because {reason}",
                 address=self.address,
@@ -351,9 +357,11 @@ class WireChannel:
         if self.state in (ENDING, OVER):
             return
         if self.state == CUT and isinstance(reason, ConnectionRefused):
-            isGone = isinstance(reason, SessionUnknown)
-            why = "the server does not have the session any more" if isGone else str(reason)
-            self._lose(self._lossOf(why))
+            if isinstance(reason, SessionUnknown):
+                why = "the server does not have the session any more"
+                self._lose(self._lossOf(why, reason.begun))
+            else:
+                self._lose(self._lossOf(str(reason)))
         elif isinstance(reason, ConnectionRefused):
             self._lose(ConnectionRefused(f"{self._dialer.address}: {reason}"))
         elif isinstance(reason, ProtocolError) and connection.handshake.peer is None:
@@ -423,12 +431,16 @@ class WireChannel:
 
     # The end --------------------------------------------------------------------------------------
 
-    def _lossOf(self, why: str) -> ConnectionLost:
+    def _lossOf(self, why: str, lastBegun: int | None = None) -> ConnectionLost:
         """
         Make the error of a session that is lost without the server saying how its runner ended.
+
+        @param lastBegun: the number of the last call that began, if the server still knew it.
         """
         session = self._conversation.session
         begun = self._conversation.begun
+        if lastBegun is not None:
+            self._lastBegun = begun = max(begun, lastBegun)
         # A call whose last byte never left has not begun.
         mayHaveBegun = [number for number, end in self._calls if end <= session.farthest]
         if self._lastBegun is None:

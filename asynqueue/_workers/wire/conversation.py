@@ -198,11 +198,11 @@ class Connection(Protocol):
             self.state = nextState(CONNECTION, self.state, "secure", self)
             self._secured(self)
 
-    def refuse(self, code: str, why: str, reason: Exception) -> None:
+    def refuse(self, code: str, why: str, reason: Exception, begun: int | None = None) -> None:
         """
         Say why the connection is refused, and close it.
         """
-        self.write(REFUSED, encodeRefusal(code, why))
+        self.write(REFUSED, encodeRefusal(code, why, begun))
         self._transport.unregisterProducer()
         self._transport.loseConnection()
         self._close(reason)

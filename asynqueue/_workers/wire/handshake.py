@@ -213,7 +213,12 @@ UNFIT: Final = "unfit"
 class SessionUnknown(ConnectionRefused):
     """
     The server does not have the session that is to be resumed.
+
+    @ivar begun: the number of the session's last call that had begun, or C{None} if the server does
+        not know that either.
     """
+
+    begun: int | None = None
 
 
 _REFUSALS: Final[dict[str, type[WorkerStartError]]] = {
@@ -222,12 +227,14 @@ _REFUSALS: Final[dict[str, type[WorkerStartError]]] = {
 }
 
 
-def encodeRefusal(code: str, why: str) -> bytes:
+def encodeRefusal(code: str, why: str, begun: int | None = None) -> bytes:
     """
     @param code: C{BUSY}, C{UNKNOWN} or C{UNFIT}.
+    @param begun: of a session that is unknown, the number of the last call that had begun, if the
+        server knows it.
     @return: the record's body.
     """
-    return json.dumps({"code": code, "why": why}).encode()
+    return json.dumps({"code": code, "why": why, "begun": begun}).encode()
 
 
 def refusalIn(body: bytes) -> WorkerStartError:
@@ -238,7 +245,11 @@ def refusalIn(body: bytes) -> WorkerStartError:
     fields = readObject(body)
     why = "".join(c if c.isprintable() else "?" for c in str(fields.get("why"))[:500])
     kind = _REFUSALS.get(str(fields.get("code")), ConnectionRefused)
-    return kind(f"the server refuses the connection: {why}")
+    error = kind(f"the server refuses the connection: {why}")
+    begun = fields.get("begun")
+    if isinstance(error, SessionUnknown) and type(begun) is int and begun >= 0:
+        error.begun = begun
+    return error
 
 
 @dataclass(frozen=True, slots=True)

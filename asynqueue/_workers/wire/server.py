@@ -7,6 +7,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from mmap import mmap
+from os import PathLike
+from pathlib import Path
 from pickle import PickleBuffer
 from typing import Any, Final
 
@@ -36,6 +38,7 @@ from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
 from asynqueue._workers.reaper import programReaper
+from asynqueue._workers.wire.begun import BegunFiles, defaultFolder
 from asynqueue._workers.wire.conversation import (
     DRAINING,
     KILL,
@@ -89,12 +92,14 @@ class ServerSession:
     @ivar state: a state of L{SESSION}.
     @ivar name: the secret name by which the client resumes it.
     @ivar client: says which sessions belong together.
+    @ivar isForgotten: whether the client does not need to hear of it any more.
     """
 
     log = Logger()
 
     def __init__(
         self,
+        name: str,
         wish: Attach,
         channel: PipeChannel,
         only: OnlyModules | None,
@@ -104,12 +109,14 @@ class ServerSession:
         reactor: IReactorTime,
     ) -> None:
         """
+        @param name: the secret name by which the client resumes it.
         @param channel: the channel to the runner, not open yet.
         @param over: is called when nothing of the session is left.
         """
         self.state: str = CUT
-        self.name = secrets.token_hex(16)
+        self.name = name
         self.client = wish.client
+        self.isForgotten = False
         self._only = only
         self._keep = hello.keep
         self._keepBytes = keepBytes
@@ -193,6 +200,7 @@ class ServerSession:
     def _signalled(self, signal: int) -> None:
         channel = self._channel
         if signal == LEAVE:
+            self.isForgotten = True
             self.end()
         elif channel is None:
             return
@@ -205,6 +213,7 @@ class ServerSession:
 
     def _acknowledged(self) -> None:
         if self._channel is None and not self.conversation.session.keptBytes:
+            self.isForgotten = True
             self.end()
         else:
             self._balance()
@@ -368,6 +377,7 @@ class RemoteService(Service):
         largest: int = LARGEST,
         heartbeat: float = 5.0,
         startTimeout: float = START_SECONDS,
+        state: str | PathLike[str] | None = None,
         reactor: Any = None,
     ) -> None:
         """
@@ -387,6 +397,9 @@ class RemoteService(Service):
         @param heartbeat: after how many seconds at the most the server sends something. A client
             that is silent for three times its own interval is taken to be gone. Default: 5.
         @param startTimeout: within how many seconds a new process has to be ready.
+        @param state: a folder for a file of each session. If this server is killed, the server that
+            takes its place reads there which calls had begun. Default: a folder for this address
+            in C{XDG_RUNTIME_DIR}, or where temporary files are.
         @param reactor: the reactor. Default: the global reactor.
         @raise ValueError: if a number or the address is not valid, there is no key, or others can
             read its file.
@@ -406,6 +419,10 @@ class RemoteService(Service):
         self._only = tuple(only)
         self._maxClients = checkCount("maxClients", maxClients)
         self._keepBytes = checkCount("keepBytes", keepBytes)
+        self._state = defaultFolder(address) if state is None else Path(state)
+        self._begunFiles: BegunFiles | None = None
+        # The calls that are going to remove files that no client asks for any more.
+        self._removals: set[IDelayedCall] = set()
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self.whenListening: Deferred[Any] = Deferred()
         self._port: Any = None
@@ -422,9 +439,35 @@ class RemoteService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._reaper = programReaper()
         self._reaper.hold()
+        self._openFiles()
         listening = maybeDeferred(self._endpoint.listen, AcceptingFactory(self._build))
         listening.addCallback(self._listens)
         listening.addCallbacks(self.whenListening.callback, self.whenListening.errback)
+
+    def _openFiles(self) -> None:
+        try:
+            files = BegunFiles(self._state)
+            left = files.ended()
+        except OSError as error:
+            self.log.warn(
+                "if this server is killed, nobody will know which calls had begun: {why}", why=error
+            )
+            return
+        self._begunFiles = files
+        for path in left:
+            self._removeLater(path)
+
+    def _removeLater(self, path: Path) -> None:
+        """
+        Remove a session's file when its client has given the session up.
+        """
+
+        def remove() -> None:
+            self._removals.discard(timer)
+            path.unlink(missing_ok=True)
+
+        timer = self._reactor.callLater(self._hello.keep, remove)
+        self._removals.add(timer)
 
     def _listens(self, port: Any) -> Any:
         self._port = port
@@ -487,8 +530,7 @@ class RemoteService(Service):
         if wish.session:
             session = self._sessions.get(wish.session)
             if session is None or session.state == OVER:
-                why = "it does not know the session"
-                connection.refuse(UNKNOWN, why, ServerBusy(why))
+                self._refuseUnknown(connection, wish.session)
                 return
         else:
             try:
@@ -498,6 +540,16 @@ class RemoteService(Service):
                 return
         self._strangers.discard(connection)
         session.attach(connection, wish.received)
+
+    def _refuseUnknown(self, connection: Connection, name: str) -> None:
+        files = self._begunFiles
+        try:
+            begun = None if files is None else files.lastBegun(name)
+        except ServerBusy as error:
+            connection.refuse(BUSY, str(error), error)
+            return
+        why = "it does not know the session"
+        connection.refuse(UNKNOWN, why, ServerBusy(why), begun)
 
     def _open(self, wish: Attach) -> ServerSession:
         """
@@ -515,24 +567,36 @@ class RemoteService(Service):
             if left is None:
                 raise ServerBusy(f"this client has all {self._hello.processes} processes already")
             left.end()
+        name, files = secrets.token_hex(16), self._begunFiles
         channel = PipeChannel(
             self._reactor,
             pollingDelay(self._reactor, ProcessWorker.interval, ProcessWorker.backoff),
             ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
             startTimeout=self._startTimeout,
+            recordPath=None if files is None else str(files.path(name)),
         )
         only = OnlyModules(self._only) if self._only else None
+        over, reactor = self._sessionOver, self._reactor
         session = ServerSession(
-            wish, channel, only, self._hello, self._keepBytes, self._sessionOver, self._reactor
+            name, wish, channel, only, self._hello, self._keepBytes, over, reactor
         )
         self._sessions[session.name] = session
         return session
 
     def _sessionOver(self, session: ServerSession) -> None:
         self._sessions.pop(session.name, None)
+        files = self._begunFiles
+        if files is not None and session.isForgotten:
+            files.forget(session.name)
+        elif files is not None:
+            self._removeLater(files.path(session.name))
         self._endIfIdle()
 
     def _endIfIdle(self) -> None:
         if self._isDraining and not self._sessions and not self._ended.hasFired:
             self._reaper.letGo()
+            # The next server removes them.
+            for timer in self._removals:
+                timer.cancel()
+            self._removals.clear()
             self._ended.fire(None)
