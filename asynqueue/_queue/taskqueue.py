@@ -343,7 +343,9 @@ class TaskQueue:
 
         @param workerOrID: the worker, or its ID.
         @param reassign: whether tasks that the worker leaves unfinished, because it is crashed, go
-            back into the queue. Otherwise they fail with C{WorkerDetached}. Default: C{False}.
+            back into the queue. Those that had begun are then run again from their start, so they
+            must be safe to do twice. Otherwise all of them fail with C{WorkerDetached}. Default:
+            C{False}.
         @param crash: whether to crash the worker at once. Otherwise that happens after L{timeout}
             seconds. Default: C{False}.
         @return: a Deferred that fires when the worker is gone, with a list of the tasks that it
