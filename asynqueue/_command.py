@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from asynqueue._version import __version__
+from asynqueue.errors import ExtraMissing
 
 EXAMPLES: Final = """\
 examples:
   asynqueue key new >key
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --processes 4
+  asynqueue key tls-new certificates --host worker.example.com
 """
 
 SERVE_EXAMPLES: Final = """\
@@ -23,6 +25,7 @@ examples:
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key
   asynqueue serve --listen unix:/run/me/queue:mode=600 --key key --processes 4 --series gpu
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --only weblog.parse
+  asynqueue serve --listen tcp:7411 --key key --tls certificates/server
 
 SIGTERM and SIGINT let what is underway end. The second one ends it at once.
 """
@@ -30,7 +33,7 @@ SIGTERM and SIGINT let what is underway end. The second one ends it at once.
 
 class UsageError(Exception):
     """
-    What the user asked for cannot be done. The text is one sentence.
+    The command cannot do what was asked. Its text says why in one sentence.
     """
 
 
@@ -66,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(do=_serve)
     add = serve.add_argument
-    add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address on this host")
+    add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address")
     add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
+    add("--tls", metavar="DIR", help="the folder with ca.pem, cert.pem and key.pem: use TLS 1.3")
     add("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
     add("--series", action="append", default=[], metavar="NAME", help="offer a series")
     add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
@@ -96,6 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.add_argument("-o", "--output", metavar="FILE", help="the file to make, with mode 0600")
     new.set_defaults(do=_newKey)
+    tls = keys.add_parser(
+        "tls-new",
+        help="make certificates for TLS",
+        description="Make a CA and certificates to try TLS with. In the new folder DIR, the folder "
+        "server is for the server, the folder client is for its clients, and ca-key.pem can sign "
+        "more certificates.",
+        epilog="example:\n  asynqueue key tls-new certificates --host worker.example.com",
+        formatter_class=raw,
+    )
+    tls.add_argument("folder", metavar="DIR", help="the folder to make")
+    tls.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or IP address of the server (default: localhost, 127.0.0.1 and ::1)",
+    )
+    tls.add_argument("--days", type=int, default=365, metavar="N", help="valid for (365)")
+    tls.set_defaults(do=_newCertificates)
     return parser
 
 
@@ -117,6 +140,19 @@ def _newKey(options: argparse.Namespace) -> None:
     print(newKey())
 
 
+def _newCertificates(options: argparse.Namespace) -> None:
+    try:
+        from asynqueue._workers.wire.certificates import LOCAL_HOSTS, writeCertificates
+    except ImportError as error:
+        raise UsageError(str(ExtraMissing("TLS", "tls"))) from error
+    try:
+        writeCertificates(options.folder, options.host or LOCAL_HOSTS, options.days)
+    except OSError as error:
+        raise UsageError(f"cannot make {options.folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def _serve(options: argparse.Namespace) -> None:
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver
@@ -127,6 +163,7 @@ def _serve(options: argparse.Namespace) -> None:
         service = RemoteService(
             options.listen,
             _keyFile(options.key),
+            tls=options.tls,
             processes=options.processes,
             series=options.series,
             only=options.only,
@@ -134,8 +171,10 @@ def _serve(options: argparse.Namespace) -> None:
             keep=options.keep,
             state=options.state,
         )
-    except ValueError as error:
+    except (ValueError, ExtraMissing) as error:
         raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     server = _Server(service, reactor, options.grace)

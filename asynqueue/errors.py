@@ -19,6 +19,26 @@ class AsynQueueError(Exception):
     """
 
 
+class ExtraMissing(AsynQueueError, ImportError):
+    """
+    Something needs packages that an extra of asynqueue installs, and they are not there.
+
+    @ivar what: what needs them.
+    @ivar extra: the name of the extra.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} needs packages that are not installed: pip install "
+            f"'asynqueue[{self.extra}]'"
+        )
+
+
 class StateError(AsynQueueError):
     """
     An object was asked for something that its state does not allow. It is unchanged.
@@ -435,8 +455,8 @@ class WorkerStartError(WorkerError):
 
 class ConnectionRefused(WorkerStartError):
     """
-    A server and this program do not fit together: another key, another version, or something else
-    that trying again does not mend. The worker gives up.
+    A server and this program do not fit together: another key, another version, a certificate that
+    is refused, or something else that trying again does not mend. The worker gives up.
     """
 
 

@@ -20,7 +20,7 @@ from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS
 from asynqueue._workers.threads import ThreadWorker
-from asynqueue._workers.wire.endpoints import clientEndpoint
+from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.keys import keyBytes
 from asynqueue._workers.wire.worker import RemoteWorker
 
@@ -401,6 +401,7 @@ class RemoteQueue(TaskQueue):
         raw: bool = False,
         callStats: bool = False,
         forwardLogs: bool = True,
+        tls: TlsFolder = None,
         reactor: IReactorTime | None = None,
         **options: Unpack[QueueKeywords],
     ) -> None:
@@ -408,7 +409,7 @@ class RemoteQueue(TaskQueue):
         Begin to connect to the servers. Calls wait until the first one is there.
 
         @param addresses: the servers' addresses. L{RemoteWorker} describes them, and the keywords
-            from C{key} to C{forwardLogs}.
+            from C{key} to C{tls}.
         @param key: the key that all the servers have, or the path of its file.
         @param series: the series that all workers are qualified for, besides C{None}, C{'remote'}
             and those that the servers offer.
@@ -417,12 +418,14 @@ class RemoteQueue(TaskQueue):
         @param callStats: whether the workers keep the times that their C{stats} return. Default:
             C{False}.
         @param forwardLogs: whether what tasks log is logged in this process, too. Default: C{True}.
+        @param tls: the folder with this program's certificates. Default: no TLS.
         @param reactor: the reactor to use. Default: the global reactor.
         @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
             C{contextvars}, as for L{TaskQueue}.
         @raise TypeError: if C{addresses} is a text, or there is an unknown keyword.
         @raise ValueError: if there is no address, or one is not valid, or the key is not.
-        @raise OSError: if the key's file cannot be read.
+        @raise OSError: if a file cannot be read.
+        @raise ExtraMissing: if TLS is not installed.
         """
         if isinstance(addresses, str):
             raise TypeError(f"addresses must be a list of addresses, not the text {addresses!r}")
@@ -431,11 +434,11 @@ class RemoteQueue(TaskQueue):
             raise ValueError("a RemoteQueue needs the address of at least one server")
         secret = keyBytes(key)
         for address in places:
-            clientEndpoint(defaultReactor() if reactor is None else reactor, address)
+            clientEndpoint(defaultReactor() if reactor is None else reactor, address, tls)
         super().__init__(reactor=reactor, **options)
         for address in places:
             worker = RemoteWorker(
-                address, secret, series, raw, callStats, forwardLogs, reactor=reactor
+                address, secret, series, raw, callStats, forwardLogs, tls=tls, reactor=reactor
             )
             # The caller waits for a call, rather than for the workers.
             self.attachWorker(worker).addErrback(lambda _: None)

@@ -31,6 +31,7 @@ from asynqueue._workers.wire.conversation import (
     Connection,
     Conversation,
 )
+from asynqueue._workers.wire.endpoints import WireEndpoint
 from asynqueue._workers.wire.handshake import (
     Attach,
     Handshake,
@@ -82,7 +83,10 @@ WIRE: Final[Table] = {
 class Dialer:
     """
     Connects to one server again and again, with back-off and jitter, and says once that it cannot.
-    The channels of one worker share it.
+    The channels of one worker and its companions share it.
+
+    @ivar welcomed: is called with the server's hello when a session was agreed.
+    @ivar trouble: why the last try failed; C{None} if it did not.
     """
 
     log = Logger()
@@ -90,7 +94,7 @@ class Dialer:
     def __init__(
         self,
         reactor: IReactorTime,
-        endpoint: Any,
+        endpoint: WireEndpoint,
         address: str,
         key: bytes,
         hello: Hello,
@@ -104,6 +108,8 @@ class Dialer:
         self._delays = backoff(FIRST_WAIT, LONGEST_WAIT, factor=2.0, random=random)
         self._failures = 0
         self._countedUntil = 0.0
+        self.welcomed: Callable[[Hello], None] = lambda peer: None
+        self.trouble: Exception | None = None
 
     def connect(
         self,
@@ -116,10 +122,9 @@ class Dialer:
 
         def build() -> Connection:
             handshake = Handshake(self._key, self.hello, isServer=False)
-            return Connection(self.reactor, handshake, secured, closed)
+            return Connection(self.reactor, handshake, secured, closed, self._endpoint.reasonOf)
 
-        attempt: Deferred[Any] = self._endpoint.connect(Factory.forProtocol(build))
-        return attempt
+        return self._endpoint.connect(Factory.forProtocol(build))
 
     def wait(self, reason: Exception) -> float:
         """
@@ -128,6 +133,7 @@ class Dialer:
         @return: how many seconds to wait before the next one.
         """
         now = self.reactor.seconds()
+        self.trouble = reason
         isFirst = self._failures == 0
         if isFirst or now >= self._countedUntil:
             # The channels try at about the same time, and find the same.
@@ -141,13 +147,15 @@ class Dialer:
             )
         return self._delays(self._failures)
 
-    def succeeded(self) -> None:
+    def succeeded(self, peer: Hello) -> None:
         """
         Start over, because a session was agreed.
         """
         if self._failures:
             self.log.info("the server at {address} is there", address=self.address)
         self._failures = 0
+        self.trouble = None
+        self.welcomed(peer)
 
 
 @implementer(IChannel)
@@ -163,18 +171,14 @@ class WireChannel:
 
     log = Logger()
 
-    def __init__(
-        self, dialer: Dialer, wish: Attach, welcomed: Callable[[Hello], None] = lambda peer: None
-    ) -> None:
+    def __init__(self, dialer: Dialer, wish: Attach) -> None:
         """
         @param wish: what the session is to be like.
-        @param welcomed: is called with the server's hello when the session is there.
         """
         self.state: str = NEW
         self._dialer = dialer
         self._reactor = dialer.reactor
         self._wish = wish
-        self._welcomed = welcomed
         self._name = ""
         self._keep = 0.0
         self._receiver: Any = None
@@ -326,7 +330,6 @@ class WireChannel:
         self._pending = None
         self._stopTimers()
         self._move("welcome")
-        self._dialer.succeeded()
         self._conversation.attach(connection, welcome.received)
         if self._signal is not None:
             self._conversation.signal(self._signal)
@@ -336,8 +339,7 @@ class WireChannel:
         early, self._early = self._early, []
         for messages in early:
             self._sendEarly(messages)
-        if isNew:
-            self._welcomed(peer)
+        self._dialer.succeeded(peer)
 
     def _sendEarly(self, messages: list[Message]) -> None:
         try:

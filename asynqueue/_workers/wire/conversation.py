@@ -27,6 +27,7 @@ from asynqueue._workers.wire.records import (
     PIECE,
     REFUSED,
     SIGNAL,
+    ForeignProtocol,
     Record,
     RecordReader,
     RecordWriter,
@@ -120,9 +121,11 @@ class Connection(Protocol):
         handshake: Handshake,
         secured: Callable[[Connection], None],
         closed: Callable[[Connection, Exception], None],
+        reasonOf: Callable[[Failure], Exception],
     ) -> None:
         """
         @param secured: is called when the handshake is done. It sets C{heard}.
+        @param reasonOf: says why the transport closed the connection.
         """
         self.state: str = SHAKING
         self.handshake = handshake
@@ -132,6 +135,7 @@ class Connection(Protocol):
         self.isFull = False
         self._reactor = reactor
         self._secured = secured
+        self._reasonOf = reasonOf
         self._reader = RecordReader()
         self._writer = RecordWriter()
         self._timer: IDelayedCall | None = None
@@ -151,7 +155,11 @@ class Connection(Protocol):
 
     def _isLate(self) -> None:
         self._timer = None
-        self.abort(ProtocolError(f"the handshake was not over after {HANDSHAKE_SECONDS:g} seconds"))
+        if self.state == CLOSED:
+            self._transport.abortConnection()
+        else:
+            why = f"the handshake was not over after {HANDSHAKE_SECONDS:g} seconds"
+            self.abort(ProtocolError(why))
 
     def _unexpected(self, record: Record) -> None:
         raise ProtocolError(f"a record of kind {record.kind} came too early")
@@ -182,7 +190,8 @@ class Connection(Protocol):
                     self.heard(record)
                 else:
                     self._shake(record)
-        except ConnectionRefused as error:
+        except (ConnectionRefused, ForeignProtocol) as error:
+            # A peer that speaks TLS hears from this that this side does not.
             self.refuse(UNFIT, str(error), error)
         except AsynQueueError as error:
             self.abort(error)
@@ -203,18 +212,21 @@ class Connection(Protocol):
         Say why the connection is refused, and close it.
         """
         self.write(REFUSED, encodeRefusal(code, why, begun))
-        self._transport.unregisterProducer()
-        self._transport.loseConnection()
-        self._close(reason)
+        self._leave(reason)
 
     def finish(self) -> None:
         """
         Close the connection after what was written.
         """
         if self.state != CLOSED:
-            self._transport.unregisterProducer()
-            self._transport.loseConnection()
-            self._close(ProtocolError("this side has closed the connection"))
+            self._leave(ProtocolError("this side has closed the connection"))
+
+    def _leave(self, reason: Exception) -> None:
+        self._transport.unregisterProducer()
+        self._close(reason)
+        # A peer that does not end TLS, or reads nothing, is not waited for.
+        self._timer = self._reactor.callLater(HANDSHAKE_SECONDS, self._isLate)
+        self._transport.loseConnection()
 
     def linger(self, closed: Callable[[], None]) -> None:
         """
@@ -240,7 +252,8 @@ class Connection(Protocol):
         """
         The other side, or the system, has closed the connection.
         """
-        self._close(ProtocolError(f"the connection was closed: {reason.getErrorMessage()}"))
+        self.settled()
+        self._close(self._reasonOf(reason))
 
     def _close(self, reason: Exception) -> None:
         if self.state == CLOSED:

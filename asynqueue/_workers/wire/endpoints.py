@@ -1,23 +1,50 @@
 """
 Addresses of servers, as Twisted's endpoint descriptions, which of them stay on this machine, and
-how a server takes connections there.
+how connections are made and taken there.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    clientFromString,
+    quoteStringArgument,
+    serverFromString,
+)
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 
-_WHY = (
-    "without TLS, which is not offered yet, everybody on the way could read the calls and their "
-    "results. Use a loopback address or a Unix socket, and lead it to the other machine through "
-    "a tunnel, such as ssh -L"
+from asynqueue.errors import ExtraMissing, ProtocolError
+
+if TYPE_CHECKING:
+    from asynqueue._workers.wire.tls import Tls
+
+TlsFolder = str | os.PathLike[str] | None
+
+_WHY: Final = (
+    "without TLS everybody on the way could read the calls and their results. Give tls=FOLDER "
+    "(serve --tls FOLDER), or use a loopback address or a Unix socket"
 )
+
+_SERVER_FIELDS: Final = {
+    "tcp": ("port", "interface", "backlog"),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+}
+_CLIENT_FIELDS: Final = {
+    "tcp": ("host", "port", "timeout", "bindAddress"),
+    "unix": ("path", "timeout", "lockfile"),
+}
+"""What a description may say, in the order in which it may leave the names out."""
+
+CONNECT_SECONDS: Final = 30
 
 
 class AcceptingFactory(Factory):
@@ -34,61 +61,175 @@ class AcceptingFactory(Factory):
         return self._accept()
 
 
-def clientEndpoint(reactor: Any, address: str) -> Any:
+class WireEndpoint:
+    """
+    Where a server is or is to be, for either side, with TLS or without.
+    """
+
+    def __init__(self, endpoint: Any, tls: Tls | None) -> None:
+        self._endpoint = endpoint
+        self._tls = tls
+
+    def connect(self, factory: Factory) -> Deferred[Any]:
+        """
+        Connect to the server.
+
+        @return: a Deferred that fires with the factory's protocol, before TLS is agreed.
+        """
+        endpoint = self._endpoint if self._tls is None else self._tls.clientEndpoint(self._endpoint)
+        connected: Deferred[Any] = endpoint.connect(factory)
+        return connected
+
+    def listen(self, factory: Factory) -> Deferred[Any]:
+        """
+        Take connections.
+
+        @return: a Deferred that fires with the port.
+        """
+        wrapped = factory if self._tls is None else self._tls.serverFactory(factory)
+        listening: Deferred[Any] = self._endpoint.listen(wrapped)
+        return listening
+
+    def reasonOf(self, failure: Failure) -> Exception:
+        """
+        Say why a connection was closed.
+        """
+        reason = None
+        if self._tls is not None:
+            from asynqueue._workers.wire.tls import reasonOf
+
+            reason = reasonOf(failure)
+        return reason or ProtocolError(f"the connection was closed: {failure.getErrorMessage()}")
+
+
+def clientEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEndpoint:
     """
     Make the endpoint to connect to a server with.
 
     @param address: a description such as C{'tcp:127.0.0.1:7411'} or C{'unix:/run/me/socket'}.
-    @raise ValueError: if it is none, or leads off this machine.
+    @param tls: the folder with the certificates; C{None} for no TLS.
+    @raise ValueError: if it is none, or leads off this machine without TLS, or the folder does not
+        hold what it should.
+    @raise OSError: if a file in the folder cannot be read.
     """
-    kind, parts, named = _parse(address)
-    if kind == "tcp":
-        _checkHost(address, named.get("host", parts[0] if parts else ""))
-    return _made(clientFromString, reactor, address)
+    kind, fields = _parse(address, _CLIENT_FIELDS)
+    if kind == "unix":
+        _checkUnix(address, tls)
+        return WireEndpoint(
+            _made(_fromString(clientFromString), reactor, address, kind, fields), None
+        )
+    for name in ("host", "port"):
+        if not fields.get(name):
+            raise ValueError(f"{address!r} is not an address of a server: it has no {name}")
+    host = fields["host"]
+    if tls is None:
+        fields["host"] = _loopback(address, host)
+    endpoint = _made(_hostnameEndpoint, reactor, address, kind, fields)
+    return WireEndpoint(endpoint, None if tls is None else _openTls(tls, host))
 
 
-def serverEndpoint(reactor: Any, address: str) -> Any:
+def serverEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEndpoint:
     """
     Make the endpoint to listen at.
 
     @param address: a description such as C{'tcp:7411:interface=127.0.0.1'} or
         C{'unix:/run/me/socket:mode=600'}.
-    @raise ValueError: if it is none, or other machines could connect to it.
+    @param tls: the folder with the certificates; C{None} for no TLS.
+    @raise ValueError: if it is none, or other machines could connect to it without TLS, or the
+        folder does not hold what it should.
+    @raise OSError: if a file in the folder cannot be read.
     """
-    kind, _, named = _parse(address)
-    if kind == "tcp":
-        if "interface" not in named:
+    kind, fields = _parse(address, _SERVER_FIELDS)
+    if kind == "unix":
+        _checkUnix(address, tls)
+    elif tls is None:
+        if not fields.get("interface"):
             raise ValueError(
                 f"{address!r} listens on all interfaces: add :interface=127.0.0.1, because {_WHY}"
             )
-        _checkHost(address, named["interface"])
-    return _made(serverFromString, reactor, address)
+        fields["interface"] = _loopback(address, fields["interface"])
+    endpoint = _made(_fromString(serverFromString), reactor, address, kind, fields)
+    return WireEndpoint(endpoint, None if tls is None else _openTls(tls, None))
 
 
-def _parse(address: str) -> tuple[str, list[str], dict[str, str]]:
-    kind, *fields = address.replace("\\:", "\0").split(":")
-    if kind not in ("tcp", "unix"):
+def _parse(address: str, known: dict[str, tuple[str, ...]]) -> tuple[str, dict[str, str]]:
+    """
+    Take a description apart. What is checked and what is used then come of the same parts.
+    """
+    kind, *parts = re.split(r"(?<!\\):", address)
+    if kind not in known:
         raise ValueError(
             f"{address!r} is not an address of a server: it has to begin with tcp: or unix:"
         )
-    parts = [field.replace("\0", ":") for field in fields if "=" not in field]
-    named = dict(field.replace("\0", ":").split("=", 1) for field in fields if "=" in field)
-    return kind, parts, named
+    names = known[kind]
+    fields: dict[str, str] = {}
+    for position, part in enumerate(parts):
+        name, *value = re.split(r"(?<!\\)=", part, maxsplit=1)
+        if not value and position < len(names):
+            name, value = names[position], [name]
+        if not value or name not in names:
+            raise ValueError(
+                f"{address!r} is not an address of a server: it has an unknown part {part!r}"
+            )
+        if name in fields:
+            raise ValueError(f"{address!r} is not an address of a server: it says {name} twice")
+        fields[name] = re.sub(r"\\(.)", r"\1", value[0])
+    return kind, fields
 
 
-def _checkHost(address: str, host: str) -> None:
+def _loopback(address: str, host: str) -> str:
+    """
+    @return: the IP address that a host stands for.
+    @raise ValueError: if it is not certain to be on this machine.
+    """
     if host == "localhost":
-        return
+        # What else a name stands for depends on the system.
+        return "127.0.0.1"
     try:
         isLoopback = ip_address(host).is_loopback
     except ValueError:
         isLoopback = False
     if not isLoopback:
         raise ValueError(f"{address!r} leads off this machine: {_WHY}")
+    return host
 
 
-def _made(make: Any, reactor: Any, address: str) -> Any:
+def _checkUnix(address: str, tls: TlsFolder) -> None:
+    if tls is not None:
+        raise ValueError(
+            f"{address!r} is a Unix socket, which needs no TLS and has no host name to check"
+        )
+
+
+def _openTls(folder: str | os.PathLike[str], host: str | None) -> Tls:
     try:
-        return make(reactor, address)
+        from asynqueue._workers.wire.tls import Tls
+    except ImportError as error:
+        raise ExtraMissing("TLS", "tls") from error
+    return Tls(folder, host)
+
+
+def _hostnameEndpoint(reactor: Any, kind: str, fields: dict[str, str]) -> HostnameEndpoint:
+    bind = fields.get("bindAddress")
+    return HostnameEndpoint(
+        reactor,
+        fields["host"],
+        int(fields["port"]),
+        timeout=int(fields.get("timeout", CONNECT_SECONDS)),
+        bindAddress=None if bind is None else (bind, 0),
+    )
+
+
+def _fromString(make: Any) -> Any:
+    def made(reactor: Any, kind: str, fields: dict[str, str]) -> Any:
+        parts = [f"{name}={quoteStringArgument(value)}" for name, value in fields.items()]
+        return make(reactor, ":".join([kind, *parts]))
+
+    return made
+
+
+def _made(make: Any, reactor: Any, address: str, kind: str, fields: dict[str, str]) -> Any:
+    try:
+        return make(reactor, kind, fields)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{address!r} is not an address of a server: {error}") from error

@@ -7,11 +7,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from pathlib import Path
 from typing import Final
 
 KEY_BYTES: Final = 32
-LARGEST_FILE: Final = 4096
+LARGEST_FILE: Final = 1 << 16
 PREFIX: Final = "asynqueue-key-"
 
 
@@ -48,6 +47,16 @@ def readKey(path: str | os.PathLike[str]) -> bytes:
     @raise ValueError: if there is no key in it, or others can read it.
     @raise OSError: if it cannot be read.
     """
+    return _checked(readSecret(path), f"the key file {os.fspath(path)}")
+
+
+def readSecret(path: str | os.PathLike[str]) -> bytes:
+    """
+    Read a small file that nobody else may read.
+
+    @raise ValueError: if others can read it.
+    @raise OSError: if it cannot be read.
+    """
     with open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -55,7 +64,18 @@ def readKey(path: str | os.PathLike[str]) -> bytes:
                 f"the key file {os.fspath(path)} can be read or changed by others (mode "
                 f"{stat.S_IMODE(mode):04o}): run chmod 600 on it"
             )
-        return _checked(file.read(LARGEST_FILE), f"the key file {os.fspath(path)}")
+        return file.read(LARGEST_FILE)
+
+
+def writeSecret(path: str | os.PathLike[str], data: bytes) -> None:
+    """
+    Write a new file, which only its owner can read.
+
+    @raise FileExistsError: if the file exists already.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
 
 
 def writeKey(path: str | os.PathLike[str]) -> None:
@@ -64,9 +84,7 @@ def writeKey(path: str | os.PathLike[str]) -> None:
 
     @raise FileExistsError: if the file exists already.
     """
-    descriptor = os.open(Path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(newKey() + "\n")
+    writeSecret(path, f"{newKey()}\n".encode())
 
 
 def _checked(data: bytes, what: str) -> bytes:

@@ -42,6 +42,24 @@ _HEAD: Final = struct.Struct("<IB")
 _NUMBER: Final = struct.Struct("<Q")
 
 
+_OTHERS: Final = (
+    (b"\x15\x03", "TLS"),
+    (b"\x16\x03", "TLS"),
+    (b"HTTP/", "HTTP"),
+    (b"GET ", "HTTP"),
+    (b"HEAD ", "HTTP"),
+    (b"POST ", "HTTP"),
+    (b"SSH-", "SSH"),
+)
+"""How other protocols begin. Each of these would be the head of a record that is too large."""
+
+
+class ForeignProtocol(ProtocolError):
+    """
+    The other side speaks another protocol.
+    """
+
+
 class Record(NamedTuple):
     """
     One record that has arrived.
@@ -106,6 +124,7 @@ class RecordReader:
     def next(self) -> Record | None:
         """
         @return: the next record, or C{None} if it has not arrived whole.
+        @raise ForeignProtocol: if the other side speaks another protocol.
         @raise ProtocolError: if what arrived is no record, or is too large, or its MAC is not that
             of this record at this place.
         """
@@ -114,6 +133,8 @@ class RecordReader:
             return None
         size, kind = _HEAD.unpack_from(buffer)
         if size > self._limit:
+            if self._key is None:
+                self._checkProtocol()
             raise ProtocolError(
                 f"a record claims to have {size} bytes, and may have {self._limit} bytes now"
             )
@@ -136,6 +157,12 @@ class RecordReader:
         self._number += 1
         del buffer[: end + MAC_SIZE]
         return Record(kind, record[_HEAD.size :])
+
+    def _checkProtocol(self) -> None:
+        for beginning, name in _OTHERS:
+            if self._buffer.startswith(beginning):
+                advice = ": give tls=FOLDER here, or take it away there" if name == "TLS" else ""
+                raise ForeignProtocol(f"the other side speaks {name}{advice}")
 
 
 def _mac(key: bytes, number: int, record: bytes) -> bytes:

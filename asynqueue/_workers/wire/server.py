@@ -49,7 +49,7 @@ from asynqueue._workers.wire.conversation import (
     Connection,
     Conversation,
 )
-from asynqueue._workers.wire.endpoints import AcceptingFactory, serverEndpoint
+from asynqueue._workers.wire.endpoints import AcceptingFactory, TlsFolder, serverEndpoint
 from asynqueue._workers.wire.handshake import (
     BUSY,
     LARGEST,
@@ -368,6 +368,7 @@ class RemoteService(Service):
         address: str,
         key: Any,
         *,
+        tls: TlsFolder = None,
         processes: int = 1,
         series: Iterable[str] = (),
         only: Iterable[str] = (),
@@ -383,9 +384,12 @@ class RemoteService(Service):
         """
         Make a service that does not listen yet.
 
-        @param address: where to listen, as a description of Twisted's: C{tcp} with an
-            C{interface} that is a loopback address, or C{unix}.
+        @param address: where to listen, as a description of Twisted's: C{tcp} or C{unix}. Without
+            TLS, C{tcp} needs an C{interface} that is a loopback address.
         @param key: the key, or the path of its file.
+        @param tls: the folder with the server's certificates, C{ca.pem}, C{cert.pem} and
+            C{key.pem}. Clients then have to show a certificate that the CA has signed. Default:
+            no TLS.
         @param processes: how many processes each client gets. Default: 1.
         @param series: the series that the workers of this server are qualified for.
         @param only: the names of the modules whose functions may be called. Default: any.
@@ -401,12 +405,13 @@ class RemoteService(Service):
             takes its place reads there which calls had begun. Default: a folder for this address
             in C{XDG_RUNTIME_DIR}, or where temporary files are.
         @param reactor: the reactor. Default: the global reactor.
-        @raise ValueError: if a number or the address is not valid, there is no key, or others can
-            read its file.
-        @raise OSError: if the key's file cannot be read.
+        @raise ValueError: if a number or the address is not valid, there is no key, others can read
+            a key's file, or a file in the folder does not hold what it should.
+        @raise OSError: if a file cannot be read.
+        @raise ExtraMissing: if TLS is not installed.
         """
         self._reactor = defaultReactor() if reactor is None else reactor
-        self._endpoint = serverEndpoint(self._reactor, address)
+        self._endpoint = serverEndpoint(self._reactor, address, tls)
         self._address = address
         self._key = keyBytes(key)
         self._hello = Hello(
@@ -514,7 +519,9 @@ class RemoteService(Service):
             # The transport is closed.
             return None
         handshake = Handshake(self._key, self._hello, isServer=True)
-        connection = Connection(self._reactor, handshake, self._secured, self._strangerGone)
+        connection = Connection(
+            self._reactor, handshake, self._secured, self._strangerGone, self._endpoint.reasonOf
+        )
         self._strangers.add(connection)
         return connection
 

@@ -101,12 +101,9 @@ class Session:
         """
         if not self.acknowledged <= received <= self.cursor:
             raise ProtocolError(
-                f"the other side acknowledges {received} bytes, where {self.acknowledged} to "
-                f"{self.cursor} are possible"
+                f"the other side says that {received} bytes have arrived, where "
+                f"{self.acknowledged} to {self.cursor} are possible"
             )
-        self._drop(received)
-
-    def _drop(self, received: int) -> None:
         kept = self._kept
         while self.acknowledged < received:
             piece = kept.popleft()
@@ -124,12 +121,7 @@ class Session:
         @param received: how many bytes have arrived there.
         @raise ProtocolError: if it cannot be so many.
         """
-        if not self.acknowledged <= received <= self.cursor:
-            raise ProtocolError(
-                f"the session cannot go on at byte {received}: bytes {self.acknowledged} to "
-                f"{self.cursor} are kept"
-            )
-        self._drop(received)
+        self.heard(received)
         self._waiting.extendleft(reversed(self._kept))
         self._kept.clear()
         self.cursor = received

@@ -15,13 +15,60 @@ from asynqueue._runner.logs import levels
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.events import Offered, WorkerEvent
 from asynqueue._workers.wire.channel import Dialer, WireChannel
-from asynqueue._workers.wire.endpoints import clientEndpoint
+from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.handshake import LARGEST, Attach, Hello
 from asynqueue._workers.wire.keys import keyBytes
 from asynqueue.interfaces import IChannel
 
 
-class RemoteWorker(ChannelWorker):
+class Companion(ChannelWorker):
+    """
+    Runs tasks in one of the processes behind a server. A L{RemoteWorker} makes one for each process
+    but the first, for the queue that it is attached to.
+
+    @ivar address: where the server is.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["remote"]
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        makeWish: Callable[[], Attach],
+        series: Iterable[Hashable],
+        callStats: bool,
+        reactor: Any,
+    ) -> None:
+        """
+        @param dialer: connects to the server.
+        @param makeWish: says what the next session is to be like.
+        """
+        self.address = dialer.address
+        self._dialer = dialer
+        self._makeWish = makeWish
+        self._callStats = callStats
+        super().__init__(series, callStats, reactor)
+
+    def __repr__(self) -> str:
+        trouble = "" if self.trouble is None else f", cannot reach the server: {self.trouble}"
+        return f"<{type(self).__name__} at {self.address}: {self.state}{trouble}>"
+
+    @property
+    def trouble(self) -> Exception | None:
+        """
+        Why the server could not be reached when that was last tried, or C{None} if it was reached
+        or not tried yet. The worker tries again.
+        """
+        return self._dialer.trouble
+
+    def makeChannel(self) -> IChannel:
+        """
+        Make the channel to one new runner behind the server.
+        """
+        return WireChannel(self._dialer, self._makeWish())
+
+
+class RemoteWorker(Companion):
     """
     Runs tasks in a process behind a server, which C{asynqueue serve} or a L{RemoteService} is.
 
@@ -34,10 +81,9 @@ class RemoteWorker(ChannelWorker):
     If the server has several processes, the queue that this worker is attached to gets as many
     workers, for it attaches the other ones itself. They leave the queue together with this one.
 
-    A server with another key or another version makes the worker give up.
+    A server with another key or another version makes the worker give up, and so does a certificate
+    that either side refuses.
     """
-
-    cQualified: ClassVar[list[Hashable]] = ["remote"]
 
     def __init__(
         self,
@@ -47,6 +93,7 @@ class RemoteWorker(ChannelWorker):
         raw: bool = False,
         callStats: bool = False,
         forwardLogs: bool = True,
+        tls: TlsFolder = None,
         largest: int = LARGEST,
         heartbeat: float = 5.0,
         reactor: Any = None,
@@ -55,8 +102,8 @@ class RemoteWorker(ChannelWorker):
         """
         Begin to connect.
 
-        @param address: where the server is, as a description of Twisted's: C{tcp} with a loopback
-            address, or C{unix}. Another host is refused, because the wire has no TLS yet.
+        @param address: where the server is, as a description of Twisted's: C{tcp} or C{unix}.
+            Without TLS, C{tcp} needs a loopback address.
         @param key: the key that the server has, or the path of its file.
         @param series: the series that this worker is qualified for, besides C{None}, C{'remote'}
             and those that the server offers.
@@ -64,45 +111,37 @@ class RemoteWorker(ChannelWorker):
             does not say. Default: C{False}; its items are streamed.
         @param callStats: whether to keep the times that C{stats} returns. Default: C{False}.
         @param forwardLogs: whether what tasks log is logged in this process, too. Default: C{True}.
+        @param tls: the folder with this program's certificates, C{ca.pem}, C{cert.pem} and
+            C{key.pem}. The server then has to show a certificate for the host in C{address} that
+            the CA has signed. Default: no TLS.
         @param largest: how many bytes the server may send in one message. Default: 1 GiB.
         @param heartbeat: after how many seconds at the most this side sends something. A server
             that is silent for three times its own interval is taken to be gone. Default: 5.
         @param reactor: the reactor. Default: the global reactor.
         @param random: gives the jitter of the back-off.
-        @raise ValueError: if the address or a number is not valid, or there is no key, or others
-            can read its file.
-        @raise OSError: if the key's file cannot be read.
+        @raise ValueError: if the address or a number is not valid, there is no key, others can read
+            a key's file, or a file in the folder does not hold what it should.
+        @raise OSError: if a file cannot be read.
+        @raise ExtraMissing: if TLS is not installed.
         """
         reactor = defaultReactor() if reactor is None else reactor
         hello = Hello(
             largest=checkCount("largest", largest, least=1 << 16),
             heartbeat=checkSeconds("heartbeat", heartbeat, positive=True, finite=True),
         )
-        endpoint = clientEndpoint(reactor, address)
+        endpoint = clientEndpoint(reactor, address, tls)
         dialer = Dialer(
             reactor, endpoint, address, keyBytes(key), hello, Random() if random is None else random
         )
         client = secrets.token_hex(16)
 
-        def makeChannel(welcomed: Callable[[Hello], None]) -> IChannel:
-            wish = Attach(client, raw=raw, logLevels=levels() if forwardLogs else None)
-            return WireChannel(dialer, wish, welcomed)
+        def makeWish() -> Attach:
+            return Attach(client, raw=raw, logLevels=levels() if forwardLogs else None)
 
-        self.address = address
-        self._makeWireChannel = makeChannel
-        self._callStats = callStats
         self._offer: Hello | None = None
         self._companions = 0
-        super().__init__(series, callStats, reactor)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {self.address}: {self.state}>"
-
-    def makeChannel(self) -> IChannel:
-        """
-        Make the channel to one new runner behind the server.
-        """
-        return self._makeWireChannel(self._welcomed)
+        dialer.welcomed = self._welcomed
+        super().__init__(dialer, makeWish, series, callStats, reactor)
 
     def setListener(self, listener: Callable[[list[WorkerEvent]], None]) -> None:
         """
@@ -125,40 +164,10 @@ class RemoteWorker(ChannelWorker):
             return
         new: list[Hashable] = [each for each in offer.series if each not in self.iQualified]
         self.iQualified += new
-        channelMaker, series = self._makeWireChannel, self.iQualified
         companions = [
-            Companion(self.address, channelMaker, series, self._callStats, self._reactor)
+            Companion(self._dialer, self._makeWish, self.iQualified, self._callStats, self._reactor)
             for _ in range(offer.processes - 1 - self._companions)
         ]
         self._companions += len(companions)
         if new or companions:
             self._report([Offered(new, companions)])
-
-
-class Companion(ChannelWorker):
-    """
-    One of the other workers behind the server of a L{RemoteWorker}, which makes them for its queue.
-    """
-
-    cQualified: ClassVar[list[Hashable]] = ["remote"]
-
-    def __init__(
-        self,
-        address: str,
-        makeWireChannel: Callable[[Callable[[Hello], None]], IChannel],
-        series: Iterable[Hashable],
-        callStats: bool,
-        reactor: Any,
-    ) -> None:
-        self.address = address
-        self._makeWireChannel = makeWireChannel
-        super().__init__(series, callStats, reactor)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {self.address}: {self.state}>"
-
-    def makeChannel(self) -> IChannel:
-        """
-        Make the channel to one new runner behind the server.
-        """
-        return self._makeWireChannel(lambda peer: None)

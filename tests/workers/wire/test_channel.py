@@ -55,7 +55,7 @@ class EndTests(SynchronousTestCase):
             hello=Hello(),
             address="tcp:127.0.0.1:7411",
             connect=self.connect,
-            succeeded=lambda: None,
+            succeeded=lambda peer: None,
         )
         self.channel = WireChannel(dialer, Attach("client"))
         self.channel.open(receiver)

@@ -1,0 +1,229 @@
+"""
+TLS 1.3 between a server and its clients, each of which shows a certificate to the other.
+
+This module needs the extra C{tls}, so it is imported only when TLS is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from service_identity.cryptography import (
+    verify_certificate_hostname,
+    verify_certificate_ip_address,
+)
+from service_identity.exceptions import CertificateError, VerificationError
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    TLSVersion,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue._workers.wire.keys import readSecret
+from asynqueue.errors import ConnectionRefused, ProtocolError, WorkerError
+
+CA_FILE: Final = "ca.pem"
+CERTIFICATE_FILE: Final = "cert.pem"
+KEY_FILE: Final = "key.pem"
+
+_DEFECTS: Final = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is signed by itself, and not by a CA in " + CA_FILE,
+    19: "it is signed by a CA that is not in " + CA_FILE,
+    20: "it is signed by a CA that is not in " + CA_FILE,
+    21: "it is signed by a CA that is not in " + CA_FILE,
+    23: "it was revoked",
+    26: "it is not for this purpose: a server needs a server's certificate, a client a client's",
+}
+"""What C{X509_verify_cert} finds wrong with a certificate, by its number."""
+
+_OWN: Final = "asynqueue"
+"""Marks the errors with which this side refuses a certificate."""
+
+_REASONS: Final[tuple[tuple[str, type[WorkerError], str], ...]] = (
+    (
+        "alert (access denied|bad certificate|certificate .*|unknown ca|unsupported certificate)",
+        ConnectionRefused,
+        "the other side refuses this side's certificate: {}",
+    ),
+    (
+        "peer did not return a certificate",
+        ConnectionRefused,
+        "the other side shows no certificate",
+    ),
+    (
+        "alert protocol version|unsupported protocol|no protocols available",
+        ProtocolError,
+        "the other side does not speak TLS 1.3",
+    ),
+    (
+        "http request|https proxy request|packet length too long|record layer failure|"
+        "unknown protocol|wrong version number",
+        ProtocolError,
+        "the other side does not speak TLS",
+    ),
+)
+"""What OpenSSL's errors say to the user. The first pattern that is found counts."""
+
+
+def _refusal(why: str) -> SSL.Error:
+    """
+    @return: the error with which a certificate is refused. It is pyOpenSSL's, because Twisted
+        passes only those on.
+    """
+    return SSL.Error([(_OWN, "", why)])
+
+
+@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
+class Tls:
+    """
+    One side's certificate, its key, and the CAs of which one has to have signed the other side's
+    certificate.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], host: str | None = None) -> None:
+        """
+        Read the files C{ca.pem}, C{cert.pem} and C{key.pem}.
+
+        @param folder: where they are.
+        @param host: the name or IP address that the server's certificate has to be for; C{None} on
+            the server's side.
+        @raise ValueError: if a file does not hold what it should, or others can read the key.
+        @raise OSError: if a file cannot be read.
+        """
+        place = Path(folder)
+        authorities = _certificatesIn(place / CA_FILE)
+        own, *chain = _certificatesIn(place / CERTIFICATE_FILE)
+        key = _keyIn(place / KEY_FILE)
+        options = CertificateOptions(
+            privateKey=key,
+            certificate=own,
+            extraCertChain=chain,
+            trustRoot=trustRootFromCertificates([Certificate(each) for each in authorities]),
+            raiseMinimumTo=TLSVersion.TLSv1_3,
+        )
+        try:
+            self._context = options.getContext()
+        except SSL.Error as error:
+            raise ValueError(
+                f"{place / KEY_FILE} does not belong to {place / CERTIFICATE_FILE}"
+            ) from error
+        self._host = host
+        mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
+        self._context.set_verify(mode, self._verify)
+
+    def _verify(
+        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
+    ) -> bool:
+        """
+        @param ok: whether OpenSSL finds the certificate good, apart from whose it is.
+        @raise SSL.Error: if it is not good. This ends the handshake.
+        """
+        if not ok:
+            which = "the other side's certificate" if depth == 0 else "the certificate of its CA"
+            raise _refusal(f"{which} is refused: {_DEFECTS.get(error, f'error {error}')}")
+        if depth == 0 and self._host is not None:
+            self._verifyHost(certificate.to_cryptography(), self._host)
+        return True
+
+    @staticmethod
+    def _verifyHost(certificate: x509.Certificate, host: str) -> None:
+        try:
+            if _isAddress(host):
+                verify_certificate_ip_address(certificate, host)
+            else:
+                verify_certificate_hostname(certificate, host)
+        except (VerificationError, CertificateError) as error:
+            raise _refusal(f"the server's certificate is not for {host}") from error
+
+    # Twisted's interfaces -------------------------------------------------------------------------
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """
+        See C{IOpenSSLClientConnectionCreator}.
+        """
+        connection = SSL.Connection(self._context, None)
+        assert self._host is not None
+        if not _isAddress(self._host):
+            connection.set_tlsext_host_name(self._host.encode("idna"))
+        return connection
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """
+        See C{IOpenSSLServerConnectionCreator}.
+        """
+        return SSL.Connection(self._context, None)
+
+    # Endpoints ------------------------------------------------------------------------------------
+
+    def clientEndpoint(self, endpoint: Any) -> Any:
+        """
+        @return: an endpoint that connects over another one.
+        """
+        return wrapClientTLS(self, endpoint)
+
+    def serverFactory(self, factory: Any) -> Any:
+        """
+        @return: a factory for the connections of a server, which passes on what they carry.
+        """
+        return TLSMemoryBIOFactory(self, False, factory)
+
+
+def reasonOf(failure: Failure) -> Exception | None:
+    """
+    Say why TLS ended a connection.
+
+    @return: a C{ConnectionRefused} if a certificate is refused, a C{ProtocolError} if there is
+        something else in the way, or C{None} if it was not TLS.
+    """
+    error = failure.value
+    if not isinstance(error, SSL.Error):
+        return None
+    details = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    if details and details[0][0] == _OWN:
+        return ConnectionRefused(details[0][2])
+    text = ", ".join(str(each[2]) for each in details) or "the connection was closed"
+    for pattern, kind, why in _REASONS:
+        if found := re.search(pattern, text):
+            return kind(why.format(*found.groups()))
+    return ProtocolError(f"TLS failed: {text}")
+
+
+def _isAddress(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _certificatesIn(path: Path) -> list[crypto.X509]:
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} holds no certificate: {error}") from error
+    return [crypto.X509.from_cryptography(each) for each in found]
+
+
+def _keyIn(path: Path) -> crypto.PKey:
+    data = readSecret(path)
+    try:
+        return crypto.load_privatekey(crypto.FILETYPE_PEM, data, b"")
+    except crypto.Error as error:
+        raise ValueError(f"{path} holds no private key, or needs a password") from error
