@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from service_identity.cryptography import (
     verify_certificate_hostname,
@@ -24,13 +25,7 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
 )
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    TLSVersion,
-    trustRootFromCertificates,
-)
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -52,6 +47,10 @@ _DEFECTS: Final = {
     26: "it is not for this purpose: a server needs a server's certificate, a client a client's",
 }
 """What C{X509_verify_cert} finds wrong with a certificate, by its number."""
+
+_TLS_HANDSHAKE: Final = b"\x16"
+_UNEXPECTED_MESSAGE: Final = b"\x15\x03\x03\0\x02\x02\x0a"
+"""How a client's first bytes begin, and an alert."""
 
 _OWN: Final = "asynqueue"
 """Marks the errors with which this side refuses a certificate."""
@@ -90,6 +89,21 @@ def _refusal(why: str) -> SSL.Error:
     return SSL.Error([(_OWN, "", why)])
 
 
+class _ServerTransport(TLSMemoryBIOProtocol):
+    """
+    Tells a client that does not speak TLS so, because OpenSSL only closes the connection.
+    """
+
+    _hasBegun = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._hasBegun and not data.startswith(_TLS_HANDSHAKE):
+            transport: Any = self.transport
+            transport.write(_UNEXPECTED_MESSAGE)
+        self._hasBegun = True
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 class Tls:
     """
@@ -108,25 +122,31 @@ class Tls:
         @raise OSError: if a file cannot be read.
         """
         place = Path(folder)
-        authorities = _certificatesIn(place / CA_FILE)
-        own, *chain = _certificatesIn(place / CERTIFICATE_FILE)
-        key = _keyIn(place / KEY_FILE)
-        options = CertificateOptions(
-            privateKey=key,
-            certificate=own,
-            extraCertChain=chain,
-            trustRoot=trustRootFromCertificates([Certificate(each) for each in authorities]),
-            raiseMinimumTo=TLSVersion.TLSv1_3,
-        )
-        try:
-            self._context = options.getContext()
-        except SSL.Error as error:
-            raise ValueError(
-                f"{place / KEY_FILE} does not belong to {place / CERTIFICATE_FILE}"
-            ) from error
+        context = self._context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        # A session that goes on later would skip the certificates.
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_options(SSL.OP_NO_TICKET)
+        _checkKey(place / KEY_FILE)
+        for name, load, what in (
+            (CA_FILE, context.load_verify_locations, "no certificate"),
+            (CERTIFICATE_FILE, context.use_certificate_chain_file, "no certificate"),
+            (
+                KEY_FILE,
+                context.use_privatekey_file,
+                f"another key than that of {CERTIFICATE_FILE}",
+            ),
+        ):
+            with open(place / name, "rb"):
+                # OpenSSL would not say why it cannot be read.
+                pass
+            try:
+                load(os.fspath(place / name))
+            except SSL.Error as error:
+                raise ValueError(f"{place / name} holds {what}") from error
         self._host = host
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
-        self._context.set_verify(mode, self._verify)
+        context.set_verify(mode, self._verify)
 
     def _verify(
         self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
@@ -182,7 +202,9 @@ class Tls:
         """
         @return: a factory for the connections of a server, which passes on what they carry.
         """
-        return TLSMemoryBIOFactory(self, False, factory)
+        wrapped = TLSMemoryBIOFactory(self, False, factory)
+        wrapped.protocol = _ServerTransport
+        return wrapped
 
 
 def reasonOf(failure: Failure) -> Exception | None:
@@ -213,17 +235,12 @@ def _isAddress(host: str) -> bool:
     return True
 
 
-def _certificatesIn(path: Path) -> list[crypto.X509]:
-    try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} holds no certificate: {error}") from error
-    return [crypto.X509.from_cryptography(each) for each in found]
-
-
-def _keyIn(path: Path) -> crypto.PKey:
+def _checkKey(path: Path) -> None:
     data = readSecret(path)
     try:
-        return crypto.load_privatekey(crypto.FILETYPE_PEM, data, b"")
-    except crypto.Error as error:
-        raise ValueError(f"{path} holds no private key, or needs a password") from error
+        load_pem_private_key(data, None)
+    except TypeError as error:
+        # OpenSSL would ask for the password at the terminal.
+        raise ValueError(f"{path} is encrypted, and a server has nobody to ask") from error
+    except ValueError as error:
+        raise ValueError(f"{path} holds no private key") from error
