@@ -92,8 +92,51 @@ def test_aNumberOutOfRangeIsRefused(key: str, option: str, capsys: Any) -> None:
     assert "must be" in fails(capsys, *SERVE, "--key", key, option, "-1")
 
 
+def test_newCertificatesAreForTheServerTheClientsAndTheirOwnersAlone(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    with pytest.raises(SystemExit) as exit:
+        main(["key", "tls-new", str(folder), "--host", "worker.example.com"])
+    assert exit.value.code == 0
+    for side in ("server", "client"):
+        assert {path.name for path in (folder / side).iterdir()} == {
+            "ca.pem",
+            "cert.pem",
+            "key.pem",
+        }
+    for key in ("ca-key.pem", "server/key.pem", "client/key.pem"):
+        assert stat.S_IMODE((folder / key).stat().st_mode) == 0o600
+
+
+def test_certificatesThatAreThereAreKept(tmp_path: Path, capsys: Any) -> None:
+    assert "File exists" in fails(capsys, "key", "tls-new", str(tmp_path))
+
+
+@pytest.mark.parametrize("option", [("--host", "x" * 300), ("--host", ""), ("--days", "0")])
+def test_certificatesForNobodyAreNotMade(tmp_path: Path, option: Any, capsys: Any) -> None:
+    fails(capsys, "key", "tls-new", str(tmp_path / "made"), *option)
+    assert not (tmp_path / "made").exists()
+
+
+def test_aFolderWithoutCertificatesIsRefused(key: str, tmp_path: Path, capsys: Any) -> None:
+    text = fails(capsys, *SERVE, "--key", key, "--tls", str(tmp_path))
+    assert text.endswith("key.pem: No such file or directory\n")
+
+
+def test_aMissingExtraIsOneSentence(
+    key: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "OpenSSL", None)
+    for name in ("tls", "certificates"):
+        monkeypatch.delitem(sys.modules, f"asynqueue._workers.wire.{name}", raising=False)
+    for arguments in (
+        [*SERVE, "--key", key, "--tls", str(tmp_path)],
+        ["key", "tls-new", str(tmp_path / "made")],
+    ):
+        assert "pip install 'asynqueue[tls]'" in fails(capsys, *arguments)
+
+
 def test_theHelpShowsExamples(capsys: Any) -> None:
-    for arguments in ([], ["serve"], ["key", "new"]):
+    for arguments in ([], ["serve"], ["key", "new"], ["key", "tls-new"]):
         with pytest.raises(SystemExit) as exit:
             main([*arguments, "--help"])
         assert exit.value.code == 0

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from asynqueue._core.checks import checkCount
 from asynqueue._workers.wire.keys import writeSecret
 from asynqueue._workers.wire.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 
@@ -41,6 +42,7 @@ class CertificateAuthority:
         @param days: for how long its certificates are valid.
         @param now: from when on. Default: from now on.
         """
+        checkCount("the number of days", days)
         self._begins = datetime.now(UTC) if now is None else now
         self._ends = self._begins + timedelta(days=days)
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -124,7 +126,7 @@ def writeCertificates(
     @param hosts: the names and IP addresses by which clients reach the server.
     @param days: for how long the certificates are valid.
     @raise FileExistsError: if the folder is there already.
-    @raise ValueError: if a host's name is not valid.
+    @raise ValueError: if a host's name or the number of days is not valid.
     """
     authority = CertificateAuthority(days)
     for host in hosts:
@@ -144,7 +146,14 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
-        return x509.DNSName(host.encode("idna").decode())
+        pass
+    try:
+        name = host.encode("idna").decode()
+    except ValueError:
+        name = ""
+    if not name:
+        raise ValueError(f"{host!r} is not the name of a host")
+    return x509.DNSName(name)
 
 
 def _usage(signsCertificates: bool) -> x509.KeyUsage:
@@ -162,4 +171,5 @@ def _usage(signsCertificates: bool) -> x509.KeyUsage:
 
 
 def _encoded(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    encoded: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return encoded
