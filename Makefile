@@ -35,7 +35,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot remote weblog sms browser test check docs storm model bench walk clean
+.PHONY: help mandelbrot remote weblog sms browser test check docs dist storm model bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -94,6 +94,15 @@ check: $(READY) ## lint, formats, types, imports between rooms, README examples,
 docs: $(READY) ## build the documentation into docs/_build/html, warnings being errors
 	$(BIN)/sphinx-build -b html -W --keep-going -n -q docs docs/_build/html
 
+dist: $(READY) ## build an sdist and a wheel, and try the wheel in an environment of its own
+	@mkdir -p build && rm -rf dist build/lib build/bdist* build/bare
+	$(BIN)/python -m build --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv build/bare
+	build/bare/bin/python -m pip install --disable-pip-version-check --quiet "$$(echo dist/*.whl)[mcm]"
+	cd build/bare && bin/python -I -c "$$TRIAL"
+	build/bare/bin/mcm 300 -0.63 0 1.4 1.2 -o build/bare/picture.png
+
 storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
 
@@ -110,6 +119,22 @@ clean: ## remove what these rules and their tools made
 	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build $(PICTURE) build dist *.egg-info
 	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What a fresh installation has to be able to do. It is no file, so its calls are of other modules.
+define TRIAL
+from math import factorial
+from twisted.internet.task import react
+from asynqueue import ProcessQueue
+
+async def main(reactor):
+    async with ProcessQueue(2) as queue:
+        assert await queue.call(factorial, 20) == factorial(20)
+        assert [n async for n in queue.map(factorial, range(5))] == [1, 1, 2, 6, 24]
+
+if __name__ == "__main__":
+    react(main)
+endef
+export TRIAL
 
 # A name on the PATH proves nothing, because version managers leave names there that only fail. So
 # each is run.

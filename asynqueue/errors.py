@@ -35,7 +35,7 @@ class ExtraMissing(AsynQueueError, ImportError):
     def __str__(self) -> str:
         return (
             f"{self.what} needs packages that are not installed: pip install "
-            f"'asynqueue[{self.extra}]'"
+            f"'asynqueue2[{self.extra}]'"
         )
 
 

@@ -80,7 +80,7 @@ def render(request: Request) -> None:
     if not request.servers and (find_spec("numba") is None or find_spec("numpy") is None):
         raise BadRequest(
             "numba and numpy, which compute the pictures, are not both installed: "
-            "pip install asynqueue[mcm]"
+            "pip install asynqueue2[mcm]"
         )
     from asynqueue import ProcessQueue
     from mcmandelbrot.output import openOutput

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parseArguments(arguments)
     if find_spec("rich") is None:
-        return complain("rich is not installed: pip install asynqueue[examples]", BAD_USAGE)
+        return complain("rich is not installed: pip install asynqueue2[examples]", BAD_USAGE)
     try:
         with handlingSignals(raiseInterrupted):
             return run(command)

@@ -132,7 +132,7 @@ def test_aMissingExtraIsOneSentence(
         [*SERVE, "--key", key, "--tls", str(tmp_path)],
         ["key", "tls-new", str(tmp_path / "made")],
     ):
-        assert "pip install 'asynqueue[tls]'" in fails(capsys, *arguments)
+        assert "pip install 'asynqueue2[tls]'" in fails(capsys, *arguments)
 
 
 def test_theHelpShowsExamples(capsys: Any) -> None:
