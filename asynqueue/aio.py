@@ -56,12 +56,12 @@ __all__ = [
     "getReactor",
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _F = TypeVar("_F", bound="asyncio.Future[Any]")
 
 
-def asFuture(deferred: Deferred[T]) -> asyncio.Future[T]:
+def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
     """
     Make a future of a Deferred of a queue, a task or a job. Do not use the Deferred otherwise.
 
@@ -174,7 +174,7 @@ class Stream:
         self.stop()
 
 
-class SubmittedTask(Generic[T]):
+class SubmittedTask(Generic[_T]):
     """
     A call that was put into a queue with C{submit}. Await it for its result, as often as you like.
     Cancelling a coroutine that awaits it does not cancel the call; L{cancel} does.
@@ -203,10 +203,10 @@ class SubmittedTask(Generic[T]):
         """
         return self._task.cancel()
 
-    def __await__(self) -> Generator[Any, None, T]:
+    def __await__(self) -> Generator[Any, None, _T]:
         return self.whenDone().__await__()
 
-    def whenDone(self) -> asyncio.Future[T]:
+    def whenDone(self) -> asyncio.Future[_T]:
         """
         @return: a new future of the result.
         """
@@ -262,8 +262,8 @@ class CallOptions:
         self._own = own
 
     def call(
-        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]:
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[_T]:
         """
         Put a call into the queue. All keywords go to the function.
 
@@ -273,8 +273,8 @@ class CallOptions:
         return self._face._await(self._own.call(function, *args, **kwargs))
 
     def submit(
-        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> SubmittedTask[T]:
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> SubmittedTask[_T]:
         """
         Put a call into the queue. All keywords go to the function.
 
@@ -350,6 +350,9 @@ class TaskQueue(_Face):
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
+        """
+        Change it for stops that begin later.
+        """
         self._queue.timeout = seconds
 
     def isRunning(self) -> bool:
@@ -751,6 +754,9 @@ class ResizableDispatchQueue(_Face):
 
     @width.setter
     def width(self, width: int) -> None:
+        """
+        Change it. Jobs that are underway beyond a smaller width go on.
+        """
         self._use().width = width
 
     @property
