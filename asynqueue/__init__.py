@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from asynqueue._iteration.deferator import Deferator
     from asynqueue._queue.observers import Event, LoggingObserver
     from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, ThreadQueue
-    from asynqueue._queue.ownqueues import RemoteQueue as RemoteQueue
     from asynqueue._queue.ownqueues import ThreadLooper as ThreadLooper
     from asynqueue._queue.ownqueues import deferToThread as deferToThread
     from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue._queue.remotequeue import RemoteQueue as RemoteQueue
     from asynqueue._queue.taskqueue import TaskQueue
     from asynqueue._runner.progress import report
     from asynqueue._workers.executor import ExecutorWorker
@@ -73,8 +73,9 @@ _HOMES = {
     "_dispatch.rdq": "ResizableDispatchQueue",
     "_iteration.deferator": "Deferator",
     "_queue.observers": "Event LoggingObserver",
-    "_queue.ownqueues": "NullQueue ProcessQueue RemoteQueue ThreadLooper ThreadQueue deferToThread",
+    "_queue.ownqueues": "NullQueue ProcessQueue ThreadLooper ThreadQueue deferToThread",
     "_queue.queuedtask": "QueuedTask",
+    "_queue.remotequeue": "RemoteQueue",
     "_queue.taskqueue": "TaskQueue",
     "_runner.progress": "report",
     "_workers.executor": "ExecutorWorker",
