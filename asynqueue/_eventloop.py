@@ -12,17 +12,20 @@ import asyncio
 import signal
 import threading
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, finalize
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.defer import Deferred
 from twisted.internet.posixbase import PosixReactorBase
 
 from asynqueue._dispatch.rdq import ResizableDispatchQueue
 from asynqueue._queue.taskqueue import TaskQueue
+
+_T = TypeVar("_T")
 
 Queue = TaskQueue | ResizableDispatchQueue
 
@@ -53,6 +56,12 @@ class LoopReactor(AsyncioSelectorReactor):
         # A thread may come late, when the loop is closed.
         with suppress(RuntimeError):
             super().callFromThread(callable, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def startCoroutine(self, coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+        """
+        Run a coroutine as a task of the loop, where it may await asyncio's own awaitables.
+        """
+        return Deferred.fromFuture(self.loop.create_task(coroutine))
 
     def stopBySignal(self, number: int) -> None:
         """

@@ -5,6 +5,7 @@ The reactor and its threads: the way into the reactor's thread, and the way out 
   - L{ReactorInbox} brings many things there, in batches.
   - L{SerialThread} has functions called in another thread, one after the other.
   - L{ReactorTurns} has what comes in crowds done in several turns of the reactor.
+  - L{asDeferred} waits for what a function that was called in the reactor's thread returned.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import math
 import os
 import threading
 import time
+from asyncio import isfuture
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from inspect import iscoroutine
 from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import AlreadyCalled
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
@@ -36,11 +40,13 @@ __all__ = [
     "SerialExecutor",
     "SerialThread",
     "SteadyClock",
+    "asDeferred",
     "callEach",
     "callFromAnyThread",
     "defaultReactor",
     "perReactor",
     "serialExecutor",
+    "startCoroutine",
     "startThread",
     "turnsOf",
 ]
@@ -273,6 +279,32 @@ def callEach(functions: list[Callable[[], object]]) -> None:
             function()
         except BaseException:
             _log.failure("{function} raised in the reactor's thread", function=function)
+
+
+# In the reactor's thread --------------------------------------------------------------------------
+
+
+def startCoroutine(reactor: object, coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+    """
+    Run a coroutine in the reactor's thread.
+
+    @param reactor: a reactor on a loop of C{asyncio} may have a method C{startCoroutine}, which
+        runs the coroutine as a task of that loop. Otherwise it may await Deferreds.
+    @return: a Deferred of the coroutine's result. Cancelling it cancels the coroutine.
+    """
+    start = getattr(reactor, "startCoroutine", Deferred.fromCoroutine)
+    return cast("Deferred[_T]", start(coroutine))
+
+
+def asDeferred(reactor: object, result: Any) -> Any:
+    """
+    @param result: what a function that was called in the reactor's thread returned.
+    @return: a Deferred if that is a coroutine, which then runs, or a future of C{asyncio};
+        otherwise the result itself.
+    """
+    if iscoroutine(result):
+        return startCoroutine(reactor, result)
+    return Deferred.fromFuture(result) if isfuture(result) else result
 
 
 # In the reactor's thread, in several turns --------------------------------------------------------

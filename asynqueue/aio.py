@@ -22,7 +22,7 @@ is neither used nor installed. C{docs/asyncio.rst} describes the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
@@ -642,18 +642,9 @@ class ResizableDispatchQueue(_Face):
         @param keywords: those of L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}.
         @raise RuntimeError: if no event loop runs in this thread.
         """
-
-        def run(argument: Any) -> Any:
-            result = func(argument)
-            if isinstance(result, Coroutine | asyncio.Future):
-                return Deferred.fromFuture(asyncio.ensure_future(result))
-            return result
-
-        if keywords.get("store") is not None and keywords.get("storedAs") is None:
-            keywords["storedAs"] = rdq.nameOf(func)
         caller = queue._own if isinstance(queue, CallOptions) else queue and queue._queue
         inner = rdq.ResizableDispatchQueue(
-            run if queue is None else func,
+            func,
             width,
             size,
             queue=caller or None,

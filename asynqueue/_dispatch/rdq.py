@@ -11,7 +11,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
-from inspect import iscoroutine
 from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -39,7 +38,13 @@ from asynqueue._dispatch.persistence import ATTEMPTS, Persistence
 from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._dispatch.stores import BEGIN, END, INSERT, MOVE, WAIT
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
-from asynqueue._reactor import SerialExecutor, SteadyClock, defaultReactor, serialExecutor
+from asynqueue._reactor import (
+    SerialExecutor,
+    SteadyClock,
+    asDeferred,
+    defaultReactor,
+    serialExecutor,
+)
 from asynqueue._waiters import Waiters
 from asynqueue.errors import (
     ImplementationError,
@@ -183,9 +188,9 @@ class ResizableDispatchQueue:
         self._width = _checkWidth(width)
         self._func = func
         self._call: Callable[[Callable[[Any], Any], Any], Any]
-        self._call = _callHere if queue is None else queue.call
-        self._retry = retry
         reactor = defaultReactor() if reactor is None else reactor
+        self._call = partial(_callHere, reactor) if queue is None else queue.call
+        self._retry = retry
         self._clock = SteadyClock(reactor)
         self._state: str = RUNNING
         self._pending = PendingJobs(rateKey)
@@ -218,7 +223,7 @@ class ResizableDispatchQueue:
             self._giveUp,
         )
         if store is not None:
-            name = nameOf(func) if storedAs is None else storedAs
+            name = _nameOf(func) if storedAs is None else storedAs
             first = self._openStore(store, ExactJSON() if codec is None else codec, name)
         self._ids = count(first)
         self._changed()
@@ -1036,9 +1041,8 @@ class ResizableDispatchQueue:
         self._tellDrained()
 
 
-def _callHere(func: Callable[[Any], Any], jobarg: Any) -> Any:
-    result = func(jobarg)
-    return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+def _callHere(reactor: object, func: Callable[[Any], Any], jobarg: Any) -> Any:
+    return asDeferred(reactor, func(jobarg))
 
 
 def _isLeftBehind(job: Job) -> bool:
@@ -1068,7 +1072,7 @@ def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
     return at
 
 
-def nameOf(function: Any) -> str:
+def _nameOf(function: Any) -> str:
     """
     @return: by what name a store knows a function.
     @raise ValueError: if the function has no name of its own.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from enum import Enum
 from types import CoroutineType
 from typing import Any, Final
@@ -450,7 +450,7 @@ class IteratorSource(DemandSource):
 class AsyncIteratorSource(DemandSource):
     """
     Gets its items from an asynchronous iterator, such as an asynchronous generator, in the
-    reactor's thread. The iterator may await Deferreds and coroutines.
+    reactor's thread.
 
     The source fails with the iterator's error. C{stop} cancels the Deferred that the iterator waits
     for, then closes the iterator with its C{aclose} if it has one. If that fails, it is logged,
@@ -460,14 +460,20 @@ class AsyncIteratorSource(DemandSource):
     log = Logger()
 
     def __init__(
-        self, iterator: AsyncIterator[Any], run: Run = lambda function: function()
+        self,
+        iterator: AsyncIterator[Any],
+        run: Run = lambda function: function(),
+        start: Callable[[Coroutine[Any, Any, Any]], Deferred[Any]] = Deferred.fromCoroutine,
     ) -> None:
         """
         @param run: calls the iterator's code.
+        @param start: runs a coroutine, which awaits what the iterator does. By default the iterator
+            may await Deferreds and coroutines.
         """
         super().__init__(lambda: run(self._getNext))
         self._iterator = iterator
         self._run = run
+        self._start = start
         self._isStepping = False
 
     def stopped(self) -> None:
@@ -476,10 +482,10 @@ class AsyncIteratorSource(DemandSource):
     def _cancelAndClose(self) -> None:
         super().stopped()
         if not self._isStepping:
-            Deferred.fromCoroutine(self._close())
+            self._start(self._close())
 
     def _getNext(self) -> Deferred[Any]:
-        return Deferred.fromCoroutine(self._step())
+        return self._start(self._step())
 
     async def _step(self) -> Any:
         self._isStepping = True

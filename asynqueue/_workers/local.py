@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from inspect import iscoroutine
 from threading import get_ident
 from typing import Any, ClassVar
 
@@ -24,7 +23,7 @@ from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.delivery import Deliveries
 from asynqueue._iteration.sources import AsyncIteratorSource, ItemSource, IteratorSource
-from asynqueue._reactor import callFromAnyThread, defaultReactor
+from asynqueue._reactor import asDeferred, callFromAnyThread, defaultReactor, startCoroutine
 from asynqueue._runner.context import applyContext
 from asynqueue._runner.progress import setReporter
 from asynqueue._runner.streams import isAsyncIterator, isIterator
@@ -41,15 +40,20 @@ def isIteration(result: Any) -> bool:
     return isIterator(result) or isAsyncIterator(result)
 
 
-def _makeSource(iterator: Any, context: Context) -> ItemSource:
+def _makeSource(iterator: Any, context: Context, reactor: object) -> ItemSource:
     """
     @param iterator: an iterator, or an asynchronous one.
     @param context: the context in which its code runs.
+    @param reactor: runs the coroutines of an asynchronous one.
     """
     # A Deferator is both.
     if isAsyncIterator(iterator):
         # Each step runs in a copy, as with Deferreds: what a step sets, the next one does not see.
-        return AsyncIteratorSource(iterator, lambda function: context.copy().run(function))
+        return AsyncIteratorSource(
+            iterator,
+            lambda function: context.copy().run(function),
+            partial(startCoroutine, reactor),
+        )
     return IteratorSource(iterator, context.run)
 
 
@@ -274,8 +278,7 @@ class AsyncWorker:
         if context:
             applyContext(context)
         function, args, kw = task.callTuple
-        result = function(*args, **kw)
-        return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+        return asDeferred(self._reactor, function(*args, **kw))
 
     def _report(self, reported: Any, home: int, done: float, total: float | None) -> None:
         if get_ident() == home:
@@ -319,7 +322,7 @@ class AsyncWorker:
             task.callback(result)
         else:
             # The run's context must not refer to the task, whose result refers to the source.
-            run.source = _makeSource(result, run.context)
+            run.source = _makeSource(result, run.context, self._reactor)
             run.source.task, run.task = task, None
             self._deliveries.deliver(task, run.source)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from math import factorial
 from pathlib import Path
 from typing import Any, cast
@@ -236,6 +236,40 @@ def test_workersOfOnesOwnUseTheLoopsReactor() -> None:
             assert await queue.call(abs, -3) == 3
 
     run(main)
+
+
+def test_callsInTheLoopAwaitAsyncio() -> None:
+    async def later(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in range(3):
+                yield await later(number)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    def future(number: int) -> asyncio.Future[int]:
+        return asyncio.ensure_future(later(number))
+
+    async def main() -> None:
+        async with TaskQueue(AsyncWorker(slots=2, reactor=getReactor())) as queue:
+            assert await queue.call(later, 1) == 1
+            assert await queue.call(future, 2) == 2
+            assert [number async for number in await queue.call(numbers)] == [0, 1, 2]
+            async with await queue.call(numbers) as stream:
+                assert await anext(stream) == 0
+            cancelled = queue.call(asyncio.sleep, PATIENCE)
+            await asyncio.sleep(0.01)
+            cancelled.cancel()
+            async with ResizableDispatchQueue(future, 1) as jobs:
+                assert (await jobs.put(3)).result == 3
+
+    closed: list[bool] = []
+    run(main)
+    assert closed == [True, True]
 
 
 def test_twistedsGlobalReactorIsNeverInstalled(tmp_path: Path) -> None:
