@@ -642,12 +642,14 @@ class ResizableDispatchQueue(_Face):
         @param keywords: those of L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}.
         @raise RuntimeError: if no event loop runs in this thread.
         """
-        caller = queue._own if isinstance(queue, CallOptions) else queue and queue._queue
+        caller: Any = None
+        if queue is not None:
+            caller = queue._own if isinstance(queue, CallOptions) else queue._queue
         inner = rdq.ResizableDispatchQueue(
             func,
             width,
             size,
-            queue=caller or None,
+            queue=caller,
             reactor=getReactor(),
             **keywords,
         )

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -68,10 +69,12 @@ class FileHold(Hold):
     workers that live in real time and do not run their tasks in this thread.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, reactor: IReactorTime | None = None) -> None:
         """
         @param folder: the path of a folder that is not used for anything else.
+        @param reactor: the reactor to wait with. Default: the global reactor.
         """
+        self._reactor = reactor
         self._begun = os.path.join(folder, "begun")
         self._released = os.path.join(folder, "released")
         self.function = far.blockUntil
@@ -83,7 +86,7 @@ class FileHold(Hold):
 
         @raise AssertionError: if it is not running after 20 seconds.
         """
-        delay = Delay(timeout=PATIENCE)
+        delay = Delay(timeout=PATIENCE, reactor=self._reactor)
         await delay.untilEvent(lambda: task.isDone or os.path.exists(self._begun))
         if not os.path.exists(self._begun):
             raise AssertionError(f"{task} was not begun by its worker within {PATIENCE} seconds")

@@ -401,6 +401,19 @@ def test_durableJobsOutliveTheLoop(tmp_path: Path) -> None:
     run(work)
 
 
+def test_taskQueueThatHasNoWorkerYetRunsTheJobsLater() -> None:
+    def ident(_: object) -> int:
+        return threading.get_ident()
+
+    async def main() -> None:
+        async with TaskQueue() as calls, ResizableDispatchQueue(ident, 1, queue=calls) as queue:
+            future = queue.put(None)
+            await calls.attachWorker(ThreadWorker(reactor=getReactor()))
+            assert (await future).result != threading.get_ident()
+
+    run(main)
+
+
 def test_taskQueueRunsTheJobs() -> None:
     async def main() -> None:
         async with (
