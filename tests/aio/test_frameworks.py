@@ -1,0 +1,55 @@
+"""
+Queues in programs of well-known frameworks, as real processes. The page docs/asyncio.rst has
+FastAPI's test client and Scrapy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.support.processes import areGone
+
+PATIENCE = 30
+PROGRAM = Path(__file__).parent / "served.py"
+
+
+def get(port: int, path: str) -> bytes:
+    with urlopen(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE) as response:
+        content: bytes = response.read()
+    return content
+
+
+def test_uvicornEndsRequestsAndProcessesAtSigterm() -> None:
+    for name in ("fastapi", "uvicorn"):
+        pytest.importorskip(name)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with (
+        subprocess.Popen(
+            [sys.executable, str(PROGRAM)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        ) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        pid = int(get(port, "pid"))
+        slow = pool.submit(get, port, "slow")
+        time.sleep(0.1)
+        server.send_signal(signal.SIGTERM)
+        # uvicorn handles the signal, so the queue has nothing to do with it.
+        assert slow.result(PATIENCE) == b'"done"'
+        _, complaint = server.communicate(timeout=PATIENCE)
+    assert (server.returncode, complaint) in [(-signal.SIGTERM, ""), (0, "")]
+    assert areGone([pid])
