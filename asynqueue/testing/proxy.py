@@ -136,13 +136,21 @@ class _Passage:
     def _write(self, data: bytes, isToServer: bool) -> None:
         if self._isOver:
             return
-        self._proxy.passed += len(data)
-        transport: Any = (self.far if isToServer else self.near).transport
-        transport.write(data)
-        if self._proxy.cutAfter is not None and self._proxy.passed >= self._proxy.cutAfter:
-            self._proxy.cutAfter = None
-            # What was written still leaves.
-            self._proxy.later(0, self.cut)
+        proxy, limit = self._proxy, self._proxy.cutAfter
+        isLast = limit is not None and proxy.passed + len(data) >= limit
+        if limit is not None and isLast:
+            proxy.cutAfter = None
+            data = data[: max(0, limit - proxy.passed)]
+        proxy.passed += len(data)
+        target: Any = (self.far if isToServer else self.near).transport
+        target.write(data)
+        if isLast:
+            for transport in self._leave():
+                if transport is target:
+                    # What was written still leaves.
+                    transport.loseConnection()
+                else:
+                    transport.abortConnection()
 
 
 class FaultProxy:
@@ -155,8 +163,8 @@ class FaultProxy:
         'swallow'}; C{'trickle'}, one byte at a time.
     @ivar delay: for how many seconds everything is held up.
     @ivar trickleSeconds: how many seconds after each byte the next one passes.
-    @ivar cutAfter: once so many bytes have passed since the proxy was made, it cuts the connection
-        that they passed on, once. C{None} for never.
+    @ivar cutAfter: when so many bytes have passed since the proxy was made, it cuts the connection
+        that the last one passed on, once. C{None} for never.
     @ivar passed: how many bytes have passed.
     @ivar isClosed: whether new connections are cut at once.
     """

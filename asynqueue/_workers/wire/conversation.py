@@ -47,6 +47,9 @@ ACK_SECONDS: Final = 0.1
 ACK_BYTES: Final = 1 << 18
 """How many bytes may wait for one."""
 
+FIRST_PIECE: Final = 1 << 10
+"""How many bytes of messages the first record of a connection carries at the most."""
+
 RUNNER_LOST: Final = 101
 """C{(RUNNER_LOST, described, lastBegun)}. The server's last message of a session: the runner has
 ended."""
@@ -321,6 +324,8 @@ class Conversation:
         self._silence = float("inf")
         self._lastHeard = self._lastSaid = 0.0
         self._told = (0, 0)
+        # How many bytes of messages the present connection took.
+        self._crossed = 0
         self._beat: IDelayedCall | None = None
         self._ackTimer: IDelayedCall | None = None
         self._isHeld = False
@@ -346,6 +351,7 @@ class Conversation:
         self._beat = self._reactor.callLater(self._tick, self._look)
         # The handshake has told it.
         self._told = (self.session.received, self.begun)
+        self._crossed = 0
         self._pump()
 
     @property
@@ -421,7 +427,10 @@ class Conversation:
         """
         session = self.session
         while session.hasWaiting and self.connection is not None and not self.connection.isFull:
-            start, pieces = session.take(PIECE)
+            # A record counts when it has arrived whole. So about half of the bytes count that cross
+            # a connection before it is cut.
+            start, pieces = session.take(min(PIECE, FIRST_PIECE + self._crossed))
+            self._crossed += session.cursor - start
             self._told = self._news()
             self._said(DATA, _DATA.pack(start, *self._told), *pieces)
 

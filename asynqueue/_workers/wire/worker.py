@@ -7,9 +7,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Hashable, Iterable
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from asynqueue._core.checks import checkCount, checkSeconds
+from asynqueue._core.groups import Capacity
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.logs import levels
 from asynqueue._workers.channelworker import ChannelWorker
@@ -19,6 +20,10 @@ from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.handshake import LARGEST, Attach, Hello
 from asynqueue._workers.wire.keys import keyBytes
 from asynqueue.interfaces import IChannel
+
+AHEAD_TASKS: Final = 512
+"""How many tiny tasks one runner may hold. They travel in several frames at once, so that the
+runner works on one while this side makes the next."""
 
 
 class Companion(ChannelWorker):
@@ -48,6 +53,7 @@ class Companion(ChannelWorker):
         self._makeWish = makeWish
         self._callStats = callStats
         super().__init__(series, callStats, reactor)
+        self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=AHEAD_TASKS)
 
     def __repr__(self) -> str:
         trouble = "" if self.trouble is None else f", cannot reach the server: {self.trouble}"
