@@ -5,7 +5,6 @@ lost one's place.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 from asynqueue._core.description import describeCall
 from asynqueue._core.states import UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._workers.restart import isCrash
 from asynqueue.errors import ConnectionLost, WorkerDetached, WorkerDied, WorkerError
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ FAULTS: Final = 5
 
 DEATHS: Final = 20
 """The same for deaths of all kinds, because somebody outside may send a signal at a bad time."""
-
-_CRASHES: Final = frozenset(
-    getattr(signal, name, None) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +67,7 @@ class Deaths:
         @return: whether the worker is to give up, because another try would end like these.
         """
         self.total += 1
-        self.faults += death.exitCode is not None or death.signal in _CRASHES
+        self.faults += death.exitCode is not None or isCrash(death)
         return self.faults >= FAULTS or self.total >= DEATHS
 
 

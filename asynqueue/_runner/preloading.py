@@ -35,8 +35,12 @@ def preload(modules: list[str], data: dict[str, Any], report: Path) -> None:
     may run.
     """
     refusal: str | None
+    server = os.getpid()
     try:
         _load(modules, data)
+        if os.getpid() != server:
+            # A copy that a module has forked is no server.
+            os._exit(0)
         refusal = _threads()
     except BaseException as error:
         refusal = f"{typeName(type(error))}: {textOf(error)}"

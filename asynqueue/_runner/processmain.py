@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.coroutines import CoroutineRunner
-from asynqueue._runner.forking import leaveInCopies
+from asynqueue._runner.forking import endCopy, leaveInCopies
 from asynqueue._runner.logs import LogForwarding
 from asynqueue._runner.makecall import Waiter
 from asynqueue._runner.messages import LOG, Message
@@ -72,7 +72,11 @@ def main(
     try:
         recorder.catchCrash()
         if options.main is not None:
+            worker = os.getpid()
             importMain(options.main)
+            if os.getpid() != worker:
+                # A copy that the main module has forked is no worker.
+                endCopy()
         pipe = FarPipe(connection.fileno())
         service = _makeService(pipe, options)
     except BaseException as error:

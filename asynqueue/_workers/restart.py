@@ -5,6 +5,7 @@ When a worker replaces its runner: after how long a lost one, and how soon a sou
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Callable
 from typing import Final
 
@@ -16,10 +17,14 @@ FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 FREE_LOSSES: Final = 3
 START_TRIES: Final = 8
+CRASH_TRIES: Final = 20
 
 LOOK_SECONDS: Final = 1.0
 """How often, at the most, L{Recycling} looks at a runner's memory. A look takes about 20 us."""
 
+_CRASHES: Final = frozenset(
+    getattr(signal, name, None) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")
+)
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 
 
@@ -33,7 +38,9 @@ class RestartBackoff:
     once. A runner that cannot even start is waited for from the first time on. After C{START_TRIES}
     in a row, which take about three and a half seconds, the worker gives up, but only if the reason
     lies with the program: an exit code or an exception. Another try can mend a lack of file
-    descriptors, processes or memory, and a signal from outside, so these never make it give up.
+    descriptors, processes or memory, and a signal from outside, so these never make it give up. A
+    signal that tells of a crash hardly ever comes from outside. After C{CRASH_TRIES} crashes in a
+    row, as of a module that crashes when it is imported, the worker gives up, too.
 
     A runner that was not ready within C{startTimeout} makes the worker give up at once.
 
@@ -43,13 +50,13 @@ class RestartBackoff:
 
     def __init__(self) -> None:
         self.losses = self.outages = 0
-        self._falseStarts = 0
+        self._falseStarts = self._crashes = 0
 
     def works(self) -> None:
         """
         Start over, because a call came to its end.
         """
-        self.losses = self.outages = self._falseStarts = 0
+        self.losses = self.outages = self._falseStarts = self._crashes = 0
 
     def delayAfterLoss(self, reason: Exception) -> float | None:
         """
@@ -60,16 +67,24 @@ class RestartBackoff:
         """
         self.losses += 1
         if not isinstance(reason, WorkerStartError):
-            self._falseStarts = self.outages = 0
+            self._falseStarts = self.outages = self._crashes = 0
             return _delay(self.losses - FREE_LOSSES)
         if _comesFromOutside(reason):
             self.outages += 1
-            return _delay(self.outages)
+            self._crashes += isCrash(reason.__cause__)
+            return None if self._crashes >= CRASH_TRIES else _delay(self.outages)
         if isinstance(reason, ConnectionRefused) or isinstance(reason.__cause__, TimeoutError):
             # Nobody waits for several such times, and another try does not mend a refusal.
             return None
         self._falseStarts += 1
         return None if self._falseStarts >= START_TRIES else _delay(self._falseStarts)
+
+
+def isCrash(death: BaseException | None) -> bool:
+    """
+    Whether a process died of a signal that tells of a fault of its own.
+    """
+    return isinstance(death, WorkerDied) and death.signal in _CRASHES
 
 
 def _comesFromOutside(reason: WorkerStartError) -> bool:

@@ -139,6 +139,28 @@ class StartTests(TestCase):
             lines, errors = self.runProgram(self.usual(), method)
             self.assertEqual((lines, errors), (["RESULT 1", "RESULT -1"], ""))
 
+    def test_25e_aCopyThatTheMainModuleForksIsNoWorker(self) -> None:
+        text = """
+        if __name__ != "__main__":
+            os.fork()
+
+        def note(number):
+            os.write(1, b"%d\\n" % number)
+
+        async def main():
+            queue = ProcessQueue(1, OPTIONS)
+            await queue.call(abs, -1)
+            for d in [queue.call(note, number) for number in range(300)]:
+                await d
+            await queue.shutdown()
+
+        if __name__ == "__main__":
+            go(main)
+        """
+        for options in ("", "preload=['__main__'], maxTasks=10"):
+            lines, errors = self.runProgram(text.replace("OPTIONS", options), "forkserver")
+            self.assertEqual(sorted(map(int, lines)), list(range(300)), errors)
+
     def test_25_whatStartedTellsWhyItCannot(self) -> None:
         # The main module breaks what a process with a reactor needs.
         text = """

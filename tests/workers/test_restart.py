@@ -5,12 +5,13 @@ When a worker starts another runner, and when it gives up.
 from __future__ import annotations
 
 import errno
+from signal import SIGABRT, SIGSEGV
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._core.states import LOST, READY, STOPPED
-from asynqueue._workers.restart import FIRST_DELAY, START_TRIES, RestartBackoff
+from asynqueue._workers.restart import CRASH_TRIES, FIRST_DELAY, START_TRIES, RestartBackoff
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
@@ -159,6 +160,26 @@ class GivingUpTests(WorkerCase):
         exited = WorkerStartError("no")
         exited.__cause__ = WorkerDied(exitCode=1)
         self.assertIsNone([backoff.delayAfterLoss(exited) for _ in range(START_TRIES)][-1])
+
+    def test_aCrashBeforeTheHelloIsTriedForLongerThanAnExit(self) -> None:
+        backoff = RestartBackoff()
+        delays = [backoff.delayAfterLoss(self.crash(SIGSEGV)) for _ in range(CRASH_TRIES)]
+        self.assertEqual([delay is None for delay in delays], [False] * (CRASH_TRIES - 1) + [True])
+
+    def test_aRunnerThatGetsReadyStartsTheCountOfCrashesAnew(self) -> None:
+        backoff = RestartBackoff()
+        for _ in range(3):
+            delays = [backoff.delayAfterLoss(self.crash(SIGABRT)) for _ in range(CRASH_TRIES - 1)]
+            self.assertNotIn(None, delays)
+            backoff.delayAfterLoss(WorkerDied(signal=SIGSEGV))
+
+    def crash(self, number: int) -> WorkerStartError:
+        """
+        @return: why a runner was not ready.
+        """
+        crashed = WorkerStartError("no")
+        crashed.__cause__ = WorkerDied(signal=number)
+        return crashed
 
     def test_withNobodyToResignToItStops(self) -> None:
         worker = self.makeHopeless(isEmployed=False)
