@@ -437,6 +437,25 @@ class TaskQueue(_Face):
         """
         return cast(int, self._use().cancelAll(underway))
 
+    def pause(self) -> None:
+        """
+        Begin no more calls. See L{pause<asynqueue.TaskQueue.pause>}.
+        """
+        self._use().pause()
+
+    def resume(self) -> None:
+        """
+        Begin calls again. See L{resume<asynqueue.TaskQueue.resume>}.
+        """
+        self._use().resume()
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the queue is paused.
+        """
+        return self._queue.paused
+
     def attachWorker(self, worker: IWorker) -> asyncio.Future[int]:
         """
         Attach a worker.

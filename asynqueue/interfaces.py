@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asynqueue._runner.messages import Message
     from asynqueue._workers.events import WorkerEvent
     from asynqueue._workers.picklability import CallCheck
+    from asynqueue._workers.procinfo import RunnerFacts
 
 
 class IWorker(Interface):
@@ -118,6 +119,19 @@ class IPoolWorker(IWorker):
         """
         Stop the run of a task that has been ended here and is no longer wanted, if it can be
         stopped. This may cost the runner, but no other task.
+        """
+
+    def facts() -> RunnerFacts:
+        """
+        @return: what the worker can tell of its runner, for people.
+        """
+
+    def recycle() -> bool:
+        """
+        Replace the runner by a new one when it has ended the tasks that it has.
+
+        @return: whether that was begun. It is not if the worker has no runner that it could
+            replace, or is about to replace it already.
         """
 
 

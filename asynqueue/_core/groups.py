@@ -4,8 +4,9 @@ The workers, and which series are served by the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Any
 
 from asynqueue._core.heap import PriorityHeap
@@ -111,6 +112,13 @@ class Groups:
         """
         self.of.get(series.name, self.unserved).announce(series)
 
+    def walk(self) -> Iterator[Series]:
+        """
+        @return: an iterator over all series of which tasks wait, by the first task of each. Nothing
+            may change while it is used.
+        """
+        return merge(*(group.series.walk() for group in self._groups.values()), key=_order)
+
     def qualify(self, load: WorkerLoad, names: set[Hashable]) -> None:
         """
         Qualify a worker for more series.
@@ -180,3 +188,7 @@ class Groups:
             for series in moving:
                 source.series.cancel(series)
                 target.series.put(series)
+
+
+def _order(series: Series) -> tuple[float, int]:
+    return series.priority, series.id

@@ -122,12 +122,14 @@ class Scheduler(Generic[TaskType]):
     @ivar runTimes: the estimates of run times.
     @ivar waiting: how many tasks wait.
     @ivar held: how many tasks the workers hold.
+    @ivar isPaused: whether nothing is assigned.
     """
 
     def __init__(self, runTimes: RunTimes | None = None) -> None:
         self.runTimes = RunTimes() if runTimes is None else runTimes
         self.waiting = 0
         self.held = 0
+        self.isPaused = False
         self._serials = SerialNumbers()
         self._newest = 0
         self._workers: dict[Hashable, WorkerLoad] = {}
@@ -170,7 +172,7 @@ class Scheduler(Generic[TaskType]):
         else:
             task.priority = series.number * FACTORS[options.niceness]
         self._newest = task.id
-        if mayStart and self._free:
+        if mayStart and self._free and not self.isPaused:
             group = self._groups.of.get(name)
             load = None
             for other in () if group is None else group.loads:
@@ -276,6 +278,27 @@ class Scheduler(Generic[TaskType]):
         """
         return self._tasksOf(iter(self._groups.unserved.series))
 
+    def walk(self) -> Iterator[TaskType]:
+        """
+        @return: an iterator over the waiting tasks of all series by priority, as one worker that is
+            qualified for everything would take them. It copies nothing, so the first tasks of a
+            million cost little. The scheduler must not change while it is used.
+        """
+        every = self._groups.walk()
+        following = next(every, None)
+        # The next task of each series that was come to.
+        heads: list[tuple[float, int, TaskType, Iterator[TaskType]]] = []
+        while heads or following is not None:
+            while following is not None and (
+                not heads or (following.priority, following.id) < heads[0][:2]
+            ):
+                assert following.tasks is not None
+                _pushNext(heads, following.tasks.walk())
+                following = next(every, None)
+            _, _, task, tasks = heappop(heads)
+            yield task
+            _pushNext(heads, tasks)
+
     def _tasksOf(self, every: Iterator[Series]) -> Iterator[TaskType]:
         newest = self._newest
         tasks = (task for series in every for task in series.tasks or ())
@@ -302,6 +325,18 @@ class Scheduler(Generic[TaskType]):
         Whether a worker has a free slot, for any series.
         """
         return self._free > 0
+
+    def pause(self) -> None:
+        """
+        Assign nothing until L{resume}.
+        """
+        self.isPaused = True
+
+    def resume(self) -> None:
+        """
+        Assign tasks again.
+        """
+        self.isPaused = False
 
     def attach(
         self, worker: Hashable, qualified: Iterable[Hashable] = (), capacity: Capacity | None = None
@@ -423,7 +458,7 @@ class Scheduler(Generic[TaskType]):
         @return: for each worker that gets something, the worker and its tasks, in the order to run
             them.
         """
-        if not self.waiting:
+        if not self.waiting or self.isPaused:
             return []
         queue = []
         for load in self._workers.values():
@@ -540,3 +575,11 @@ class Scheduler(Generic[TaskType]):
         first = group.series.head()
         assert first is not None
         return (first.priority, first.id) < (task.priority, task.id)
+
+
+def _pushNext(
+    heads: list[tuple[float, int, TaskType, Iterator[TaskType]]], tasks: Iterator[TaskType]
+) -> None:
+    task = next(tasks, None)
+    if task is not None:
+        heappush(heads, (task.priority, task.id, task, tasks))

@@ -709,6 +709,13 @@ class Engine:
         stream = self._streams.get(task)
         return stream is not None and len(stream.source.items) > 0
 
+    def openStreams(self) -> list[tuple[QueuedTask, ItemSource]]:
+        """
+        @return: the tasks that yield items, each as the program knows it and with where its items
+            come from.
+        """
+        return [(stream.taskOf(task), stream.source) for task, stream in self._streams.items()]
+
     def _openSources(self) -> Iterable[ItemSource]:
         """
         The streams that are not over, or from which not everything was taken.
@@ -905,6 +912,21 @@ class Engine:
         """
         return None if self._declared is None else self._declared.capture()
 
+    def pause(self) -> None:
+        """
+        Give workers no tasks.
+        """
+        self.checkRunning("pause")
+        self.scheduler.pause()
+
+    def resume(self) -> None:
+        """
+        Give workers tasks again.
+        """
+        self.checkRunning("resume")
+        self.scheduler.resume()
+        self.wake()
+
     # The end --------------------------------------------------------------------------------------
 
     def shutdown(self, timeout: float | None) -> Deferred[None]:
@@ -926,6 +948,8 @@ class Engine:
     def _beginShutdown(self, timeout: float | None) -> Shutdown:
         if self._shutdown is None:
             self.state = nextState(QUEUE, self.state, "shutdown", self._queue)
+            # What waits is run, or refused if the program ends.
+            self.scheduler.resume()
             self._shutdown = Shutdown(
                 self.scheduler,
                 self.pool,

@@ -317,6 +317,31 @@ class TaskQueue:
         """
         return self._engine.cancelAll(underway)
 
+    def pause(self) -> None:
+        """
+        Begin no more calls until L{resume}. New calls are taken on and wait. The calls that workers
+        have go on, also those that a worker was sent ahead, and updates are run. Pausing a queue
+        that is paused changes nothing. L{shutdown} ends the pause.
+
+        @raise QueueStopped: after L{shutdown}.
+        """
+        self._engine.pause()
+
+    def resume(self) -> None:
+        """
+        Begin calls again, after L{pause}.
+
+        @raise QueueStopped: after L{shutdown}.
+        """
+        self._engine.resume()
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the queue is paused.
+        """
+        return self._engine.scheduler.isPaused
+
     # Workers --------------------------------------------------------------------------------------
 
     def attachWorker(self, worker: IWorker) -> Deferred[int]:

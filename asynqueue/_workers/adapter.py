@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from asynqueue._core.groups import Capacity
 from asynqueue._workers.events import Began, Freed, GaveUp, GivenBack, Ready, WorkerEvent
+from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue.errors import ImplementationError, InvariantError, WorkerError
 from asynqueue.interfaces import IPoolWorker, IWorker
 
@@ -167,6 +168,18 @@ class WorkerAdapter:
             self._listener([Freed(task)])
         elif self._cancel is not None:
             self._cancel(task)
+
+    def facts(self) -> RunnerFacts:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The six members tell nothing.
+        """
+        return RunnerFacts()
+
+    def recycle(self) -> bool:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
+        """
+        return False
 
     def stop(self) -> Deferred[None]:
         """

@@ -4,7 +4,7 @@ Workers whose calls run in a runner beyond a channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -30,6 +30,7 @@ from asynqueue._workers.events import (
 )
 from asynqueue._workers.from09 import OldTask, asGiven, asTask, nextItem
 from asynqueue._workers.picklability import CallCheck
+from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue._workers.protocol import CallWriter, Writer
 from asynqueue._workers.restart import Recycling
 from asynqueue._workers.standalone import Standalone
@@ -188,6 +189,34 @@ class ChannelWorker:
             link.termination.begin(number)
         else:
             stream.stop()
+
+    def facts(self) -> RunnerFacts:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
+        """
+        supervisor = self._supervisor
+        channel, protocol = supervisor.link.channel, supervisor.link.protocol
+        begun: Sequence[Any] | None = None
+        lastBegun = channel.lastBegun
+        if lastBegun is not None:
+            begun = [task for number, task in protocol.underway.items() if number <= lastBegun]
+        return RunnerFacts(
+            self.state,
+            channel.pid,
+            channel.residentKilobytes(),
+            supervisor.starts - 1,
+            [*supervisor.losses],
+            begun,
+        )
+
+    def recycle(self) -> bool:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
+        """
+        if self.state != READY:
+            return False
+        self._supervisor.retire(WorkerError(f"{self!r} is replaced because somebody asked for it"))
+        return True
 
     def stop(self) -> Deferred[None]:
         """

@@ -5,12 +5,34 @@ Facts about a process, and about this machine, that the system tells.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import psutil
+
+
+class RunnerFacts(NamedTuple):
+    """
+    What a worker tells of its runner.
+
+    @ivar state: how the worker is, in one word, or C{None} if it does not tell.
+    @ivar pid: the process ID of its runner, or C{None} if that is no process of its own.
+    @ivar residentKilobytes: that process's resident memory, or C{None} if it is not known.
+    @ivar restarts: how many runners it had before the present one.
+    @ivar losses: when the last few runners were lost or replaced, in seconds of the reactor's
+        clock, and why.
+    @ivar begun: the tasks that have begun in the runner, in the order of their beginning. The
+        worker may have been sent others ahead. C{None} if the worker does not tell.
+    """
+
+    state: str | None = None
+    pid: int | None = None
+    residentKilobytes: int | None = None
+    restarts: int = 0
+    losses: Sequence[tuple[float, str]] = ()
+    begun: Sequence[Any] | None = None
 
 
 def cores() -> int:

@@ -4,6 +4,7 @@ The runners of a worker: each is started, replaced when it is lost or due, and e
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue._core.description import describeError
 from asynqueue._core.states import (
     DRAINING,
     LOST,
@@ -63,6 +65,9 @@ recalled."""
 
 LONGEST_STALL_SECONDS: Final = 5.0
 """For how long, at most, a call waits behind a stream before it is recalled, in seconds."""
+
+LOSSES: Final = 5
+"""How many losses of runners are remembered."""
 
 _FROM_WITHIN: Final = (GivenBack, Logged, Progressed)
 """What may come from a runner while a stream holds it up."""
@@ -213,6 +218,9 @@ class Supervisor:
     @ivar state: one of the words in the picture.
     @ivar report: takes the events that come from a runner or concern it.
     @ivar link: what belongs to the present runner, or to the last one.
+    @ivar starts: how many runners were started.
+    @ivar losses: when the last few runners were lost or ended, in seconds of the reactor's clock,
+        and why.
     """
 
     log = Logger()
@@ -240,6 +248,8 @@ class Supervisor:
         self._backoff = RestartBackoff()
         self._restart: IDelayedCall | None = None
         self._reason: Exception = WorkerDied()
+        self.starts = 0
+        self.losses: deque[tuple[float, str]] = deque(maxlen=LOSSES)
         self._ended: OneShotObserverList[None] = OneShotObserverList()
         # Once it is to stop, says which streams are waited for.
         self._patience: StreamPatience | None = None
@@ -257,6 +267,7 @@ class Supervisor:
     def _start(self) -> None:
         self._restart = None
         self._completed = 0
+        self.starts += 1
         self.link = self._makeLink()
         try:
             self.link.channel.open(self)
@@ -360,6 +371,7 @@ class Supervisor:
             return
         link = self.link
         link.over()
+        self.losses.append((self._reactor.seconds(), describeError(reason)))
         before = self.state
         if before == DRAINING and link.protocol.isIdle:
             self._move("stopped")

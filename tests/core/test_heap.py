@@ -255,3 +255,18 @@ class ClearTests(SynchronousTestCase):
             thing.priority = -thing.priority
             heap.put(thing)
         assert takeAll(heap) == things[::-1]
+
+
+class WalkTests(SynchronousTestCase):
+    def test_walkingGivesTheItemsInTheirOrderAndTakesNone(self) -> None:
+        order = random.Random(3)
+        for _ in range(50):
+            heap, things = filled([order.randrange(9) for _ in range(order.randrange(60))])
+            for thing in order.sample(things, len(things) // 3):
+                if order.random() < 0.5:
+                    heap.cancel(thing)
+                else:
+                    heap.reprioritise(thing, order.randrange(9))
+            before = list(heap)
+            self.assertEqual(list(heap.walk()), before)
+            self.assertEqual(takeAll(heap), before)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -371,3 +372,33 @@ class ManySeriesTests(SchedulerTestCase):
         self.check(
             lambda: (len(self.scheduler), self.scheduler.alive, self.scheduler.serves("nobody's"))
         )
+
+
+class WalkTests(SchedulerTestCase):
+    def test_walkingGivesWhatWaitsByPriorityAcrossSeriesAndGroups(self) -> None:
+        order = random.Random(5)
+        self.attach("a", series=("x", "y"))
+        self.attach("b", series=("y", "z"))
+        self.scheduler.close("a")
+        self.scheduler.close("b")
+        tasks = []
+        for _ in range(200):
+            series, niceness = order.choice(["x", "y", "z", "nobody's", None]), order.randrange(9)
+            doNext = order.random() < 0.1
+            tasks += self.put(series=series, niceness=niceness, doNext=doNext)
+        for task in order.sample(tasks, 60):
+            self.scheduler.cancel(task)
+            tasks.remove(task)
+        for task in order.sample(tasks, 30):
+            self.scheduler.reprioritise(task, order.randrange(50))
+        expected = sorted(tasks, key=lambda task: (task.priority, task.id))
+        self.assertEqual(list(self.scheduler.walk()), expected)
+        self.assertEqual(self.scheduler.waiting, len(expected))
+
+    def test_aPausedSchedulerAssignsNothing(self) -> None:
+        self.attach("a")
+        self.scheduler.pause()
+        self.assertIsNone(self.scheduler.submit(self.task()))
+        self.assertEqual(self.scheduler.decide(), [])
+        self.scheduler.resume()
+        self.assertEqual(len(self.scheduler.decide()), 1)
