@@ -11,6 +11,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.crashes import comparison as crashes
 from benchmarks.measure import Measure
 from benchmarks.measures import (
+    aio,
     array,
     calls,
     dispatch,
@@ -32,6 +33,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     calls.MEASURE,
     mapping.MEASURE,
     roundtrip.MEASURE,
+    aio.MEASURE,
     efficiency.MEASURE,
     items.MEASURE,
     array.MEASURE,

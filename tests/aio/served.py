@@ -26,16 +26,16 @@ def makeApplication() -> Any:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.get("/pid")
     async def pid() -> int:
         found: int = await app.state.queue.call(os.getpid)
         return found
 
-    @app.get("/slow")
     async def slow() -> str:
         await app.state.queue.call(time.sleep, 0.3)
         return "done"
 
+    app.add_api_route("/pid", pid)
+    app.add_api_route("/slow", slow)
     return app
 
 
