@@ -730,7 +730,8 @@ class Engine:
         """
         for task, stream in list(self._streams.items()):
             if stream.source is source:
-                self._endStream(task)
+                why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
+                self._endStream(task, why)
 
     def _crashed(self, worker: Any) -> None:
         """
@@ -741,9 +742,7 @@ class Engine:
             if task.worker is worker and stream.source.isOver and stream.source.isPaused:
                 self._endStream(task, f"{worker} was crashed, and nobody takes the items of {task}")
 
-    def _endStream(self, task: QueuedTask, why: str | None = None) -> None:
-        if why is None:
-            why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
+    def _endStream(self, task: QueuedTask, why: str) -> None:
         task.errback(Failure(IterationStopped(why)))
         self._stopRun(task)
 
@@ -974,7 +973,7 @@ class Engine:
     def _outOfTime(self) -> None:
         assert self._shutdown is not None
         self._refuse(self._shutdown.outOfTime())
-        self._endStreams()
+        self._endStreams("the time for that is over")
         if self.scheduler.held:
             self.pool.crashAll()
         else:
@@ -986,12 +985,13 @@ class Engine:
         self.pool.crashAll()
         self.wake()
 
-    def _endStreams(self) -> None:
+    def _endStreams(self, why: str) -> None:
         """
         End all streams, because the shutdown waits for them no longer.
         """
         for task in list(self._streams):
-            self._endStream(task)
+            text = f"{self._queue!r} is shut down before the last item of {task} was taken: {why}"
+            self._endStream(task, text)
 
     def _stop(self) -> None:
         assert self._shutdown is not None
@@ -1031,7 +1031,7 @@ class Engine:
         shutdown = self._beginShutdown(None)
         done = shutdown.whenDone()
         shutdown.cut(why)
-        self._endStreams()
+        self._endStreams(why)
         self.wake()
         return done
 

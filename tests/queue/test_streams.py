@@ -303,6 +303,20 @@ class ShutdownTests(StreamCase):
             self.assertIsNone(consumer.producer)
             self.assertIsNone(self.resultOf(done))
 
+    def test_aStreamThatIsTakenFailsBecauseTheTimeIsOver(self) -> None:
+        queue = self.makeQueue(self.makeWorker(), timeout=1)
+        task, deferator = self.stream(queue, far.endless)
+        takeAll(deferator)
+        done = queue.shutdown()
+        for _ in range(11):
+            takeAll(deferator)
+            self.advance(0.1)
+        text = str(task.failure.value)
+        self.assertIn("the time for that is over", text)
+        self.assertNotIn("nobody takes", text)
+        self.advance(5)
+        self.assertIsNone(self.resultOf(done))
+
     def test_theDeathOfTheWorkerLetsGoOfAPausedConsumer(self) -> None:
         worker = self.makeWorker()
         queue = self.makeQueue(worker)
