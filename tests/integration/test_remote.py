@@ -4,16 +4,23 @@ Remote workers in a queue: their companions, series, refusals and ends.
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from asynqueue import RemoteQueue, TaskQueue
-from asynqueue.errors import CallNotPicklable, CallNotRebuilt, PayloadTooLarge, WorkerDied
+from asynqueue._workers.wire.handshake import VERSION
+from asynqueue._workers.wire.records import HELLO, RecordWriter
+from asynqueue.errors import CallNotRebuilt, ConnectionRefused, PayloadTooLarge, WorkerDied
 from asynqueue.testing import FileHold, far
 from asynqueue.tools import deferToDelay
 from asynqueue.wire import RemoteWorker
@@ -120,9 +127,19 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
     async def test_aFunctionThatTheServerCannotImportFailsThatCall(self) -> None:
         await self.serve()
         queue = self.queueOf(self.remote())
-        _elsewhere.__module__ = "no_such_module"
-        error = await self.assertFailure(queue.call(_elsewhere), CallNotRebuilt, CallNotPicklable)
-        self.assertIn("no_such_module", str(error))
+        folder = os.path.abspath(self.mktemp())
+        os.mkdir(folder)
+        Path(folder, "here_only.py").write_text("def add(a, b):\n    return a + b\n")
+        self.patch(sys, "path", [folder, *sys.path])
+        module: Any = import_module("here_only")
+        self.addCleanup(sys.modules.pop, "here_only")
+        sys.path.remove(folder)
+        for call in ((module.add, 1, 2), (far.echo, module.add)):
+            error = await self.assertFailure(queue.call(*call), CallNotRebuilt)
+            self.assertIn("No module named 'here_only'", str(error))
+            self.assertIn(f"(on the server {platform.node()})", str(error))
+            self.assertIn("Traceback", str(error.__cause__))
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
 
     async def test_aServerThatDrainsGivesBackWhatHasNotBegun(self) -> None:
         service = await self.serve()
@@ -148,6 +165,43 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
         for address in ("tcp:example.com:7411", "tcp:192.0.2.1:7411", "ssl:127.0.0.1:7411", ""):
             self.assertRaises(ValueError, RemoteWorker, address, KEY)
 
+    async def _meets(self, answer: bytes) -> RemoteWorker:
+        """
+        @return: a worker that connects to something that answers in its own way.
+        """
+        from twisted.internet import reactor
+        from twisted.internet.endpoints import TCP4ServerEndpoint
 
-def _elsewhere() -> None:
-    pass
+        class Other(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                transport: Any = self.transport
+                transport.write(answer)
+                transport.loseConnection()
+
+        endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port = await endpoint.listen(Factory.forProtocol(Other))
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+        return self.remote()
+
+    async def test_aPortThatSpeaksHttpIsNamedAndTriedAgain(self) -> None:
+        worker = await self._meets(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        queue = self.queueOf(worker)
+        await self.until(lambda: worker.trouble)
+        self.assertIn("speaks HTTP", str(worker.trouble))
+        self.assertIn("speaks HTTP", repr(worker))
+        result = queue.call(far.add, 1, 2)
+        await queue.detachWorker(worker)
+        await self.serve()
+        await queue.attachWorker(self.remote())
+        self.assertEqual(await result, 3)
+
+    async def test_aServerFromTheFutureMakesTheWorkerGiveUp(self) -> None:
+        fields = {"product": "asynqueue", "version": "9.9", "python": "5.0"}
+        worker = await self._meets(RecordWriter().write(HELLO, json.dumps(fields).encode()))
+        queue = TaskQueue()
+        self.addCleanup(queue.shutdown)
+        error = await self.assertFailure(queue.attachWorker(worker), ConnectionRefused)
+        self.flushLoggedErrors()
+        for part in ("9.9", VERSION, str(self.port)):
+            self.assertIn(part, str(error))

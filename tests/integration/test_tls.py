@@ -271,6 +271,17 @@ class TlsTests(RemoteMixin, TestCase):
         queue = self.queueOf(self.remote())
         self.assertEqual(await queue.call(far.add, 1, 2), 3)
 
+    async def test_aNameThatDoesNotResolveIsNamedAndTriedAgain(self) -> None:
+        from twisted.internet import reactor
+
+        self.patch(reactor, "_nameResolver", _Nobody())
+        worker = RemoteWorker("tcp:no.such.host:7411", KEY, tls=self.at("ours/client"))
+        queue = self.queueOf(worker)
+        await self.until(lambda: worker.trouble)
+        self.assertIn("no.such.host", str(worker.trouble))
+        self.assertEqual(worker.state, "STARTING")
+        await queue.detachWorker(worker)
+
     async def test_aTlsHandshakeThatStopsIsClosed(self) -> None:
         self.patch(conversation, "HANDSHAKE_SECONDS", 0.1)
         service = await self.serveTls()
@@ -307,6 +318,16 @@ class TlsTests(RemoteMixin, TestCase):
         with self.assertRaises(ConnectionResetError):
             await threads.deferToThread(run)
         self.assertIn("speaks HTTP", self.logged[-1])
+
+
+class _Nobody:
+    """
+    Resolves no name.
+    """
+
+    def resolveHostName(self, receiver: Any, hostName: str, *_: Any, **__: Any) -> None:
+        receiver.resolutionBegan(None)
+        receiver.resolutionComplete()
 
 
 def _listening(seen: list[bytes], pass_: Any) -> Any:

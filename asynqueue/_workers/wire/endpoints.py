@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,8 @@ _CLIENT_FIELDS: Final = {
 """What a description may say, in the order in which it may leave the names out."""
 
 CONNECT_SECONDS: Final = 30
+
+LONGEST_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 
 
 class AcceptingFactory(Factory):
@@ -114,7 +117,7 @@ def clientEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEnd
     """
     kind, fields = _parse(address, _CLIENT_FIELDS)
     if kind == "unix":
-        _checkUnix(address, tls)
+        _checkUnix(address, fields.get("path"), tls)
         return WireEndpoint(
             _made(_fromString(clientFromString), reactor, address, kind, fields), None
         )
@@ -141,7 +144,7 @@ def serverEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEnd
     """
     kind, fields = _parse(address, _SERVER_FIELDS)
     if kind == "unix":
-        _checkUnix(address, tls)
+        _checkUnix(address, fields.get("address"), tls)
     elif tls is None:
         if not fields.get("interface"):
             raise ValueError(
@@ -194,7 +197,15 @@ def _loopback(address: str, host: str) -> str:
     return host
 
 
-def _checkUnix(address: str, tls: TlsFolder) -> None:
+def _checkUnix(address: str, path: str | None, tls: TlsFolder) -> None:
+    if not path:
+        raise ValueError(f"{address!r} is not an address of a server: it has no path")
+    size = len(os.fsencode(path))
+    if size > LONGEST_UNIX_PATH:
+        raise ValueError(
+            f"{address!r} is not an address of a server: its path has {size} bytes, and the "
+            f"system allows {LONGEST_UNIX_PATH} for a Unix socket"
+        )
     if tls is not None:
         raise ValueError(
             f"{address!r} is a Unix socket, which needs no TLS and has no host name to check"

@@ -4,6 +4,7 @@ The server: it keeps sessions, and a runner in a process of its own for each.
 
 from __future__ import annotations
 
+import platform
 import secrets
 from collections.abc import Callable, Iterable
 from mmap import mmap
@@ -64,10 +65,22 @@ from asynqueue._workers.wire.handshake import (
 from asynqueue._workers.wire.keys import keyBytes
 from asynqueue._workers.wire.only import OnlyModules
 from asynqueue._workers.wire.records import WELCOME, Record
-from asynqueue.errors import PayloadTooLarge, ProtocolError, ServerBusy, WorkerStartError
+from asynqueue.errors import (
+    CallNotRebuilt,
+    PayloadTooLarge,
+    ProtocolError,
+    ServerBusy,
+    WorkerStartError,
+    typeName,
+)
 
 LOOK_SECONDS: Final = 0.025
 """How often a server looks which call has begun, while one may be about to."""
+
+ABORT_SECONDS: Final = 1.0
+"""How long a server that ends at once waits for its clients to hear of it."""
+
+_NOT_REBUILT: Final = typeName(CallNotRebuilt)
 
 STRANGERS: Final = 64
 """How many connections may be in the handshake at once."""
@@ -220,6 +233,10 @@ class ServerSession:
 
     def _cut(self, reason: Exception) -> None:
         self._move("cut")
+        if self._expiry is not None:
+            # The server ends, and nobody is there to hear of it.
+            self.end()
+            return
         self._expiry = self._reactor.callLater(self._keep, self._expire, reason)
 
     def _broken(self, reason: Exception) -> None:
@@ -234,6 +251,17 @@ class ServerSession:
             reason=reason,
         )
         self.end()
+
+    def abort(self) -> None:
+        """
+        Kill the runner, tell the client if it is connected, and end.
+        """
+        if self.state == LIVE and self._channel is not None and self._expiry is None:
+            self._channel.kill()
+            # A client that does not acknowledge what it is told is not waited for.
+            self._expiry = self._reactor.callLater(ABORT_SECONDS, self.end)
+        else:
+            self.end()
 
     def end(self) -> None:
         """
@@ -267,7 +295,7 @@ class ServerSession:
             if message[0] == UNBEGUN and self._given in message[1]:
                 # It will never begin.
                 self._given = min(message[1]) - 1
-        self._pass([_beside(message) for message in messages])
+        self._pass([_beside(_placed(message)) for message in messages])
         self._balance()
 
     def lost(self, reason: Exception) -> None:
@@ -329,6 +357,17 @@ class ServerSession:
             conversation.begun = channel.lastBegun
             conversation.tellBegun()
         self._balance()
+
+
+def _placed(message: Message) -> Message:
+    """
+    Say on which machine a call could not be rebuilt, because the caller can rebuild it.
+    """
+    if message[0] != RAISED or message[3][1] != _NOT_REBUILT:
+        return message
+    kind, number, seconds, (_, _, text, trace) = message
+    packed, name, text, _ = describe(CallNotRebuilt(f"{text} (on the server {platform.node()})"))
+    return (kind, number, seconds, (packed, name, text, trace))
 
 
 def _beside(message: Message) -> Message:
@@ -500,6 +539,7 @@ class RemoteService(Service):
             self._isDraining = True
             if self._port is not None:
                 self._port.stopListening()
+            self.log.info("shutting down: {count} sessions are to end", count=len(self._sessions))
             for connection in list(self._strangers):
                 connection.finish()
             for session in list(self._sessions.values()):
@@ -509,10 +549,11 @@ class RemoteService(Service):
 
     def abort(self) -> None:
         """
-        End all sessions at once, and kill their processes.
+        Kill the processes of all sessions, tell the clients that are connected, and end.
         """
+        self.log.info("ends {count} sessions at once", count=len(self._sessions))
         for session in list(self._sessions.values()):
-            session.end()
+            session.abort()
 
     @property
     def sessions(self) -> list[ServerSession]:
@@ -597,10 +638,17 @@ class RemoteService(Service):
             name, wish, channel, only, self._hello, self._keepBytes, over, reactor
         )
         self._sessions[session.name] = session
+        self.log.info(
+            "client {client} has a session, {count} of {limit}",
+            client=wish.client[:8],
+            count=1 + sum(session.state != OVER for session in own),
+            limit=self._hello.processes,
+        )
         return session
 
     def _sessionOver(self, session: ServerSession) -> None:
-        self._sessions.pop(session.name, None)
+        if self._sessions.pop(session.name, None) is not None:
+            self.log.info("a session of client {client} is over", client=session.client[:8])
         files = self._begunFiles
         if files is not None and session.isForgotten:
             files.forget(session.name)

@@ -109,6 +109,13 @@ def test_aUnixSocketIsUsed(tmp_path: Path) -> None:
     assert reactor.unixClients[0][0] == f"{tmp_path}/a:b"
 
 
+def test_aPathThatTheSystemDoesNotTakeIsRefused() -> None:
+    for make in (clientEndpoint, serverEndpoint):
+        make(MemoryReactorClock(), "unix:/" + "x" * 100)
+        with pytest.raises(ValueError, match="has 108 bytes"):
+            make(MemoryReactorClock(), "unix:/" + "x" * 107)
+
+
 def test_aUnixSocketNeedsNoTls(tmp_path: Path) -> None:
     for make in (clientEndpoint, serverEndpoint):
         with pytest.raises(ValueError, match="needs no TLS"):
