@@ -125,7 +125,7 @@ def test_aUnixSocketNeedsNoTls(tmp_path: Path) -> None:
 def test_aMissingExtraIsNamed(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     monkeypatch.delitem(sys.modules, "asynqueue._workers.wire.tls", raising=False)
-    with pytest.raises(ExtraMissing, match=r"pip install 'asynqueue\[tls\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install 'asynqueue2\[tls\]'"):
         serverEndpoint(MemoryReactorClock(), "tcp:7411", tmp_path)
 
 
