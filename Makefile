@@ -35,7 +35,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot remote weblog sms browser test check docs dist storm model bench walk clean
+.PHONY: help mandelbrot remote weblog sms browser test check docs dist storm chaos model bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -105,6 +105,10 @@ dist: $(READY) ## build an sdist and a wheel, and try the wheel in an environmen
 
 storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
+
+chaos: $(BENCH_READY) ## crash and kill processes of ours and of the peers, and print what became of all
+	$(BIN)/python -m benchmarks -k crashes $(ARGS)
+	$(BIN)/python -m benchmarks -k storm $(ARGS)
 
 model: $(READY) ## search the models' states exhaustively, the large sizes included
 	$(BIN)/python -m pytest tests/model -m "slow or not slow" --timeout=1800 --override-ini faulthandler_timeout=1790 $(ARGS)

@@ -130,7 +130,7 @@ class Run:
         save(record)
         if isWhole:
             page.write(record)
-            print(f"\n{page.FIGURES} and {page.PLOT} have these figures now.")
+            print(f"\n{page.FIGURES}, {page.PLOT} and {page.RELIABILITY} have these figures now.")
         if self._asked.isQuick:
             print("A quick run shows that the benchmarks work. It is not to be relied on.")
         print(f"\nAll is in {LATEST}")

@@ -1,8 +1,9 @@
 """
-Writes what the documentation says of the latest run: its figures, and a plot of them.
+Writes what the documentation says of the latest run: its figures, a plot of them, and what became
+of everything in its crashes and its storm.
 
 C{make bench} does it at the end of a whole run, and C{python -m benchmarks.page} does it again from
-the record of the latest run. The page itself, C{docs/performance.rst}, includes both files.
+the record of the latest run. C{docs/performance.rst} and C{docs/reliability.rst} include the files.
 
 The plot is written as SVG by hand. It has bars and lines only, so it needs no plotting library. The
 same record gives the same bytes everywhere, and a diff shows what changed.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,9 @@ from benchmarks.table import figuresText, targetText
 DOCS: Final = Path(__file__).parents[1] / "docs"
 FIGURES: Final = DOCS / "performance-figures.inc"
 PLOT: Final = DOCS / "performance.svg"
+RELIABILITY: Final = DOCS / "reliability-figures.inc"
+
+WRITTEN: Final = ".. Written by benchmarks/page.py. Changes made here are lost."
 
 LESS_IS_BETTER: Final = {"µs", "ms", "bytes", "MB", "times", "functions", "files"}
 """The units of figures that are better the smaller they are."""
@@ -106,13 +110,14 @@ def figuresPage(record: Mapping[str, Any]) -> str:
     Return reStructuredText: where the run was made, its table, and the rows in which others win.
     """
     lines = linesOf(record)
-    parts = [".. Written by benchmarks/page.py. Changes made here are lost.", *_whereText(record)]
+    parts = [WRITTEN, *_whereText(record)]
     if record["rounds"] < ENOUGH:
         parts.append(
             f".. warning::\n\n   Each figure comes from fewer than {ENOUGH} rounds, which "
             "are too few to rely on."
         )
-    parts += ["\n".join(_tableText(lines)), *_losersText(lines)]
+    header = ("what", "unit", "asynqueue", "against", "theirs", "ratio", "target")
+    parts += [_tableText([header, *map(_cells, lines)]), *_losersText(lines)]
     if record["broken"]:
         parts.append(f"These benchmarks broke in this run: {', '.join(record['broken'])}.")
     return "\n\n".join(parts) + "\n"
@@ -137,14 +142,13 @@ def _whereText(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"Versions: {', '.join(known)}."
 
 
-def _tableText(lines: Sequence[Line]) -> Iterator[str]:
-    yield ".. list-table::"
-    yield "   :header-rows: 1"
-    yield ""
-    header = ("what", "unit", "asynqueue", "against", "theirs", "ratio", "target")
-    for cells in (header, *map(_cells, lines)):
-        for number, cell in enumerate(cells):
-            yield f"   {'  ' if number else '* '}- {cell}".rstrip()
+def _tableText(rows: Iterable[Iterable[str]]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in rows:
+        lines += [
+            f"   {'  ' if number else '* '}- {cell}".rstrip() for number, cell in enumerate(cells)
+        ]
+    return "\n".join(lines)
 
 
 def _cells(line: Line) -> tuple[str, ...]:
@@ -170,6 +174,49 @@ def _losersText(lines: Sequence[Line]) -> Iterator[str]:
     yield "Others win in these rows:"
     for line in sorted(losers, key=lambda line: median(line.advantages)):
         yield f"- {line.label}: {line.peer} is {1 / median(line.advantages):,.2f} times as good."
+
+
+# Crashes and the storm ----------------------------------------------------------------------------
+
+
+def reliabilityPage(record: Mapping[str, Any]) -> str:
+    """
+    Return reStructuredText: a table of the crashes, and one of the storm.
+    """
+    crashes, storm = (record["comparisons"][name] for name in ("crashes", "storm"))
+    names = list(crashes["totals"])
+    words = [
+        (label, *(" ".join(cells[name]["words"]) for name in names))
+        for label, cells in crashes["cases"].items()
+    ]
+    totals = [
+        (f"{title}, of {len(words)}", *(str(crashes["totals"][name][title]) for name in names))
+        for title in crashes["totals"][names[0]]
+    ]
+    outcomes = [
+        (name, *(f"{outcome[key]:,}" for key in STORM), f"{outcome['seconds']:.1f}")
+        for name, outcome in storm["outcomes"].items()
+    ]
+    parts = [
+        WRITTEN,
+        *_whereText(record),
+        "The task, the bystander and the pool, for each crash:",
+        _tableText([("crash", *names), *words, *totals]),
+        f"The storm, {storm['kills']:,} kills over {storm['tasks']:,} tasks, seed {storm['seed']}:",
+        _tableText([("pool", *STORM.values(), "seconds"), *outcomes]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+STORM: Final = {
+    "kills": "kills",
+    "done": "done",
+    "failed": "failed",
+    "failedUnbegun": "of these not begun",
+    "twice": "run twice",
+    "hung": "hung",
+}
+"""The columns of the storm's table, by their names in the record."""
 
 
 # The plot -----------------------------------------------------------------------------------------
@@ -255,15 +302,16 @@ def _bar(line: Line, scale: _Scale, y: int) -> Iterator[str]:
 
 def write(record: Mapping[str, Any]) -> None:
     """
-    Write both files.
+    Write all files.
     """
     FIGURES.write_text(figuresPage(record), encoding="utf-8")
     PLOT.write_text(plot(record), encoding="utf-8")
+    RELIABILITY.write_text(reliabilityPage(record), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Write both files from the record of a run.
+    Write all files from the record of a run.
 
     @param arguments: the command's. Default: those of this process.
     """
@@ -273,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("record", nargs="?", type=Path, default=LATEST, help="the record's file")
     write(json.loads(parser.parse_args(arguments).record.read_text(encoding="utf-8")))
-    print(f"Wrote {FIGURES} and {PLOT}")
+    print(f"Wrote {FIGURES}, {PLOT} and {RELIABILITY}")
 
 
 if __name__ == "__main__":

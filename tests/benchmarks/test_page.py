@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.page import figuresPage, linesOf, plot
+from benchmarks.page import figuresPage, linesOf, plot, reliabilityPage
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -110,3 +110,27 @@ def test_plotHasABarForEachRowWithARatio() -> None:
     assert "a < b & c, against another" in texts
     assert not any("alone" in each for each in texts)
     assert texts.count("4x") == 2
+
+
+def test_crashesAndTheStormAreShownWithTheirTotals() -> None:
+    cell = {"words": ["fails", "ok", "works"], "said": [], "status": None}
+    broken = {"words": ["hangs", "lost", "broken"], "said": [], "status": None}
+    outcome = {
+        **{"kills": 50, "done": 4951, "failed": 49, "failedUnbegun": 1, "twice": 0, "hung": 3},
+        "seconds": 1.66,
+    }
+    comparisons = {
+        "crashes": {
+            "cases": {"segmentation fault": {"ours": cell, "theirs": broken}},
+            "totals": {"ours": {"tasks hung": 0}, "theirs": {"tasks hung": 1}},
+        },
+        "storm": {"kills": 50, "tasks": 5000, "seed": 17, "outcomes": {"ours": outcome}},
+    }
+    text = reliabilityPage(makeRecord(comparisons=comparisons))
+    assert "   * - segmentation fault\n     - fails ok works\n     - hangs lost broken" in text
+    assert "   * - tasks hung, of 1\n     - 0\n     - 1" in text
+    assert "50 kills over 5,000 tasks, seed 17" in text
+    assert (
+        "   * - ours\n     - 50\n     - 4,951\n     - 49\n     - 1\n     - 0\n     - 3\n     - 1.7"
+        in text
+    )
