@@ -5,7 +5,7 @@ The scheduling facts of a call.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from asynqueue._core.checks import checkCount, checkSeconds
@@ -100,3 +100,6 @@ OPTION_NAMES = frozenset(
 )
 """The keywords that C{call} keeps for itself. Only C{options} takes the other options, so that
 C{call} takes no more keywords from the function."""
+
+ALL_OPTION_NAMES = frozenset(field.name for field in fields(TaskOptions) if field.init)
+"""The keywords of C{options}."""

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from asynqueue._core.heap import Place
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.states import FINISHED, PENDING, TASK, nextState
 from asynqueue.errors import StateError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class Record:
@@ -156,9 +165,9 @@ NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 """The keyword arguments of all tasks that have none."""
 
 
-class Task(Record):
+class Task(Record, Generic[T]):
     """
-    One call to make, with its scheduling facts.
+    One call to make, with its scheduling facts. C{Task[int]} is one whose result is an integer.
 
     C{startTime} is when a worker got the task. C{attempts} counts the workers that got it and did
     not give it back unbegun. C{priority} is C{None} until the task is scheduled.

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount, checkSeconds
+from asynqueue._core.keywords import spellsOut
 from asynqueue._core.retry import Retry
 from asynqueue._core.states import (
     FAILED,
@@ -129,6 +130,7 @@ class ResizableDispatchQueue:
     # A subclass can give another time.
     _wallClock = staticmethod(time.time)
 
+    @spellsOut()
     def __init__(
         self,
         func: Callable[[Any], Any],
@@ -183,6 +185,7 @@ class ResizableDispatchQueue:
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
             integer, C{rate}, C{per} and C{burst} are not a rate, C{drainTimeout} is negative, or
             the function needs C{storedAs}.
+        @raise TypeError: if there is an unknown keyword.
         """
         self._limit = checkCount("size", size, optional=True)
         self._width = _checkWidth(width)

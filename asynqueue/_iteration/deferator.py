@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic
 
 from twisted.internet.defer import Deferred
 from twisted.python.reflect import safe_repr
 
+from asynqueue._core.task import T
 from asynqueue._iteration.sources import ItemSource, SourceState, makeSource
 from asynqueue._runner.streams import isIterator
 from asynqueue.errors import IterationStopped, NotReadyError
@@ -47,7 +48,7 @@ class ItemDeferred(Deferred[Any]):
         return self._deferator._unroll(super().addBoth, *args, **kw)
 
 
-class Deferator:
+class Deferator(Generic[T]):
     """
     A B{Defer}red-yielding iterB{ator}, and an asynchronous iterator, over items that come from
     elsewhere or take their time.
@@ -195,7 +196,7 @@ class Deferator:
 
     # As an iterator of Deferreds ------------------------------------------------------------------
 
-    def __iter__(self) -> Deferator:
+    def __iter__(self) -> Deferator[T]:
         return self
 
     def __next__(self) -> ItemDeferred:
@@ -272,10 +273,10 @@ class Deferator:
 
     # As an asynchronous iterator ------------------------------------------------------------------
 
-    def __aiter__(self) -> Deferator:
+    def __aiter__(self) -> Deferator[T]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         """
         @return: the next item.
         @raise StopAsyncIteration: at the end.
@@ -293,9 +294,10 @@ class Deferator:
             source.want()
             if not source.items and not source.isOver:
                 await self._deferUntilChange()
-        return source.take()
+        item: T = source.take()
+        return item
 
-    async def __aenter__(self) -> Deferator:
+    async def __aenter__(self) -> Deferator[T]:
         return self
 
     async def __aexit__(

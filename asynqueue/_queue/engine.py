@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue._core.keywords import explainKeywords
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.scheduler import Scheduler
 from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
@@ -521,6 +522,8 @@ class Engine:
         self.underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
+        if task.kwargs and task.failure is not None:
+            explainKeywords(task.failure.value, task.function, task.kwargs)
         if self._shutdown is not None:
             # Nothing else tells the shutdown of the end of a stream.
             self.wakeSoon()

@@ -5,20 +5,21 @@ Calls whose options are named first, so that all keywords of the call go to the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 
-from asynqueue._core.options import OPTION_NAMES, USUAL, TaskOptions
+from asynqueue._core.keywords import unknownKeyword
+from asynqueue._core.options import ALL_OPTION_NAMES, OPTION_NAMES, USUAL, TaskOptions
+from asynqueue._core.task import T
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.map import startMap
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.errors import ImplementationError
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class CallOptions:
@@ -35,16 +36,36 @@ class CallOptions:
         self._engine = engine
         self.options = options
 
-    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+    @overload
+    def call(
+        self, function: Callable[P, Later], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[Any]: ...
+
+    @overload
+    def call(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Deferred[T]: ...
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
         """
         Put a call into the queue. All keywords go to the function.
 
         @return: a Deferred, as C{TaskQueue.call} returns it.
         @raise QueueStopped: after the queue's C{shutdown}.
         """
-        return cast("Deferred[T]", self._engine.submit(function, args, kwargs, self.options).d)
+        return self._engine.submit(function, args, kwargs, self.options).d
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> QueuedTask:
+    @overload
+    def submit(
+        self, function: Callable[P, Later], /, *args: P.args, **kwargs: P.kwargs
+    ) -> QueuedTask[Any]: ...
+
+    @overload
+    def submit(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> QueuedTask[T]: ...
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> QueuedTask:
         """
         Put a call into the queue. All keywords go to the function.
 
@@ -55,12 +76,12 @@ class CallOptions:
 
     def map(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         /,
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
-    ) -> Deferator:
+    ) -> Deferator[T]:
         """
         Call a function for each item of an iterable, with these options. See C{TaskQueue.map}.
         """
@@ -86,6 +107,9 @@ def makeOptions(keywords: dict[str, Any]) -> TaskOptions:
     @raise ValueError: if an option has a value that it cannot have.
     @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
     """
+    for name in keywords:
+        if name not in ALL_OPTION_NAMES:
+            raise unknownKeyword("a call", name, ALL_OPTION_NAMES)
     options = TaskOptions(**keywords)
     consumer = options.consumer
     if consumer is not None and not IConsumer.providedBy(consumer):

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.checks import checkCount
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
+from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
@@ -114,7 +114,7 @@ class ProcessQueue(OwnWorkersQueue):
     """
     A L{TaskQueue} with some L{ProcessWorker}s::
 
-        async with ProcessQueue(ProcessQueue.cores()) as queue:
+        async with ProcessQueue() as queue:
             print(await queue.call(function, argument))
 
     A process that does not stop within C{timeout} seconds is killed.
@@ -122,9 +122,10 @@ class ProcessQueue(OwnWorkersQueue):
 
     workerClass: ClassVar[type[ProcessWorker]] = ProcessWorker
 
+    @takesQueueKeywords
     def __init__(
         self,
-        N: int,
+        N: int | None = None,
         *,
         series: Iterable[Hashable] = (),
         raw: bool = False,
@@ -143,7 +144,7 @@ class ProcessQueue(OwnWorkersQueue):
         Start the processes. L{ProcessWorker} describes the keywords from C{series} to
         C{startTimeout} at length, and L{TaskQueue} those of C{options}.
 
-        @param N: the number of processes.
+        @param N: the number of processes. Default: C{None}, for as many as L{cores} says.
         @param series: the series that all processes are qualified for, besides C{None},
             C{'process'} and C{'local'}.
         @param raw: whether an iterator that a task returns is brought back as it is, where the call
@@ -179,12 +180,14 @@ class ProcessQueue(OwnWorkersQueue):
             "preload": preload,
             "startTimeout": startTimeout,
         }
-        super().__init__(N, reactor, workerOptions, options)
+        super().__init__(self.cores() if N is None else N, reactor, workerOptions, options)
 
     @classmethod
     def cores(cls) -> int:
         """
-        @return: how many processor cores this program may use.
+        @return: how many processor cores this program may use: those of its affinity, as C{taskset}
+            sets it, or fewer if the quota of its control group, as of a container, allows fewer. A
+            part of a core counts as one.
         """
         return cls.workerClass.cores()
 
@@ -202,6 +205,7 @@ class ThreadQueue(OwnWorkersQueue):
 
     workerClass: ClassVar[type[ThreadWorker]] = ThreadWorker
 
+    @takesQueueKeywords
     def __init__(
         self,
         N: int = 1,
@@ -354,6 +358,7 @@ class NullQueue(TaskQueue):
             page = await queue.call(fetch, url, niceness=5)
     """
 
+    @takesQueueKeywords
     def __init__(
         self,
         *,

@@ -4,16 +4,20 @@ A task of a queue: a task that has a Deferred.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from typing import Any, Generic, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
-from asynqueue._core.task import Progress, Task
+from asynqueue._core.task import Progress, T, Task
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
+
+Later: TypeAlias = Deferred[Any] | Coroutine[Any, Any, Any] | Iterator[Any] | AsyncIterator[Any]
+"""What a function returns that is not its call's result: this is waited for or streamed, as the
+call's options say. Type checkers take the result for C{Any}."""
 
 
 class TaskOwner(Protocol):
@@ -43,7 +47,7 @@ class TaskOwner(Protocol):
         """A task whose Deferator was handed out was cancelled by its caller."""
 
 
-class TaskDeferred(Deferred[Any]):
+class TaskDeferred(Deferred[T], Generic[T]):
     """
     The Deferred of a task.
 
@@ -55,7 +59,7 @@ class TaskDeferred(Deferred[Any]):
     owner: TaskOwner
 
 
-class QueuedTask(Task):
+class QueuedTask(Task[T], Generic[T]):
     """
     A L{Task<asynqueue.tasks.Task>} that was put into a queue, as C{submit} returns it. You can
     await it.
@@ -70,7 +74,7 @@ class QueuedTask(Task):
 
     __slots__ = ("__weakref__", "d")
 
-    d: TaskDeferred
+    d: TaskDeferred[T]
 
     def belongTo(self, owner: TaskOwner) -> None:
         """
@@ -120,7 +124,8 @@ class QueuedTask(Task):
         if type(result) is Deferator and not result.source.isOver and not self.isUpdate:
             self.outcome = result
             owner.handsOut(self, result)
-            self.d.callback(result)
+            d: Deferred[Any] = self.d
+            d.callback(result)
             return
         self.finish(result, owner.seconds())
         owner.ended(self)
@@ -210,13 +215,13 @@ class QueuedTask(Task):
             self.d.cancel()
         return True
 
-    def whenDone(self) -> Deferred[Any]:
+    def whenDone(self) -> Deferred[T]:
         """
         @return: a new Deferred that fires when C{d} does, with the task's result or its failure.
             The failure then counts as handled. Cancelling the new Deferred does not cancel the
             task.
         """
-        waiter: Deferred[Any] = Deferred(lambda _: None)
+        waiter: Deferred[T] = Deferred(lambda _: None)
 
         def done(result: Any) -> Any:
             if not waiter.called:
@@ -230,5 +235,5 @@ class QueuedTask(Task):
             self.d.addBoth(done)
         return waiter
 
-    def __await__(self) -> Generator[Deferred[Any], None, Any]:
+    def __await__(self) -> Generator[Deferred[T], None, T]:
         return self.whenDone().__await__()

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from twisted.internet.interfaces import IReactorTime
 
-from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
+from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.keys import keyBytes
@@ -27,6 +27,7 @@ class RemoteQueue(TaskQueue):
     A server with several processes gives the queue as many workers.
     """
 
+    @takesQueueKeywords
     def __init__(
         self,
         addresses: Iterable[str],

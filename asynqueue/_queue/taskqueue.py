@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, Self, TypedDict, overload
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from asynqueue._core.keywords import spellsOut
 from asynqueue._core.options import USUAL
 from asynqueue._core.states import RUNNING
-from asynqueue._core.task import NO_KEYWORDS, functionName
+from asynqueue._core.task import NO_KEYWORDS, T, functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._queue.broadcast import Update
@@ -22,7 +23,7 @@ from asynqueue._queue.engine import Engine
 from asynqueue._queue.map import startMap
 from asynqueue._queue.observers import STOPPED, LoadProducer, LoggingObserver, Observer
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.interfaces import IWorker
 
 
@@ -64,6 +65,7 @@ class TaskQueue:
 
     _engineClass: ClassVar[type[Engine]] = Engine
 
+    @spellsOut()
     def __init__(
         self,
         *workers: IWorker,
@@ -100,6 +102,7 @@ class TaskQueue:
             variable is set where the call is put into the queue, its value there travels. The value
             must be picklable where the call must be.
         @param reactor: the clock and reactor to use. Default: the global reactor.
+        @raise TypeError: if there is an unknown keyword.
         @raise ImplementationError: if a worker does not provide C{IWorker}.
         @raise ValueError: if one of C{contextvars} is not the name of a context variable, or
             C{drainTimeout} is negative.
@@ -160,6 +163,12 @@ class TaskQueue:
 
     # Calls ----------------------------------------------------------------------------------------
 
+    @overload
+    def call(self, function: Callable[..., Later], /, *args: Any, **kw: Any) -> Deferred[Any]: ...
+
+    @overload
+    def call(self, function: Callable[..., T], /, *args: Any, **kw: Any) -> Deferred[T]: ...
+
     def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """
         Put a call into the queue.
@@ -195,6 +204,12 @@ class TaskQueue:
             return self._engine.submit(function, args, NO_KEYWORDS, USUAL).d
         return self._engine.submit(function, args, kw, takeOptions(kw)).d
 
+    @overload
+    def submit(self, function: Callable[..., Later], /, *args: Any, **kw: Any) -> QueuedTask: ...
+
+    @overload
+    def submit(self, function: Callable[..., T], /, *args: Any, **kw: Any) -> QueuedTask[T]: ...
+
     def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> QueuedTask:
         """
         Put a call into the queue, as L{call} does, and return the task. The task has an C{id}, a
@@ -224,13 +239,13 @@ class TaskQueue:
 
     def map(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., T],
         /,
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
         **options: Any,
-    ) -> Deferator:
+    ) -> Deferator[T]:
         """
         Call a function for each item of an iterable, many at a time. With several iterables, call
         it with an item of each, until the shortest is at its end.
@@ -482,3 +497,7 @@ class TaskQueue:
             except BaseException:
                 # The consumer is the program's own. The others are let go all the same.
                 self.log.failure("{consumer} failed to let go", consumer=producer.consumer)
+
+
+takesQueueKeywords = spellsOut(TaskQueue.__init__, QueueKeywords.__annotations__)
+"""Decorates the C{__init__} of a queue that takes L{QueueKeywords} besides its own."""

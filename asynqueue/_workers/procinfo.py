@@ -4,10 +4,11 @@ Facts about a process, and about this machine, that the system tells.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import psutil
@@ -35,13 +36,75 @@ class RunnerFacts(NamedTuple):
     begun: Sequence[Any] | None = None
 
 
-def cores() -> int:
+def cores(process: Path = Path("/proc/self")) -> int:
     """
-    @return: how many processor cores this program may use.
+    @param process: the folder in which Linux describes this process.
+    @return: how many processor cores this program may use: those of its affinity, or fewer if the
+        quota of its control group allows fewer. A part of a core counts as one.
     """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
+    quotas = [math.ceil(quota) for quota in _quotas(process)]
+    return max(1, min([usable, *quotas]))
+
+
+def _quotas(process: Path) -> Iterator[float]:
+    """
+    Find how many cores' worth of time the control groups of a process, and the groups around them,
+    may use. A group without a quota gives nothing.
+    """
+    for folder, top in _processorGroups(process):
+        # What a container cannot see has no file here.
+        for group in (folder, *folder.parents):
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                yield _quotaOf(group)
+            if group == top:
+                break
+
+
+def _quotaOf(group: Path) -> float:
+    if (group / "cpu.max").exists():
+        # Version 2: the quota in each period, both in microseconds; "max" for no quota.
+        quota, period = (group / "cpu.max").read_text().split()
+    else:
+        quota = (group / "cpu.cfs_quota_us").read_text()
+        period = (group / "cpu.cfs_period_us").read_text()
+    if float(quota) <= 0:
+        # Version 1 writes -1 for no quota.
+        raise ValueError("this group has no quota")
+    return float(quota) / float(period)
+
+
+def _processorGroups(process: Path) -> Iterator[tuple[Path, Path]]:
+    """
+    Find the control groups that limit a process's use of the processor: one in version 2, and one
+    in version 1. A system may have either, or both at once.
+
+    @return: each group's folder, and the folder of the outermost group that can be seen.
+    """
+    try:
+        groups = (process / "cgroup").read_text().splitlines()
+        mounts = (process / "mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    paths = {}
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            paths["cgroup2"] = path
+        elif "cpu" in controllers.split(","):
+            paths["cgroup"] = path
+    for line in mounts:
+        place, _, system = line.partition(" - ")
+        kind, _, features = system.split(" ", 2)
+        root, top = place.split(" ")[3:5]
+        if kind in paths and (kind == "cgroup2" or "cpu" in features.split(",")):
+            group = PurePosixPath(paths[kind])
+            # In a container, the path may be that of the host, while only a part of it is mounted.
+            inside = group.relative_to(root) if group.is_relative_to(root) else "."
+            yield Path(top) / inside, Path(top)
 
 
 SAMPLE_SECONDS: Final = 1.0

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from asynqueue._core.checks import checkCount
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
-from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue
+from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._runner.messages import Message
 from asynqueue.interfaces import IWorker
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
@@ -219,6 +219,7 @@ class SynchronousQueue(TaskQueue):
 
     _engineClass: ClassVar[type[Engine]] = SynchronousEngine
 
+    @takesQueueKeywords
     def __init__(
         self,
         N: int = 1,
@@ -241,12 +242,10 @@ class SynchronousQueue(TaskQueue):
         @param options: the keywords of L{TaskQueue<asynqueue.TaskQueue>}, such as C{timeout},
             except for C{reactor}.
         @raise ValueError: if N is not a positive integer.
-        @raise TypeError: if there is another keyword.
+        @raise TypeError: if there is an unknown keyword. C{reactor} is one, because the queue takes
+            a C{clock} instead.
         """
         checkCount("the number of workers", N)
-        # TaskQueue gets a reactor from here, and would complain of two.
-        if "reactor" in options:
-            raise TypeError("a SynchronousQueue takes a clock instead of a reactor")
         self.clock = Clock() if clock is None else clock
         self._instant = InstantReactor(self.clock)
         super().__init__(reactor=self._instant, **options)

@@ -107,7 +107,7 @@ class CallTests(BadInputCase):
     async def test_whatIsNoCallableIsRefusedAtOnce(self) -> None:
         queue = await self.start()
         with self.assertRaises(TypeError):
-            queue.call("not callable")  # type: ignore[arg-type]
+            queue.call("not callable")  # type: ignore[call-overload]
         self.assertEqual(await queue.call(far.echo, 1), 1)
 
 

@@ -382,8 +382,10 @@ class WorkerTests(ProcessTestCase):
 
     async def test_coresAreThoseThatMayBeUsed(self) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.assertEqual(ProcessWorker.cores(), cores)
-        self.assertEqual(ProcessQueue.cores(), cores)
+        assert cores is not None
+        # A container's quota may allow fewer.
+        self.assertIn(ProcessWorker.cores(), range(1, cores + 1))
+        self.assertEqual(ProcessQueue.cores(), ProcessWorker.cores())
 
     async def test_theProcessIsNamedEvenWhenItIsOver(self) -> None:
         worker = ProcessWorker()

@@ -53,13 +53,19 @@ class ProcessQueueTests(QueueCase):
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
         self.assertEqual([worker.state for worker in self.workers], [READY] * 3)
 
+    def test_byDefaultItHasAWorkerForEachCore(self) -> None:
+        queue = ProcessQueue(reactor=self.clock)
+        self.queues.append(queue)
+        self.assertEqual(len(queue), 7)
+        self.settle()
+
     def test_itsKeywordsReachTheWorkers(self) -> None:
         queue = self.make(1, series=["mine"], raw=True)
         task = queue.submit(far.echo, iter([1]), series="mine")
         self.assertEqual(list(self.resultOf(task.d)), [1])
 
     def test_aNumberThatIsNoneIsRefused(self) -> None:
-        for wrong in (0, -1, 1.5, True, "2", None):
+        for wrong in (0, -1, 1.5, True, "2"):
             number: Any = wrong
             error = self.assertRaises(ValueError, ProcessQueue, number, reactor=self.clock)
             self.assertIn("must be a positive integer", str(error))

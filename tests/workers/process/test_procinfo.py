@@ -8,7 +8,103 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._workers.procinfo import SAMPLE_SECONDS, MemoryWatch, hasEnded, residentKilobytes
+from asynqueue._workers.procinfo import (
+    SAMPLE_SECONDS,
+    MemoryWatch,
+    cores,
+    hasEnded,
+    residentKilobytes,
+)
+
+
+class CoresTests(SynchronousTestCase):
+    """
+    The number of cores that a program may use, in systems that are made up.
+    """
+
+    def setUp(self) -> None:
+        self.proc = Path(self.mktemp()).absolute()
+        self.groups = self.proc / "groups"
+        self.groups.mkdir(parents=True)
+        self.patch(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+    def describe(self, path: str, root: str = "/", version: int = 2) -> None:
+        """
+        @param path: the control group of the process.
+        @param root: which part of all groups is mounted.
+        """
+        controllers, kind, features = ("", "cgroup2", "rw")
+        if version == 1:
+            controllers, kind, features = ("cpu,cpuacct", "cgroup", "rw,cpu,cpuacct")
+        (self.proc / "cgroup").write_text(f"3:memory:/elsewhere\n2:{controllers}:{path}\n")
+        (self.proc / "mountinfo").write_text(
+            f"30 1 0:1 / /nowhere rw shared:1 - tmpfs tmpfs rw\n"
+            f"31 30 0:2 {root} {self.groups} rw,nosuid shared:2 - {kind} {kind} {features}\n"
+        )
+
+    def allow(self, path: str, quota: str) -> None:
+        folder = self.groups / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(f"{quota}\n")
+
+    def allowInVersion1(self, path: str, quota: int) -> None:
+        folder = self.groups / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text("50000\n")
+
+    def test_withoutAQuotaTheAffinityDecides(self) -> None:
+        self.assertEqual(cores(self.proc), 8)
+        self.describe("/mine")
+        self.assertEqual(cores(self.proc), 8)
+        self.allow("mine", "max 100000")
+        self.assertEqual(cores(self.proc), 8)
+        self.allow("mine", "1600000 100000")
+        self.assertEqual(cores(self.proc), 8)
+
+    def test_theQuotaOfTheGroupCounts(self) -> None:
+        self.describe("/mine")
+        self.allow("mine", "300000 100000")
+        self.assertEqual(cores(self.proc), 3)
+
+    def test_aPartOfACoreCountsAsOne(self) -> None:
+        self.describe("/mine")
+        self.allow("mine", "150000 100000")
+        self.assertEqual(cores(self.proc), 2)
+        self.allow("mine", "1000 100000")
+        self.assertEqual(cores(self.proc), 1)
+
+    def test_theQuotasOfTheGroupsAroundItCount(self) -> None:
+        self.describe("/outer/inner")
+        self.allow("outer/inner", "max 100000")
+        self.allow("outer", "400000 100000")
+        self.assertEqual(cores(self.proc), 4)
+        self.allow("outer/inner", "200000 100000")
+        self.assertEqual(cores(self.proc), 2)
+
+    def test_inAContainerItsGroupIsMountedAsTheOutermost(self) -> None:
+        self.allow(".", "200000 100000")
+        for path, root in [
+            ("/", "/"),
+            ("/docker/one", "/docker/one"),
+            ("/docker/one", "/docker/two"),
+            ("/../elsewhere", "/"),
+        ]:
+            self.describe(path, root)
+            self.assertEqual(cores(self.proc), 2, path)
+
+    def test_version1CountsAsWell(self) -> None:
+        self.describe("/mine", version=1)
+        self.allowInVersion1("mine", -1)
+        self.assertEqual(cores(self.proc), 8)
+        self.allowInVersion1("mine", 250000)
+        self.assertEqual(cores(self.proc), 5)
+
+    def test_filesThatMakeNoSenseCountForNothing(self) -> None:
+        self.describe("/mine")
+        for quota in ("", "many 100000", "100000 0", "1 2 3"):
+            self.allow("mine", quota)
+            self.assertEqual(cores(self.proc), 8, quota)
 
 
 class MemorySightTests(SynchronousTestCase):

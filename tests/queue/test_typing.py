@@ -1,0 +1,68 @@
+"""
+The types of calls. It is mypy that tests them: at run time C{assert_type} does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, assert_type
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from asynqueue import Deferator, QueuedTask, TaskQueue
+
+
+def measure(text: str) -> int:
+    return len(text)
+
+
+def measureLater(text: str) -> Deferred[int]:
+    return succeed(len(text))
+
+
+async def measureInACoroutine(text: str) -> int:
+    return len(text)
+
+
+def letters(text: str) -> Iterator[str]:
+    yield from text
+
+
+def isLong(text: str, bound: int) -> bool:
+    return len(text) > bound
+
+
+def test_callsHaveTheTypesOfTheirFunctions() -> None:
+    queue = TaskQueue(reactor=Clock())
+    assert_type(queue.call(measure, "text", niceness=3), Deferred[int])
+    assert_type(queue.submit(measure, "text"), QueuedTask[int])
+    assert_type(queue.submit(measure, "text").whenDone(), Deferred[int])
+    options = queue.options(niceness=3)
+    assert_type(options.call(measure, text="text"), Deferred[int])
+    assert_type(options.submit(measure, text="text"), QueuedTask[int])
+
+
+def test_whatIsWaitedForOrStreamedMayBeAnything() -> None:
+    queue = TaskQueue(reactor=Clock())
+    assert_type(queue.call(measureLater, "text"), Deferred[Any])
+    assert_type(queue.call(letters, "text"), Deferred[Any])
+    assert_type(queue.submit(letters, "text"), QueuedTask[Any])
+    assert_type(queue.options().call(measureLater, "text"), Deferred[Any])
+    assert_type(queue.options().submit(letters, "text"), QueuedTask[Any])
+
+
+def test_mappedResultsHaveTheTypeOfTheFunction() -> None:
+    queue = TaskQueue(reactor=Clock())
+    assert_type(queue.map(measure, ["text"]), Deferator[int])
+    assert_type(queue.map(isLong, ["text"], [3]), Deferator[bool])
+    assert_type(queue.options().map(measure, ["text"]), Deferator[int])
+
+
+async def _onlyForTypes(queue: TaskQueue) -> None:
+    assert_type(await queue.call(measure, "text"), int)
+    assert_type(await queue.call(measureInACoroutine, "text"), Any)
+    assert_type(await queue.submit(measure, "text"), int)
+    async for length in queue.map(measure, ["text"]):
+        assert_type(length, int)
+    queue.options().call(measure, 3)  # type: ignore[call-overload]
