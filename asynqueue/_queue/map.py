@@ -1,10 +1,10 @@
 """
-Map: the calls of one function for each item of an iterable, made in chunks, results in order.
+Map: the calls of one function for each item of an iterable, made in chunks.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -21,6 +21,7 @@ from asynqueue._queue.engine import Engine
 from asynqueue._runner.chunks import ChunkResult, runChunk
 from asynqueue._runner.context import Pairs
 from asynqueue._runner.exceptions import rebuild
+from asynqueue.errors import CallNotPicklable, CallNotRebuilt
 
 CHUNK_SECONDS: Final = 0.02
 """How long the run of one chunk should take. The overhead of a task is small against it, and a
@@ -28,6 +29,9 @@ person does not notice it."""
 
 LARGEST_CHUNK: Final = 4096
 """The largest number of items in a chunk."""
+
+UNBEGUN: Final = (CallNotPicklable, CallNotRebuilt)
+"""What the task of a chunk fails with if a single item may be the reason, and no call was run."""
 
 GROWTH: Final = 4
 """A chunk has at most this many times as many items as one whose run was measured before."""
@@ -40,6 +44,8 @@ def startMap(
     window: int | None,
     chunksize: int | None,
     options: TaskOptions,
+    ordered: bool,
+    returnExceptions: bool,
 ) -> Deferator:
     """
     Call a function for each item of an iterable. See C{TaskQueue.map}.
@@ -48,7 +54,10 @@ def startMap(
     if options.consumer is not None:
         raise ValueError("map takes no consumer, because its results are those of many calls")
     context = engine.captureContext() or ()
-    return Deferator(Mapping(engine, function, iterables, window, chunksize, options, context))
+    sizes = window, chunksize
+    return Deferator(
+        Mapping(engine, function, iterables, *sizes, options, context, ordered, returnExceptions)
+    )
 
 
 class Mapping(ItemSource):
@@ -68,11 +77,17 @@ class Mapping(ItemSource):
         window: int | None,
         chunksize: int | None,
         options: TaskOptions,
-        context: Pairs | None = None,
+        context: Pairs | None,
+        ordered: bool,
+        returnExceptions: bool,
     ) -> None:
         """
         @param context: the context variables of every call, as they were when the map began. Their
             values at the time when results are taken do not matter.
+        @param ordered: whether results come in the order of the items, rather than as they are
+            there.
+        @param returnExceptions: whether to go on after a call that raises. Its exception then comes
+            in place of its result.
         @raise ValueError: if C{window} or C{chunksize} is not a positive integer.
         @raise TypeError: if C{iterable} is not iterable.
         """
@@ -93,10 +108,12 @@ class Mapping(ItemSource):
         self._context = context
         self._size = chunksize or 1
         self._hasMore = True
+        self._isOrdered = ordered
+        self._goesOn = returnExceptions
         self._ahead = 0
         self._chunksAhead = 0
-        # In the order of the results.
-        self._chunks: deque[_Chunk] = deque()
+        # In the order in which their results are delivered.
+        self._chunks: OrderedDict[_Chunk, None] = OrderedDict()
         self._isFilling = False
         self._fill()
 
@@ -163,36 +180,91 @@ class Mapping(ItemSource):
         if failure is not None or len(items) < size:
             self._hasMore = False
         if items:
-            self._submitChunk(items)
+            chunk = _Chunk(items)
+            self._chunks[chunk] = None
+            self._ahead += chunk.size
+            self._chunksAhead += 1
+            self._submitRest(chunk, chunk.size)
         if failure is not None:
-            self._chunks.append(_Chunk(0, failure))
-
-    def _submitChunk(self, items: list[Any]) -> None:
-        try:
-            task = self._engine.submit(
-                runChunk,
-                (self._function, items, True) if self._isApart else (self._function, items),
-                {},
-                self._options,
-                self._context,
-            )
-        except BaseException:
-            self._hasMore = False
-            self._chunks.append(_Chunk(0, Failure()))
-            return
-        chunk = _Chunk(len(items), task.d)
-        self._ahead += chunk.size
-        self._chunksAhead += 1
-        self._chunks.append(chunk)
-        task.d.addBoth(self._ran, chunk)
-
-    def _ran(self, result: ChunkResult | Failure, chunk: _Chunk) -> None:
-        chunk.outcome = result
-        if self.isOver:
-            return
-        if not isinstance(result, Failure):
-            self._fit(chunk.size, result[1])
+            self._chunks[_Chunk([], failure)] = None
         self._deliver()
+
+    def _submitRest(self, chunk: _Chunk, size: int) -> None:
+        """
+        Submit the next items of a chunk. If their task is done at once, note that and submit those
+        after them.
+
+        @param size: how many.
+        """
+        while size:
+            items = chunk.items[len(chunk.results) :][:size]
+            arguments: tuple[Any, ...] = (self._function, items)
+            if self._isApart or self._goesOn:
+                arguments += (self._isApart, self._goesOn)
+            try:
+                task = self._engine.submit(runChunk, arguments, {}, self._options, self._context)
+            except BaseException:
+                self._couldNotSubmit(chunk, Failure())
+                return
+            if not task.d.called:
+                chunk.d = task.d
+                task.d.addBoth(self._ran, chunk, size)
+                return
+            outcome: list[Any] = []
+            task.d.addBoth(outcome.append)
+            size = self._note(outcome[0], chunk, size)
+        if not self._isOrdered and chunk in self._chunks:
+            self._chunks.move_to_end(chunk, last=False)
+
+    def _couldNotSubmit(self, chunk: _Chunk, failure: Failure) -> None:
+        """
+        Have the iteration fail after what was submitted before.
+        """
+        self._hasMore = False
+        if self._goesOn:
+            chunk.results += [failure.value] * (chunk.size - len(chunk.results))
+            chunk.items = []
+            self._chunks[_Chunk([], failure)] = None
+        else:
+            chunk.end(failure)
+
+    def _ran(self, result: ChunkResult | Failure, chunk: _Chunk, size: int) -> None:
+        chunk.d = None
+        if not self.isOver:
+            self._submitRest(chunk, self._note(result, chunk, size))
+            self._deliver()
+
+    def _note(self, result: ChunkResult | Failure, chunk: _Chunk, size: int) -> int:
+        """
+        Note what became of some items of a chunk.
+
+        @return: how many of its items are to be submitted next.
+        """
+        following = 2 * size
+        if not isinstance(result, Failure):
+            results, seconds, failures = result
+            self._fit(size, seconds)
+            start = len(chunk.results)
+            chunk.results += results
+            for place, described in failures.items():
+                if self._goesOn:
+                    # What has ended the run of the chunk comes after the results.
+                    chunk.results[start + place : start + place + 1] = [rebuild(described)]
+                else:
+                    chunk.end(Failure(rebuild(described)))
+        elif not self._goesOn:
+            chunk.end(result)
+        else:
+            if result.check(*UNBEGUN) is not None:
+                if size > 1:
+                    return size // 2
+                # The item after one that is at fault may be, too.
+                following = 1
+            chunk.results += [result.value] * size
+        left = len(chunk.items) - len(chunk.results)
+        if left <= 0:
+            chunk.items = []
+        return max(0, min(left, following))
 
     def _fit(self, size: int, seconds: float) -> None:
         if self._chunksize is None:
@@ -205,19 +277,21 @@ class Mapping(ItemSource):
         """
         chunks = self._chunks
         while chunks and not self.isOver:
-            outcome = chunks[0].outcome
-            if isinstance(outcome, Deferred):
+            chunk = next(iter(chunks))
+            if not chunk.isDone:
                 break
-            chunks.popleft()
-            if isinstance(outcome, Failure):
-                self._break(outcome)
-                return
-            results, _, described = outcome
-            if described is not None:
+            del chunks[chunk]
+            failure = chunk.failure
+            if failure is not None and chunk.results:
                 # add() may call back and ask for more at once. The failure is to come next.
                 self._hasMore = False
-                chunks.appendleft(_Chunk(0, Failure(rebuild(described))))
-            self.add(results)
+                last = _Chunk([], failure)
+                chunks[last] = None
+                chunks.move_to_end(last, last=False)
+            elif failure is not None:
+                self._break(failure)
+                return
+            self.add(chunk.results)
         if not chunks and not self._hasMore and not self._isFilling:
             self.end()
 
@@ -229,10 +303,10 @@ class Mapping(ItemSource):
         self._close()
 
     def _close(self) -> None:
-        chunks, self._chunks = self._chunks, deque()
+        chunks, self._chunks = self._chunks, OrderedDict()
         for chunk in chunks:
-            if isinstance(chunk.outcome, Deferred):
-                chunk.outcome.cancel()
+            if chunk.d is not None:
+                chunk.d.cancel()
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
@@ -242,12 +316,32 @@ class _Chunk:
     """
     One chunk.
 
-    @ivar size: its number of items.
-    @ivar outcome: the Deferred of its task; then what that fired with.
+    @ivar items: its items, until their results are there.
+    @ivar size: their number.
+    @ivar results: the results that are there.
+    @ivar failure: why there are no more results, if that is so.
+    @ivar d: the Deferred of the task that is underway for it, or C{None}.
     """
 
-    __slots__ = ("outcome", "size")
+    __slots__ = ("d", "failure", "items", "results", "size")
 
-    def __init__(self, size: int, outcome: Deferred[Any] | ChunkResult | Failure) -> None:
-        self.size = size
-        self.outcome = outcome
+    def __init__(self, items: list[Any], failure: Failure | None = None) -> None:
+        self.items = items
+        self.size = len(items)
+        self.results: list[Any] = []
+        self.failure = failure
+        self.d: Deferred[Any] | None = None
+
+    @property
+    def isDone(self) -> bool:
+        """
+        Whether nothing more comes of it.
+        """
+        return self.failure is not None or not self.items
+
+    def end(self, failure: Failure) -> None:
+        """
+        Note that no more results come, and why.
+        """
+        self.failure = failure
+        self.items = []

@@ -5,7 +5,7 @@ Calls whose options are named first, so that all keywords of the call go to the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, overload
+from typing import Any, Literal, ParamSpec, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
@@ -74,6 +74,7 @@ class CallOptions:
         """
         return self._engine.submit(function, args, kwargs, self.options)
 
+    @overload
     def map(
         self,
         function: Callable[..., T],
@@ -81,11 +82,45 @@ class CallOptions:
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
-    ) -> Deferator[T]:
+        ordered: bool = True,
+        returnExceptions: Literal[False] = False,
+    ) -> Deferator[T]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool,
+    ) -> Deferator[T | BaseException]: ...
+
+    def map(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool = False,
+    ) -> Deferator[Any]:
         """
         Call a function for each item of an iterable, with these options. See C{TaskQueue.map}.
         """
-        return startMap(self._engine, function, iterables, window, chunksize, self.options)
+        return startMap(
+            self._engine,
+            function,
+            iterables,
+            window,
+            chunksize,
+            self.options,
+            ordered,
+            returnExceptions,
+        )
 
 
 def takeOptions(kw: dict[str, Any]) -> TaskOptions:

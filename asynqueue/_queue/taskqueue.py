@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypedDict, overload
+from typing import Any, ClassVar, Literal, Self, TypedDict, overload
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -237,6 +237,7 @@ class TaskQueue:
         """
         return CallOptions(self._engine, makeOptions(options))
 
+    @overload
     def map(
         self,
         function: Callable[..., T],
@@ -244,15 +245,42 @@ class TaskQueue:
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: Literal[False] = False,
         **options: Any,
-    ) -> Deferator[T]:
+    ) -> Deferator[T]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool,
+        **options: Any,
+    ) -> Deferator[T | BaseException]: ...
+
+    def map(
+        self,
+        function: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool = False,
+        **options: Any,
+    ) -> Deferator[Any]:
         """
         Call a function for each item of an iterable, many at a time. With several iterables, call
         it with an item of each, until the shortest is at its end.
 
         Items are taken out of the iterables only as results are taken. The first call that raises
         ends the iteration, after the results before it. Later items may have been worked on; their
-        results are lost.
+        results are lost. With C{returnExceptions=True} the iteration goes on instead.
 
         @param function: the function, which is called with one item of each iterable.
         @param iterables: the items. They are taken in the reactor's thread, so this must not block.
@@ -260,17 +288,32 @@ class TaskQueue:
             Default: three chunks for each worker.
         @param chunksize: how many items make one task. By default this is fitted to the run times,
             so that a task takes about 20 ms.
+        @param ordered: whether the results come in the order of the items. With C{False} the
+            results of each chunk come as soon as they are there. Default: C{True}.
+        @param returnExceptions: whether to go on after a call that raises. Its exception then comes
+            in place of its result. If a chunk fails as a whole, because its worker died or its time
+            was over or a result cannot be pickled, its error comes in place of each of its results.
+            If an iterable raises, or the queue is shut down before all items were taken, the
+            iteration fails all the same. Default: C{False}.
         @param options: the keywords of L{call}, and those of L{options}, but no C{consumer}. A
             C{timeout} is that of a chunk.
-        @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results, in the order of the
-            items.
+        @return: a L{Deferator<asynqueue.iteration.Deferator>} over the results.
         @raise QueueStopped: after L{shutdown}.
         @raise TypeError: if there is no iterable, one of them is not iterable, or a keyword is not
             an option.
         @raise ValueError: if C{window} or C{chunksize} is not a positive integer, an option has a
             value that it cannot have, or there is a C{consumer}.
         """
-        return startMap(self._engine, function, iterables, window, chunksize, makeOptions(options))
+        return startMap(
+            self._engine,
+            function,
+            iterables,
+            window,
+            chunksize,
+            makeOptions(options),
+            ordered,
+            returnExceptions,
+        )
 
     def update(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """

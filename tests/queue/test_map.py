@@ -4,10 +4,15 @@ Mapping a function over many arguments.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._iteration.producer import IterationProducer
 from asynqueue._queue.map import LARGEST_CHUNK
@@ -16,7 +21,7 @@ from asynqueue._runner.chunks import runChunk
 from asynqueue.errors import CallNotPicklable, QueueStopped, WorkerDied
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.testing import far
-from asynqueue.testing.memory import act
+from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.iteration.ledger import outcomesOf
 from tests.support.cases import QueueCase
@@ -326,6 +331,245 @@ class FailureTests(MapCase):
         self.assertEqual(results, [0, 1])
         self.assertIsInstance(error, WorkerDied)
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
+
+
+class UnorderedTests(MapCase):
+    def test_resultsComeAsTheyAreThere(self) -> None:
+        workers = [StepWorker(), StepWorker()]
+        queue = self.makeQueue(*workers)
+        deferator = queue.map(far.square, range(4), chunksize=2, ordered=False)
+        workers[1].step()
+        self.assertEqual(list(deferator.source.items), [4, 9])
+        workers[0].step()
+        self.assertEqual(self.takeAll(deferator), ([4, 9, 0, 1], None))
+
+    def test_aSlowChunkHoldsUpNoOther(self) -> None:
+        workers = [StepWorker(), StepWorker()]
+        queue = self.makeQueue(*workers)
+        source = Input(100)
+        deferator = queue.options().map(far.square, source, window=2, chunksize=1, ordered=False)
+        for number in range(1, 100):
+            workers[1].step()
+            self.assertEqual(deferator.source.take(), number * number)
+        workers[0].step()
+        self.assertEqual(self.takeAll(deferator), ([0], None))
+
+    def test_aFailureComesAfterTheResultsThatAreThere(self) -> None:
+        workers = [StepWorker(), StepWorker()]
+        queue = self.makeQueue(*workers)
+        deferator = queue.map(far.reciprocal, [1, 2, 4, 0], chunksize=2, ordered=False)
+        workers[1].step()
+        results, error = self.takeAll(deferator)
+        self.assertEqual(results, [0.25])
+        self.assertIsInstance(error, ZeroDivisionError)
+        self.assertEqual(workers[0].task.state, "CANCELLED")
+        workers[0].finish()
+
+    def test_anInputThatRaisesEndsItAfterAllThatItGave(self) -> None:
+        queue = self.makeQueue(self.makeWorker(), self.makeWorker())
+        deferator = queue.map(far.square, brokenInput(5), chunksize=2, ordered=False)
+        results, error = self.takeAll(deferator)
+        self.assertEqual(sorted(results), [0, 1, 4, 9, 16])
+        self.assertIsInstance(error, KeyError)
+
+    def test_aShutdownEndsItAfterTheChunksThatWerePut(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        deferator = queue.map(far.square, Input(1000), chunksize=2, ordered=False)
+        done = queue.shutdown()
+        while worker.step():
+            pass
+        results, error = self.takeAll(deferator)
+        self.assertEqual(results, [0, 1, 4, 9, 16, 25])
+        self.assertIsInstance(error, QueueStopped)
+        self.assertIsNone(self.resultOf(done))
+
+
+class ExceptionsInPlaceTests(MapCase):
+    def takeAllOf(self, queue: TaskQueue, *args: Any, **options: Any) -> list[Any]:
+        """
+        @return: what came, which has come to its end, with the types of exceptions.
+        """
+        results, ending = self.takeAll(queue.map(*args, returnExceptions=True, **options))
+        self.assertIsNone(ending)
+        return [type(item) if isinstance(item, BaseException) else item for item in results]
+
+    def test_anExceptionComesInPlaceOfItsResult(self) -> None:
+        for chunksize in (1, 2, 3, 100, None):
+            queue = self.makeQueue(self.makeWorker())
+            results = self.takeAllOf(queue, far.reciprocal, [1, 0, 2, 0], chunksize=chunksize)
+            self.assertEqual(results, [1, ZeroDivisionError, 0.5, ZeroDivisionError])
+
+    def test_itHasTheFarTraceback(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        results, _ = self.takeAll(queue.map(far.reciprocal, [0], returnExceptions=True))
+        self.assertIn("reciprocal", str(results[0].__cause__))
+
+    def test_withSeveralIterables(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        results = self.takeAllOf(queue, divmod, [7, 8, 9], [2, 0, 4], chunksize=2)
+        self.assertEqual(results, [(3, 1), ZeroDivisionError, (2, 1)])
+
+    def test_anItemThatCannotBePickledFailsAlone(self) -> None:
+        for chunksize in (1, 2, 7, 100, None):
+            for ordered in (True, False):
+                queue = self.makeQueue(self.makeWorker())
+                items = [1, 2, print, [lambda: None], 5, [lambda: None], 7]
+                results = self.takeAllOf(
+                    queue, far.echo, items, chunksize=chunksize, ordered=ordered
+                )
+                expected = [1, 2, print, CallNotPicklable, 5, CallNotPicklable, 7]
+                if ordered:
+                    self.assertEqual(results, expected)
+                self.assertEqual(sorted(map(repr, results)), sorted(map(repr, expected)))
+
+    def test_manyItemsThatCannotBePickledDoNotGoEverDeeper(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        items = [lambda: None] * 1000
+        results = self.takeAllOf(queue, far.echo, items, chunksize=500)
+        self.assertEqual(results, [CallNotPicklable] * 1000)
+
+    def test_aDeathCostsItsChunk(self) -> None:
+        worker = self.makeWorker()
+
+        def dieAtThree(number: int) -> None:
+            if number == 3:
+                worker.die()
+
+        worker.actions["advance"] = dieAtThree
+        queue = self.makeQueue(worker)
+        results = self.takeAllOf(queue, timed, range(7), chunksize=2)
+        self.assertEqual(results, [0, 1, WorkerDied, WorkerDied, 4, 5, 6])
+
+    def test_aCallThatWantsToExitEndsNoOther(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        results = self.takeAllOf(queue, exitAt, [1, 0, 3, 0, 0], chunksize=5)
+        self.assertEqual(results, [1, SystemExit, 3, SystemExit, SystemExit])
+
+    def test_anInputThatRaisesStillEndsIt(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        deferator = queue.map(far.reciprocal, brokenInput(3), chunksize=2, returnExceptions=True)
+        results, error = self.takeAll(deferator)
+        self.assertIsInstance(results.pop(0), ZeroDivisionError)
+        self.assertEqual(results, [1, 0.5])
+        self.assertIsInstance(error, KeyError)
+
+    def test_aShutdownEndsItAfterTheChunksThatWerePut(self) -> None:
+        worker = StepWorker()
+        queue = self.makeQueue(worker)
+        source = Input(1000)
+        deferator = queue.map(far.square, source, chunksize=2, returnExceptions=True)
+        queue.shutdown()
+        while worker.step():
+            pass
+        results, error = self.takeAll(deferator)
+        self.assertEqual(results[:6], [0, 1, 4, 9, 16, 25])
+        # Those that were taken out of the input meanwhile are there, too.
+        self.assertEqual(len(results), source.taken)
+        self.assertEqual({type(item) for item in results[6:]}, {QueueStopped})
+        self.assertIsInstance(error, QueueStopped)
+
+
+def exitAt(number: int) -> int:
+    if not number:
+        sys.exit("at nought")
+    return number
+
+
+class ContractTests(SynchronousTestCase):
+    """
+    Whatever the sizes, the order, the failures and the deaths are, each item has one result or one
+    exception, and none is lost or comes twice.
+    """
+
+    @given(
+        items=st.lists(st.integers(-2, 9), max_size=40),
+        size=st.none() | st.integers(1, 7),
+        window=st.none() | st.integers(1, 20),
+        isOrdered=st.booleans(),
+        goesOn=st.booleans(),
+        isApart=st.booleans(),
+        takes=st.lists(st.integers(0, 5), max_size=30),
+    )
+    def test_eachItemHasOneOutcomeInItsPlace(
+        self,
+        items: list[int],
+        size: int | None,
+        window: int | None,
+        isOrdered: bool,
+        goesOn: bool,
+        isApart: bool,
+        takes: list[int],
+    ) -> None:
+        clock = Clock()
+        workers = [MemoryWorker(reactor=clock, stepSeconds=0.0) for _ in range(3)]
+        for worker in workers:
+            # An action of -1 kills the process.
+            worker.actions["advance"] = lambda number, worker=worker: (
+                worker.die() if number == -1 else None
+            )
+        queue = TaskQueue(*workers, reactor=clock)
+        iterables = [range(len(items)), items] if isApart else [[*enumerate(items)]]
+        deferator: Deferator = queue.map(
+            pair if isApart else onePair,
+            *iterables,
+            chunksize=size,
+            window=window,
+            ordered=isOrdered,
+            returnExceptions=goesOn,
+        )
+        source = deferator.source
+        taken: list[Any] = []
+        for count in [*takes, *[1] * (len(items) + 200)]:
+            clock.advance(0.1)
+            taken += [source.take() for _ in range(min(count, len(source.items)))]
+        self.assertEqual(queue.load, 0)
+        results = [item for item in taken if not isinstance(item, BaseException)]
+        places = [place for place, _ in results]
+        self.assertEqual(len(places), len({*places}), "one came twice")
+        self.assertEqual(results, [(place, items[place]) for place in places])
+        if isOrdered:
+            self.assertEqual(places, sorted(places))
+        if goesOn or not [item for item in items if item < 0]:
+            self.assertEqual((source.state.value, source.failure), ("ended", None))
+            self.checkAll(items, taken, isOrdered)
+        else:
+            self.assertEqual(source.state.value, "failed")
+            self.checkUpToFailure(items, taken, isOrdered)
+        queue.shutdown()
+        clock.pump([0.1] * 20)
+
+    def checkAll(self, items: list[int], taken: list[Any], isOrdered: bool) -> None:
+        self.assertEqual(len(taken), len(items))
+        lost = [place for place, item in enumerate(taken) if isinstance(item, BaseException)]
+        kinds = [type(taken[place]) for place in lost]
+        if isOrdered:
+            places = [place for place in lost if type(taken[place]) is ValueError]
+            self.assertEqual([items[place] for place in places], [-2] * len(places))
+        # A death takes its whole chunk along.
+        if -1 not in items:
+            self.assertEqual(kinds, [ValueError] * items.count(-2))
+        else:
+            self.assertGreaterEqual(len(lost), items.count(-2) + items.count(-1))
+
+    def checkUpToFailure(self, items: list[int], taken: list[Any], isOrdered: bool) -> None:
+        self.assertFalse([item for item in taken if isinstance(item, BaseException)])
+        first = next(place for place, item in enumerate(items) if item < 0)
+        if isOrdered and -1 not in items:
+            self.assertEqual(len(taken), first)
+        elif isOrdered:
+            self.assertLessEqual(len(taken), first)
+
+
+def pair(place: int, number: int) -> tuple[int, int]:
+    if number == -2:
+        raise ValueError(number)
+    act("advance", number)
+    return place, number
+
+
+def onePair(item: tuple[int, int]) -> tuple[int, int]:
+    return pair(*item)
 
 
 class StopTests(MapCase):

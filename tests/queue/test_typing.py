@@ -57,6 +57,8 @@ def test_mappedResultsHaveTheTypeOfTheFunction() -> None:
     assert_type(queue.map(measure, ["text"]), Deferator[int])
     assert_type(queue.map(isLong, ["text"], [3]), Deferator[bool])
     assert_type(queue.options().map(measure, ["text"]), Deferator[int])
+    going = queue.map(measure, ["text"], ordered=False, returnExceptions=True)
+    assert_type(going, Deferator[int | BaseException])
 
 
 async def _onlyForTypes(queue: TaskQueue) -> None:
