@@ -5,6 +5,7 @@ Calls and their results, told to people.
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 from collections.abc import Coroutine
 from inspect import iscoroutinefunction
@@ -113,6 +114,18 @@ def test_withoutRememberingOnlyTheLastIsKnown() -> None:
     description.setCall(max)
     assert description.aboutCall(first) == ""
     assert description.aboutCall() == "max()"
+
+
+def test_itTravelsWithWhatItRemembers() -> None:
+    first = Info(remember=True).setCall("fetch", [1])
+    pickled = pickle.dumps(first)
+    # Python 3.14 does not pickle iterators of that module.
+    assert b"itertools" not in pickled
+    copied = pickle.loads(pickled)
+    before = copied.ID
+    assert copied.aboutCall() == "fetch(1)"
+    assert before != copied.setCall("other").ID
+    assert copied.aboutCall(before) == "fetch(1)"
 
 
 def test_whatIsSavedIsGotBackAndForgotten() -> None:

@@ -48,6 +48,14 @@ class Info:
         self._ID: int | None = None
         self._known: dict[int, dict[str, Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # From Python 3.14 on, a count cannot be pickled.
+        return {**self.__dict__, "_IDs": next(self._IDs)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._IDs = count(state["_IDs"])
+
     @property
     def ID(self) -> int | None:
         """

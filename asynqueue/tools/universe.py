@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from itertools import count
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -90,14 +89,22 @@ class ProcessUniverse:
     @ivar iterators: the iterators that have not ended, by ID.
     """
 
-    def __init__(self, raw: bool = False, callStats: bool = False) -> None:
+    def __init__(
+        self, raw: bool = False, callStats: bool = False, useReactor: bool = False
+    ) -> None:
         """
         @param raw: whether an iterator is a result like any other, where the call does not say.
         @param callStats: whether to keep the times of the calls.
+        @param useReactor: must be C{False}. C{ProcessWorker(useReactor=True)} has such processes.
+        @raise ValueError: if C{useReactor} is true.
         """
+        if useReactor:
+            raise ValueError(
+                "a ProcessUniverse runs no reactor: use ProcessWorker(useReactor=True) instead"
+            )
         self.runner = UniverseRunner(raw, callStats)
         self.iterators: dict[str, Iterator[Any]] = {}
-        self._numbers = count(1)
+        self._made = 0
 
     def next(self, ID: str) -> tuple[Any, bool]:
         """
@@ -144,6 +151,7 @@ class ProcessUniverse:
         status, result = self.runner(order)
         if status != b"i":
             return status, result
-        ID = f"iterator {next(self._numbers)}"
+        self._made += 1
+        ID = f"iterator {self._made}"
         self.iterators[ID] = result
         return status, ID

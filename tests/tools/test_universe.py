@@ -4,6 +4,7 @@ AsynQueue 0.9's loop of a child process.
 
 from __future__ import annotations
 
+import pickle
 from multiprocessing import Pipe
 from threading import Thread
 from typing import Any
@@ -73,3 +74,16 @@ def test_theLoopAnswersUntilNoneComes(universe: ProcessUniverse) -> None:
     assert not thread.is_alive()
     assert there.closed
     here.close()
+
+
+def test_itRunsNoReactor() -> None:
+    ProcessUniverse(useReactor=False)
+    with pytest.raises(ValueError, match="ProcessWorker"):
+        ProcessUniverse(raw=True, useReactor=True)
+
+
+def test_itTravelsToAProcessOfItsOwn(universe: ProcessUniverse) -> None:
+    pickled = pickle.dumps(universe.loop)
+    assert b"itertools" not in pickled
+    there = pickle.loads(pickled).__self__
+    assert there.runner((far.add, (1, 2), {})) == (b"r", 3)
