@@ -71,10 +71,14 @@ WORKER: Final[Table] = {
 }
 
 RUNNING: Final = "RUNNING"
+DROPPED: Final = "DROPPED"
 STOPPING: Final = "STOPPING"
 
 QUEUE: Final[Table] = {
-    RUNNING: {"shutdown": STOPPING},
+    RUNNING: {"drop": DROPPED, "shutdown": STOPPING},
+    # The program does not refer to the queue any more. The queue shuts down when its calls and
+    # iterations are done.
+    DROPPED: {"shutdown": STOPPING},
     # The queue takes no new calls. The calls that it has still run.
     STOPPING: {"stopped": STOPPED},
     STOPPED: {},

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount, checkSeconds
@@ -43,6 +43,7 @@ from asynqueue._reactor import (
     SerialExecutor,
     SteadyClock,
     asDeferred,
+    callFromAnyThread,
     defaultReactor,
     serialExecutor,
 )
@@ -229,6 +230,8 @@ class ResizableDispatchQueue:
             name = _nameOf(func) if storedAs is None else storedAs
             first = self._openStore(store, ExactJSON() if codec is None else codec, name)
         self._ids = count(first)
+        # A forked process has no part in it. This also says that the queue was constructed.
+        self._pid = os.getpid()
         self._changed()
 
     def _openStore(self, store: Any, codec: JobCodec, name: str) -> int:
@@ -261,6 +264,29 @@ class ResizableDispatchQueue:
             f"<{type(self).__name__}: {self._state}, width {self._width}, "
             f"{len(self._underway)} underway, {len(self._pending)} pending>"
         )
+
+    def __del__(self) -> None:
+        # There is none if the constructor has raised.
+        persistence: Persistence | None = self.__dict__.get("_persistence")
+        pid = self.__dict__.get("_pid")
+        if pid != os.getpid() or self.stopped or not (persistence or self._pending):
+            return
+        reactor = self._clock.reactor
+        if not IReactorFromThreads.providedBy(reactor):
+            # With a clock nothing lives on.
+            return
+        left = "are kept in its store" if persistence else "are lost"
+        try:
+            warnings.warn(
+                f"{self!r} was dropped without stop(). The jobs that wait {left}",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:
+            if persistence is not None:
+                close = partial(reactor.callLater, 0, persistence.commits.close)
+                callFromAnyThread(reactor, close)
 
     # Jobs -----------------------------------------------------------------------------------------
 

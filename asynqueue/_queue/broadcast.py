@@ -146,6 +146,13 @@ class Broadcast:
             task.giveBack()
         self._runWhenReady(record, update, task)
 
+    @property
+    def isOver(self) -> bool:
+        """
+        Whether nothing is left to run on the present workers.
+        """
+        return not self._tasks and not self._turns
+
     def tasksOf(self, record: WorkerRecord) -> list[QueuedTask]:
         """
         @return: the tasks of a worker that are not done.

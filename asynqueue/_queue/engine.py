@@ -8,6 +8,7 @@ observers, then fires the Deferreds, then decides once what runs next.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from collections.abc import Mapping as Keywords
@@ -24,7 +25,7 @@ from twisted.python.failure import Failure
 from asynqueue._core.keywords import explainKeywords
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.scheduler import Scheduler
-from asynqueue._core.states import PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
+from asynqueue._core.states import DROPPED, PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
 from asynqueue._core.task import functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
@@ -148,6 +149,8 @@ class Engine:
     """
     Owns the tasks of a queue, from their submission to their end.
 
+    It does not refer to the queue, which can therefore notice that the program has dropped it.
+
     @ivar seconds: gives the time.
     @ivar state: a state of L{QUEUE<asynqueue._core.states.QUEUE>}.
     @ivar scheduler: holds the tasks that wait, and decides.
@@ -162,13 +165,13 @@ class Engine:
 
     def __init__(
         self,
-        queue: object,
+        kind: str,
         reactor: IReactorTime | None,
         contextvars: Iterable[str],
         drainTimeout: float | None,
     ) -> None:
         """
-        @param queue: the queue, to be named in errors.
+        @param kind: the name of the queue's class, for errors.
         """
         self.reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self.seconds = self.reactor.seconds
@@ -186,7 +189,9 @@ class Engine:
             self.underway,
             self._crashed,
         )
-        self._queue = queue
+        self._kind = kind
+        # A forked process has no part in it.
+        self._pid = os.getpid()
         declared = DeclaredContext(contextvars)
         self._declared = declared if declared else None
         self._ids = count(1)
@@ -216,10 +221,14 @@ class Engine:
         self._mayDecide = False
         self._wakeUp: IDelayedCall | None = None
         self._shutdown: Shutdown | None = None
+        self._dropTimeout: float | None = None
         self._stopped: Callable[[], None] = _doNothing
 
     def __repr__(self) -> str:
-        return repr(self._queue)
+        return (
+            f"<{self._kind}: {self.state}, {len(self.pool)} workers, "
+            f"{len(self.scheduler)} tasks pending>"
+        )
 
     def checkRunning(self, what: str) -> None:
         """
@@ -227,7 +236,7 @@ class Engine:
         @raise QueueStopped: after L{shutdown}, saying so.
         """
         if self.state is not RUNNING:
-            raise QueueStopped(f"{self._queue!r} is shut down: {what} was refused")
+            raise QueueStopped(f"{self!r} is shut down: {what} was refused")
 
     # Going out ------------------------------------------------------------------------------------
 
@@ -524,8 +533,8 @@ class Engine:
             self._timers.stop(task)
         if task.kwargs and task.failure is not None:
             explainKeywords(task.failure.value, task.function, task.kwargs)
-        if self._shutdown is not None:
-            # Nothing else tells the shutdown of the end of a stream.
+        if self.state is not RUNNING:
+            # Nothing else tells of the end of a stream.
             self.wakeSoon()
         if self.observers.observers:
             reason = None if task.failure is None else task.failure.value
@@ -647,6 +656,8 @@ class Engine:
         self._iterations.add(deferator)
         if self._shutdown is not None:
             self._shutdown.awaitIteration(deferator)
+        elif self.state is DROPPED:
+            self._lookAfter(deferator)
 
     def cancelStream(self, task: QueuedTask) -> None:
         """
@@ -733,7 +744,7 @@ class Engine:
         """
         for task, stream in list(self._streams.items()):
             if stream.source is source:
-                why = f"{self._queue!r} is shut down, and nobody takes the items of {task}"
+                why = f"{self!r} is shut down, and nobody takes the items of {task}"
                 self._endStream(task, why)
 
     def _crashed(self, worker: Any) -> None:
@@ -804,8 +815,8 @@ class Engine:
         try:
             while self._mayDecide:
                 self._mayDecide = False
-                if self._shutdown is not None:
-                    self._refuse(self._shutdown.refused())
+                if self.state is not RUNNING:
+                    self._refuseHopeless()
                 if self.scheduler.waiting:
                     self._decide()
                 while self._refused:
@@ -929,6 +940,66 @@ class Engine:
         self.scheduler.resume()
         self.wake()
 
+    # Dropped --------------------------------------------------------------------------------------
+
+    @property
+    def isLost(self) -> bool:
+        """
+        Whether a queue that is dropped now would leave something behind that was not shut down.
+        """
+        if self.state is not RUNNING or self._pid != os.getpid():
+            return False
+        return bool(self.pool.needsStop or self.scheduler.alive)
+
+    def dropped(self, timeout: float | None) -> None:
+        """
+        The program has dropped the queue. Let the calls, the updates and the iterations that it has
+        come to their ends, because somebody may wait for their results. Then shut down. This may be
+        called in any thread, and in the middle of anything.
+
+        @param timeout: after how many seconds of the shutdown the workers are crashed. C{None} for
+            never.
+        """
+
+        def drop() -> None:
+            # A clock that has no threads calls this in the middle of anything, too.
+            self.reactor.callLater(0, self._drop, timeout)
+
+        self.soon(drop)
+
+    def _drop(self, timeout: float | None) -> None:
+        if self.state is not RUNNING:
+            return
+        self.state = nextState(QUEUE, self.state, "drop", self)
+        self._dropTimeout = timeout
+        # Nobody is left to do it.
+        self.scheduler.resume()
+        for deferator in list(self._iterations):
+            self._lookAfter(deferator)
+        self.wake()
+
+    def _lookAfter(self, deferator: Deferator) -> None:
+        def over(result: bool) -> bool:
+            self.wakeSoon()
+            return result
+
+        if not deferator.called:
+            deferator.addCallback(over)
+
+    def _refuseHopeless(self) -> None:
+        if self.state is DROPPED:
+            self._shutDownIfIdle()
+        if self._shutdown is not None:
+            self._refuse(self._shutdown.refused())
+
+    def _shutDownIfIdle(self) -> None:
+        why = "its queue was dropped, and no worker is qualified for its series"
+        self._refuse([(task, why) for task in self.scheduler.unrunnable()])
+        if self.scheduler.alive or not self.pool.isUpToDate:
+            return
+        if all(deferator.called for deferator in list(self._iterations)):
+            self._beginShutdown(self._dropTimeout)
+
     # The end --------------------------------------------------------------------------------------
 
     def shutdown(self, timeout: float | None) -> Deferred[None]:
@@ -949,7 +1020,7 @@ class Engine:
 
     def _beginShutdown(self, timeout: float | None) -> Shutdown:
         if self._shutdown is None:
-            self.state = nextState(QUEUE, self.state, "shutdown", self._queue)
+            self.state = nextState(QUEUE, self.state, "shutdown", self)
             # What waits is run, or refused if the program ends.
             self.scheduler.resume()
             self._shutdown = Shutdown(
@@ -970,7 +1041,7 @@ class Engine:
     def _refuse(self, refused: Refused) -> None:
         for task, why in refused:
             if self.scheduler.cancel(task):
-                text = f"{task} was not run: the queue was shut down, and {why}"
+                text = f"{task} was not run: {why}"
                 task.errback(Failure(QueueStopped(text)))
 
     def _outOfTime(self) -> None:
@@ -993,12 +1064,12 @@ class Engine:
         End all streams, because the shutdown waits for them no longer.
         """
         for task in list(self._streams):
-            text = f"{self._queue!r} is shut down before the last item of {task} was taken: {why}"
+            text = f"{self!r} is shut down before the last item of {task} was taken: {why}"
             self._endStream(task, text)
 
     def _stop(self) -> None:
         assert self._shutdown is not None
-        self.state = nextState(QUEUE, self.state, "stopped", self._queue)
+        self.state = nextState(QUEUE, self.state, "stopped", self)
         if self._wakeUp is not None:
             self._wakeUp.cancel()
             self._wakeUp = None

@@ -38,6 +38,7 @@ GROWTH: Final = 4
 
 
 def startMap(
+    queue: object,
     engine: Engine,
     function: Callable[..., Any],
     iterables: tuple[Iterable[Any], ...],
@@ -55,9 +56,8 @@ def startMap(
         raise ValueError("map takes no consumer, because its results are those of many calls")
     context = engine.captureContext() or ()
     sizes = window, chunksize
-    return Deferator(
-        Mapping(engine, function, iterables, *sizes, options, context, ordered, returnExceptions)
-    )
+    flags = ordered, returnExceptions
+    return Deferator(Mapping(queue, engine, function, iterables, *sizes, options, context, *flags))
 
 
 class Mapping(ItemSource):
@@ -71,6 +71,7 @@ class Mapping(ItemSource):
 
     def __init__(
         self,
+        queue: object,
         engine: Engine,
         function: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
@@ -82,6 +83,7 @@ class Mapping(ItemSource):
         returnExceptions: bool,
     ) -> None:
         """
+        @param queue: the queue, to which the program refers as long as it refers to this.
         @param context: the context variables of every call, as they were when the map began. Their
             values at the time when results are taken do not matter.
         @param ordered: whether results come in the order of the items, rather than as they are
@@ -96,6 +98,7 @@ class Mapping(ItemSource):
             raise TypeError("map needs at least one iterable")
         checkCount("window", window, optional=True)
         checkCount("chunksize", chunksize, optional=True)
+        self._queue = queue
         self._engine = engine
         self._function = function
         self._isApart = len(iterables) > 1

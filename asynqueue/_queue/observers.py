@@ -21,7 +21,7 @@ from asynqueue.errors import ImplementationError
 from asynqueue.interfaces import IObserver, IWorker
 
 if TYPE_CHECKING:
-    from asynqueue._queue.taskqueue import TaskQueue
+    from asynqueue._queue.engine import Engine
 
 QUEUED: Final = "QUEUED"
 STARTED: Final = "STARTED"
@@ -250,8 +250,9 @@ class LoadProducer:
     @ivar state: a state of L{PRODUCER}. Until it is STOPPED the consumer has this producer.
     """
 
-    def __init__(self, queue: TaskQueue, consumer: Any) -> None:
+    def __init__(self, engine: Engine, consumer: Any) -> None:
         """
+        @param engine: the engine of the queue.
         @param consumer: a provider of C{IConsumer}. Its C{write} gets integers, where the interface
             of Twisted speaks of C{bytes}.
         @raise ImplementationError: if the consumer does not provide C{IConsumer}.
@@ -260,15 +261,15 @@ class LoadProducer:
             raise ImplementationError(f"{consumer!r} does not provide IConsumer")
         self.consumer: Any = consumer
         self.state: str = REGISTERING
-        self._queue = queue
+        self._engine = engine
         self._isPaused = False
-        self._load = self._written = queue.load
+        self._load = self._written = engine.scheduler.alive
         consumer.registerProducer(self, True)
         if self.state == REGISTERING:
-            queue.addObserver(self._observe)
+            engine.observers.add(self._observe)
             self._move("observe")
             # The consumer may have called the queue when it was given the producer.
-            self._load = self._written = queue.load
+            self._load = self._written = engine.scheduler.alive
 
     def _move(self, event: str) -> None:
         self.state = nextState(PRODUCER, self.state, event, self)
@@ -306,6 +307,6 @@ class LoadProducer:
         if self.state == STOPPED:
             return
         if self.state == OBSERVING:
-            self._queue.removeObserver(self._observe)
+            self._engine.observers.remove(self._observe)
         self._move("stop")
         self.consumer.unregisterProducer()

@@ -32,7 +32,9 @@ class CallOptions:
     @ivar options: the L{TaskOptions<asynqueue.tasks.TaskOptions>}.
     """
 
-    def __init__(self, engine: Engine, options: TaskOptions) -> None:
+    def __init__(self, queue: object, engine: Engine, options: TaskOptions) -> None:
+        # The program refers to the queue as long as it refers to this.
+        self._queue = queue
         self._engine = engine
         self.options = options
 
@@ -112,6 +114,7 @@ class CallOptions:
         Call a function for each item of an iterable, with these options. See C{TaskQueue.map}.
         """
         return startMap(
+            self._queue,
             self._engine,
             function,
             iterables,

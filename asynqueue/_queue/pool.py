@@ -150,6 +150,21 @@ class WorkerPool:
         return not self._byWorker
 
     @property
+    def needsStop(self) -> bool:
+        """
+        Whether there is a worker that would leave something behind if nobody stopped it.
+        """
+        workers = self._byWorker
+        return any(not getattr(worker, "needsNoStop", False) for worker in workers)
+
+    @property
+    def isUpToDate(self) -> bool:
+        """
+        Whether all workers have run all updates.
+        """
+        return self._broadcast.isOver
+
+    @property
     def workers(self) -> list[Any]:
         """
         The workers, in the order in which they were attached.

@@ -85,7 +85,7 @@ class Shutdown:
         """
         Begin nothing more.
         """
-        self._drains = f"nothing more is begun because {why}"
+        self._drains = f"the queue was shut down, and nothing more is begun because {why}"
 
     def cut(self, why: str) -> None:
         """
@@ -114,7 +114,7 @@ class Shutdown:
         """
         if self._drains is not None:
             return [(task, self._drains) for task in self._scheduler]
-        why = "no worker is qualified for its series"
+        why = "the queue was shut down, and no worker is qualified for its series"
         return [(task, why) for task in self._scheduler.unrunnable()]
 
     def outOfTime(self) -> Refused:
@@ -123,7 +123,10 @@ class Shutdown:
         """
         self._deadline = None
         self._isCut = True
-        why = f"it was still pending {self._timeout} seconds after that began"
+        why = (
+            f"the queue was shut down, and it was still pending {self._timeout} seconds after that "
+            "began"
+        )
         return [(task, why) for task in self._scheduler]
 
     def wait(self, seconds: float, then: Callable[[], None]) -> None:

@@ -4,7 +4,9 @@ The task queue: the public face of an engine and its pool of workers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self, TypedDict, overload
 
@@ -108,8 +110,8 @@ class TaskQueue:
             C{drainTimeout} is negative.
         """
         self.timeout = timeout
-        self._engine = self._engineClass(self, reactor, contextvars, drainTimeout)
-        self._ending = Ending(
+        self._engine = self._engineClass(type(self).__name__, reactor, contextvars, drainTimeout)
+        ending = Ending(
             self._engine.reactor,
             self._engine,
             self._engine.countUnderway,
@@ -118,8 +120,8 @@ class TaskQueue:
             self._engine.endNow,
             self._engine.abort,
         )
-        self._engine.whenStopped(self._stopped)
         self._loadProducers: list[LoadProducer] = []
+        self._engine.whenStopped(partial(_stopped, ending, self._loadProducers))
         if warn or spew:
             self.addObserver(LoggingObserver(verbose=verbose, spew=spew))
         for observer in observers:
@@ -128,10 +130,22 @@ class TaskQueue:
             self.attachWorker(worker).addErrback(lambda _: None)
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__}: {self._engine.state}, {len(self)} workers, "
-            f"{len(self._engine.scheduler)} tasks pending>"
-        )
+        return repr(self._engine)
+
+    def __del__(self) -> None:
+        # There is none if the constructor has refused an argument.
+        engine: Engine | None = self.__dict__.get("_engine")
+        if engine is None or not engine.isLost:
+            return
+        try:
+            warnings.warn(
+                f"{self!r} was dropped without shutdown(). It is shut down when its calls are done",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        finally:
+            engine.dropped(self.timeout)
 
     def __len__(self) -> int:
         """
@@ -235,7 +249,7 @@ class TaskQueue:
         @raise ValueError: if an option has a value that it cannot have.
         @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
-        return CallOptions(self._engine, makeOptions(options))
+        return CallOptions(self, self._engine, makeOptions(options))
 
     @overload
     def map(
@@ -305,6 +319,7 @@ class TaskQueue:
             value that it cannot have, or there is a C{consumer}.
         """
         return startMap(
+            self,
             self._engine,
             function,
             iterables,
@@ -499,9 +514,9 @@ class TaskQueue:
         @raise ImplementationError: if the consumer does not provide C{IConsumer}.
         @raise RuntimeError: (from the consumer) if it has another producer.
         """
-        self._loadProducers = [one for one in self._loadProducers if one.state != STOPPED]
+        self._loadProducers[:] = [one for one in self._loadProducers if one.state != STOPPED]
         if all(one.consumer is not consumer for one in self._loadProducers):
-            self._loadProducers.append(LoadProducer(self, consumer))
+            self._loadProducers.append(LoadProducer(self._engine, consumer))
 
     # Shutting down --------------------------------------------------------------------------------
 
@@ -531,15 +546,19 @@ class TaskQueue:
     ) -> None:
         await self.shutdown()
 
-    def _stopped(self) -> None:
-        self._ending.forget()
-        producers, self._loadProducers = self._loadProducers, []
-        for producer in producers:
-            try:
-                producer.stopProducing()
-            except BaseException:
-                # The consumer is the program's own. The others are let go all the same.
-                self.log.failure("{consumer} failed to let go", consumer=producer.consumer)
+
+def _stopped(ending: Ending, producers: list[LoadProducer]) -> None:
+    """
+    A queue has stopped, which the program may have dropped.
+    """
+    ending.forget()
+    while producers:
+        producer = producers.pop(0)
+        try:
+            producer.stopProducing()
+        except BaseException:
+            # The consumer is the program's own. The others are let go all the same.
+            TaskQueue.log.failure("{consumer} failed to let go", consumer=producer.consumer)
 
 
 takesQueueKeywords = spellsOut(TaskQueue.__init__, QueueKeywords.__annotations__)

@@ -114,6 +114,9 @@ class AsyncWorker:
 
     cQualified: ClassVar[list[Hashable]] = ["async", "local"]
 
+    needsNoStop = True
+    """An idle one is nothing but an object."""
+
     def __init__(
         self,
         series: Iterable[Hashable] = (),

@@ -169,6 +169,9 @@ class SynchronousEngine(Engine):
 
     reactor: InstantReactor
 
+    # Nothing outlives a queue that was dropped.
+    isLost = False
+
     def submit(self, *args: Any, **kw: Any) -> QueuedTask:
         return self.reactor.operate(self._submitHere, *args, **kw)
 

@@ -32,7 +32,9 @@ LEGAL = [
     ("worker", "LOST", "restart", "STARTING"),
     ("worker", "LOST", "drain", "STOPPED"),
     ("worker", "LOST", "crash", "STOPPED"),
+    ("queue", "RUNNING", "drop", "DROPPED"),
     ("queue", "RUNNING", "shutdown", "STOPPING"),
+    ("queue", "DROPPED", "shutdown", "STOPPING"),
     ("queue", "STOPPING", "stopped", "STOPPED"),
 ]
 """Every allowed move, written down a second time."""

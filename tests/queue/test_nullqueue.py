@@ -55,6 +55,7 @@ class NullQueueTests(SynchronousTestCase):
         [worker] = queue.workers()
         self.assertEqual(worker.capacity.slots, 3)
         self.assertEqual(list(self.resultOf(queue.call(iter, [1], series="mine"))), [1])
+        self.successResultOf(queue.shutdown())
 
     def test_anIteratorBecomesADeferator(self) -> None:
         self.assertIsInstance(self.resultOf(self.queue.call(iter, [1])), Deferator)

@@ -12,6 +12,7 @@ import threading
 import weakref
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import provider
@@ -532,9 +533,11 @@ class InterpreterTests(EndingCase):
         self.assertEqual((self.clock.triggers, self.atExit), ([], []))
 
     def test_aQueueThatNobodyHasIsForgotten(self) -> None:
-        queue = weakref.ref(TaskQueue(StepWorker(), reactor=self.clock))
-        gc.collect()
+        with pytest.warns(ResourceWarning):
+            queue = weakref.ref(TaskQueue(StepWorker(), reactor=self.clock))
+            gc.collect()
         self.assertIsNone(queue())
+        self.settle()
         self.assertEqual((self.clock.triggers, self.atExit), ([], []))
 
     def forgetQueues(self) -> None:

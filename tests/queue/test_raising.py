@@ -218,7 +218,6 @@ class WorkerTests(RaisingCase):
             self.assertEqual(sound.state, "STOPPED")
             self.assertLogged(kind, 2)
             self.queues.remove(queue)
-            queue._ending.forget()
             # There is no reactor any more.
             for call in self.clock.getDelayedCalls():
                 call.cancel()

@@ -368,6 +368,7 @@ class WhoeverIsQualifiedTests(EarlyCase):
                 isRefused = bool(able) and set(able) == {"pickling"}
                 self.assertEqual(task.state == FAILED, isRefused, (series, able))
                 task.cancel()
+        queue.shutdown()
 
 
 class PlainTests(EarlyCase):
