@@ -8,20 +8,24 @@ import gc
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import deferLater
 
-from asynqueue import ProcessQueue, ResizableDispatchQueue, ThreadQueue
+from asynqueue import ProcessWorker, ResizableDispatchQueue, TaskQueue, ThreadQueue
+from asynqueue._core.states import STOPPED
 from asynqueue._reactor import defaultReactor
 from tests.support.processes import ProcessTestCase, isGone
 
 
 class DroppedTests(ProcessTestCase):
     async def test_theCallOfATemporaryQueueRunsAndItsProcessEnds(self) -> None:
-        with pytest.warns(ResourceWarning, match="<ProcessQueue: RUNNING, 1 workers"):
-            pid = await ProcessQueue(1).call(os.getpid)
-        await self.until(isGone, pid)
+        worker = ProcessWorker()
+        with pytest.warns(ResourceWarning, match="<TaskQueue: RUNNING, 1 workers"):
+            pid = await TaskQueue(worker).call(os.getpid)
+        await self.until(lambda: worker.state == STOPPED)
+        self.assertTrue(isGone(pid))
 
     async def test_soDoesItsThread(self) -> None:
         with pytest.warns(ResourceWarning, match="<ThreadQueue: RUNNING, 1 workers"):
@@ -31,13 +35,15 @@ class DroppedTests(ProcessTestCase):
     async def test_aStoreCanBeOpenedAgain(self) -> None:
         path: Path = self.makeFolder() / "jobs"
         queue = ResizableDispatchQueue(abs, store=path, storedAs="abs")
-        await queue.put(-1).job.saved
+        job: Any = queue.put(-1).job
+        await job.saved
+        del job
         # What has told of that is over by then.
-        await deferLater(defaultReactor(), 0.01)  # type: ignore[arg-type]
+        await deferLater(defaultReactor(), 0.01)
         with pytest.warns(ResourceWarning, match="kept in its store"):
             del queue
             gc.collect()
-        await deferLater(defaultReactor(), 0.05)  # type: ignore[arg-type]
+        await deferLater(defaultReactor(), 0.05)
         again = ResizableDispatchQueue(abs, store=path, storedAs="abs")
         self.assertEqual([job.jobarg for job in again.pending()], [-1])
         await again.stop()
