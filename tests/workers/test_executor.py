@@ -155,6 +155,7 @@ class HereTests(ExecutorCase):
         queue.call(far.refuse, "no").addErrback(look)
         self.settle()
         self.assertEqual(frames, ["refuse"])
+        self.successResultOf(queue.shutdown())
 
     def test_aResultIsTheVeryObject(self) -> None:
         thing = far.Thing()
@@ -198,6 +199,7 @@ class HereTests(ExecutorCase):
         self.assertEqual(len(self.executor.jobs), 2)
         self.executor.step()
         self.assertEqual([task.state for task in tasks[1:]], [UNDERWAY] * 2 + [PENDING])
+        queue.shutdown()
 
     def test_rawIsTheWorkersChoiceIfTheCallMakesNone(self) -> None:
         self.worker = ExecutorWorker(self.executor, raw=True, reactor=self.clock)
@@ -555,6 +557,7 @@ class LossTests(ExecutorCase):
         self.clock.advance(0)
         self.assertEqual([task.result for task in tasks], [0, 1, 2, 3, 4])
         self.assertEqual(len(queue), 1)
+        queue.shutdown()
 
     def test_anExecutorDiedCanBePickled(self) -> None:
         error = ExecutorDied("Pool", "why not")
