@@ -111,7 +111,7 @@ class TaskQueue:
         """
         self.timeout = timeout
         self._engine = self._engineClass(type(self).__name__, reactor, contextvars, drainTimeout)
-        ending = Ending(
+        self._ending = Ending(
             self._engine.reactor,
             self._engine,
             self._engine.countUnderway,
@@ -121,7 +121,7 @@ class TaskQueue:
             self._engine.abort,
         )
         self._loadProducers: list[LoadProducer] = []
-        self._engine.whenStopped(partial(_stopped, ending, self._loadProducers))
+        self._engine.whenStopped(partial(_stopped, self._ending, self._loadProducers))
         if warn or spew:
             self.addObserver(LoggingObserver(verbose=verbose, spew=spew))
         for observer in observers:
