@@ -141,15 +141,13 @@ def _newKey(options: argparse.Namespace) -> None:
 
 
 def _newCertificates(options: argparse.Namespace) -> None:
-    try:
-        from asynqueue._workers.wire.certificates import LOCAL_HOSTS, writeCertificates
-    except ImportError as error:
-        raise UsageError(str(ExtraMissing("TLS", "tls"))) from error
+    from asynqueue._workers.wire.keys import LOCAL_HOSTS, writeCertificates
+
     try:
         writeCertificates(options.folder, options.host or LOCAL_HOSTS, options.days)
     except OSError as error:
         raise UsageError(f"cannot make {options.folder}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, ExtraMissing) as error:
         raise UsageError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ because a server runs any function that it can import.
 from __future__ import annotations
 
 from asynqueue._queue.remotequeue import RemoteQueue
-from asynqueue._workers.wire.keys import newKey, readKey, writeKey
+from asynqueue._workers.wire.keys import newKey, readKey, writeCertificates, writeKey
 from asynqueue._workers.wire.server import RemoteService
 from asynqueue._workers.wire.worker import RemoteWorker
 
@@ -23,5 +23,6 @@ __all__ = [
     "WireWorker",
     "newKey",
     "readKey",
+    "writeCertificates",
     "writeKey",
 ]

@@ -20,11 +20,11 @@ from twisted.trial.unittest import TestCase
 
 from asynqueue import RemoteQueue, TaskQueue
 from asynqueue._workers.wire import conversation
-from asynqueue._workers.wire.certificates import CertificateAuthority, writeCertificates
+from asynqueue._workers.wire.certificates import CertificateAuthority
 from asynqueue.errors import ConnectionRefused
 from asynqueue.testing import far
 from asynqueue.tools import deferToDelay
-from asynqueue.wire import RemoteWorker, newKey
+from asynqueue.wire import RemoteWorker, newKey, writeCertificates
 from tests.faults import wiretasks
 from tests.support.remote import KEY, RemoteMixin
 

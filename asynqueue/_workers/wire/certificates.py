@@ -24,7 +24,6 @@ from asynqueue._workers.wire.keys import writeSecret
 from asynqueue._workers.wire.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 
 CA_KEY_FILE: Final = "ca-key.pem"
-LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
 SKEW: Final = timedelta(minutes=5)
 """By how much the clock of another machine may be slow."""
@@ -117,16 +116,9 @@ class CertificateAuthority:
         )
 
 
-def writeCertificates(
-    folder: str | os.PathLike[str], hosts: Sequence[str] = LOCAL_HOSTS, days: int = 365
-) -> None:
+def writeFolders(folder: str | os.PathLike[str], hosts: Sequence[str], days: int) -> None:
     """
-    Make a new folder with a CA's key, a folder C{server} and a folder C{client}.
-
-    @param hosts: the names and IP addresses by which clients reach the server.
-    @param days: for how long the certificates are valid.
-    @raise FileExistsError: if the folder is there already.
-    @raise ValueError: if a host's name or the number of days is not valid.
+    See L{writeCertificates<asynqueue.wire.writeCertificates>}.
     """
     authority = CertificateAuthority(days)
     for host in hosts:

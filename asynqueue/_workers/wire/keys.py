@@ -7,11 +7,16 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from typing import Final
+
+from asynqueue.errors import ExtraMissing
 
 KEY_BYTES: Final = 32
 LARGEST_FILE: Final = 1 << 16
 PREFIX: Final = "asynqueue-key-"
+
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def newKey() -> str:
@@ -85,6 +90,28 @@ def writeKey(path: str | os.PathLike[str]) -> None:
     @raise FileExistsError: if the file exists already.
     """
     writeSecret(path, f"{newKey()}\n".encode())
+
+
+def writeCertificates(
+    folder: str | os.PathLike[str], hosts: Sequence[str] = LOCAL_HOSTS, days: int = 365
+) -> None:
+    """
+    Make a CA, and certificates to try TLS with, in a new folder. Its folder C{server} is for a
+    server, its folder C{client} for the clients, and C{ca-key.pem} can sign more certificates. Only
+    the owner can read the folder.
+
+    @param hosts: the names and IP addresses by which clients reach the server. Default: those of
+        the loopback interface.
+    @param days: for how many days the certificates are valid. Default: 365.
+    @raise FileExistsError: if the folder is there already.
+    @raise ValueError: if a host's name or the number of days is not valid.
+    @raise ExtraMissing: if TLS is not installed.
+    """
+    try:
+        from asynqueue._workers.wire.certificates import writeFolders
+    except ImportError as error:
+        raise ExtraMissing("TLS", "tls") from error
+    writeFolders(folder, hosts, days)
 
 
 def _checked(data: bytes, what: str) -> bytes:

@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from asynqueue._workers.wire.endpoints import clientEndpoint, serverEndpoint
 from asynqueue.errors import ExtraMissing
+from asynqueue.wire import writeCertificates
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,6 @@ class TestFolder:
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        from asynqueue._workers.wire.certificates import writeCertificates
-
         writeCertificates(tmp_path / "made")
         return tmp_path / "made" / "server"
 
