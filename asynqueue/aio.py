@@ -58,7 +58,6 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_F = TypeVar("_F", bound="asyncio.Future[Any]")
 
 
 def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
@@ -69,7 +68,7 @@ def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
     @return: a future of the running loop. Cancelling it cancels the Deferred.
     @raise RuntimeError: if no loop runs in this thread.
     """
-    return _settle(asyncio.get_running_loop().create_future(), deferred, None)
+    return _DeferredFuture(deferred, None, asyncio.get_running_loop())
 
 
 def getReactor() -> IReactorTime:
@@ -83,36 +82,47 @@ def getReactor() -> IReactorTime:
     return cast(IReactorTime, queuesOfLoop().getReactor())
 
 
-def _settle(future: _F, deferred: Deferred[Any], owner: object) -> _F:
+class _DeferredFuture(asyncio.Future[_T]):
     """
-    Have a Deferred settle a future.
-
-    @param owner: is not to be garbage-collected before that.
+    A future that a Deferred settles. Cancelling it cancels the Deferred at once.
     """
 
-    def fired(result: Any, owner: object = owner) -> None:
-        if future.done():
+    def __init__(
+        self, deferred: Deferred[Any], owner: object, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """
+        @param owner: is not to be garbage-collected before the Deferred fires.
+        """
+        super().__init__(loop=loop)
+        self._deferred = deferred
+        self._owner = owner
+        deferred.addBoth(self._fired)
+
+    def cancel(self, msg: Any = None) -> bool:
+        isCancelled = super().cancel(msg)
+        if isCancelled:
+            self._deferred.cancel()
+        return isCancelled
+
+    def _fired(self, result: Any) -> None:
+        owner, self._owner = self._owner, None
+        if self.done():
             # It was cancelled. An iteration is stopped when the garbage collector finds it.
             return
-        if not isinstance(result, Failure) or result.value is None:
-            future.set_result(Stream(result, owner) if isinstance(result, Deferator) else result)
-        elif isinstance(result.value, CancelledError | asyncio.CancelledError):
-            future.cancel()
-        elif isinstance(result.value, StopIteration):
+        if not isinstance(result, Failure):
+            value: Any = Stream(result, owner) if isinstance(result, Deferator) else result
+            self.set_result(value)
+            return
+        error: Any = result.value
+        if isinstance(error, CancelledError | asyncio.CancelledError):
+            super().cancel()
+        elif isinstance(error, StopIteration):
             # A coroutine cannot raise it.
-            error = RuntimeError(f"the call raised {result.value!r}")
-            error.__cause__ = result.value
-            future.set_exception(error)
+            instead = RuntimeError(f"the call raised {error!r}")
+            instead.__cause__ = error
+            self.set_exception(instead)
         else:
-            future.set_exception(result.value)
-
-    def settled(future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            deferred.cancel()
-
-    future.add_done_callback(settled)
-    deferred.addBoth(fired)
-    return future
+            self.set_exception(error)
 
 
 class Stream:
@@ -210,8 +220,7 @@ class SubmittedTask(Generic[_T]):
         """
         @return: a new future of the result.
         """
-        future = asyncio.get_running_loop().create_future()
-        return _settle(future, self._task.whenDone(), self._owner)
+        return _DeferredFuture(self._task.whenDone(), self._owner, asyncio.get_running_loop())
 
 
 class _Face:
@@ -248,7 +257,7 @@ class _Face:
         return self._queue
 
     def _await(self, deferred: Deferred[Any]) -> asyncio.Future[Any]:
-        return _settle(self._loop.create_future(), deferred, self)
+        return _DeferredFuture(deferred, self, self._loop)
 
 
 class CallOptions:
@@ -622,7 +631,7 @@ class ThreadQueue(_OwnWorkersQueue):
         self._wrap(ownqueues.ThreadQueue(N, reactor=getReactor(), **keywords))
 
 
-class JobFuture(asyncio.Future[Any]):
+class JobFuture(_DeferredFuture[Job]):
     """
     A future of a job.
 
@@ -703,9 +712,9 @@ class ResizableDispatchQueue(_Face):
         deferred = self._use().put(
             jobarg, priority, delay=delay, at=at, unique=unique, mayStand=mayStand
         )
-        future = JobFuture(loop=self._loop)
+        future = JobFuture(deferred, self, self._loop)
         future.job = deferred.job
-        return _settle(future, deferred, self)
+        return future
 
     def saved(self, job: DurableJob) -> asyncio.Future[DurableJob]:
         """

@@ -199,6 +199,27 @@ def test_streamFailsAfterItsItemsAndCanBeLeft() -> None:
     run(main)
 
 
+def test_cancelledWaitForAnItemLosesNoItem() -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def gated() -> AsyncIterator[int]:
+            yield 1
+            await gate.wait()
+            yield 2
+
+        async with TaskQueue(AsyncWorker(reactor=getReactor())) as queue:
+            stream = await queue.call(gated)
+            assert await anext(stream) == 1
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await anext(stream)
+            gate.set()
+            assert [item async for item in stream] == [2]
+
+    run(main)
+
+
 def test_taskThatIsGivenUpHasNothingToTell() -> None:
     async def main() -> None:
         async with TaskQueue() as queue:
