@@ -115,19 +115,16 @@ def _makeService(pipe: FarPipe, options: ChildOptions) -> Service:
 
 class _NoMain(ModuleType):
     """
-    Stands for a main module that could not be imported. Whatever is looked for in it is refused
-    with the reason.
+    Stands for a main module that could not be imported. The error of a call that looks for
+    something in it shows its C{repr}, which tells the reason.
     """
 
     def __init__(self, why: str) -> None:
         super().__init__("__main__")
         self.__why = why
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            # Anybody may look for these.
-            raise AttributeError(name)
-        raise ImportError(f"{name} is not to be had: {self.__why}")
+    def __repr__(self) -> str:
+        return f"<no main module: {self.__why}>"
 
 
 def importMain(main: Mapping[str, str]) -> None:
@@ -138,8 +135,14 @@ def importMain(main: Mapping[str, str]) -> None:
     @param main: its name or path, in the words of C{multiprocessing}. Empty if it has none.
     """
     where = next(iter(main.values()), None)
-    if where is None:
+    isProgram = main.get("init_main_from_name", "").rpartition(".")[2] == "__main__"
+    if where is None or isProgram:
         why = "the main module is not in a file, so no worker process can import it"
+        if isProgram:
+            why = "the main module is the __main__.py of a package, folder or archive, and worker "
+            why += (
+                "processes do not import such a file: what calls need has to be in another module"
+            )
         if getattr(sys.modules["__main__"], "__file__", None) is None:
             sys.modules["__main__"] = sys.modules["__mp_main__"] = _NoMain(why)
         return

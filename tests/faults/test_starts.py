@@ -60,6 +60,7 @@ class StartTests(TestCase):
         text: str,
         method: str,
         fromInput: bool = False,
+        fromFolder: bool = False,
         seconds: float = 30.0,
         **variables: str,
     ) -> tuple[list[str], str]:
@@ -68,11 +69,11 @@ class StartTests(TestCase):
 
         @return: the lines of its output, and what it wrote as errors.
         """
-        path = self.folder / "program.py"
+        path = self.folder / ("__main__.py" if fromFolder else "program.py")
         program = dedent(HEAD) + dedent(text).replace("METHOD", method)
         path.write_text(program)
         ran = subprocess.run(
-            [sys.executable] + ([] if fromInput else [str(path)]),
+            [sys.executable] + ([] if fromInput else [str(self.folder if fromFolder else path)]),
             input=program if fromInput else "",
             capture_output=True,
             text=True,
@@ -133,6 +134,13 @@ class StartTests(TestCase):
             self.assertEqual(lines[0], "RESULT 1", errors)
             self.assertIn("main module", lines[1])
             self.assertEqual(errors, "")
+
+    def test_25c_theProgramIsAFolder(self) -> None:
+        lines, errors = self.runProgram(self.usual(), "forkserver", fromFolder=True)
+        self.assertEqual(lines[0], "RESULT 1", errors)
+        self.assertIn("__main__.py", lines[1])
+        self.assertIn("another module", lines[1])
+        self.assertEqual(errors, "")
 
     def test_25c_aMainModuleThatCanBeImported(self) -> None:
         for method in METHODS:
