@@ -251,8 +251,9 @@ class Job(Record):
     def _fire(self, d: JobDeferred) -> None:
         told = self._told
         if isinstance(told, Failure):
-            # A job that is left behind is in the hands of those who have stopped the queue.
-            d.fail(told, self.isKept or self.state == PENDING)
+            # A job that is left behind is in the hands of those who have stopped the queue, and
+            # whoever has cancelled a job, or has cleared the queue, knows of that.
+            d.fail(told, self.isKept or self.state in (PENDING, CANCELLED))
         else:
             d.callback(self)
 

@@ -318,7 +318,8 @@ class ResizableDispatchQueue:
             last attempt, with L{JobCancelled<asynqueue.rdq.JobCancelled>}, or with
             C{JobNotDispatched} if the queue was stopped before the job's turn came. The exception's
             C{job} is the job. Cancelling the Deferred cancels the job. If nobody handles the
-            failure, it is logged, unless a store keeps the job or the queue was stopped.
+            failure, it is logged, unless the job was cancelled, a store keeps it or the queue was
+            stopped.
         @raise JobExists: if there is a job of this key, and there may not be.
         @raise JobNotStorable: if there is a store, and the codec cannot encode the argument.
         @raise QueueStopped: after C{stop}.
@@ -406,7 +407,7 @@ class ResizableDispatchQueue:
     def clearQueue(self, cancelPending: bool = True) -> list[Job]:
         """
         Take out all jobs that wait. If they are very many, they are cancelled in several turns of
-        the reactor.
+        the reactor. Gathering them takes one turn, of about a microsecond for each.
 
         @param cancelPending: whether the jobs are cancelled. Otherwise they are left as they are,
             and belong to nobody: their Deferreds fire only if somebody cancels them.

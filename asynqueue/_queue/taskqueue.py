@@ -374,6 +374,9 @@ class TaskQueue:
 
         Calls that the callbacks of these Deferreds put into the queue are not cancelled.
 
+        All Deferreds fire before this returns, those of a series in its order. With very many calls
+        that takes a long turn of the reactor, about 10 microseconds for each besides the callbacks.
+
         @param series: the name of the series; C{None} for the calls that name no series.
         @param underway: whether to cancel the calls that workers have as well, as C{task.cancel()}
             does, which may cost a process each. Default: C{False}, for waiting calls only.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -258,6 +260,17 @@ class ClearTests(DispatchCase):
         assert queue.size() == (1, 0)
         self.held.finish("a")
         assert self.successResultOf(ds[0]).state == Job.FINISHED
+
+    def test_whatNobodyListensToIsNotLoggedWhenItIsCancelled(self) -> None:
+        queue = self.makeQueue()
+        for jobarg in "abc":
+            queue.put(jobarg)
+        late = queue.put("d").job
+        assert len(queue.clearQueue()) == 4
+        late.watch()
+        queue.put("e").job.cancel()
+        gc.collect()
+        assert self.flushLoggedErrors() == []
 
     def test_clearMayLeaveTheJobsAsTheyAre(self) -> None:
         queue = self.makeQueue()
