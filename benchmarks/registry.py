@@ -25,6 +25,7 @@ from benchmarks.measures import (
     series,
     start,
     weblog,
+    wire,
 )
 from benchmarks.storms import comparison as storms
 
@@ -45,6 +46,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     mandelbrot.MEASURE,
     weblog.MEASURE,
     weblog.MEMORY,
+    wire.MEASURE,
 )
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (crashes.COMPARISON, storms.COMPARISON)
