@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.posixbase import PosixReactorBase
 
 from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue._lifecycle import drainAll
 from asynqueue._queue.taskqueue import TaskQueue
 
 _T = TypeVar("_T")
@@ -62,18 +63,6 @@ class LoopReactor(AsyncioSelectorReactor):
         Run a coroutine as a task of the loop, where it may await asyncio's own awaitables.
         """
         return Deferred.fromFuture(self.loop.create_task(coroutine))
-
-    def stopBySignal(self, number: int) -> None:
-        """
-        Stop because of a signal, unless it has stopped. The queues drain before that.
-        """
-        if not self._stopped:
-            self._exitSignal = number
-            self.callFromThread(self._stopOnce)
-
-    def _stopOnce(self) -> None:
-        if not self._stopped:
-            self.stop()  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
         """
@@ -118,8 +107,7 @@ class LoopQueues:
         @return: the reactor of the running loop.
         """
         if self.reactor is None:
-            self.reactor = reactor = LoopReactor(asyncio.get_running_loop())
-            reactor.addSystemEventTrigger("after", "shutdown", self._reactorStopped, reactor)
+            self.reactor = LoopReactor(asyncio.get_running_loop())
         return self.reactor
 
     def add(self, face: object, queue: Queue) -> None:
@@ -156,11 +144,12 @@ class LoopQueues:
             self.reactor = None
 
     def _release(self) -> None:
+        # A signal that comes now still finds a reactor.
+        if not self._open:
+            self._listenNoMore()
         leaving, self._leaving = self._leaving, []
         for reactor in leaving:
             reactor.release()
-        if not self._open:
-            self._listenNoMore()
 
     # Queues that nobody shuts down ----------------------------------------------------------------
 
@@ -192,8 +181,7 @@ class LoopQueues:
     async def _loopEnds(self) -> None:
         why = "its event loop ended"
         names = [repr(queue) for queue, dropped in self._open.items() if dropped.detach()]
-        # A reactor that has stopped because of a signal has ended all queues.
-        if self._open and self.reactor is not None:
+        if self._open:
             self._allEnded = asyncio.Event()
             for queue in [*self._open]:
                 self._end(queue, why)
@@ -238,21 +226,19 @@ class LoopQueues:
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         # The last queue may have ended in this turn of the loop.
         reactor = self.reactor or self._leaving[-1]
-        reactor.stopBySignal(number)
+        if reactor._exitSignal is None:
+            reactor._exitSignal = number
+            reactor.loop.call_soon_threadsafe(self._drain, reactor, number)
 
-    def _reactorStopped(self, reactor: LoopReactor) -> None:
-        """
-        The queues have drained, if a signal has stopped the reactor.
-        """
-        if self.reactor is reactor:
-            self._leave()
-        number = reactor._exitSignal
-        if number is not None:
+    def _drain(self, reactor: LoopReactor, number: int) -> None:
+        def passOn(_: object) -> None:
             reactor.loop.call_soon(self._passOn, number)
+
+        drainAll(reactor, number).addBoth(passOn)
 
     def _passOn(self, number: int) -> None:
         """
-        Have a signal do what it would have done at once without the queues.
+        The queues have drained. Have a signal do what it would have done at once without them.
         """
         self._release()
         self._listenNoMore()

@@ -2,7 +2,7 @@
 How a program ends, and who is told. This is the one place that hears of signals, of the reactor's
 stop and of the interpreter's end.
 
-A program ends in one of five ways. C{docs/shutdown.rst} shows them from the outside::
+A program ends in one of these ways. C{docs/shutdown.rst} shows them from the outside::
 
     what happens                    who is told, in this order
     -----------------------------   -------------------------------------------------------------
@@ -13,6 +13,8 @@ A program ends in one of five ways. C{docs/shutdown.rst} shows them from the out
                                     passed does so too
     the reactor stops otherwise     StopCalls "before"; the program's own triggers; StopCalls
                                     "during"; endNow() of each Ending
+    a signal asks a program of      drain() of each Ending that has a drainTimeout, and cut() at a
+    asyncio to end                  second signal; the others are the program's to end
     the interpreter ends, and the   abort() of each Ending
     reactor has not stopped
     SIGKILL                         nobody: see _workers/reaper.py
@@ -33,7 +35,7 @@ from types import FrameType
 from typing import Any, Final, Literal, Protocol
 from weakref import ref
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -156,6 +158,19 @@ def _programOf(reactor: Any) -> _Program:
     return _programs.get(id(reactor)) or _Program(reactor)
 
 
+def drainAll(reactor: object, number: int) -> Deferred[Any]:
+    """
+    Drain each L{Ending} that has a C{drainTimeout}, as when a signal stops the reactor, although
+    the reactor goes on.
+
+    @param reactor: a reactor whose L{exitSignal} is set.
+    @param number: the signal.
+    @return: a Deferred that fires when all of them are over.
+    """
+    program = _programs.get(id(reactor))
+    return succeed(None) if program is None else program.drain(number)
+
+
 def _interpreterEnds() -> None:
     for program in list(_programs.values()):
         program.abort()
@@ -253,9 +268,9 @@ class _Program:
             # This comes after the triggers of a program that ends something in a way of its own.
             self._watch()
         number = exitSignal(self._reactor)
-        return None if number is None else self._drain(number)
+        return None if number is None else self.drain(number)
 
-    def _drain(self, number: int) -> Deferred[Any]:
+    def drain(self, number: int) -> Deferred[Any]:
         why = f"the program was asked to end by {signalName(number)}"
         for ending in self._present():
             seconds = ending.owner.drainTimeout

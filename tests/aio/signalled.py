@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 
-from asynqueue.aio import ProcessQueue
+from asynqueue.aio import ProcessQueue, ThreadQueue
 
 
 def show(text: str) -> None:
@@ -17,7 +17,10 @@ def show(text: str) -> None:
 
 
 async def main() -> None:
-    async with ProcessQueue(1, drainTimeout=20) as queue:
+    async with (
+        ThreadQueue(1, drainTimeout=None) as own,
+        ProcessQueue(1, drainTimeout=20) as queue,
+    ):
         await queue.call(abs, 1)
         underway = queue.call(time.sleep, 0.5)
         waiting = queue.call(time.sleep, 3600)
@@ -31,7 +34,7 @@ async def main() -> None:
         try:
             await asyncio.sleep(3600)
         finally:
-            show("cleaned up")
+            show(await own.call(str, "cleaned up"))
 
 
 if __name__ == "__main__":
