@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address")
     add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
     add("--tls", metavar="DIR", help="the folder with ca.pem, cert.pem and key.pem: use TLS 1.3")
-    add("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
+    runners = serve.add_mutually_exclusive_group().add_argument
+    runners("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
+    runners("--threads", type=int, default=0, metavar="N", help="in place of processes")
     add("--series", action="append", default=[], metavar="NAME", help="offer a series")
     add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
     add("--max-clients", type=int, default=16, metavar="N", help="at once (default: 16)")
@@ -163,6 +165,7 @@ def _serve(options: argparse.Namespace) -> None:
             _keyFile(options.key),
             tls=options.tls,
             processes=options.processes,
+            threads=options.threads,
             series=options.series,
             only=options.only,
             maxClients=options.max_clients,

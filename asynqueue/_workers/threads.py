@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -86,6 +87,17 @@ class Inbox:
             self._changed.notify()
 
 
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind is PickleBuffer:
+        return bytes(value.raw())
+    if kind is tuple:
+        return tuple([_copied(part) for part in value])
+    if kind is list:
+        return [_copied(part) for part in value]
+    return value
+
+
 def _startWorker(target: Callable[[], object]) -> threading.Thread:
     thread = startThread(target, "asynqueue worker")
     thread.name = f"asynqueue worker {thread.native_id}"
@@ -95,7 +107,7 @@ def _startWorker(target: Callable[[], object]) -> threading.Thread:
 @implementer(IChannel)
 class ThreadChannel:
     """
-    A thread and the messages to and from it, which are not pickled.
+    A thread and the messages to and from it. Values are not pickled, unless the codec does that.
 
     Nothing can end a thread from outside. If a thread is told to end while it runs a call, it is
     left behind: its later messages are dropped, and it ends after that call.
@@ -112,17 +124,19 @@ class ThreadChannel:
         raw: bool = False,
         start: Callable[[Callable[[], object]], Any] = _startWorker,
         debug: bool = False,
+        codec: Codec = DIRECT,
     ) -> None:
         """
         @param reactor: the reactor, whose thread receives the messages.
         @param raw: whether iterators come back as they are, where a call does not say.
         @param start: starts the thread, given the function that it is to call.
         @param debug: whether tasks are kept from touching the reactor.
+        @param codec: packs and unpacks values in the thread.
         """
         self._reactor = reactor
         self._start = start
         self._watch: ReactorWatch | None = None
-        post = self._post
+        post = self._post if codec is DIRECT else self._postCopy
         if debug:
             from asynqueue._workers.threaddebug import OffLimits, ReactorWatch
 
@@ -130,8 +144,10 @@ class ThreadChannel:
             offLimits = OffLimits(reactor, exempt=[self._post])
             self._watch = ReactorWatch(offLimits, lambda: self._runner.running)
             post = self._postWatched
-        self._runner = CallRunner(post, self._note, raw, codec=DIRECT)
+        self._runner = CallRunner(post, self._note, raw, codec=codec)
         self._inbox = Inbox()
+        self._mayGoOn = threading.Event()
+        self._mayGoOn.set()
         self._outbox: ReactorInbox[Message] = ReactorInbox(reactor, self._deliver)
         self._isLeft = False
         self._isOver = False
@@ -216,6 +232,23 @@ class ThreadChannel:
         """
         self._runner.quit()
         self._inbox.close()
+        self._mayGoOn.set()
+
+    def pauseReading(self, isPaused: bool) -> None:
+        """
+        Have the thread wait before its next call or batch of items, or go on.
+        """
+        if isPaused and not self._isLeft and not self._isOver:
+            self._mayGoOn.clear()
+        else:
+            self._mayGoOn.set()
+
+    @property
+    def waitingBytes(self) -> int:
+        """
+        Return 0, because what the thread has not taken is in this process already.
+        """
+        return 0
 
     def kill(self) -> None:
         """
@@ -255,6 +288,7 @@ class ThreadChannel:
                 runner.receive(inbox.take(shouldWait=not runner.hasWork))
                 if watch is not None:
                     watch.watch()
+                self._mayGoOn.wait()
                 if not self._isLeft:
                     runner.step()
             runner.receive(inbox.takeCalls())
@@ -269,6 +303,10 @@ class ThreadChannel:
 
     def _post(self, message: Message) -> None:
         self._outbox.put(message)
+
+    def _postCopy(self, message: Message) -> None:
+        # The task may change the memory that a buffer shows before the message has left.
+        self._post(_copied(message))
 
     def _postWatched(self, message: Message) -> None:
         assert self._watch is not None

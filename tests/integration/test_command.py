@@ -87,7 +87,7 @@ def test_anAddressThatOthersReachIsRefused(key: str, address: str, capsys: Any) 
     assert address in fails(capsys, "serve", "--key", key, "--listen", address)
 
 
-@pytest.mark.parametrize("option", ["--processes", "--max-clients", "--keep"])
+@pytest.mark.parametrize("option", ["--processes", "--threads", "--max-clients", "--keep"])
 def test_aNumberOutOfRangeIsRefused(key: str, option: str, capsys: Any) -> None:
     assert "must be" in fails(capsys, *SERVE, "--key", key, option, "-1")
 

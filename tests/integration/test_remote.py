@@ -161,6 +161,55 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
         await self.serve(address=f"tcp:{self.port}:interface=127.0.0.1")
         self.assertEqual(await later, 3)
 
+    async def test_theThreadsOfAServerRunAsManyTasksAtOnce(self) -> None:
+        await self.serve(threads=2)
+        queue = self.queueOf(self.remote())
+        await self.until(lambda: len(queue.workers()) == 2)
+        self.assertEqual(await queue.update(os.getpid), [os.getpid()] * 2)
+        with wiretasks.meeting(2):
+            calls = [queue.call(wiretasks.meet) for _ in range(2)]
+            names = await defer.gatherResults(calls)
+        self.assertEqual(len(set(names)), 2)
+
+    async def test_aThreadMayUseTheMemoryOfAnItemAgain(self) -> None:
+        await self.serve(threads=1)
+        queue = self.queueOf(self.remote())
+        items = [item async for item in await queue.call(wiretasks.sameMemory, 20, 1 << 17)]
+        self.assertEqual(
+            [(item[0], item[-1], len(item)) for item in items],
+            [(number, number, 1 << 17) for number in range(20)],
+        )
+
+    async def test_aThreadWaitsForAClientThatAcknowledgesNothing(self) -> None:
+        budget = 1 << 20
+        service = await self.serve(threads=1, keepBytes=budget)
+        worker = self.remote()
+        queue = self.queueOf(worker)
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
+        channel: Any = worker._supervisor.link.channel
+        channel._conversation.holdAcknowledgements(True)
+        results = [queue.call(wiretasks.big, 1 << 19) for _ in range(30)]
+        await deferToDelay(0.3)
+        session = service.sessions[0].conversation.session
+        self.assertLess(session.keptBytes, budget + (2 << 20))
+        self.assertFalse(all(result.called for result in results))
+        channel._conversation.holdAcknowledgements(False)
+        for result in results:
+            self.assertEqual(len(await result), 1 << 19)
+
+    async def test_aTaskThatCannotBeStoppedIsLeftBehindInItsThread(self) -> None:
+        await self.serve(threads=1)
+        queue = self.queueOf(self.remote())
+        folder = os.path.abspath(self.mktemp())
+        os.mkdir(folder)
+        hold = FileHold(folder)
+        self.addCleanup(hold.release)
+        task = queue.submit(hold.function, *hold.args)
+        await hold.begun(task)
+        task.cancel()
+        await self.assertFailure(task.d, defer.CancelledError)
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
+
     async def test_otherHostsAreRefused(self) -> None:
         for address in ("tcp:example.com:7411", "tcp:192.0.2.1:7411", "ssl:127.0.0.1:7411", ""):
             self.assertRaises(ValueError, RemoteWorker, address, KEY)

@@ -25,3 +25,10 @@ class RemoteWorkerTests(RemoteMixin, MortalRunnerContract, PicklingWorkerContrac
         for session in self.service.sessions:
             if session.pid is not None:
                 os.kill(session.pid, signal.SIGKILL)
+
+
+class RemoteThreadTests(RemoteMixin, PicklingWorkerContract, TestCase):
+    async def makeWorker(self) -> RemoteWorker:
+        if not hasattr(self, "service"):
+            self.service = await self.serve(threads=4)
+        return self.remote()

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import defaultReactor
+from asynqueue._runner.codecs import PICKLED
 from asynqueue._runner.exceptions import describe
 from asynqueue._runner.messages import (
     CALL,
@@ -39,6 +40,7 @@ from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
 from asynqueue._workers.reaper import programReaper
+from asynqueue._workers.threads import ThreadChannel
 from asynqueue._workers.wire.begun import BegunFiles, defaultFolder
 from asynqueue._workers.wire.conversation import (
     DRAINING,
@@ -114,7 +116,7 @@ class ServerSession:
         self,
         name: str,
         wish: Attach,
-        channel: PipeChannel,
+        channel: PipeChannel | ThreadChannel,
         only: OnlyModules | None,
         hello: Hello,
         keepBytes: int,
@@ -135,7 +137,7 @@ class ServerSession:
         self._keepBytes = keepBytes
         self._over = over
         self._reactor = reactor
-        self._channel: PipeChannel | None = channel
+        self._channel: PipeChannel | ThreadChannel | None = channel
         self._isDraining = False
         # The number of the last call that the runner got and has not given back.
         self._given = 0
@@ -418,6 +420,7 @@ class RemoteService(Service):
         *,
         tls: TlsFolder = None,
         processes: int = 1,
+        threads: int = 0,
         series: Iterable[str] = (),
         only: Iterable[str] = (),
         maxClients: int = 16,
@@ -439,6 +442,9 @@ class RemoteService(Service):
             C{key.pem}. Clients then have to show a certificate that the CA has signed. Default:
             no TLS.
         @param processes: how many processes each client gets. Default: 1.
+        @param threads: how many threads of this process each client gets, in place of processes.
+            What a task breaks is then broken for all clients, and a task that cannot be stopped is
+            left behind in its thread. What tasks log is logged here. Default: 0, for processes.
         @param series: the series that the workers of this server are qualified for.
         @param only: the names of the modules whose functions may be called. Default: any.
         @param maxClients: how many clients there may be at once. Default: 16.
@@ -462,10 +468,11 @@ class RemoteService(Service):
         self._endpoint = serverEndpoint(self._reactor, address, tls)
         self._address = address
         self._key = keyBytes(key)
+        self._threads = checkCount("threads", threads, least=0)
         self._hello = Hello(
             largest=checkCount("largest", largest, least=1 << 16),
             heartbeat=checkSeconds("heartbeat", heartbeat, positive=True, finite=True),
-            processes=checkCount("processes", processes),
+            processes=self._threads or checkCount("processes", processes),
             keep=checkSeconds("keep", keep, finite=True),
             series=tuple(series),
         )
@@ -622,16 +629,20 @@ class RemoteService(Service):
             # A client that asks for a new session has given up one that it cannot resume.
             left = next((session for session in own if session.state == CUT), None)
             if left is None:
-                raise ServerBusy(f"this client has all {self._hello.processes} processes already")
+                raise ServerBusy(f"this client has all {self._hello.processes} sessions already")
             left.end()
         name, files = secrets.token_hex(16), self._begunFiles
-        channel = PipeChannel(
-            self._reactor,
-            pollingDelay(self._reactor, ProcessWorker.interval, ProcessWorker.backoff),
-            ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
-            startTimeout=self._startTimeout,
-            recordPath=None if files is None else str(files.path(name)),
-        )
+        channel: PipeChannel | ThreadChannel
+        if self._threads:
+            channel = ThreadChannel(self._reactor, wish.raw, codec=PICKLED)
+        else:
+            channel = PipeChannel(
+                self._reactor,
+                pollingDelay(self._reactor, ProcessWorker.interval, ProcessWorker.backoff),
+                ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
+                startTimeout=self._startTimeout,
+                recordPath=None if files is None else str(files.path(name)),
+            )
         only = OnlyModules(self._only) if self._only else None
         over, reactor = self._sessionOver, self._reactor
         session = ServerSession(
