@@ -236,7 +236,8 @@ class ThreadChannel:
 
     def pauseReading(self, isPaused: bool) -> None:
         """
-        Have the thread wait before its next call or batch of items, or go on.
+        Have the thread wait before its next call or batch of items, or go on. A thread that pickles
+        also waits after each large message, until this is called.
         """
         if isPaused and not self._isLeft and not self._isOver:
             self._mayGoOn.clear()
@@ -288,7 +289,8 @@ class ThreadChannel:
                 runner.receive(inbox.take(shouldWait=not runner.hasWork))
                 if watch is not None:
                     watch.watch()
-                self._mayGoOn.wait()
+                while not (self._mayGoOn.wait(1.0) or self._isLeft):
+                    pass
                 if not self._isLeft:
                     runner.step()
             runner.receive(inbox.takeCalls())
@@ -305,6 +307,9 @@ class ThreadChannel:
         self._outbox.put(message)
 
     def _postCopy(self, message: Message) -> None:
+        if not self._isLeft and any(type(part) in (PickleBuffer, tuple) for part in message):
+            # It may be large. The reactor's thread is to say that there is room for the next.
+            self._mayGoOn.clear()
         # The task may change the memory that a buffer shows before the message has left.
         self._post(_copied(message))
 
