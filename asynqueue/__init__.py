@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from asynqueue._queue.remotequeue import RemoteQueue as RemoteQueue
     from asynqueue._queue.taskqueue import TaskQueue
     from asynqueue._runner.progress import report
+    from asynqueue._workers.dask.worker import DaskWorker
     from asynqueue._workers.executor import ExecutorWorker
     from asynqueue._workers.local import AsyncWorker
     from asynqueue._workers.process import ProcessBase as ProcessBase
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncWorker",
+    "DaskWorker",
     "DeadLetter",
     "Deferator",
     "DurableJob",
@@ -78,6 +80,7 @@ _HOMES = {
     "_queue.remotequeue": "RemoteQueue",
     "_queue.taskqueue": "TaskQueue",
     "_runner.progress": "report",
+    "_workers.dask.worker": "DaskWorker",
     "_workers.executor": "ExecutorWorker",
     "_workers.local": "AsyncWorker",
     "_workers.process": "ProcessBase ProcessWorker",

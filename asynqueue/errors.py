@@ -376,6 +376,31 @@ class ExecutorDied(WorkerDied):
         return f"The {self.executor} of the worker broke ({self.why})"
 
 
+class DaskWorkerDied(WorkerDied):
+    """
+    A Dask worker died, or Dask lost what it did, while it had the task that fails with this error.
+
+    @ivar why: what happened, as a text.
+    @ivar begun: whether the call had begun there: C{'yes'} or C{'unknown'}. A call that is known
+        not to have begun goes back to the queue instead.
+    """
+
+    def __init__(self, why: str, begun: str = "unknown") -> None:
+        super().__init__()
+        self.args = why, begun
+        self.why = why
+        self.begun = begun
+
+    def __str__(self) -> str:
+        return f"{self.death()}. Had this call begun: {self.begun}"
+
+    def death(self) -> str:
+        """
+        See L{WorkerDied}.
+        """
+        return f"The Dask cluster lost the call ({self.why})"
+
+
 class ConnectionLost(WorkerDied):
     """
     The connection to a server was lost for longer than the server keeps a session, or the server

@@ -1,0 +1,3 @@
+"""
+The worker that runs its calls on a cluster of Dask distributed.
+"""
