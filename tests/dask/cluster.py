@@ -17,6 +17,7 @@ from asynqueue._workers.dask.far import processID
 WORKERS = 2
 
 _running: list[Any] = []
+_killed: set[str] = set()
 
 
 def start() -> None:
@@ -57,6 +58,13 @@ def worker(**options: Any) -> DaskWorker:
     return DaskWorker(client(), **options)
 
 
+def addresses() -> set[str]:
+    """
+    Return the addresses of the Dask workers.
+    """
+    return set(client().nthreads())
+
+
 def pids() -> list[int]:
     """
     Return the processes of the Dask workers.
@@ -68,15 +76,30 @@ def killAll() -> None:
     """
     Kill every Dask worker.
     """
+    _killed.update(addresses())
     for pid in pids():
         os.kill(pid, signal.SIGKILL)
 
 
 def untilComplete() -> None:
     """
-    Wait until no Dask worker is missing.
+    Wait until every Dask worker that was killed has been replaced.
     """
-    deadline = time.monotonic() + 30.0
-    client().wait_for_workers(WORKERS, timeout=30)
-    while len(client().nthreads()) != WORKERS and time.monotonic() < deadline:
-        time.sleep(0.05)
+    begun = time.monotonic()
+    isRenewed = False
+    while len(found := addresses()) != WORKERS or not _killed.isdisjoint(found):
+        waited = time.monotonic() - begun
+        assert waited < 20.0, f"the cluster has only {found}"
+        if waited > 4.0 and not isRenewed:
+            # A nanny whose processes die soon after each other may start no other one.
+            isRenewed = True
+            scale(0)
+            scale(WORKERS)
+        time.sleep(0.02)
+
+
+def scale(count: int) -> None:
+    """
+    Have another number of Dask workers, soon.
+    """
+    _running[0].scale(count)

@@ -18,5 +18,9 @@ class DaskWorkerTests(MortalRunnerContract, PicklingWorkerContract, TestCase):
         # With one slot its tasks run in their order.
         return cluster.worker(slots=1)
 
+    def setUp(self) -> None:
+        cluster.untilComplete()
+        super().setUp()
+
     def killRunner(self, worker: Any) -> None:
         cluster.killAll()

@@ -27,6 +27,7 @@ from asynqueue._workers.dask.far import (
     Session,
     UpdatePlugin,
     exchange,
+    exitNow,
     outcomeOfUpdate,
     runBatch,
     tokenOf,
@@ -163,7 +164,7 @@ class Cluster:
             except BaseException as error:
                 self._inbox.put(partial(self._failed, connected, _asException(error)))
             else:
-                self.do(self._prepare(connected))
+                self.do(self._prepare, connected)
 
         startThread(make, "asynqueue dask client")
 
@@ -197,7 +198,7 @@ class Cluster:
         """
         self._closed = closed
         if self.client is not None:
-            self.do(self._close(closed))
+            self.do(self._close, closed)
         elif not self._isConnecting:
             self._inbox.put(closed)
 
@@ -227,13 +228,13 @@ class Cluster:
         finally:
             self._inbox.put(closed)
 
-    def do(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def do(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """
         Run a coroutine in the client's event loop.
         """
 
         def begin() -> None:
-            task = asyncio.ensure_future(coroutine)
+            task = asyncio.ensure_future(function(*args))
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
@@ -241,7 +242,6 @@ class Cluster:
             self.client.loop.add_callback(begin)
         except RuntimeError as error:
             # The loop is closed.
-            coroutine.close()
             self.log.debug("a Dask client is closed: {error}", error=error)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
@@ -274,7 +274,7 @@ class Cluster:
         """
         Give Dask a batch.
         """
-        self.do(self._run(sent, calls, resources, priority))
+        self.do(self._run, sent, calls, resources, priority)
 
     async def _run(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> None:
         self._sent[sent.name] = sent
@@ -338,7 +338,7 @@ class Cluster:
         """
         Have Dask forget a batch that has not begun.
         """
-        self.do(self._cancel(sent))
+        self.do(self._cancel, sent)
 
     async def _cancel(self, sent: Sent) -> None:
         sent.isUnwanted = True
@@ -350,7 +350,7 @@ class Cluster:
     def _told(self, event: Any) -> None:
         _, (name, address) = event
         if not name:
-            self.do(self._count())
+            self.do(self._count)
             return
         sent = self._sent.get(name)
         if sent is not None:
@@ -364,39 +364,34 @@ class Cluster:
         Ask a Dask worker for what its batches say, as long as it has some.
         """
         while there := [sent for sent in self._sent.values() if sent.address == address]:
-            if not await self._exchange(there, EXCHANGE_SECONDS, [address]):
+            if not await self._exchange(there, EXCHANGE_SECONDS, address):
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _exchange(
-        self, there: Sequence[Sent], seconds: float, workers: list[str] | None
-    ) -> int:
+    async def _exchange(self, there: Sequence[Sent], seconds: float, address: str) -> bool:
         """
         Hand messages over in both directions.
 
-        @return: how many Dask workers had something to say of these batches, or at least answered.
+        @return: whether the Dask worker answered, and has one of these batches.
         """
         parcel = wrap(self._session.name, [sent.request() for sent in there], seconds)
         try:
-            answers = await self.client.run(exchange, parcel, workers=workers, on_error="ignore")
+            answers = await self.client.run(exchange, parcel, workers=[address], on_error="ignore")
         except Exception as error:
-            self.log.debug("no Dask worker answers: {error}", error=error)
-            return 0
-        found = 0
-        for address, answer in answers.items():
-            if answer is None:
-                continue
-            replies: dict[str, Reply | None] = loads(answer.content)[0]
-            for sent in there:
-                reply = replies.get(sent.name)
-                if reply is not None:
-                    found += 1
-                    sent.address = address
-                    self._take(sent, reply)
-                elif workers is not None and sent.name in replies:
-                    # Its result is on its way, or it is lost.
-                    sent.address = None
-            found += not replies
-        return found
+            self.log.debug("{address} does not answer: {error}", address=address, error=error)
+            return False
+        answer = answers.get(address)
+        if answer is None:
+            return False
+        replies: dict[str, Reply | None] = loads(answer.content)[0]
+        for sent in there:
+            reply = replies.get(sent.name)
+            if reply is not None:
+                sent.address = address
+                self._take(sent, reply)
+            elif sent.name in replies and sent.address == address:
+                # Its result is on its way, or it is lost.
+                sent.address = None
+        return not replies or any(reply is not None for reply in replies.values())
 
     def send(
         self,
@@ -409,7 +404,7 @@ class Cluster:
 
         @param missed: is called if no Dask worker knows the batch.
         """
-        self.do(self._send(sent, messages, missed))
+        self.do(self._send, sent, messages, missed)
 
     async def _send(
         self, sent: Sent, messages: Sequence[Message], missed: Callable[[], object]
@@ -417,9 +412,20 @@ class Cluster:
         sent.messages += messages
         if sent.name not in self._sent:
             return
-        workers = None if sent.address is None else [sent.address]
-        if not await self._exchange([sent], 0.0, workers) and sent.name in self._sent:
+        # Each is asked apart: Dask waits long for one that is dead.
+        addresses = await self._addresses() if sent.address is None else [sent.address]
+        found = await asyncio.gather(
+            *[self._exchange([sent], 0.0, address) for address in addresses]
+        )
+        if not any(found) and sent.name in self._sent:
             self._inbox.put(missed)
+
+    async def _addresses(self) -> list[str]:
+        try:
+            return list(await self.client.nthreads())
+        except Exception as error:
+            self.log.debug("no scheduler answers: {error}", error=error)
+            return []
 
     # The Dask workers -----------------------------------------------------------------------------
 
@@ -427,11 +433,12 @@ class Cluster:
         """
         Restart the Dask worker that runs a batch.
         """
-        self.do(self._restartWorker(sent))
+        self.do(self._restartWorker, sent)
 
     async def _restartWorker(self, sent: Sent) -> None:
         if sent.address is not None and sent.name in self._sent:
-            await self.client.restart_workers([sent.address], raise_for_error=False)
+            # Dask's own restart_workers() waits for the very call that does not end.
+            await self.client.run(exitNow, workers=[sent.address], wait=False, on_error="ignore")
 
     def update(
         self, plugin: UpdatePlugin, done: Callable[[list[Any], Exception | None], object]
@@ -441,7 +448,7 @@ class Cluster:
 
         @param done: is called with the outcomes, and with an error of Dask's or C{None}.
         """
-        self.do(self._update(plugin, done))
+        self.do(self._update, plugin, done)
 
     async def _update(
         self, plugin: UpdatePlugin, done: Callable[[list[Any], Exception | None], object]

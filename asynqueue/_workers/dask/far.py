@@ -11,6 +11,7 @@ Every Dask worker has a L{Session} for each near side, which is a plugin.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -48,6 +49,8 @@ NOTE_SECONDS: Final = 0.05
 RECALL_SECONDS: Final = 0.25
 """After how many seconds a batch gives back the calls that it has not begun. Another worker can
 have them."""
+
+_log = logging.getLogger(__name__)
 
 LEFT_SECONDS: Final = 60.0
 """When the near side has not asked for so many seconds, it is gone."""
@@ -520,6 +523,16 @@ def outcomeOfUpdate(name: str, dask_worker: Any) -> Parcel:
     plugin = dask_worker.plugins.get(name)
     assert isinstance(plugin, UpdatePlugin)
     return wrap(plugin.outcome)
+
+
+async def exitNow(dask_worker: Any) -> None:
+    """
+    End this Dask worker, if its nanny will start another one.
+    """
+    if dask_worker.nanny is None:
+        _log.warning("a Dask worker without a nanny is not ended for the sake of one call")
+    else:
+        os._exit(1)
 
 
 def processID(dask_worker: Any) -> int:

@@ -76,7 +76,9 @@ GRACE_SECONDS: Final = 1.0
 UNKNOWN: Final = 1.0
 """How many seconds a call counts for of which nothing is known."""
 
-_WITHOUT: Final = "a DaskWorker needs Dask distributed: install it with pip install asynqueue[dask]"
+_WITHOUT: Final = (
+    "a DaskWorker needs Dask distributed: install it with pip install asynqueue2[dask]"
+)
 
 
 class Batch:
@@ -173,6 +175,8 @@ class DaskWorker:
     @ivar state: C{STARTING}; C{READY}; C{LOST} when the scheduler cannot be reached; C{DRAINING}
         after C{stop}; C{STOPPED}.
     @ivar threads: how many threads the cluster has.
+    @ivar missing: the names of the Dask resources that no Dask worker offers, though a series needs
+        them. Its tasks wait until one does.
     @ivar repeated: how many batches Dask has tried to run a second time.
     """
 
@@ -248,7 +252,7 @@ class DaskWorker:
         self._delays = backoff(0.5, 30.0, factor=2.0, random=Random())
         self._failures = 0
         self._retry: IDelayedCall | None = None
-        self._missing: set[str] = set()
+        self.missing: set[str] = set()
         self._patience = StreamPatience(self._reactor, self._giveUpStream, self._endIfDue)
         self._reason: Exception = WorkerDied()
         self._isClosing = False
@@ -307,9 +311,9 @@ class DaskWorker:
         missing = {
             name for needed in self.resources.values() for name in needed if name not in resources
         }
-        for name in sorted(missing - self._missing):
+        for name in sorted(missing - self.missing):
             self.log.warn("no Dask worker offers the resource {name!r}", name=name)
-        self._missing = missing
+        self.missing = missing
         # An adaptive cluster without workers grows only if there is something to do.
         slots = max(1, self.threads) if self._slots is None else self._slots
         if slots == self.capacity.slots and self.capacity.aheadSeconds:

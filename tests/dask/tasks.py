@@ -1,0 +1,131 @@
+"""
+What tests have a Dask worker do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from asynqueue import report
+
+asked: ContextVar[str] = ContextVar("asked", default="nobody")
+
+setup: list[Any] = []
+
+
+def spin(begun: str, ended: str) -> None:
+    """
+    Be busy until it is interrupted, and note what interrupts it.
+    """
+    note(begun, "begun")
+    try:
+        until = time.monotonic() + 20.0
+        while time.monotonic() < until:
+            pass
+    except BaseException as error:
+        note(ended, type(error).__name__)
+        raise
+
+
+async def doze(begun: str, ended: str) -> None:
+    """
+    Wait in a coroutine until it is cancelled.
+    """
+    note(begun, "begun")
+    try:
+        await asyncio.sleep(20.0)
+    except BaseException as error:
+        note(ended, type(error).__name__)
+        raise
+
+
+def spinItems(begun: str, ended: str) -> Iterator[int]:
+    """
+    Yield one item, and be busy before the next.
+    """
+    # An item leaves at once if it was slow to come.
+    time.sleep(0.02)
+    yield 1
+    spin(begun, ended)
+    yield 2
+
+
+def sleepLong(begun: str) -> None:
+    """
+    Sleep where nothing can interrupt it.
+    """
+    note(begun, "begun")
+    time.sleep(20.0)
+
+
+def note(path: str, text: str) -> None:
+    """
+    Add a line to a file.
+    """
+    with open(path, "a") as file:
+        file.write(text + "\n")
+
+
+def dieOnce(path: str) -> int:
+    """
+    Kill this process, unless it was run before. Return how often it was run.
+    """
+    note(path, "run")
+    with open(path) as file:
+        runs = len(file.readlines())
+    if runs == 1:
+        os._exit(9)
+    return runs
+
+
+def whoAsked() -> str:
+    """
+    Return the value of a context variable.
+    """
+    return asked.get()
+
+
+def reportSteps(number: int) -> int:
+    """
+    Report progress.
+    """
+    for step in range(number):
+        report(step + 1, number)
+        time.sleep(0.03)
+    return number
+
+
+def logSomething(text: str) -> None:
+    """
+    Log a warning.
+    """
+    logging.getLogger("tests.dask.tasks").warning(text)
+
+
+def prepare(value: Any) -> int:
+    """
+    Remember a value in this process.
+    """
+    setup.append(value)
+    return os.getpid()
+
+
+def prepared() -> list[Any]:
+    """
+    Return the remembered values.
+    """
+    return setup
+
+
+def tenth(number: int) -> int:
+    """
+    Take a hundredth of a second.
+    """
+    time.sleep(0.01)
+    return number

@@ -1,0 +1,205 @@
+"""
+What a queue's calls find on a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+from twisted.trial.unittest import TestCase
+
+from asynqueue import DaskWorker, TaskQueue
+from asynqueue.errors import DaskWorkerDied, PoisonTask
+from asynqueue.testing import far
+from asynqueue.tools import Delay
+from tests.dask import cluster, tasks
+
+
+class DaskCase(TestCase):
+    timeout = 30.0
+
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.begun = os.path.join(folder.name, "begun")
+        self.ended = os.path.join(folder.name, "ended")
+
+    def queue(self, **options: Any) -> tuple[TaskQueue, DaskWorker]:
+        worker = cluster.worker(**options)
+        queue = TaskQueue(worker, timeout=5)
+        self.addCleanup(queue.shutdown)
+        return queue, worker
+
+    def drop(self, task: Any) -> None:
+        task.d.addErrback(lambda _: None)
+        task.cancel()
+
+    async def until(self, isSo: Callable[[], bool], what: str) -> None:
+        await Delay(timeout=15.0).untilEvent(isSo)
+        self.assertTrue(isSo(), what)
+
+    def read(self, path: str) -> list[str]:
+        if not os.path.exists(path):
+            return []
+        with open(path) as file:
+            return file.read().split()
+
+
+class CancelTests(DaskCase):
+    async def _cancelled(self, function: Any, expected: str) -> None:
+        queue, _ = self.queue()
+        task = queue.submit(function, self.begun, self.ended)
+        await self.until(lambda: bool(self.read(self.begun)), "the call begins")
+        self.drop(task)
+        await self.until(lambda: bool(self.read(self.ended)), "the call ends")
+        self.assertEqual(self.read(self.ended), [expected])
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
+
+    async def test_aCallThatIsCancelledIsInterrupted(self) -> None:
+        await self._cancelled(tasks.spin, "TaskInterrupted")
+
+    async def test_aCoroutineThatIsCancelledIsCancelledThere(self) -> None:
+        await self._cancelled(tasks.doze, "CancelledError")
+
+    async def test_aCallThatIsOutOfTimeIsInterrupted(self) -> None:
+        queue, _ = self.queue()
+        task = queue.submit(tasks.spin, self.begun, self.ended)
+        await self.until(lambda: bool(self.read(self.begun)), "the call begins")
+        self.drop(task)
+        with self.assertRaises(TimeoutError):
+            await queue.options(timeout=0.5).call(tasks.spin, self.begun, self.ended)
+        await self.until(lambda: len(self.read(self.ended)) == 2, "both calls end")
+
+    async def test_aStreamThatIsStoppedIsInterruptedBetweenItems(self) -> None:
+        queue, _ = self.queue()
+        deferator = await queue.call(tasks.spinItems, self.begun, self.ended)
+        async for item in deferator:
+            self.assertEqual(item, 1)
+            break
+        await self.until(lambda: bool(self.read(self.begun)), "the generator is busy")
+        deferator.stop()
+        await self.until(lambda: bool(self.read(self.ended)), "the generator ends")
+        self.assertEqual(self.read(self.ended), ["TaskInterrupted"])
+
+    async def test_aDaskWorkerIsRestartedIfACallCannotBeInterrupted(self) -> None:
+        queue, _ = self.queue(restartWorkers=True)
+        before = cluster.addresses()
+        task = queue.submit(tasks.sleepLong, self.begun)
+        await self.until(lambda: bool(self.read(self.begun)), "the call begins")
+        self.drop(task)
+        await self.until(
+            lambda: len(before - cluster.addresses()) == 1, "the Dask worker is replaced"
+        )
+        await queue.shutdown()
+        cluster.untilComplete()
+
+
+class DeathTests(DaskCase):
+    def tearDown(self) -> None:
+        cluster.untilComplete()
+
+    async def test_aCallWhoseDaskWorkerDiesFailsAndIsNotRunAgain(self) -> None:
+        queue, worker = self.queue()
+        with self.assertRaises(DaskWorkerDied) as caught:
+            await queue.call(tasks.dieOnce, self.begun)
+        self.assertEqual(caught.exception.begun, "yes")
+        self.assertEqual(worker.repeated, 1, "Dask has tried to run it again")
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
+        self.assertEqual(self.read(self.begun), ["run"])
+
+    async def test_anIdempotentCallRunsAgain(self) -> None:
+        queue, _ = self.queue()
+        self.assertEqual(await queue.options(idempotent=True).call(tasks.dieOnce, self.begun), 2)
+
+    async def test_anIdempotentCallThatKillsEachTimeIsPoison(self) -> None:
+        queue, _ = self.queue()
+        with self.assertRaises(PoisonTask):
+            await queue.options(idempotent=True).call(os._exit, 3)
+
+
+class CallTests(DaskCase):
+    async def test_manySmallCallsShareTasksOfDasks(self) -> None:
+        queue, _ = self.queue()
+        await queue.call(abs, -1)
+        numbers = range(2000)
+        results = await gatherResults([queue.call(abs, -number) for number in numbers])
+        self.assertEqual(results, list(numbers))
+
+    async def test_aSlowCallDoesNotHoldUpThoseThatCameWithIt(self) -> None:
+        queue, _ = self.queue()
+        await queue.call(far.echo)
+        await gatherResults([queue.call(tasks.tenth, number) for number in range(10)])
+
+    async def test_contextVariablesTravel(self) -> None:
+        worker = cluster.worker()
+        queue = TaskQueue(worker, contextvars=["tests.dask.tasks.asked"])
+        self.addCleanup(queue.shutdown)
+        tasks.asked.set("me")
+        self.assertEqual(await queue.call(tasks.whoAsked), "me")
+
+    async def test_progressTravels(self) -> None:
+        queue, _ = self.queue()
+        task = queue.submit(tasks.reportSteps, 10)
+        await self.until(lambda: task.progress is not None, "progress is told underway")
+        assert task.progress is not None
+        self.assertEqual(task.progress.total, 10)
+        self.assertEqual(await task.whenDone(), 10)
+        self.assertEqual(task.progress.done, 10)
+
+    async def test_whatIsLoggedThereIsLoggedHere(self) -> None:
+        queue, _ = self.queue()
+        records: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.addFilter(lambda record: bool(records.append(record)))  # type: ignore[func-returns-value]
+        logger = logging.getLogger("tests.dask.tasks")
+        logger.addHandler(handler)
+        self.addCleanup(logger.removeHandler, handler)
+        await queue.call(tasks.logSomething, "mind the gap")
+        self.assertEqual([record.getMessage() for record in records], ["mind the gap"])
+
+
+class ClusterTests(DaskCase):
+    async def test_anUpdateReachesPresentAndLaterDaskWorkers(self) -> None:
+        queue, _ = self.queue()
+        (pids,) = await queue.update(tasks.prepare, "now")
+        self.assertEqual(sorted(pids), sorted(cluster.pids()))
+        cluster.killAll()
+        cluster.untilComplete()
+        self.assertEqual(await queue.call(tasks.prepared), ["now"])
+
+    async def test_twoWorkersMayShareAClient(self) -> None:
+        (first, _), (second, _) = self.queue(), self.queue()
+        results = await gatherResults(
+            [queue.call(far.add, 1, n) for n, queue in enumerate((first, second))]
+        )
+        self.assertEqual(results, [1, 2])
+
+    async def test_capacityFollowsTheCluster(self) -> None:
+        queue, worker = self.queue()
+        await self.until(lambda: worker.capacity.slots == 2, "the threads are counted")
+        cluster.scale(3)
+        await self.until(lambda: worker.capacity.slots == 3, "there are more threads")
+        cluster.scale(2)
+        await self.until(lambda: worker.capacity.slots == 2, "there are fewer threads")
+        self.assertEqual(len(queue), 1, "it is one worker all the time")
+
+    async def test_aSeriesNeedsItsResource(self) -> None:
+        queue, worker = self.queue(resources={"gpu": {"GPU": 1}})
+        task = queue.submit(far.add, 1, 2, series="gpu")
+        self.assertEqual(await queue.call(far.add, 3, 4), 7, "other series are not held up")
+        self.assertEqual(worker.missing, {"GPU"})
+        self.assertFalse(task.isDone)
+        self.drop(task)
+
+
+def test_withoutTheExtraItSaysWhichCommandBringsIt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install asynqueue2\[dask\]"):
+        DaskWorker()
