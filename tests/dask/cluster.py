@@ -72,13 +72,21 @@ def pids() -> list[int]:
     return list(client().run(processID).values())
 
 
-def killAll() -> None:
+def kill(*addresses: str) -> None:
     """
-    Kill every Dask worker.
+    Kill some Dask workers.
     """
-    _killed.update(addresses())
-    for pid in pids():
+    _killed.update(addresses)
+    for pid in client().run(processID, workers=list(addresses)).values():
         os.kill(pid, signal.SIGKILL)
+
+
+def killBusy() -> None:
+    """
+    Kill the Dask workers that have a task; one, if none has.
+    """
+    busy = [address for address, keys in client().processing().items() if keys]
+    kill(*(busy or sorted(addresses())[:1]))
 
 
 def untilComplete() -> None:

@@ -23,4 +23,4 @@ class DaskWorkerTests(MortalRunnerContract, PicklingWorkerContract, TestCase):
         super().setUp()
 
     def killRunner(self, worker: Any) -> None:
-        cluster.killAll()
+        cluster.killBusy()

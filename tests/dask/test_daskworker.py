@@ -170,7 +170,7 @@ class ClusterTests(DaskCase):
         queue, _ = self.queue()
         (pids,) = await queue.update(tasks.prepare, "now")
         self.assertEqual(sorted(pids), sorted(cluster.pids()))
-        cluster.killAll()
+        cluster.kill(*cluster.addresses())
         cluster.untilComplete()
         self.assertEqual(await queue.call(tasks.prepared), ["now"])
 
