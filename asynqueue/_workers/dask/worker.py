@@ -45,6 +45,7 @@ from asynqueue._workers.events import (
     Yielded,
 )
 from asynqueue._workers.picklability import CallCheck, refusedCall
+from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue._workers.protocol import NearStream, RunnerProtocol
 from asynqueue._workers.standalone import Standalone
 from asynqueue.errors import (
@@ -246,7 +247,7 @@ class DaskWorker:
         self._waiting: deque[Any] = deque()
         self._batches: dict[Batch, None] = {}
         self._updates: set[Any] = set()
-        self._standalone = Standalone(self, self._reactor)
+        self._standalone = Standalone(self, self.crash, self._reactor)
         self._listener: Callable[[list[WorkerEvent]], None] = self._standalone
         self._runWaiters: dict[Any, Deferred[None]] = {}
         self._delays = backoff(0.5, 30.0, factor=2.0, random=Random())
@@ -394,6 +395,19 @@ class DaskWorker:
                 else:
                     stream.stop()
                 return
+
+    def facts(self) -> RunnerFacts:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.
+        """
+        return RunnerFacts(self.state)
+
+    def recycle(self) -> bool:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The cluster replaces its processes
+        itself.
+        """
+        return False
 
     def stop(self) -> Deferred[None]:
         """
