@@ -26,6 +26,7 @@ class DaskCase(TestCase):
     timeout = 30.0
 
     def setUp(self) -> None:
+        cluster.untilComplete()
         folder = TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.begun = os.path.join(folder.name, "begun")
@@ -97,14 +98,9 @@ class CancelTests(DaskCase):
         await self.until(
             lambda: len(before - cluster.addresses()) == 1, "the Dask worker is replaced"
         )
-        await queue.shutdown()
-        cluster.untilComplete()
 
 
 class DeathTests(DaskCase):
-    def tearDown(self) -> None:
-        cluster.untilComplete()
-
     async def test_aCallWhoseDaskWorkerDiesFailsAndIsNotRunAgain(self) -> None:
         queue, worker = self.queue()
         with self.assertRaises(DaskWorkerDied) as caught:
@@ -201,5 +197,5 @@ class ClusterTests(DaskCase):
 
 def test_withoutTheExtraItSaysWhichCommandBringsIt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ImportError, match=r"pip install asynqueue2\[dask\]"):
+    with pytest.raises(ImportError, match=r"pip install 'asynqueue2\[dask\]'"):
         DaskWorker()

@@ -197,7 +197,9 @@ class Cluster:
         Leave the cluster.
         """
         self._closed = closed
-        if self.client is not None:
+        if self.client is not None and self.client.status == "closed":
+            self._inbox.put(closed)
+        elif self.client is not None:
             self.do(self._close, closed)
         elif not self._isConnecting:
             self._inbox.put(closed)

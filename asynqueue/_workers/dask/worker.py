@@ -50,6 +50,7 @@ from asynqueue._workers.protocol import NearStream, RunnerProtocol
 from asynqueue._workers.standalone import Standalone
 from asynqueue.errors import (
     DaskWorkerDied,
+    ExtraMissing,
     IterationStopped,
     PoisonTask,
     ProtocolError,
@@ -218,7 +219,7 @@ class DaskWorker:
         @param restartWorkers: whether a Dask worker may be restarted if a call on it cannot be
             interrupted. It needs a nanny for that. Default: C{False}.
         @param reactor: the reactor. Default: the global reactor.
-        @raise ImportError: if Dask distributed is not installed.
+        @raise ExtraMissing: if Dask distributed is not installed.
         @raise ValueError: if C{slots} is not a positive integer.
         """
         try:
@@ -227,7 +228,7 @@ class DaskWorker:
             from asynqueue._workers.dask.cluster import Cluster
             from asynqueue._workers.dask.far import Session
         except ImportError as error:
-            raise ImportError(_WITHOUT) from error
+            raise ExtraMissing("a DaskWorker", "dask") from error
         self.resources = {} if resources is None else dict(resources)
         self.iQualified = [*series, *self.resources]
         self.restartWorkers = restartWorkers
