@@ -25,7 +25,7 @@ import asyncio
 from collections.abc import Callable, Generator, Hashable, Iterable
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -42,6 +42,9 @@ from asynqueue._queue.observers import Observer
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
+
+if TYPE_CHECKING:
+    from asynqueue.admin.server import Administration
 
 __all__ = [
     "CallOptions",
@@ -465,6 +468,22 @@ class TaskQueue(_Face):
         """
         return self._queue.paused
 
+    def admin(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> Administration:
+        """
+        Let others of this user see and steer this queue. See L{admin<asynqueue.TaskQueue.admin>}.
+        """
+        return cast(
+            "Administration",
+            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
+        )
+
     def attachWorker(self, worker: IWorker) -> asyncio.Future[int]:
         """
         Attach a worker.
@@ -806,6 +825,23 @@ class ResizableDispatchQueue(_Face):
         Change the rate.
         """
         self._use().setRate(rate, per, burst)
+
+    def admin(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> Administration:
+        """
+        Let others of this user see and steer this queue. See
+        L{admin<asynqueue.ResizableDispatchQueue.admin>}.
+        """
+        return cast(
+            "Administration",
+            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
+        )
 
     def pause(self) -> asyncio.Future[None]:
         """

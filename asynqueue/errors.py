@@ -90,6 +90,12 @@ class NotReadyError(AsynQueueError):
     """
 
 
+class AdminError(AsynQueueError):
+    """
+    A queue cannot be seen or steered from outside, or a program refused what it was asked for.
+    """
+
+
 # Jobs ---------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ The interfaces between the parts of asynqueue, and to workers, observers and sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -153,6 +153,41 @@ class IObserver(Interface):
         event. If an observer raises, the exception is logged and the other observers are called.
 
         @param event: an L{Event<asynqueue._queue.observers.Event>}.
+        """
+
+
+class IAdministered(Interface):
+    """
+    A queue as those who see and steer it from outside find it. L{asynqueue.admin} asks it.
+    """
+
+    name: str = Attribute("The queue's name in requests. It may be changed once, to be unique.")
+
+    kind: str = Attribute("What kind of queue it is, for people.")
+
+    isReadOnly: bool = Attribute("Whether it can only be looked at.")
+
+    verbs: Mapping[str, Callable[..., Any]] = Attribute(
+        """
+        What can be asked of this queue, by the verbs of L{asynqueue.admin.api}. Each takes the
+        verb's parameters as keywords, and returns what JSON can express, or a Deferred of that.
+        """
+    )
+
+    def summary() -> dict[str, Any]:
+        """
+        @return: the facts about the queue that cost little, as JSON can express them.
+        """
+
+    def observe(isWatched: bool) -> None:
+        """
+        Begin or cease to take note of what ends in the queue. Nothing is to be spent on that while
+        nobody looks.
+        """
+
+    def forget() -> None:
+        """
+        Take note of nothing any more, because the queue is not to be seen any more.
         """
 
 

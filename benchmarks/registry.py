@@ -11,6 +11,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.crashes import comparison as crashes
 from benchmarks.measure import Measure
 from benchmarks.measures import (
+    admin,
     aio,
     array,
     calls,
@@ -39,6 +40,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     items.MEASURE,
     array.MEASURE,
     pending.MEASURE,
+    admin.MEASURE,
     series.MEASURE,
     dispatch.MEASURE,
     durable.MEASURE,

@@ -39,7 +39,7 @@ class _Builder(ASTBuilder):
     ModuleVistor = _Visitor
 
 
-PACKAGES = ("asynqueue.tools", "asynqueue.testing")
+PACKAGES = ("asynqueue.tools", "asynqueue.testing", "asynqueue.admin")
 """Users import the names of these packages from the packages themselves. Their modules have no
 pages, but for those that no name is taken out of."""
 

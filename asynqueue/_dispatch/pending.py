@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, merge
-from itertools import count
+from itertools import chain, count
 from typing import Any, Final
 
 from asynqueue._core.heap import PriorityHeap
@@ -86,6 +86,15 @@ class PendingJobs:
         All jobs, by priority and then in the order of putting.
         """
         return _merged([bucket.jobs for bucket in self._buckets.values()], self._delayed)
+
+    def walk(self) -> Iterator[Job]:
+        """
+        @return: an iterator over the jobs: those that may begin as far as their own times go, by
+            priority, then the delayed ones by their times. Nothing may change while it is used.
+        """
+        heaps = [bucket.jobs for bucket in self._buckets.values() if bucket.jobs]
+        ready = heaps[0].walk() if len(heaps) == 1 else merge(*map(_walk, heaps), key=_place)
+        return chain(ready, self._delayed.walk())
 
     # Jobs -----------------------------------------------------------------------------------------
 
@@ -300,6 +309,10 @@ class PendingJobs:
 
 def _place(job: Job) -> tuple[float, int]:
     return job.priority, job.id
+
+
+def _walk(heap: PriorityHeap[Job]) -> Iterator[Job]:
+    return heap.walk()
 
 
 def _taken(heap: PriorityHeap[Job]) -> Iterator[Job]:

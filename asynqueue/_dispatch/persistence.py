@@ -17,7 +17,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.description import describeError, shortly
-from asynqueue._dispatch.encoding import JobCodec, checkText, describeForStore, storable
+from asynqueue._dispatch.encoding import (
+    LONGEST_TEXT,
+    JobCodec,
+    checkText,
+    describeForStore,
+    storable,
+)
 from asynqueue._dispatch.groupcommit import GroupCommit
 from asynqueue._dispatch.job import DeadLetter, DurableJob, JobOwner
 from asynqueue._dispatch.stores import (
@@ -35,12 +41,17 @@ from asynqueue.errors import JobNotStorable, StoreCorrupt, StoreError
 ATTEMPTS: Final = 3
 """How often a job is begun whose program ends each time, if no policy of retries says so."""
 
+TRACEBACKS: Final = 100
+"""Of how many dead letters the traceback is remembered."""
+
 
 class Persistence:
     """
     Keeps a store in agreement with a queue's jobs.
 
     @ivar commits: the L{GroupCommit} that changes of jobs go into.
+    @ivar name: the store's name.
+    @ivar tracebacks: those of the jobs that became dead letters last, by the jobs' numbers.
     """
 
     log = Logger()
@@ -70,6 +81,8 @@ class Persistence:
         self._reactor = reactor
         self._wallClock = wallClock
         self._dead: set[int] = set()
+        self.name = str(store.name)
+        self.tracebacks: dict[int, str] = {}
 
     # From the store -------------------------------------------------------------------------------
 
@@ -174,6 +187,10 @@ class Persistence:
         @param told: is called when that is on disk, or could not be written for now.
         """
         text = describeForStore(error) if why is None else storable(why)
+        traceback = Failure(error).getTraceback()
+        if len(self.tracebacks) >= TRACEBACKS:
+            del self.tracebacks[next(iter(self.tracebacks))]
+        self.tracebacks[id] = traceback[-LONGEST_TEXT:]
         # The traceback stands in the text, because a job's failure is no fault of this program: an
         # event with a failure would fail the tests of programs that expect it.
         self.log.error(
@@ -182,7 +199,7 @@ class Persistence:
             what=shortly(what),
             function=self._function,
             why=text,
-            traceback=Failure(error).getTraceback(),
+            traceback=traceback,
         )
         self._dead.add(id)
         self.commits.note((DEAD_LETTER, id, text), told)

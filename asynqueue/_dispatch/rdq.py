@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import count
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount, checkSeconds
+from asynqueue._core.description import describeFunction
 from asynqueue._core.keywords import spellsOut
 from asynqueue._core.retry import Retry
 from asynqueue._core.states import (
@@ -48,6 +49,7 @@ from asynqueue._reactor import (
     serialExecutor,
 )
 from asynqueue._waiters import Waiters
+from asynqueue.admin import openIfWanted
 from asynqueue.errors import (
     ImplementationError,
     IterationStopped,
@@ -61,6 +63,9 @@ from asynqueue.errors import (
     typeName,
 )
 from asynqueue.interfaces import IJobStore
+
+if TYPE_CHECKING:
+    from asynqueue.admin.server import Administration
 
 PAUSED: Final = "PAUSED"
 
@@ -215,6 +220,9 @@ class ResizableDispatchQueue:
         self._drained: Waiters[None] = Waiters()
         self._byKey: dict[str, DurableJob] = {}
         self._persistence: Persistence | None = None
+        self._administration: Administration | None = None
+        # Is called with each job that ends, while somebody looks from outside.
+        self._whenJobEnds: Callable[[Job], None] | None = None
         first = 1
         self.drainTimeout = drainTimeout
         self._ending = Ending(
@@ -233,6 +241,7 @@ class ResizableDispatchQueue:
         # A forked process has no part in it. This also says that the queue was constructed.
         self._pid = os.getpid()
         self._changed()
+        openIfWanted(self)
 
     def _openStore(self, store: Any, codec: JobCodec, name: str) -> int:
         """
@@ -647,6 +656,60 @@ class ResizableDispatchQueue:
             raise StoreError(f"{self!r} has no store, and so no dead letters")
         return self._persistence
 
+    # Seen from outside ----------------------------------------------------------------------------
+
+    def admin(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> Administration:
+        """
+        Let others of this user see and steer this queue, with C{asynqueue top} for example. A Unix
+        socket with mode 0600 is opened as soon as the reactor runs, and removed with the last queue
+        or when the program ends. All queues of a reactor share it. Calling this again changes
+        nothing.
+
+        With C{ASYNQUEUE_ADMIN=1} in the environment every queue does this by itself.
+
+        @param name: the queue's name there. Default: that of its class. A number follows if another
+            queue has the name.
+        @param show: what else is shown: C{"arguments"} and C{"results"}, shortened. Default:
+            neither, because they may be secret.
+        @param history: how many that ended are remembered even while nobody looks. Default: 0; what
+            ends is only noted while somebody looks.
+        @param readOnly: whether the queue can only be looked at. Default: C{False}.
+        @return: an object with the C{path} of the socket, which is C{None} before the reactor runs,
+            and C{close()}.
+        @raise AdminError: if the reactor has no Unix sockets, or C{show} names something else.
+        @raise ValueError: if C{history} is not an integer of 0 or more.
+        @raise QueueStopped: after L{stop}.
+        """
+        if self.stopped:
+            raise self._stoppedError("admin")
+        if self._administration is None:
+            from asynqueue._dispatch.inspection import DispatchInspection
+            from asynqueue.admin.server import Administration
+
+            view = DispatchInspection(
+                self,
+                describeFunction(self._func),
+                self._pending,
+                self._persistence,
+                self._clock,
+                name or type(self).__name__,
+                show,
+                history,
+                readOnly,
+            )
+            self._administration = Administration(view, self, self._clock.reactor)
+        return self._administration
+
+    def _watchEnds(self, whenJobEnds: Callable[[Job], None] | None) -> None:
+        self._whenJobEnds = whenJobEnds
+
     # Stopping -------------------------------------------------------------------------------------
 
     def stop(self, cancelUnderway: bool = False) -> Deferred[list[Job]]:
@@ -686,6 +749,8 @@ class ResizableDispatchQueue:
 
     def _allOver(self, _: None) -> list[Job]:
         self._ending.forget()
+        if self._administration is not None:
+            self._administration.close()
         return [job for job in self._left if _isLeftBehind(job)]
 
     def _stoppedError(self, what: str) -> QueueStopped:
@@ -988,6 +1053,8 @@ class ResizableDispatchQueue:
         Tell a job's end: now, or when it is on disk. A job that was told to be over is not done
         again then.
         """
+        if self._whenJobEnds is not None:
+            self._whenJobEnds(job)
         persistence = self._persistence
         if persistence is None:
             job.tellEnd()

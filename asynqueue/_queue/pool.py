@@ -171,6 +171,13 @@ class WorkerPool:
         """
         return [record.worker for record in self._records.values()]
 
+    @property
+    def records(self) -> list[WorkerRecord]:
+        """
+        The records of the workers, in the order in which they were attached.
+        """
+        return [*self._records.values()]
+
     def find(self, workerOrID: Any) -> WorkerRecord | None:
         """
         Find the record of a worker, given as itself or by its ID, or C{None} if it is not attached.

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, overload
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -26,7 +26,11 @@ from asynqueue._queue.map import startMap
 from asynqueue._queue.observers import STOPPED, LoadProducer, LoggingObserver, Observer
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
+from asynqueue.admin import openIfWanted
 from asynqueue.interfaces import IWorker
+
+if TYPE_CHECKING:
+    from asynqueue.admin.server import Administration
 
 
 class QueueKeywords(TypedDict, total=False):
@@ -121,13 +125,16 @@ class TaskQueue:
             self._engine.abort,
         )
         self._loadProducers: list[LoadProducer] = []
-        self._engine.whenStopped(partial(_stopped, self._ending, self._loadProducers))
+        self._administrations: list[Administration] = []
+        stopped = partial(_stopped, self._ending, self._loadProducers, self._administrations)
+        self._engine.whenStopped(stopped)
         if warn or spew:
             self.addObserver(LoggingObserver(verbose=verbose, spew=spew))
         for observer in observers:
             self.addObserver(observer)
         for worker in workers:
             self.attachWorker(worker).addErrback(lambda _: None)
+        openIfWanted(self)
 
     def __repr__(self) -> str:
         return repr(self._engine)
@@ -521,6 +528,45 @@ class TaskQueue:
         if all(one.consumer is not consumer for one in self._loadProducers):
             self._loadProducers.append(LoadProducer(self._engine, consumer))
 
+    def admin(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> Administration:
+        """
+        Let others of this user see and steer this queue, with C{asynqueue top} for example. A Unix
+        socket with mode 0600 is opened as soon as the reactor runs, and removed with the last queue
+        or when the program ends. All queues of a reactor share it. Calling this again changes
+        nothing.
+
+        With C{ASYNQUEUE_ADMIN=1} in the environment every queue does this by itself.
+
+        @param name: the queue's name there. Default: that of its class. A number follows if another
+            queue has the name.
+        @param show: what else is shown: C{"arguments"} and C{"results"}, shortened. Default:
+            neither, because they may be secret.
+        @param history: how many that ended are remembered even while nobody looks. Default: 0; what
+            ends is only noted while somebody looks.
+        @param readOnly: whether the queue can only be looked at. Default: C{False}.
+        @return: an object with the C{path} of the socket, which is C{None} before the reactor runs,
+            and C{close()}.
+        @raise AdminError: if the reactor has no Unix sockets, or C{show} names something else.
+        @raise ValueError: if C{history} is not an integer of 0 or more.
+        @raise QueueStopped: after L{shutdown}.
+        """
+        self._engine.checkRunning("admin")
+        if not self._administrations:
+            from asynqueue._queue.inspection import QueueInspection
+            from asynqueue.admin.server import Administration
+
+            kind = type(self).__name__
+            view = QueueInspection(self, self._engine, name or kind, show, history, readOnly)
+            self._administrations.append(Administration(view, self, self._engine.reactor))
+        return self._administrations[0]
+
     # Shutting down --------------------------------------------------------------------------------
 
     def shutdown(self) -> Deferred[None]:
@@ -550,11 +596,15 @@ class TaskQueue:
         await self.shutdown()
 
 
-def _stopped(ending: Ending, producers: list[LoadProducer]) -> None:
+def _stopped(
+    ending: Ending, producers: list[LoadProducer], administrations: list[Administration]
+) -> None:
     """
     A queue has stopped, which the program may have dropped.
     """
     ending.forget()
+    while administrations:
+        administrations.pop().close()
     while producers:
         producer = producers.pop(0)
         try:

@@ -1,0 +1,343 @@
+"""
+What others see of a dispatch queue, and what they can do to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator
+from zope.interface import implementer
+
+from asynqueue._core.checks import checkCount
+from asynqueue._core.description import describeError, shortly
+from asynqueue._core.states import FAILED, FINISHED
+from asynqueue._dispatch.job import DeadLetter, Job
+from asynqueue._dispatch.pending import PendingJobs
+from asynqueue._dispatch.persistence import Persistence
+from asynqueue.admin.api import (
+    ABSENT,
+    LARGEST_PAGE,
+    checkPage,
+    checkShow,
+    plain,
+    plainPriority,
+)
+from asynqueue.admin.history import LAST, History
+from asynqueue.errors import AdminError
+from asynqueue.interfaces import IAdministered
+
+if TYPE_CHECKING:
+    from asynqueue._dispatch.rdq import ResizableDispatchQueue
+
+
+@implementer(IAdministered)
+class DispatchInspection:
+    """
+    What others see of a L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}, and what they
+    can do to it. This does not keep the queue, which is to notice that the program has dropped it.
+
+    @ivar name: the queue's name in requests.
+    @ivar kind: the name of the queue's class.
+    @ivar isReadOnly: whether it can only be looked at.
+    @ivar verbs: what can be asked.
+    """
+
+    def __init__(
+        self,
+        queue: ResizableDispatchQueue,
+        function: str,
+        pending: PendingJobs,
+        persistence: Persistence | None,
+        reactor: IReactorTime,
+        name: str,
+        show: Iterable[str],
+        history: int,
+        isReadOnly: bool,
+    ) -> None:
+        """
+        @param function: the name of the queue's function.
+        @param pending: the queue's jobs that wait.
+        @param persistence: the queue's, if it has a store.
+        @param reactor: gives the queue's time.
+        @param show: whether to show C{"arguments"} and C{"results"}.
+        @param history: how many jobs that ended are remembered even while nobody looks.
+        """
+        self.name = name
+        self.kind = type(queue).__name__
+        self.isReadOnly = isReadOnly
+        self._ref = ref(queue)
+        self._function = function
+        self._pending = pending
+        self._persistence = persistence
+        self._reactor = reactor
+        self._show = checkShow(show)
+        self._keeps = checkCount("history", history, least=0)
+        self._history: History | None = None
+        self._inTurns = Cooperator(scheduler=partial(reactor.callLater, 0)).coiterate
+        self.verbs: dict[str, Callable[..., Any]] = {
+            "snapshot": self.snapshot,
+            "cancel": self._cancel,
+            "reprioritise": self._reprioritise,
+            "pause": self._pause,
+            "resume": self._resume,
+            "width": self._setWidth,
+            "rate": self._setRate,
+        }
+        if persistence is not None:
+            self.verbs["deadLetters"] = self._deadLetters
+            self.verbs["retry"] = partial(self._eachLetter, type(queue).retryDeadLetter)
+            self.verbs["drop"] = partial(self._eachLetter, type(queue).dropDeadLetter)
+        self.observe(False)
+
+    @property
+    def _queue(self) -> ResizableDispatchQueue:
+        queue = self._ref()
+        if queue is None:
+            raise AdminError(f"the program has dropped {self.name}")
+        return queue
+
+    # Looking --------------------------------------------------------------------------------------
+
+    def observe(self, isWatched: bool) -> None:
+        """
+        See L{IAdministered}.
+        """
+        if isWatched or self._keeps:
+            if self._history is None:
+                self._history = History(self._reactor.seconds, self._keeps or LAST)
+                self._queue._watchEnds(self._jobEnded)
+        elif self._history is not None:
+            self._history = None
+            queue = self._ref()
+            if queue is not None:
+                queue._watchEnds(None)
+
+    def forget(self) -> None:
+        """
+        Observe nothing any more.
+        """
+        self._keeps = 0
+        self.observe(False)
+
+    def _jobEnded(self, job: Job) -> None:
+        if self._history is None:
+            return
+        facts = self._facts(job, self._reactor.seconds())
+        if job.state != FINISHED and job.failure is not None:
+            facts["error"] = describeError(job.failure.value)
+            if job.state == FAILED:
+                facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
+        elif "results" in self._show:
+            facts["result"] = shortly(job.result)
+        self._history.ended(job.state, facts)
+
+    def summary(self) -> dict[str, Any]:
+        """
+        See L{IAdministered}.
+        """
+        queue = self._queue
+        size, rate = queue.size(), queue.rate
+        oldest = next(self._pending.walk(), None)
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "state": "STOPPED" if queue.stopped else "RUNNING",
+            "paused": queue.paused,
+            "pending": size.pending,
+            "underway": size.underway,
+            "width": queue.width,
+            "rate": None
+            if rate is None
+            else dict(zip(("rate", "per", "burst"), rate, strict=True)),
+            "function": self._function,
+            "store": None if self._persistence is None else self._persistence.name,
+            "waited": None if oldest is None else self._reactor.seconds() - oldest.queuedTime,
+            "ended": None if self._history is None else self._history.summary(),
+            "verbs": [*self.verbs],
+        }
+
+    def snapshot(self, page: int = 0, size: int = 25) -> dict[str, Any]:
+        """
+        @param page: which page of the jobs that wait, from 0.
+        @param size: how many of them a page has.
+        @return: everything that is seen of the queue.
+        @raise ValueError: if the page is too far down.
+        """
+        now = self._reactor.seconds()
+        before = checkPage(page, size)
+        pending = islice(self._pending.walk(), before, before + size)
+        underway = islice(sorted(self._queue.underway(), key=_idOf), LARGEST_PAGE)
+        return {
+            **self.summary(),
+            "tasksUnderway": [self._facts(job, now) for job in underway],
+            "tasksPending": [self._facts(job, now) for job in pending],
+            "page": page,
+            "size": size,
+            "last": [] if self._history is None else self._history.last(),
+        }
+
+    def _facts(self, job: Job, now: float) -> dict[str, Any]:
+        started = job.startTime
+        facts = {
+            "id": job.id,
+            "function": self._function,
+            "state": job.state,
+            "series": plain(job.key),
+            "priority": plainPriority(job.priority),
+            "attempts": job.attempts,
+            "waited": (now if started is None else started) - job.queuedTime,
+            "ran": None if started is None else now - started,
+            "dueIn": None if job.due is None else max(0.0, job.due - now),
+        }
+        if "arguments" in self._show:
+            facts["call"] = f"{self._function}({shortly(job.jobarg)})"
+        return facts
+
+    def _deadLetters(self, page: int, size: int) -> Deferred[dict[str, Any]]:
+        before = checkPage(page, size)
+
+        def found(letters: list[DeadLetter]) -> dict[str, Any]:
+            shown = [self._letter(letter) for letter in letters[before : before + size]]
+            return {"count": len(letters), "letters": shown, "page": page, "size": size}
+
+        return self._queue.deadLetters().addCallback(found)
+
+    def _letter(self, letter: DeadLetter) -> dict[str, Any]:
+        facts = {
+            "id": letter.id,
+            "function": plain(letter.function),
+            "priority": plainPriority(letter.priority),
+            "queued": plain(letter.queued),
+            "attempts": letter.attempts,
+            "unique": plain(letter.unique),
+            "error": letter.error,
+            "traceback": self._persistence and self._persistence.tracebacks.get(letter.id),
+            "readable": letter.isReadable,
+        }
+        if "arguments" in self._show:
+            facts["call"] = f"{letter.function}({shortly(letter.jobarg)})"
+        return facts
+
+    # Steering -------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        # Nobody waits for the jobs that are underway.
+        self._queue.pause()
+
+    def _resume(self) -> None:
+        self._queue.resume()
+
+    def _setWidth(self, width: int) -> dict[str, int]:
+        self._queue.setWidth(width)
+        return {"width": width}
+
+    def _setRate(self, rate: int | None, per: float, burst: int | None) -> dict[str, Any]:
+        self._queue.setRate(rate, per, burst)
+        return {"rate": rate, "per": per, "burst": burst}
+
+    def _cancel(
+        self,
+        tasks: list[int] | None,
+        series: Any,
+        function: str | None,
+        all: bool,
+        underway: bool,
+    ) -> Deferred[dict[str, int]]:
+        """
+        Cancel some jobs, in several turns of the reactor.
+
+        @raise AdminError: unless it is said which, in one way.
+        """
+        if (tasks is not None) + (series is not ABSENT) + all != 1 or function is not None:
+            raise AdminError("say what to cancel by one of tasks, series and all")
+        named = frozenset(tasks or ())
+
+        def isMeant(job: Job) -> bool:
+            if series is not ABSENT:
+                return bool(plain(job.key) == series)
+            return all or job.id in named
+
+        jobs = sorted(self._queue.underway(), key=_idOf) if underway or named else []
+        jobs += self._queue.pending()
+        cancelled: list[int] = []
+        steps = self._cancelEach((job for job in jobs if isMeant(job)), cancelled)
+        return self._inTurns(steps).addCallback(lambda _: {"cancelled": len(cancelled)})
+
+    def _cancelEach(self, jobs: Iterator[Job], cancelled: list[int]) -> Iterator[None]:
+        for job in jobs:
+            if job.cancel():
+                cancelled.append(job.id)
+            yield
+
+    def _reprioritise(self, task: int, priority: float) -> dict[str, Any]:
+        job = next((job for job in self._queue.pending() if job.id == task), None)
+        if job is None:
+            raise AdminError(f"no job {task} waits in {self.name}")
+        job.reprioritize(priority)
+        return {"task": task, "priority": plainPriority(priority)}
+
+    def _eachLetter(
+        self,
+        act: Callable[[ResizableDispatchQueue, DeadLetter], Deferred[Any]],
+        jobs: list[int] | None,
+        all: bool,
+    ) -> Deferred[dict[str, Any]]:
+        """
+        Do something to some dead letters.
+
+        @raise AdminError: unless it is said which, in one way.
+        """
+        if (jobs is not None) + all != 1:
+            raise AdminError("say which dead letters are meant by one of jobs and all")
+        named = frozenset(jobs or ())
+        done: list[int] = []
+        failed: dict[int, str] = {}
+
+        def each(letters: list[DeadLetter]) -> Deferred[Any]:
+            meant = [letter for letter in letters if all or letter.id in named]
+            for missing in named.difference(letter.id for letter in meant):
+                failed[missing] = "it is not a dead letter"
+            return self._inTurns(self._actOnEach(act, meant, done, failed))
+
+        acted = self._queue.deadLetters().addCallback(each)
+        return acted.addCallback(lambda _: {"done": done, "failed": _asTexts(failed)})
+
+    def _actOnEach(
+        self,
+        act: Callable[[ResizableDispatchQueue, DeadLetter], Deferred[Any]],
+        letters: list[DeadLetter],
+        done: list[int],
+        failed: dict[int, str],
+    ) -> Iterator[Deferred[Any] | None]:
+        waiting = []
+        for letter in letters:
+            try:
+                ended = act(self._queue, letter)
+            except Exception as error:
+                failed[letter.id] = describeError(error)
+            else:
+                ended.addCallbacks(
+                    lambda _, id: done.append(id),
+                    lambda failure, id: failed.update({id: describeError(failure.value)}),
+                    callbackArgs=(letter.id,),
+                    errbackArgs=(letter.id,),
+                )
+                waiting.append(ended)
+            yield None
+        # All of them are written together.
+        yield from waiting
+
+
+def _asTexts(failed: dict[int, str]) -> dict[str, str]:
+    return {str(id): why for id, why in failed.items()}
+
+
+def _idOf(job: Job) -> int:
+    return job.id

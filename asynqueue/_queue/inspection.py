@@ -1,0 +1,329 @@
+"""
+What others see of a task queue, and what they can do to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakMethod
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Cooperator
+from zope.interface import implementer
+
+from asynqueue._core.checks import checkCount
+from asynqueue._core.description import (
+    describeCall,
+    describeError,
+    describeFunction,
+    describeValue,
+    shortly,
+)
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING
+from asynqueue._queue.engine import Engine
+from asynqueue._queue.observers import Event
+from asynqueue._queue.pool import WorkerRecord
+from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.admin.api import (
+    ABSENT,
+    LARGEST_PAGE,
+    checkPage,
+    checkShow,
+    plain,
+    plainPriority,
+)
+from asynqueue.admin.history import LAST, History
+from asynqueue.errors import AdminError
+from asynqueue.interfaces import IAdministered
+
+if TYPE_CHECKING:
+    from asynqueue._queue.taskqueue import TaskQueue
+
+STEPS: Final = 64
+"""How many tasks are looked at before it is asked whether the reactor's turn has lasted long
+enough."""
+
+_ENDS: Final = frozenset((FINISHED, FAILED, CANCELLED))
+
+
+@implementer(IAdministered)
+class QueueInspection:
+    """
+    What others see of a L{TaskQueue<asynqueue.TaskQueue>}, and what they can do to it. This does
+    not refer to the queue, which is to notice that the program has dropped it.
+
+    @ivar name: the queue's name in requests.
+    @ivar kind: the name of the queue's class.
+    @ivar isReadOnly: whether it can only be looked at.
+    @ivar verbs: what can be asked.
+    """
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        engine: Engine,
+        name: str,
+        show: Iterable[str],
+        history: int,
+        isReadOnly: bool,
+    ) -> None:
+        """
+        @param show: whether to show C{"arguments"} and C{"results"}.
+        @param history: how many tasks that ended are remembered even while nobody looks.
+        """
+        self.name = name
+        self.kind = type(queue).__name__
+        self.isReadOnly = isReadOnly
+        self._engine = engine
+        self._show = checkShow(show)
+        self._keeps = checkCount("history", history, least=0)
+        self._history: History | None = None
+        self._inTurns = Cooperator(scheduler=partial(engine.reactor.callLater, 0)).coiterate
+        self.verbs: dict[str, Callable[..., Any]] = {
+            "snapshot": self.snapshot,
+            "cancel": self._cancel,
+            "reprioritise": self._reprioritise,
+            "pause": engine.pause,
+            "resume": engine.resume,
+            "recycle": self._recycle,
+        }
+        resize = getattr(queue, "resize", None)
+        if resize is not None:
+            self.verbs["processes"] = partial(self._resize, WeakMethod(resize))
+        self.observe(False)
+
+    # Looking --------------------------------------------------------------------------------------
+
+    def observe(self, isWatched: bool) -> None:
+        """
+        See L{IAdministered}.
+        """
+        if isWatched or self._keeps:
+            if self._history is None:
+                self._history = History(self._engine.seconds, self._keeps or LAST)
+                self._engine.observers.add(self._observe)
+        elif self._history is not None:
+            self._engine.observers.remove(self._observe)
+            self._history = None
+
+    def forget(self) -> None:
+        """
+        Observe nothing any more.
+        """
+        self._keeps = 0
+        self.observe(False)
+
+    def _observe(self, event: Event) -> None:
+        task = event.task
+        if event.kind not in _ENDS or task is None or task.isUpdate or self._history is None:
+            return
+        facts = self._facts(task, event.time)
+        facts["state"] = event.kind
+        if event.reason is not None:
+            facts["error"] = describeError(event.reason)
+        elif "results" in self._show:
+            facts["result"] = shortly(task.result)
+        self._history.ended(event.kind, facts)
+
+    def summary(self) -> dict[str, Any]:
+        """
+        See L{IAdministered}.
+        """
+        engine = self._engine
+        oldest = next(engine.scheduler.walk(), None)
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "state": engine.state,
+            "paused": engine.scheduler.isPaused,
+            "pending": engine.scheduler.waiting,
+            "underway": len(engine.underway),
+            "workers": len(engine.pool),
+            "waited": None if oldest is None else engine.seconds() - oldest.queuedTime,
+            "ended": None if self._history is None else self._history.summary(),
+            "verbs": [*self.verbs],
+        }
+
+    def snapshot(self, page: int = 0, size: int = 25) -> dict[str, Any]:
+        """
+        @param page: which page of the tasks that wait, from 0.
+        @param size: how many of them a page has.
+        @return: everything that is seen of the queue.
+        @raise ValueError: if the page is too far down.
+        """
+        engine, now = self._engine, self._engine.seconds()
+        before = checkPage(page, size)
+        pending = islice(engine.scheduler.walk(), before, before + size)
+        underway = islice(sorted(engine.underway, key=_idOf), LARGEST_PAGE)
+        return {
+            **self.summary(),
+            "workers": [self._worker(record) for record in engine.pool.records],
+            "tasksUnderway": [self._facts(task, now) for task in underway],
+            "tasksPending": [self._facts(task, now) for task in pending],
+            "page": page,
+            "size": size,
+            "streams": [
+                {
+                    "task": task.id,
+                    "function": describeFunction(task.function),
+                    "items": len(source.items),
+                    "paused": bool(source.isPaused),
+                    "over": source.isOver,
+                }
+                for task, source in islice(engine.openStreams(), LARGEST_PAGE)
+            ],
+            "last": [] if self._history is None else self._history.last(),
+        }
+
+    def _facts(self, task: QueuedTask, now: float) -> dict[str, Any]:
+        started, worker = task.startTime, self._engine.pool.find(task.worker)
+        progress = task.progress
+        facts = {
+            "id": task.id,
+            "function": describeFunction(task.function),
+            "state": task.state,
+            "series": plain(task.options.series),
+            "niceness": task.options.niceness,
+            "priority": plainPriority(task.priority),
+            "attempts": task.attempts,
+            "waited": (now if started is None else started) - task.queuedTime,
+            "ran": None if started is None else now - started,
+            "worker": None if worker is None else worker.ID,
+        }
+        if progress is not None:
+            facts["progress"] = {
+                "done": plain(progress.done),
+                "total": plain(progress.total),
+                "ago": now - progress.time,
+            }
+        if "arguments" in self._show:
+            facts["call"] = describeCall(task.function, task.args, task.kwargs)
+        return facts
+
+    def _worker(self, record: WorkerRecord) -> dict[str, Any]:
+        now = self._engine.seconds()
+        runner = record.port.facts()
+        has = [task for task in self._engine.underway if task.worker is record.worker]
+        begun = has if runner.begun is None else [task for task in runner.begun if not task.isDone]
+        return {
+            "id": record.ID,
+            "kind": type(record.worker).__name__,
+            "name": describeValue(record.worker),
+            "state": runner.state or record.state,
+            "mayGetTasks": record.isOpen,
+            "pid": runner.pid,
+            "residentKilobytes": runner.residentKilobytes,
+            "restarts": runner.restarts,
+            "losses": [{"ago": now - time, "reason": why} for time, why in runner.losses],
+            "tasks": len(has),
+            "running": [
+                {
+                    "id": task.id,
+                    "function": describeFunction(task.function),
+                    "ran": None if task.startTime is None else now - task.startTime,
+                }
+                for task in islice(begun, STEPS)
+            ],
+            "series": [plain(name) for name in [*record.port.cQualified, *record.port.iQualified]],
+        }
+
+    # Steering -------------------------------------------------------------------------------------
+
+    def _cancel(
+        self,
+        tasks: list[int] | None,
+        series: Any,
+        function: str | None,
+        all: bool,
+        underway: bool,
+    ) -> Deferred[dict[str, int]]:
+        """
+        Cancel some tasks, in several turns of the reactor if many wait.
+
+        @raise AdminError: unless it is said which, in one way.
+        """
+        ways: list[Callable[[QueuedTask], bool]] = []
+        if tasks is not None:
+            named = frozenset(tasks)
+            ways.append(lambda task: task.id in named)
+        if series is not ABSENT:
+            ways.append(lambda task: bool(plain(task.options.series) == series))
+        if function is not None:
+            ways.append(lambda task: describeFunction(task.function) == function)
+        if all:
+            ways.append(lambda task: True)
+        if len(ways) != 1:
+            raise AdminError("say what to cancel by one of tasks, series, function and all")
+        [isMeant] = ways
+        # A task that is named may be with a worker already.
+        hasUnderway = underway or tasks is not None
+        cancelled: list[int] = []
+        steps = self._cancelEach(isMeant, hasUnderway, cancelled)
+        return self._inTurns(steps).addCallback(lambda _: {"cancelled": len(cancelled)})
+
+    def _cancelEach(
+        self, isMeant: Callable[[QueuedTask], bool], underway: bool, cancelled: list[int]
+    ) -> Iterator[None]:
+        engine = self._engine
+        if underway:
+            for task in sorted(engine.underway, key=_idOf):
+                if isMeant(task) and task.cancel():
+                    cancelled.append(task.id)
+            yield
+        for number, task in enumerate(engine.scheduler):
+            if isMeant(task) and task.cancel():
+                cancelled.append(task.id)
+            if number % STEPS == STEPS - 1:
+                yield
+
+    def _reprioritise(self, task: int, priority: float) -> Deferred[dict[str, Any]]:
+        """
+        Move a task among those that wait.
+        """
+        found: list[QueuedTask] = []
+
+        def moved(_: object) -> dict[str, Any]:
+            if not found or found[0].state != PENDING:
+                raise AdminError(f"no task {task} waits in {self.name}")
+            self._engine.scheduler.reprioritise(found[0], priority)
+            self._engine.wake()
+            return {"task": task, "priority": plainPriority(priority)}
+
+        return self._inTurns(self._seek(task, found)).addCallback(moved)
+
+    def _seek(self, id: int, found: list[QueuedTask]) -> Iterator[None]:
+        for number, task in enumerate(self._engine.scheduler):
+            if task.id == id:
+                found.append(task)
+                return
+            if number % STEPS == STEPS - 1:
+                yield
+
+    def _resize(
+        self, weak: WeakMethod[Callable[[int], Deferred[None]]], count: int
+    ) -> dict[str, int]:
+        resize = weak()
+        if resize is None:
+            raise AdminError(f"the program has dropped {self.name}")
+        # A process that cannot start says so by its worker's losses.
+        resize(count).addErrback(lambda _: None)
+        return {"count": count}
+
+    def _recycle(self, worker: int) -> dict[str, Any]:
+        record = self._find(worker)
+        if not record.port.recycle():
+            raise AdminError(f"worker {worker} has no process or thread that it could replace now")
+        return {"worker": worker}
+
+    def _find(self, worker: int) -> WorkerRecord:
+        record = self._engine.pool.find(worker)
+        if record is None:
+            raise AdminError(f"{self.name} has no worker {worker}")
+        return record
+
+
+def _idOf(task: QueuedTask) -> int:
+    return task.id

@@ -1,0 +1,54 @@
+"""
+See and steer the queues of a running program, from another program.
+
+C{queue.admin()} opens a Unix socket, over which a line-based JSON API is spoken. C{asynqueue top}
+speaks it, and so does L{AdminClient}::
+
+    from asynqueue.admin import AdminClient, findSockets
+
+    for path in findSockets():
+        with AdminClient(path) as client:
+            print(client.ask("queues"))
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from asynqueue._lazy import lazyNames
+
+if TYPE_CHECKING:
+    from asynqueue.admin.api import AdminAPI
+    from asynqueue.admin.client import AdminClient, findSockets
+    from asynqueue.admin.server import Administration
+
+__all__ = ["AdminAPI", "AdminClient", "Administration", "findSockets"]
+
+_HOMES = {
+    "api": "AdminAPI",
+    "client": "AdminClient findSockets",
+    "server": "Administration",
+}
+
+__getattr__, __dir__ = lazyNames(globals(), _HOMES)
+
+SWITCH: Final = "ASYNQUEUE_ADMIN"
+"""The environment variable that has every queue call its C{admin}."""
+
+
+def openIfWanted(queue: Any) -> None:
+    """
+    Let others see a new queue if the environment asks for that. The queue works all the same if
+    they cannot.
+    """
+    if os.environ.get(SWITCH, "0") in ("", "0"):
+        return
+    from twisted.logger import Logger
+
+    from asynqueue.errors import AdminError
+
+    try:
+        queue.admin()
+    except AdminError as error:
+        Logger(__name__).warn("{queue}: {error}", queue=queue, error=error)

@@ -1,0 +1,3 @@
+"""
+Tests of how queues are seen and steered from outside.
+"""
