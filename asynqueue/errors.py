@@ -119,8 +119,8 @@ class JobNotDispatched(JobError, QueueStopped):
 
 class QueueFull(AsynQueueError):
     """
-    A dispatch queue refuses a job, because it has as many pending jobs as its C{size} allows. Its
-    C{whenReady} tells when there is room.
+    A queue refuses a job or a call, because as many are pending as its C{size} or C{maxPending}
+    allows. Its C{whenReady} tells when there is room.
     """
 
 

@@ -40,7 +40,11 @@ def spellsOut(
         if source is not None:
             handedOn = inspect.signature(source).parameters
             shown += [handedOn[name] for name in names]
-        known = frozenset(parameter.name for parameter in shown[1:])
+        known = frozenset(
+            parameter.name
+            for parameter in shown[1:]
+            if parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+        )
 
         @wraps(init)
         def checked(self: object, *args: Any, **kw: Any) -> None:

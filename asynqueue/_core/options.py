@@ -4,12 +4,13 @@ The scheduling facts of a call.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.priorities import checkNiceness
+from asynqueue._core.retry import Retry
 
 RUNS: Final = 3
 """How many times an idempotent task is begun at most, if workers die with it."""
@@ -35,11 +36,16 @@ class TaskOptions:
         then does again what it has done before, so it must be safe to do twice.
     @ivar idempotent: whether the task is safe to do twice. It is then run up to C{RUNS} times in
         all if its workers die with it.
+    @ivar retryOn: the exceptions of the function after which the task is run again: a type, an
+        iterable of types, or a C{Retry}, which says how often and after which delays as well. With
+        types alone, the task is run C{1 + retries} times at most, or three times if there are no
+        C{retries}, after the delays of C{backoff()}. C{None} for none.
     @ivar consumer: an C{IConsumer} that gets the items if the call yields an iterator.
     @ivar raw: whether an iterator is brought back as it is, pickled, instead of streaming its
         items. C{None} leaves it to the worker.
     @ivar returnFailure: accepted for AsynQueue 0.9's callers. A task's exception always comes back
         as a Failure.
+    @ivar retry: what C{retryOn} means, or C{None}.
     @ivar isTimed: whether the run's time is limited, by C{timeout} or C{stallTimeout}.
     """
 
@@ -54,6 +60,8 @@ class TaskOptions:
     stallTimeout: float | None = None
     retries: int = 0
     idempotent: bool = False
+    retryOn: Retry | type[BaseException] | Iterable[type[BaseException]] | None = None
+    retry: Retry | None = field(init=False, repr=False, compare=False)
     isTimed: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +72,11 @@ class TaskOptions:
         checkSeconds("stallTimeout", self.stallTimeout, positive=True, optional=True)
         checkCount("retries", self.retries, least=0)
         hash(self.series)
+        retry = self.retryOn
+        if retry is not None and not isinstance(retry, Retry):
+            kinds: Any = retry
+            retry = Retry(self.runs if self.runs > 1 else RUNS, errors=kinds)
+        object.__setattr__(self, "retry", retry)
         # The scheduler asks for each task, and a property would cost a call.
         isTimed = self.timeout is not None or self.stallTimeout is not None
         object.__setattr__(self, "isTimed", isTimed)

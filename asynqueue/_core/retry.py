@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from asynqueue._core.checks import checkCount
+from asynqueue._core.checks import checkCount, checkSeconds
 
 Delays = Callable[[int], float]
 """Takes the number of attempts in a row that have failed, and returns how many seconds to wait.
@@ -72,7 +72,7 @@ class Retry:
 
     attempts: int = 3
     delays: Delays = field(default_factory=backoff)
-    errors: tuple[type[BaseException], ...] = (Exception,)
+    errors: Iterable[type[BaseException]] | type[BaseException] = (Exception,)
     isWorthwhile: Callable[[BaseException], bool] = lambda error: True
 
     def __post_init__(self) -> None:
@@ -94,9 +94,24 @@ class Retry:
         @param attempts: how many attempts there have been.
         @return: how many seconds to wait before the next attempt, or C{None} if there is none.
         """
-        if attempts >= self.attempts or not isinstance(error, self.errors):
+        kinds: Any = self.errors
+        if attempts >= self.attempts or not isinstance(error, kinds):
             return None
         return self.delays(attempts) if self.isWorthwhile(error) else None
+
+    def decide(self, error: BaseException, attempts: int) -> tuple[BaseException, float | None]:
+        """
+        Do what L{delayAfter} does. If the policy itself fails, its error takes the place of the
+        other, which becomes its cause, so that whoever waits hears of both.
+
+        @return: the error, and the delay.
+        """
+        try:
+            delay = self.delayAfter(error, attempts)
+            return error, checkSeconds("the delay", delay, finite=True, optional=True)
+        except Exception as broken:
+            broken.__cause__ = error
+            return broken, None
 
 
 def _isErrorType(kind: object) -> bool:

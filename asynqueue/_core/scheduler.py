@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, Generic, TypeVar
 
@@ -120,7 +121,7 @@ class Scheduler(Generic[TaskType]):
     L{attach}, L{detach} and L{qualify} at the series that they concern.
 
     @ivar runTimes: the estimates of run times.
-    @ivar waiting: how many tasks wait.
+    @ivar waiting: how many tasks wait and do not rest.
     @ivar held: how many tasks the workers hold.
     @ivar isPaused: whether nothing is assigned.
     """
@@ -137,14 +138,15 @@ class Scheduler(Generic[TaskType]):
         self._free = 0
         self._turn = 0
         self._groups = Groups(self._serials)
+        self._resting: dict[TaskType, None] = {}
 
     # Tasks ----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """
-        How many tasks wait.
+        How many tasks wait, those that rest among them.
         """
-        return self.waiting
+        return self.waiting + len(self._resting)
 
     @property
     def alive(self) -> int:
@@ -218,7 +220,15 @@ class Scheduler(Generic[TaskType]):
         """
         series = self._serials.get(task.options.series)
         assert series is not None, f"{task!r} is done"
+        self._resting.pop(task, None)
         self._wait(task, series)
+
+    def rest(self, task: TaskType) -> None:
+        """
+        Have a task wait, after it was assigned and came back, without being assigned until
+        L{putBack}.
+        """
+        self._resting[task] = None
 
     def cancel(self, task: TaskType) -> bool:
         """
@@ -226,6 +236,9 @@ class Scheduler(Generic[TaskType]):
 
         @return: C{True} if it was waiting.
         """
+        if task in self._resting:
+            del self._resting[task]
+            return True
         series = self._serials.get(task.options.series)
         if series is None or series.tasks is None or not series.tasks.cancel(task):
             return False
@@ -251,7 +264,7 @@ class Scheduler(Generic[TaskType]):
         """
         Forget a task that was put, and have it wait no longer.
         """
-        if task.place is not None:
+        if task.place is not None or self._resting:
             self.cancel(task)
         self._serials.release(task.options.series)
 
@@ -261,7 +274,13 @@ class Scheduler(Generic[TaskType]):
             may change before the iterator is at its end: tasks that no longer wait are passed over,
             and tasks that come later are not seen. So mass cancellation can be done in pieces.
         """
-        return self._tasksOf(iter(self._serials.all()))
+        return chain(self._tasksOf(iter(self._serials.all())), self.resting())
+
+    def resting(self) -> Iterator[TaskType]:
+        """
+        @return: an iterator over the tasks that rest now. The scheduler may change meanwhile.
+        """
+        return (task for task in [*self._resting] if task in self._resting)
 
     def waitingIn(self, series: Hashable) -> Iterator[TaskType]:
         """
@@ -269,7 +288,8 @@ class Scheduler(Generic[TaskType]):
             series.
         """
         known = self._serials.get(series)
-        return self._tasksOf(iter(() if known is None else (known,)))
+        resting = (task for task in self.resting() if task.options.series == series)
+        return chain(self._tasksOf(iter(() if known is None else (known,))), resting)
 
     def unrunnable(self) -> Iterator[TaskType]:
         """
@@ -281,8 +301,9 @@ class Scheduler(Generic[TaskType]):
     def walk(self) -> Iterator[TaskType]:
         """
         @return: an iterator over the waiting tasks of all series by priority, as one worker that is
-            qualified for everything would take them. It copies nothing, so the first tasks of a
-            million cost little. The scheduler must not change while it is used.
+            qualified for everything would take them, without those that rest. It copies nothing, so
+            the first tasks of a million cost little. The scheduler must not change while it is
+            used.
         """
         every = self._groups.walk()
         following = next(every, None)

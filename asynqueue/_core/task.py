@@ -45,8 +45,8 @@ class Record:
     @ivar queuedTime: when it was put.
     @ivar startTime: when it was last begun, or C{None}.
     @ivar stopTime: when it ended, or C{None}.
-    @ivar outcome: the result once it is FINISHED; the reason once it is FAILED or CANCELLED. While
-        a job waits for another attempt, this is why the last attempt failed. Otherwise C{None}.
+    @ivar outcome: the result once it is FINISHED; the reason once it is FAILED or CANCELLED. After
+        an attempt that failed, this is why it failed. Otherwise C{None}.
     @ivar place: belongs to the heap in which the record waits.
     """
 
@@ -117,6 +117,15 @@ class Record:
         @raise StateError: unless it is UNDERWAY.
         """
         self.state = nextState(TASK, self.state, "giveBack", self)
+
+    def retry(self, failure: Any) -> None:
+        """
+        Go from UNDERWAY back to PENDING, because an attempt has failed.
+
+        @raise StateError: unless it is UNDERWAY.
+        """
+        self.waitAgain()
+        self.outcome = failure
 
     def finish(self, result: Any, now: float) -> None:
         """

@@ -200,15 +200,6 @@ class Job(Record):
 
     # What its queue does with it ------------------------------------------------------------------
 
-    def retry(self, failure: Failure) -> None:
-        """
-        An attempt has failed, and the job waits for another one.
-
-        @raise StateError: unless the job is UNDERWAY.
-        """
-        self.waitAgain()
-        self.outcome = failure
-
     def cancelled(self, now: float) -> None:
         """
         @raise StateError: if the job has ended.

@@ -945,21 +945,17 @@ class ResizableDispatchQueue:
             return False
         if self.stopped and self._persistence is None:
             return False
-        try:
-            delay = self._retry.delayAfter(error, job.attempts)
-            due = None if delay is None else dueTime(now, delay)
-        except Exception as broken:
-            # The policy is at fault. Whoever waits for the job is to hear of both.
-            broken.__cause__ = error
-            job.fail(Failure(broken), now)
+        reason, delay = self._retry.decide(error, job.attempts)
+        if reason is not error:
+            job.fail(Failure(reason), now)
             self._end(job)
             return True
         if job.isDone:
             # The policy has cancelled the job.
             return True
-        if due is None:
+        if delay is None:
             return False
-        job.due = due
+        job.due = now + delay
         self._waitForAnother(job, failure)
         return True
 

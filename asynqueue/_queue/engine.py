@@ -8,6 +8,7 @@ observers, then fires the Deferreds, then decides once what runs next.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -17,11 +18,12 @@ from itertools import count
 from typing import Any, Final
 from weakref import WeakSet, ref
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from asynqueue._core.checks import checkCount
 from asynqueue._core.keywords import explainKeywords
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.scheduler import Scheduler
@@ -34,6 +36,7 @@ from asynqueue._queue.observers import (
     GIVEN_BACK,
     PROGRESSED,
     QUEUED,
+    RETRYING,
     STARTED,
     ObserverList,
 )
@@ -44,6 +47,7 @@ from asynqueue._queue.timers import Timers
 from asynqueue._reactor import SteadyClock, callFromAnyThread, defaultReactor
 from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
+from asynqueue._waiters import Waiters
 from asynqueue._workers.events import (
     Began,
     Blocked,
@@ -62,7 +66,15 @@ from asynqueue._workers.events import (
     Yielded,
     perform,
 )
-from asynqueue.errors import IterationStopped, QueueStopped, StateError, WorkerError
+from asynqueue.errors import (
+    AsynQueueError,
+    IterationStopped,
+    QueueFull,
+    QueueStopped,
+    RemoteError,
+    StateError,
+    WorkerError,
+)
 
 CLOSE_SECONDS: Final = 0.3
 """For how long, in seconds, generators may close when a shutdown's time is over."""
@@ -159,6 +171,7 @@ class Engine:
     @ivar underway: the tasks of the schedule that workers have.
     @ivar drainTimeout: for how many seconds calls that are underway may go on after a signal that
         asks the program to end. With C{None}, others handle signals.
+    @ivar maxPending: how many calls may be pending at once; C{None} for no limit.
     """
 
     log = Logger()
@@ -169,6 +182,7 @@ class Engine:
         reactor: IReactorTime | None,
         contextvars: Iterable[str],
         drainTimeout: float | None,
+        maxPending: int | None = None,
     ) -> None:
         """
         @param kind: the name of the queue's class, for errors.
@@ -177,6 +191,7 @@ class Engine:
         self.seconds = self.reactor.seconds
         self.state: str = RUNNING
         self.drainTimeout = drainTimeout
+        self.maxPending = checkCount("maxPending", maxPending, optional=True)
         self.scheduler: Scheduler[QueuedTask] = Scheduler()
         self.observers = ObserverList(self.seconds)
         self.underway: set[QueuedTask] = set()
@@ -207,6 +222,9 @@ class Engine:
         # What came at once of tasks that were given to workers, and was not applied yet.
         self._refused: deque[tuple[WorkerRecord, list[WorkerEvent]]] = deque()
         self._unchecked: list[QueuedTask] = []
+        # The tasks that wait for another run, each with the call that puts it back.
+        self._retries: dict[QueuedTask, IDelayedCall] = {}
+        self._ready: Waiters[None] = Waiters()
         # Why the last worker gave up, until another one is attached.
         self._whyNobody: WorkerError | None = None
         # While this is set, whoever changes something leaves it to the caller below to decide.
@@ -247,16 +265,20 @@ class Engine:
         kwargs: Keywords[str, Any],
         options: TaskOptions,
         context: Pairs | None = None,
+        mustFit: bool = True,
     ) -> QueuedTask:
         """
         Take a call on. It may be with a worker when this returns, but its Deferred has not fired.
 
         @param context: the context variables that travel with the call. Default: the present ones.
+        @param mustFit: whether the call is refused if the queue is full.
         """
         if self.state is not RUNNING:
             self.checkRunning(f"call({functionName(function)})")
         if not callable(function):
             raise TypeError(f"{function!r} cannot be called")
+        if self.maxPending is not None and mustFit and len(self.scheduler) >= self.maxPending:
+            raise QueueFull(f"{self!r} may have no more than {self.maxPending} calls pending")
         task = QueuedTask(next(self._ids), function, args, kwargs, options, self.seconds())
         # What QueuedTask.belongTo does, without the call.
         task.d = d = TaskDeferred(task)
@@ -308,6 +330,10 @@ class Engine:
         # them gave up, the next call would have no better luck.
         if self.scheduler.cancel(task):
             task.errback(Failure(reason))
+
+    def _failAllThatWait(self, reason: WorkerError) -> None:
+        for task in list(self.scheduler):
+            self._failBecauseNobodyIsLeft(task, reason)
 
     def attach(self, worker: Any) -> Deferred[int]:
         """
@@ -383,6 +409,36 @@ class Engine:
             self.observers.record(QUEUED, task)
         return task
 
+    # Room -----------------------------------------------------------------------------------------
+
+    @property
+    def isFull(self) -> bool:
+        """
+        Whether the queue takes no call for now, because as many as may be are pending.
+        """
+        isBounded = self.maxPending is not None and self.state is RUNNING
+        return isBounded and self._room() <= 0
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when there is room for another call.
+        """
+        self.checkRunning("room for a call")
+        if self._room() > len(self._ready):
+            return succeed(None)
+        return self._ready.add()
+
+    def _room(self) -> float:
+        if self.state is not RUNNING:
+            return 0
+        return math.inf if self.maxPending is None else self.maxPending - len(self.scheduler)
+
+    def _tellReady(self) -> None:
+        room = self._room()
+        while self._ready and room > 0:
+            self._ready.take().callback(None)
+            room = min(room - 1, self._room())
+
     # Coming back ----------------------------------------------------------------------------------
 
     def handle(self, record: WorkerRecord, events: list[WorkerEvent]) -> None:
@@ -416,7 +472,7 @@ class Engine:
             for event in events:
                 if isinstance(event, (Returned, Raised)):
                     d = event.task.d
-                    if not d.called:
+                    if not d.called and event.task.state is not PENDING:
                         self._mayGive = isAlone
                         d.callback(event.task.outcome)
                         self._mayGive = False
@@ -496,7 +552,17 @@ class Engine:
         task = event.task
         isOver = isinstance(event, Raised) and not task.isDone
         if isOver and isinstance(event, Raised):
-            task.fail(event.failure, self.seconds())
+            failure = event.failure
+            if task.options.retry is not None and task.state is UNDERWAY:
+                failure, delay = self._delayBeforeRetry(task, failure)
+                if delay is not None:
+                    self.scheduler.ended(record, task, event.seconds, False)
+                    self._runAgain(task, failure, delay)
+                    return
+            # The policy of retrying may have cancelled it.
+            isOver = not task.isDone
+            if isOver:
+                task.fail(failure, self.seconds())
         self.scheduler.ended(record, task, event.seconds, isOver)
         if isOver:
             self._end(task)
@@ -523,6 +589,58 @@ class Engine:
         self._timers.stop(task)
         self.scheduler.putBack(task)
 
+    def failed(self, task: QueuedTask, failure: Failure) -> Failure | None:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        failure, delay = self._delayBeforeRetry(task, failure)
+        if delay is None:
+            # The policy of retrying may have cancelled it.
+            return None if task.isDone else failure
+        if self._isInBooks:
+            self._late.append(partial(self._runAgain, task, failure, delay))
+        else:
+            self._runAgain(task, failure, delay)
+            if self.observers.observers and not self._isBusy:
+                self.observers.flush()
+        return None
+
+    def _delayBeforeRetry(self, task: QueuedTask, failure: Failure) -> tuple[Failure, float | None]:
+        """
+        @return: why the task failed, and how many seconds it is to wait for another run; C{None} if
+            it is not run again.
+        """
+        retry, error = task.options.retry, failure.value
+        isOwn = isinstance(error, RemoteError) or not isinstance(
+            error, (AsynQueueError, CancelledError)
+        )
+        # Items that have been handed on cannot be taken back.
+        isStreamed = task in self._streams
+        isEnding = self._shutdown is not None and self._shutdown.isDraining
+        if retry is None or error is None or not isOwn or isStreamed or isEnding:
+            return failure, None
+        reason, delay = retry.decide(error, task.attempts)
+        if reason is not error:
+            return Failure(reason), None
+        return failure, None if task.isDone else delay
+
+    def _runAgain(self, task: QueuedTask, failure: Failure, delay: float) -> None:
+        """
+        Have a task whose run has failed wait, and put it back into its old place after the delay.
+        """
+        task.retry(failure)
+        self.underway.discard(task)
+        self._timers.stop(task)
+        self.scheduler.rest(task)
+        self._retries[task] = self.later(delay, self._restIsOver, task)
+        if self.observers.observers:
+            self.observers.record(RETRYING, task, task.worker, failure.value)
+
+    def _restIsOver(self, task: QueuedTask) -> None:
+        del self._retries[task]
+        self.scheduler.putBack(task)
+        self.wake()
+
     def _end(self, task: QueuedTask) -> None:
         """
         Take note that a task is done.
@@ -531,6 +649,8 @@ class Engine:
         self.underway.discard(task)
         if task.options is not USUAL and task.options.isTimed:
             self._timers.stop(task)
+        if task in self._retries:
+            self._retries.pop(task).cancel()
         if task.kwargs and task.failure is not None:
             explainKeywords(task.failure.value, task.function, task.kwargs)
         if self.state is not RUNNING:
@@ -823,9 +943,10 @@ class Engine:
                     self.handle(*self._refused.popleft())
                 if self._unchecked:
                     self._checkAll()
+                if self._ready:
+                    self._tellReady()
                 if self._whyNobody is not None and not len(self.pool):
-                    for task in list(self.scheduler):
-                        self._failBecauseNobodyIsLeft(task, self._whyNobody)
+                    self._failAllThatWait(self._whyNobody)
                 if self.observers.observers:
                     self.observers.flush()
                 if self._shutdown is not None:
@@ -862,6 +983,12 @@ class Engine:
         self._wakeUp = None
         self.wake()
 
+    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> IDelayedCall:
+        """
+        Have a function called after a time that no change of the system's clock makes longer.
+        """
+        return self._clock.callLater(seconds, function, *args)
+
     def soon(self, function: Callable[[], None]) -> None:
         """
         Have a function called in the reactor's thread, from whichever thread.
@@ -869,6 +996,19 @@ class Engine:
         callFromAnyThread(self.reactor, function)
 
     # Many at once ---------------------------------------------------------------------------------
+
+    def tasks(self) -> list[QueuedTask]:
+        """
+        @return: the tasks that are not done: those that are underway, in the order of putting, then
+            those that wait, by priority, then those that wait for another run.
+        """
+        streams = self._streams
+        underway = [
+            streams[task].taskOf(task) if task in streams else task
+            for task in sorted(self.underway, key=_idOf)
+        ]
+        onTheWay = [task for _, tasks in self._decided for task in tasks if task.state is PENDING]
+        return [*underway, *onTheWay, *self.scheduler.walk(), *self.scheduler.resting()]
 
     def cancelSeries(self, series: Hashable, underway: bool) -> int:
         """
@@ -1021,6 +1161,8 @@ class Engine:
     def _beginShutdown(self, timeout: float | None) -> Shutdown:
         if self._shutdown is None:
             self.state = nextState(QUEUE, self.state, "shutdown", self)
+            refused = QueueStopped(f"{self!r} is shut down: room for a call was refused")
+            self._ready.fire(Failure(refused))
             # What waits is run, or refused if the program ends.
             self.scheduler.resume()
             self._shutdown = Shutdown(
@@ -1122,6 +1264,9 @@ class Engine:
         """
         # This is never taken back: from here on nothing is begun.
         self._isBusy = True
+        for d in self._ready.deferreds:
+            # No code is left to handle it.
+            d.addErrback(lambda _: None)
         self._beginShutdown(None)
         for task in [*self.scheduler, *self.underway]:
             d = task.d

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount
@@ -118,6 +119,8 @@ class Mapping(ItemSource):
         # In the order in which their results are delivered.
         self._chunks: OrderedDict[_Chunk, None] = OrderedDict()
         self._isFilling = False
+        # While the queue is full.
+        self._waiting: Deferred[None] | None = None
         self._fill()
 
     # ItemSource -----------------------------------------------------------------------------------
@@ -157,10 +160,23 @@ class Mapping(ItemSource):
                 room = self._room()
                 if room < 1:
                     break
+                if self._engine.isFull:
+                    self._waitForRoom()
+                    break
                 self._submitNext(room)
         finally:
             self._isFilling = False
         self._deliver()
+
+    def _waitForRoom(self) -> None:
+        if self._waiting is None:
+            self._waiting = self._engine.whenReady()
+            # If the queue is shut down, the next chunk finds that out.
+            self._waiting.addBoth(self._waited)
+
+    def _waited(self, _: object) -> None:
+        self._waiting = None
+        self._fill()
 
     def _room(self) -> int:
         """
@@ -203,14 +219,17 @@ class Mapping(ItemSource):
             items = chunk.items[len(chunk.results) :][:size]
             arguments: tuple[Any, ...] = (self._function, items)
             if self._isApart or self._goesOn:
-                arguments += (self._isApart, self._goesOn)
+                # An item that may be called again is called before those that follow it.
+                arguments += (self._isApart, self._goesOn and self._options.retry is None)
             try:
-                task = self._engine.submit(runChunk, arguments, {}, self._options, self._context)
+                task = self._engine.submit(
+                    runChunk, arguments, {}, self._options, self._context, mustFit=False
+                )
             except BaseException:
                 self._couldNotSubmit(chunk, Failure())
                 return
             if not task.d.called:
-                chunk.d = task.d
+                chunk.pending = task.d
                 task.d.addBoth(self._ran, chunk, size)
                 return
             outcome: list[Any] = []
@@ -231,8 +250,13 @@ class Mapping(ItemSource):
         else:
             chunk.end(failure)
 
+    def _submitAgain(self, chunk: _Chunk) -> None:
+        chunk.pending = None
+        self._submitRest(chunk, chunk.size - len(chunk.results))
+        self._deliver()
+
     def _ran(self, result: ChunkResult | Failure, chunk: _Chunk, size: int) -> None:
-        chunk.d = None
+        chunk.pending = None
         if not self.isOver:
             self._submitRest(chunk, self._note(result, chunk, size))
             self._deliver()
@@ -249,12 +273,20 @@ class Mapping(ItemSource):
             self._fit(size, seconds)
             start = len(chunk.results)
             chunk.results += results
+            chunk.runs = 1 if results else chunk.runs + 1
             for place, described in failures.items():
+                error, delay = rebuild(described), None
+                if self._options.retry is not None:
+                    error, delay = self._options.retry.decide(error, chunk.runs)
+                if delay is not None:
+                    chunk.pending = self._engine.later(delay, self._submitAgain, chunk)
+                    return 0
                 if self._goesOn:
                     # What has ended the run of the chunk comes after the results.
-                    chunk.results[start + place : start + place + 1] = [rebuild(described)]
+                    chunk.results[start + place : start + place + 1] = [error]
+                    chunk.runs = 0
                 else:
-                    chunk.end(Failure(rebuild(described)))
+                    chunk.end(Failure(error))
         elif not self._goesOn:
             chunk.end(result)
         else:
@@ -308,8 +340,10 @@ class Mapping(ItemSource):
     def _close(self) -> None:
         chunks, self._chunks = self._chunks, OrderedDict()
         for chunk in chunks:
-            if chunk.d is not None:
-                chunk.d.cancel()
+            if chunk.pending is not None:
+                chunk.pending.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
@@ -323,17 +357,20 @@ class _Chunk:
     @ivar size: their number.
     @ivar results: the results that are there.
     @ivar failure: why there are no more results, if that is so.
-    @ivar d: the Deferred of the task that is underway for it, or C{None}.
+    @ivar runs: how often the first item that has no result was called.
+    @ivar pending: the Deferred of the task that is underway for it, or the call that submits the
+        next one; C{None} if there is neither.
     """
 
-    __slots__ = ("d", "failure", "items", "results", "size")
+    __slots__ = ("failure", "items", "pending", "results", "runs", "size")
 
     def __init__(self, items: list[Any], failure: Failure | None = None) -> None:
         self.items = items
         self.size = len(items)
         self.results: list[Any] = []
         self.failure = failure
-        self.d: Deferred[Any] | None = None
+        self.runs = 0
+        self.pending: Deferred[Any] | IDelayedCall | None = None
 
     @property
     def isDone(self) -> bool:

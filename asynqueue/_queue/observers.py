@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 QUEUED: Final = "QUEUED"
 STARTED: Final = "STARTED"
 GIVEN_BACK: Final = "GIVEN_BACK"
+RETRYING: Final = "RETRYING"
 PROGRESSED: Final = "PROGRESSED"
 
 HIRED: Final = "HIRED"
@@ -41,13 +42,14 @@ class Event:
     The events of each task come in this order::
 
         QUEUED  ( STARTED  PROGRESSED*  GIVEN_BACK )*  STARTED  PROGRESSED*  FINISHED
-                                                                             FAILED
+                                        RETRYING                             FAILED
                                                                              CANCELLED
 
     FAILED and CANCELLED come without a STARTED if no worker had the task. A worker gives back a
-    task that it never began, and the task then waits again. C{update} makes one task for each
-    worker, which has the same events. The scheduler does not know such a task, so its C{priority}
-    is C{None}.
+    task that it never began, and the task then waits again. RETRYING means that the run failed, and
+    that the task waits for another one because of its option C{retryOn}. C{update} makes one task
+    for each worker, which has the same events. The scheduler does not know such a task, so its
+    C{priority} is C{None}.
 
     The events of each worker come in this order::
 
@@ -62,8 +64,8 @@ class Event:
     @ivar task: the task that it happened to, or C{None}. The state of the task is the present one,
         which may be later than that of the event.
     @ivar worker: the worker that it happened to, or that had the task; C{None} if no worker had it.
-    @ivar reason: the exception that explains a FAILED, CANCELLED or LOST, or the LEFT of a worker
-        that could not go on. C{None} for all other events.
+    @ivar reason: the exception that explains a FAILED, CANCELLED, RETRYING or LOST, or the LEFT of
+        a worker that could not go on. C{None} for all other events.
     """
 
     kind: str

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.scheduler import Scheduler
-from asynqueue._core.states import LOST, Table, nextState
+from asynqueue._core.states import LOST, UNDERWAY, Table, nextState
 from asynqueue._queue.broadcast import Broadcast, Update
 from asynqueue._queue.checks import Checks
 from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverList
@@ -437,7 +437,7 @@ class WorkerPool:
         before, self._goneMeanwhile = self._goneMeanwhile, []
         crashed = self._crashPort(record)
         had = self._tasksOf(record) if crashed is None else crashed
-        left = [task for task in had if not task.isDone]
+        left = [task for task in had if self._has(record, task)]
         again = [task for task in left if record.reassign and not task.isUpdate]
         failed = [task for task in left if task not in again]
         record.unfinished += failed
@@ -469,6 +469,15 @@ class WorkerPool:
     def _tasksOf(self, record: WorkerRecord) -> list[QueuedTask]:
         had = [task for task in self._underway if task.worker is record.worker]
         return [*sorted(had, key=attrgetter("id")), *self._broadcast.tasksOf(record)]
+
+    def _has(self, record: WorkerRecord, task: QueuedTask) -> bool:
+        """
+        Tell whether a task that a worker claims to have is not done, and is not being run, or going
+        to be run, once more.
+        """
+        if task.isUpdate:
+            return not task.isDone
+        return task.state is UNDERWAY and task.worker is record.worker
 
     def _asCrash(self, task: QueuedTask, worker: Any) -> WorkerError:
         if self._whyCrashed is None:

@@ -31,6 +31,10 @@ class TaskOwner(Protocol):
     def ended(self, task: QueuedTask) -> None:
         """A task is FINISHED or FAILED. Its Deferred fires when this has returned."""
 
+    def failed(self, task: QueuedTask, failure: Failure) -> Failure | None:
+        """The run of a task with the option C{retryOn} has failed. Returns why the task is to fail;
+        C{None} if it waits for another run."""
+
     def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
         """A task was cancelled by its caller."""
 
@@ -173,6 +177,11 @@ class QueuedTask(Task[T], Generic[T]):
             if not isinstance(failure, Failure):
                 failure = Failure(failure)
             owner = self.d.owner
+            if self.options.retry is not None and self.state is UNDERWAY:
+                final = owner.failed(self, failure)
+                if final is None:
+                    return
+                failure = final
             self.fail(failure, owner.seconds())
             owner.ended(self)
             self.fire()

@@ -81,6 +81,13 @@ class Shutdown:
         self._patience.end()
         self._done.fire(None)
 
+    @property
+    def isDraining(self) -> bool:
+        """
+        Whether nothing more is begun.
+        """
+        return self._drains is not None
+
     def drain(self, why: str) -> None:
         """
         Begin nothing more.

@@ -47,6 +47,7 @@ class QueueKeywords(TypedDict, total=False):
     returnFailure: bool
     observers: Iterable[Observer]
     contextvars: Iterable[str]
+    maxPending: int | None
 
 
 class TaskQueue:
@@ -83,6 +84,7 @@ class TaskQueue:
         returnFailure: bool = True,
         observers: Iterable[Observer] = (),
         contextvars: Iterable[str] = (),
+        maxPending: int | None = None,
         reactor: IReactorTime | None = None,
     ) -> None:
         """
@@ -107,14 +109,19 @@ class TaskQueue:
             its worker, each C{"package.module.variable"} or C{"package.module:variable"}. If the
             variable is set where the call is put into the queue, its value there travels. The value
             must be picklable where the call must be.
+        @param maxPending: how many calls may be pending at once. More are refused with
+            C{QueueFull}; see L{whenReady}. C{map} waits for room instead. Default: C{None}, for no
+            limit.
         @param reactor: the clock and reactor to use. Default: the global reactor.
         @raise TypeError: if there is an unknown keyword.
         @raise ImplementationError: if a worker does not provide C{IWorker}.
-        @raise ValueError: if one of C{contextvars} is not the name of a context variable, or
-            C{drainTimeout} is negative.
+        @raise ValueError: if one of C{contextvars} is not the name of a context variable,
+            C{drainTimeout} is negative, or C{maxPending} is not a positive integer.
         """
         self.timeout = timeout
-        self._engine = self._engineClass(type(self).__name__, reactor, contextvars, drainTimeout)
+        self._engine = self._engineClass(
+            type(self).__name__, reactor, contextvars, drainTimeout, maxPending
+        )
         self._ending = Ending(
             self._engine.reactor,
             self._engine,
@@ -218,6 +225,7 @@ class TaskQueue:
             worker's process died during the call, with C{CallNotPicklable} or another error of
             transport, or with C{QueueStopped}. Cancelling the Deferred gives the call up.
         @raise QueueStopped: after L{shutdown}.
+        @raise QueueFull: if C{maxPending} calls are pending.
         @raise ValueError: if an option has a value that it cannot have.
         @raise ImplementationError: if C{consumer} does not provide C{IConsumer}.
         """
@@ -245,12 +253,14 @@ class TaskQueue:
         """
         Name the options first, so that all keywords of the calls go to the function.
 
-        @param options: any keyword of L{call}, and three that C{call} leaves to the function.
+        @param options: any keyword of L{call}, and four that C{call} leaves to the function.
             C{retries} says how many times the call is run again if its worker dies during it.
             C{idempotent=True} says that it is safe to run the call twice; it is then run up to
-            three times. C{stallTimeout} says after how many seconds without a L{report} the call
-            fails with C{TaskStalled}. A call that may be run again, and whose worker dies each
-            time, fails with C{PoisonTask}.
+            three times. C{retryOn} says after which exceptions of the function the call is run
+            again: a type, some types, or a L{Retry<asynqueue.Retry>}, which says how often and
+            after which delays, too. C{stallTimeout} says after how many seconds without a L{report}
+            the call fails with C{TaskStalled}. A call that may be run again, and whose worker dies
+            each time, fails with C{PoisonTask}.
         @return: an object with C{call}, C{submit} and C{map}.
         @raise TypeError: if a keyword is not an option.
         @raise ValueError: if an option has a value that it cannot have.
@@ -424,6 +434,31 @@ class TaskQueue:
         Whether the queue is paused.
         """
         return self._engine.scheduler.isPaused
+
+    def tasks(self) -> list[QueuedTask]:
+        """
+        List the calls that are pending or underway. Updates are not among them.
+
+        The list is a copy, for which each task is looked at once: a million tasks take the reactor
+        about a second.
+
+        @return: the tasks that are underway, in the order of putting; then those that wait, in the
+            order in which one worker that is qualified for everything would take them; then those
+            that wait for another run because of C{retryOn}.
+        """
+        return self._engine.tasks()
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        Wait until the queue has room, if it was made with C{maxPending}.
+
+        @return: a Deferred that fires with C{None} when there is room for another call, at once if
+            there is. Of several that wait, as many fire as there is room for, in the order of
+            asking. The room is not kept: somebody who calls later than in a callback may find it
+            taken. Cancelling the Deferred ends the wait.
+        @raise QueueStopped: after L{shutdown}. The Deferreds that wait then fail with it.
+        """
+        return self._engine.whenReady()
 
     # Workers --------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from asynqueue._core.options import USUAL
 from asynqueue._iteration.deferator import Deferator
@@ -55,6 +56,10 @@ class TaskOwner:
 
     def ended(self, task: QueuedTask) -> None:
         """Do nothing."""
+
+    def failed(self, task: QueuedTask, failure: Failure) -> Failure | None:
+        """Have every failure end its task."""
+        return failure
 
     def cancelled(self, task: QueuedTask, wasUnderway: bool) -> None:
         """Do nothing, because the test that cancels a task tells the worker."""

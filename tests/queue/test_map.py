@@ -238,9 +238,9 @@ class ChunkTests(MapCase):
         sizes: list[int] = []
         submit = queue._engine.submit
 
-        def noting(function: Any, args: Any, *others: Any) -> Any:
+        def noting(function: Any, args: Any, *others: Any, **keywords: Any) -> Any:
             sizes.append(len(args[1]))
-            return submit(function, args, *others)
+            return submit(function, args, *others, **keywords)
 
         self.patch(queue._engine, "submit", noting)
         results, ending = self.takeAll(queue.map(timed, [seconds] * count))
