@@ -16,12 +16,12 @@ from asynqueue._dispatch.rdq import ResizableDispatchQueue
 MOST_ROWS = 50
 """How many rows of a table are shown."""
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 textarea, input[type=text] { width: 100%; box-sizing: border-box; font: inherit }
 table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: 0.2rem 0.6rem; border-bottom: 1px solid #ccc }
-td form { display: inline }
+td form, .orders form { display: inline }
 td input[type=number] { width: 5rem }
 .text { overflow-wrap: anywhere }
 .wrong { color: #a00 }
@@ -36,7 +36,7 @@ def makePage(title: str, *body: Any) -> Tag:
         tags.meta(charset="utf-8"),
         tags.meta(name="viewport", content="width=device-width"),
         tags.title(title),
-        tags.style(_STYLE),
+        tags.link(rel="stylesheet", href="/style.css"),
     )
     links = tags.nav(tags.a("Send", href="/"), " · ", tags.a("Status", href="/status"))
     return tags.html(head, tags.body(links, tags.h1(title), *body), lang="en")
@@ -123,7 +123,9 @@ def statusPage(queue: ResizableDispatchQueue, letters: Sequence[DeadLetter]) -> 
     return makePage(
         "Status",
         tags.table([tags.tr(tags.th(name), tags.td(str(value))) for name, value in facts]),
-        tags.div([_button(order) for order in ("narrow", "widen", "pause", "resume")]),
+        tags.div(
+            [_button(order) for order in ("narrow", "widen", "pause", "resume")], class_="orders"
+        ),
         _table("Underway", inOrder, lambda job: [_button("cancel", job.id)]),
         _table("Pending", queue.pending(), _buttonsOfPending),
         _table("Dead letters", letters, _buttonsOfLetter),
@@ -181,5 +183,4 @@ def _button(order: str, job: int | None = None, *fields: Tag) -> Tag:
         tags.button(order.capitalize(), type="submit", name="order", value=order),
         method="post",
         action="/status",
-        style="display: inline",
     )

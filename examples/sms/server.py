@@ -20,12 +20,12 @@ from twisted.logger import (
     globalLogBeginner,
     textFileLogObserver,
 )
-from twisted.web.server import Site
 
 from asynqueue.errors import StoreError
 from examples.sms.client import GatewayClient
 from examples.sms.texting import Settings, Texting
 from examples.sms.web import makeSite
+from examples.sms.webkit import GuardedSite, hostsOf
 
 LOOPBACK = "127.0.0.1"
 
@@ -54,10 +54,12 @@ async def serve(reactor: Any, command: argparse.Namespace) -> None:
     settings = Settings(command.store, command.width, command.limit, command.attempts)
     try:
         texting = Texting(client.send, settings, reactor)
-        site = Site(makeSite(texting))
+        site = GuardedSite(makeSite(texting), reactor=reactor)
         port = await TCP4ServerEndpoint(reactor, command.port, interface=LOOPBACK).listen(site)
     except (StoreError, CannotListenError) as error:
         raise SystemExit(f"The server cannot begin: {error}") from error
+
+    site.hosts.update(hostsOf(port.getHost().port))
 
     async def stop() -> None:
         await port.stopListening()

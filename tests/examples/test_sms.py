@@ -168,7 +168,10 @@ def test_foreignSitesAndBadFormsAreRefused(start: Starter, record: Path) -> None
     server = startServer(start, None, record)
     fields = {"form": "0" * 32, "numbers": "+44 20 7946 0123", "text": "Hello"}
     assert ask(server.address, fields, Origin="http://example.com").code == 403
-    assert ask(server.address, fields, Host="example.com").code == 403
+    assert ask(server.address, fields, Host="example.com").code == 421
+    assert ask(server.address, fields, Origin="http://[").code == 403
+    huge = {**fields, "text": "x" * 5_000_000}
+    assert ask(server.address, huge).code == 413
     assert ask(server.address, {**fields, "form": "mine"}).code == 400
     shown = ask(server.address, {**fields, "numbers": '+1"><b>\n+44 20 7946 0123'})
     assert shown.code == 400
@@ -176,6 +179,9 @@ def test_foreignSitesAndBadFormsAreRefused(start: Starter, record: Path) -> None
     assert "+1&quot;&gt;&lt;b&gt;" in shown.page or '+1"&gt;&lt;b&gt;' in shown.page
     assert readStatus(server.address)[0]["Pending"] == "0"
     assert ask(f"{server.address}none").code == 404
+    assert "<style" not in shown.page
+    assert " style=" not in ask(f"{server.address}status").page
+    assert ask(f"{server.address}style.css").code == 200
 
 
 def test_secondServerOnTheSameStoreSaysWhyItCannotBegin(start: Starter, record: Path) -> None:

@@ -26,7 +26,6 @@ from examples.sms.messages import Message, makeMessage
 from examples.sms.numbers import LONGEST_TEXT, MOST_NUMBERS, Numbers, complaints, parseNumbers
 from examples.sms.pages import formPage, statusPage
 from examples.sms.texting import Settings, Texting
-from examples.sms.web import isOwn
 
 EVIL = "\"'><script>alert(1)</script>&amp;"
 
@@ -93,18 +92,6 @@ class PageTests(SynchronousTestCase):
         for number in range(60):
             queue.put(makeMessage("a", f"+{number}", "x"))
         self.assertIn("… and 10 more", self.show(statusPage(queue, [])))
-
-
-class OriginTests(SynchronousTestCase):
-    def test_onlyOwnPagesMaySendForms(self) -> None:
-        self.assertTrue(isOwn("127.0.0.1:8100", None))
-        self.assertTrue(isOwn("localhost:8100", "http://localhost:8100"))
-        self.assertTrue(isOwn("localhost", "http://localhost"))
-        self.assertFalse(isOwn("127.0.0.1:8100", "http://127.0.0.1:8101"))
-        self.assertFalse(isOwn("127.0.0.1:8100", "null"))
-        self.assertFalse(isOwn("example.com:8100", None))
-        self.assertFalse(isOwn("example.com:8100", "http://example.com:8100"))
-        self.assertFalse(isOwn(None, None))
 
 
 class WindowTests(SynchronousTestCase):

@@ -1,0 +1,369 @@
+"""
+What a small web server needs in front of browsers, whatever its pages are about.
+
+L{GuardedSite} is a C{twisted.web.server.Site} that turns away, before any page hears of it::
+
+    site = GuardedSite(root, reactor=reactor)
+    port = await TCP4ServerEndpoint(reactor, 8100, interface="127.0.0.1").listen(site)
+    site.hosts.update(hostsOf(port.getHost().port))
+
+- a request whose Host is not one of C{site.hosts}: 421. So nobody can make another name point here
+  (DNS rebinding).
+- a request that another site's page makes a browser send: 403. Only a GET by which a browser opens
+  a page, as after a click on a link, may come from another site.
+- a method that is none of GET, HEAD and POST: 405.
+- a body that is longer than the limit (413), or whose length is not told (411). The headers decide
+  that: nothing of such a body is kept.
+- a client that takes too long to send a whole request, however steadily its bytes dribble in, or
+  too long to read an answer.
+- too many connections. The one that has waited longest for a whole request makes room for a new
+  one.
+
+Each response carries headers that forbid scripts, frames, foreign resources, caches and guesses of
+its type. Pages that need inline styles or scripts do not work under them: give files to the site.
+
+L{visible} is for texts that are shown. Templates escape markup, and L{visible} escapes the
+characters that a reader cannot see.
+
+Nothing here checks who somebody is.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, NamedTuple, cast
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost")
+
+HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        # With "no-referrer" a browser would send "Origin: null" with a page's own forms.
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
+)
+"""What each response carries, unless a page sets a header of the same name."""
+
+_ONLY_READ: Final = (b"GET", b"HEAD")
+_UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_METHODS: Final = (*_ONLY_READ, b"POST")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What a client may take.
+
+    @ivar body: how many bytes a request's body may have. Below 100,000 Twisted keeps a body in
+        memory, and above in a file.
+    @ivar connections: how many connections may be open at once.
+    @ivar requestSeconds: how long a client may take to send a whole request, from the connection's
+        beginning or the end of the answer before.
+    @ivar closeSeconds: how long a client may take to read the rest of an answer after which the
+        connection is closed.
+    """
+
+    body: int = 96 * 1024
+    connections: int = 100
+    requestSeconds: float = 15.0
+    closeSeconds: float = 5.0
+
+
+class Refusal(NamedTuple):
+    """
+    Why a request is turned away.
+
+    @ivar code: the response's status.
+    @ivar why: one sentence, which the response shows.
+    """
+
+    code: HTTPStatus
+    why: str
+
+
+def hostsOf(port: int, names: Iterable[str] = LOOPBACK_NAMES) -> list[str]:
+    """
+    @param port: where a server listens.
+    @param names: the names by which it is reached.
+    @return: what a browser may send as Host.
+    """
+    # A browser leaves the usual port out.
+    return [name if port == 80 else f"{name}:{port}" for name in names]
+
+
+def refusalOf(
+    hosts: Iterable[str], limits: Limits, headers: Headers, method: bytes | None, length: int | None
+) -> Refusal | None:
+    """
+    Look at the headers of a request.
+
+    @param hosts: what it may have as Host.
+    @param method: how it asks; C{None} if that is not known, which counts as a change.
+    @param length: how many bytes its body has; C{None} if that is not known.
+    @return: why it is turned away; C{None} if it is welcome.
+    """
+    told = [host.lower() for host in _texts(headers, "Host")]
+    if len(told) != 1 or told[0] not in hosts:
+        why = "This server does not answer under the name by which you ask."
+        return Refusal(HTTPStatus.MISDIRECTED_REQUEST, why)
+    if not _isOwn(told[0], headers, method):
+        return Refusal(HTTPStatus.FORBIDDEN, "Another site's page sent this, so nothing was done.")
+    if method is not None and method not in _METHODS:
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Pages are got, and forms are posted.")
+    if length is None:
+        return Refusal(HTTPStatus.LENGTH_REQUIRED, "The length of the body is to be told.")
+    if length > limits.body:
+        why = f"The body has {length} bytes; at most {limits.body} are taken."
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+    return None
+
+
+def _isOwn(host: str, headers: Headers, method: bytes | None) -> bool:
+    """
+    Tell whether a request comes from a page of this server, from its user, or from a program that
+    is no browser. A browser names the origin of the page in at least one of two headers.
+    """
+    origins = _texts(headers, "Origin")
+    sites = _texts(headers, "Sec-Fetch-Site")
+    isOpening = (
+        method in _ONLY_READ
+        and _texts(headers, "Sec-Fetch-Mode") == ["navigate"]
+        and _texts(headers, "Sec-Fetch-Dest") == ["document"]
+    )
+    # Another port of the same machine is the same site, and not the same origin.
+    isOwnSite = isOpening or all(site in ("same-origin", "none") for site in sites)
+    return isOwnSite and all(
+        origin in (f"http://{host}", f"https://{host}") for origin in map(str.lower, origins)
+    )
+
+
+def _texts(headers: Headers, name: str) -> list[str]:
+    # A value that is not in UTF-8 is to be no surprise, and equals nothing.
+    return [value.decode("latin-1") for value in headers.getRawHeaders(name.encode(), [])]
+
+
+class GuardedChannel(HTTPChannel):
+    """
+    One connection. C{GuardedSite} makes it.
+    """
+
+    transport: ITCPTransport
+    _isRefused = False
+    _abort: IDelayedCall | None = None
+
+    @property
+    def _site(self) -> GuardedSite:
+        return cast(GuardedSite, self.factory)
+
+    def connectionMade(self) -> None:
+        """Twisted's name for it."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self._site.noteReading(self)
+
+    def resetTimeout(self) -> None:
+        """
+        Do nothing: a client has no more time because some bytes of it came.
+        """
+
+    def allHeadersReceived(self) -> None:
+        """
+        Turn a request with a body away before the body comes. L{GuardedRequest} turns away those
+        without one.
+        """
+        if self.length != 0:
+            headers = self.requests[-1].requestHeaders
+            refusal = self._site.refusal(headers, None, self.length)
+            if refusal is not None:
+                self._refuse(refusal)
+                return
+        super().allHeadersReceived()  # type: ignore[no-untyped-call]
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._isRefused = True
+        shown = refusal.why.encode() + b"\n"
+        headers = Headers({name: [value] for name, value in self._site.headers.items()})
+        headers.setRawHeaders("Content-Type", ["text/plain; charset=utf-8"])
+        headers.setRawHeaders("Content-Length", [str(len(shown))])
+        headers.setRawHeaders("Connection", ["close"])
+        code, phrase = b"%d" % refusal.code, refusal.code.phrase.encode()
+        self.writeHeaders(b"HTTP/1.1", code, phrase, headers)  # type: ignore[no-untyped-call]
+        self.transport.write(shown)
+        # A connection that is closed while the client still sends is reset, and then the client may
+        # not see the answer.
+        self.setTimeout(self._site.limits.closeSeconds)  # type: ignore[no-untyped-call]
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Twisted's name for it."""
+        if not self._isRefused:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """Twisted's name for it."""
+        self._site.noteAnswering(self)
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Request) -> None:
+        """Twisted's name for it."""
+        # The next request may have come already, and begins within the call.
+        self._site.noteReading(self)
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+
+    def timeoutConnection(self) -> None:
+        """Twisted's name for it."""
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """
+        Close the connection when what was written is sent, or when the client has not read it in
+        time.
+        """
+        super().loseConnection()  # type: ignore[no-untyped-call]
+        if self._abort is None:
+            seconds = self._site.limits.closeSeconds
+            self._abort = self._site.reactor.callLater(seconds, self.transport.abortConnection)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Twisted's name for it."""
+        self._site.noteLost(self)
+        if self._abort is not None and self._abort.active():
+            self._abort.cancel()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+class GuardedRequest(Request):
+    """
+    A request that has come whole. C{GuardedSite} makes it.
+    """
+
+    def process(self) -> None:
+        """
+        Turn the request away, or have a resource answer it.
+        """
+        site = cast(GuardedSite, self.channel.factory)
+        for name, value in site.headers.items():
+            self.responseHeaders.setRawHeaders(name, [value])
+        refusal = site.refusal(self.requestHeaders, self.method, 0)
+        if refusal is None:
+            super().process()  # type: ignore[no-untyped-call]
+            return
+        self.setResponseCode(refusal.code, refusal.code.phrase.encode())
+        self.responseHeaders.setRawHeaders("Content-Type", ["text/plain; charset=utf-8"])
+        if refusal.code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.responseHeaders.setRawHeaders("Allow", [b", ".join(_METHODS)])
+        self.write(refusal.why.encode() + b"\n")  # type: ignore[no-untyped-call]
+        self.finish()  # type: ignore[no-untyped-call]
+
+
+class GuardedSite(Site):
+    """
+    Guards resources as this module says. It speaks HTTP/1.1 and no HTTP/2, whose connections have
+    other limits.
+
+    @ivar hosts: what a request may have as Host, in lower case. Nobody is answered while it is
+        empty. See L{hostsOf}.
+    @ivar limits: what a client may take.
+    @ivar headers: what each response carries.
+    """
+
+    protocol = GuardedChannel  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        resource: IResource,
+        hosts: Iterable[str] = (),
+        limits: Limits = Limits(),
+        headers: Mapping[str, str] = HEADERS,
+        reactor: IReactorTime | None = None,
+    ) -> None:
+        """
+        @param resource: the root of what is guarded.
+        @param reactor: gives the time. Default: the global reactor.
+        """
+        super().__init__(  # type: ignore[no-untyped-call]
+            resource, GuardedRequest, timeout=limits.requestSeconds, reactor=reactor
+        )
+        self.hosts = set(hosts)
+        self.limits = limits
+        self.headers = headers
+        # Those from which a whole request is to come, beginning with the one that waits longest.
+        self._reading: dict[GuardedChannel, None] = {}
+        self._answering: set[GuardedChannel] = set()
+
+    def refusal(self, headers: Headers, method: bytes | None, length: int | None) -> Refusal | None:
+        """
+        See L{refusalOf}.
+        """
+        return refusalOf(self.hosts, self.limits, headers, method, length)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Twisted's name for it."""
+        return [b"http/1.1"]
+
+    def buildProtocol(  # type: ignore[override]
+        self, addr: IAddress | None
+    ) -> GuardedChannel | None:
+        """
+        @return: a new channel; C{None}, at which the transport closes the connection, if there is
+            no room for it.
+        """
+        if len(self._reading) + len(self._answering) >= self.limits.connections:
+            if not self._reading:
+                return None
+            oldest = next(iter(self._reading))
+            self.noteLost(oldest)
+            oldest.transport.abortConnection()
+        channel: GuardedChannel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        return channel
+
+    def noteReading(self, channel: GuardedChannel) -> None:
+        """
+        Remember that a channel waits for a whole request.
+        """
+        self.noteLost(channel)
+        self._reading[channel] = None
+
+    def noteAnswering(self, channel: GuardedChannel) -> None:
+        """
+        Remember that a channel has a whole request, which is answered now.
+        """
+        self.noteLost(channel)
+        self._answering.add(channel)
+
+    def noteLost(self, channel: GuardedChannel) -> None:
+        """
+        Forget a channel.
+        """
+        self._reading.pop(channel, None)
+        self._answering.discard(channel)
+
+
+def visible(text: str) -> str:
+    """
+    @return: a text in which each control character, and each character that changes the direction
+        of others or shows nothing, is replaced by its number, as in C{[U+202E]}. Line breaks stay,
+        and so do the joiners that letters and emoji need.
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character in "\n\u200c\u200d" or unicodedata.category(character) not in _UNSEEN:
+        return character
+    return f"[U+{ord(character):04X}]"
