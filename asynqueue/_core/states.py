@@ -85,6 +85,19 @@ QUEUE: Final[Table] = {
 }
 
 
+def describeState(state: str, count: int) -> str:
+    """
+    Describe a worker for people.
+
+    @param state: its state.
+    @param count: how many tasks it has.
+    """
+    if not count:
+        return state
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    return f"{'BUSY' if state == READY else state} with {tasks}"
+
+
 def nextState(table: Table, state: str, event: str, subject: object) -> str:
     """
     Look up where an event leads.

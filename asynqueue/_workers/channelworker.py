@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import READY, RETIRING, STARTING
+from asynqueue._core.states import READY, RETIRING, STARTING, describeState
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
@@ -96,7 +96,11 @@ class ChannelWorker:
         self._supervisor.begin()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._channel.pid}: {self.state}>"
+        return f"<{type(self).__name__} {self._channel.pid}: {self._describeState()}>"
+
+    def _describeState(self) -> str:
+        protocol = self._supervisor.link.protocol
+        return describeState(self.state, len(protocol.underway) + len(protocol.streams))
 
     def makeChannel(self) -> IChannel:
         """

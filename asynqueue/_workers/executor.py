@@ -18,7 +18,16 @@ from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import DRAINING, LOST, READY, STOPPED, WORKER, Table, nextState
+from asynqueue._core.states import (
+    DRAINING,
+    LOST,
+    READY,
+    STOPPED,
+    WORKER,
+    Table,
+    describeState,
+    nextState,
+)
 from asynqueue._reactor import ReactorInbox, callEach, defaultReactor, startThread
 from asynqueue._runner.exceptions import explained
 from asynqueue._runner.executorcall import Call, Outcome, execute
@@ -264,9 +273,8 @@ class ExecutorWorker:
 
     def __repr__(self) -> str:
         why = "" if self._reason is None else f" ({self._reason})"
-        return (
-            f"<{type(self).__name__} of {self._name}: {self.state}{why}, {len(self._runs)} tasks>"
-        )
+        state = describeState(self.state, len(self._runs))
+        return f"<{type(self).__name__} of {self._name}: {state}{why}>"
 
     # IWorker --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._core.groups import Capacity
-from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, nextState
+from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, describeState, nextState
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.delivery import Deliveries
 from asynqueue._iteration.sources import AsyncIteratorSource, ItemSource, IteratorSource
@@ -146,7 +146,7 @@ class AsyncWorker:
         self._whenStopped: OneShotObserverList[None] = OneShotObserverList()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.state}, {len(self._underway)} tasks underway>"
+        return f"<{type(self).__name__}: {describeState(self.state, len(self._underway))}>"
 
     # IWorker --------------------------------------------------------------------------------------
 

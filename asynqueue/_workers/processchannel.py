@@ -92,10 +92,17 @@ class _EndWatch:
     Calls a function when the reactor says that a process has ended.
     """
 
-    def __init__(self, fd: int, ended: Callable[[], None], stopping: Callable[[], None]) -> None:
+    def __init__(
+        self, fd: int, pid: int | None, ended: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
         self._fd = fd
+        self._pid = pid
         self._ended = ended
         self._stopping = stopping
+
+    def __repr__(self) -> str:
+        # Trial shows this if a test leaves a queue open.
+        return f"<asynqueue's watch over the worker process {self._pid}>"
 
     def fileno(self) -> int:
         return self._fd
@@ -219,6 +226,10 @@ class PipeChannel:
 
     # IChannel -------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        # Trial shows this if a test leaves a queue open.
+        return f"<asynqueue's pipe to the worker process {self.pid}: {self.state}>"
+
     @property
     def pid(self) -> int | None:
         """
@@ -300,7 +311,7 @@ class PipeChannel:
     def _watchEnd(self, fd: int) -> None:
         if self._watcher is not None:
             self._unwatchEnd()
-            self._endWatch = _EndWatch(fd, self._childEnded, self._endIfEnded)
+            self._endWatch = _EndWatch(fd, self.pid, self._childEnded, self._endIfEnded)
             self._watcher.addReader(self._endWatch)
 
     def _unwatchEnd(self) -> None:

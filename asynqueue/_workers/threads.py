@@ -379,7 +379,7 @@ class ThreadWorker(ChannelWorker):
 
     def __repr__(self) -> str:
         assert isinstance(self._channel, ThreadChannel)
-        return f"<{type(self).__name__} in {self._channel.name!r}: {self.state}>"
+        return f"<{type(self).__name__} in {self._channel.name!r}: {self._describeState()}>"
 
     def makeChannel(self) -> IChannel:
         """

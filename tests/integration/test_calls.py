@@ -380,6 +380,21 @@ class WorkerTests(ProcessTestCase):
         assert after is not None
         self.assertGreaterEqual(after, before + 45 * 1024)
 
+    async def test_whatTheReactorWatchesIsNamedAfterTheProcess(self) -> None:
+        from twisted.internet import reactor
+
+        watching: Any = reactor
+        before = {*watching.getReaders(), *watching.getWriters()}
+        worker = ProcessWorker()
+        queue = self.startWorker(worker)
+        await queue.call(far.echo)
+        watched = {*watching.getReaders(), *watching.getWriters()} - before
+        names = [repr(each) for each in watched if "worker process" in repr(each)]
+        self.assertEqual(len(names), 2, watched)
+        for name in names:
+            self.assertIn("asynqueue's ", name)
+            self.assertIn(f"the worker process {worker.process.pid}", name)
+
     async def test_coresAreThoseThatMayBeUsed(self) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         assert cores is not None

@@ -84,6 +84,17 @@ class StartTests(WorkerCase):
         worker = self.makeWorker()
         self.assertEqual(repr(worker), f"<MemoryWorker {worker.channel.pid}: READY>")
 
+    def test_itsReprTellsThatItIsBusy(self) -> None:
+        worker = self.makeWorker()
+        pid = worker.channel.pid
+        self.give(worker, far.echo, 1)
+        self.assertEqual(repr(worker), f"<MemoryWorker {pid}: BUSY with 1 task>")
+        self.give(worker, far.echo, 2)
+        self.assertEqual(repr(worker), f"<MemoryWorker {pid}: BUSY with 2 tasks>")
+        worker.stop()
+        self.assertEqual(repr(worker), f"<MemoryWorker {pid}: DRAINING with 2 tasks>")
+        worker.stepAll()
+
 
 class LossTests(WorkerCase):
     def test_deathMakesItLostUntilItRestarts(self) -> None:
