@@ -126,6 +126,14 @@ class IPoolWorker(IWorker):
         @return: what the worker can tell of its runner, for people.
         """
 
+    def stacks() -> Deferred[str]:
+        """
+        Ask what the runner is doing.
+
+        @return: a Deferred that fires with the Python stacks of the runner's threads, as text for
+            people, or with a sentence that says why they cannot be told. It does not fail.
+        """
+
     def recycle() -> bool:
         """
         Replace the runner by a new one when it has ended the tasks that it has.
@@ -234,6 +242,18 @@ class IChannel(Interface):
         """
         Have the runner look at its messages even though a task is running. Some channels cannot do
         this, and do nothing.
+        """
+
+    def dump() -> None:
+        """
+        Have the runner's stacks written down, even if it is stuck in code that is not Python. Some
+        channels cannot do this, and do nothing.
+        """
+
+    def stacks() -> str | None:
+        """
+        @return: the stacks that L{dump} has had written, which takes some milliseconds, or those
+            that can be read at once; C{None} if there are none.
         """
 
     def terminate() -> None:

@@ -84,6 +84,7 @@ class QueueInspection:
         self._inTurns = Cooperator(scheduler=partial(engine.reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
+            "stacks": self._stacks,
             "cancel": self._cancel,
             "reprioritise": self._reprioritise,
             "pause": engine.pause,
@@ -229,6 +230,24 @@ class QueueInspection:
             ],
             "series": [plain(name) for name in [*record.port.cQualified, *record.port.iQualified]],
         }
+
+    def _stacks(self, worker: int | None, task: int | None) -> Deferred[dict[str, Any]]:
+        """
+        Ask what a worker is doing, or the worker that has a task.
+        """
+        if (worker is None) == (task is None):
+            raise AdminError("say which by one of worker and task")
+        if task is not None:
+            has = [each for each in self._engine.underway if each.id == task]
+            record = self._engine.pool.find(has[0].worker) if has else None
+            if record is None:
+                raise AdminError(f"no worker of {self.name} has a task {task}")
+        else:
+            assert worker is not None
+            record = self._find(worker)
+        ID = record.ID
+        told: Deferred[str] = record.port.stacks()
+        return told.addCallback(lambda text: {"worker": ID, "text": text})
 
     # Steering -------------------------------------------------------------------------------------
 

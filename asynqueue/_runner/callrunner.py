@@ -30,12 +30,15 @@ from asynqueue._runner.messages import (
     QUIT,
     RECALL,
     RETURNED,
+    STACK,
+    STACKS,
     STREAMING,
     UNBEGUN,
     VERSION,
     Message,
 )
 from asynqueue._runner.progress import ProgressReports
+from asynqueue._runner.stacks import describeStacks
 from asynqueue._runner.streams import OpenStreams
 from asynqueue.errors import CallNotRebuilt, StateError
 
@@ -84,6 +87,7 @@ class CallRunner:
     @ivar wasNudged: set this to have L{look} called within the next call, because there is no call
         to interrupt yet.
     @ivar look: takes in the messages that are there, and calls L{interrupt}.
+    @ivar told: is called when the runner has told what is running.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class CallRunner:
         self.watch: Callable[[], bool] | None = None
         self.wasNudged = False
         self.look: Callable[[], object] = lambda: None
+        self.told: Callable[[], object] = lambda: None
         self._state = SERVING
         # A task may fork this process. The copy goes on in the middle of this runner, and must not
         # run anything else of it.
@@ -205,6 +210,9 @@ class CallRunner:
                 self._cancel(message[1])
             elif kind == RECALL:
                 self._giveBack(list(self._calls))
+            elif kind == STACK:
+                self._post((STACKS, message[1], self.running, describeStacks()))
+                self.told()
             elif kind == QUIT:
                 self._giveBack(list(self._calls))
                 self.quit()

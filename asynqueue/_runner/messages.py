@@ -11,7 +11,7 @@ from typing import Any, Final
 
 Message = tuple[Any, ...]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The number of this vocabulary. The two ends of a channel must agree on it."""
 
 # Near to far --------------------------------------------------------------------------------------
@@ -35,6 +35,9 @@ RECALL: Final = 4
 
 QUIT: Final = 5
 """C{(QUIT,)}. Close the streams and end."""
+
+STACK: Final = 6
+"""C{(STACK, question)}. Tell what is running. The answer is STACKS with the same number."""
 
 # Far to near --------------------------------------------------------------------------------------
 
@@ -69,6 +72,10 @@ C{None}."""
 LOG: Final = 19
 """C{(LOG, id, record)}. Something was logged while the call was running, or, with C{None}, while
 none was. The record is a dictionary of plain values, made by L{asynqueue._runner.logs}."""
+
+STACKS: Final = 20
+"""C{(STACKS, question, id, text)}. The call, or C{None} if no code of one was running, and the
+stacks of the runner's threads."""
 
 # Credit -------------------------------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ def main(
         sys.exit(1)
     logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
     runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=service.waiter)
+    runner.told = recorder.erase
     if options.logLevels is not None:
         runner.watch = logs.catchTwisted
         logs.install(options.logLevels)

@@ -11,13 +11,21 @@ from __future__ import annotations
 import faulthandler
 import mmap
 import os
+import signal
 import struct
 import sys
 import tempfile
 from multiprocessing import reduction
 from typing import IO, Any, Final
 
+DUMP: Final = getattr(signal, "SIGWINCH", None) if hasattr(faulthandler, "register") else None
+"""The signal that has C{faulthandler} write the stacks of all threads, wherever they are. Its
+default is to be ignored, and a child has no terminal that would send it."""
+
 _NUMBER: Final = struct.Struct("<Q")
+
+_ERASURES: Final = _NUMBER.size
+"""Where it stands how often the text was erased, in bytes."""
 
 _STACKS_START: Final = mmap.PAGESIZE
 """Where the text begins, in bytes."""
@@ -65,6 +73,8 @@ class Recorder:
             self._map = _mapped(file.fileno(), _SIZE)
             # Before Python 3.13 the map keeps a descriptor of its own, but does not tell which.
             self._fd: int | None = os.dup(file.fileno())
+        # How often the text had been erased, and how long it was, before the last dump.
+        self._mark = 0, 0
 
     @staticmethod
     def _open(path: str | None) -> IO[bytes]:
@@ -113,6 +123,24 @@ class Recorder:
         assert self._fd is not None
         os.lseek(self._fd, _STACKS_START, os.SEEK_SET)
         faulthandler.enable(self._fd)
+        if DUMP is not None:
+            faulthandler.register(DUMP, self._fd, all_threads=True)
+
+    def erase(self) -> None:
+        """
+        Make room for the text of a crash, if stacks were written on request.
+        """
+        assert self._fd is not None
+        if os.lseek(self._fd, 0, os.SEEK_CUR) == _STACKS_START:
+            return
+        os.pwrite(self._fd, bytes(_SIZE - _STACKS_START), _STACKS_START)
+        os.lseek(self._fd, _STACKS_START, os.SEEK_SET)
+        _NUMBER.pack_into(self._map, _ERASURES, self._erasures + 1)
+
+    @property
+    def _erasures(self) -> int:
+        value: int = _NUMBER.unpack_from(self._map, _ERASURES)[0]
+        return value
 
     def explain(self, text: str) -> None:
         """
@@ -126,6 +154,8 @@ class Recorder:
         Note nothing there any more, because this process is a forked copy of the worker.
         """
         faulthandler.disable()
+        if DUMP is not None:
+            faulthandler.unregister(DUMP)
         self.close()
         self._map = mmap.mmap(-1, mmap.PAGESIZE)
 
@@ -152,7 +182,29 @@ class Recorder:
         """
         The text that a crash, or L{explain}, has left, if there was one.
         """
-        written = self._map[_STACKS_START:].rstrip(b"\0")
+        return self.dumped
+
+    def mayDump(self) -> bool:
+        """
+        Before the child gets the signal L{DUMP}: note where its text will begin.
+
+        @return: C{False} if there is no room for another one.
+        """
+        end = len(self._map[_STACKS_START:].rstrip(b"\0"))
+        if end > (_SIZE - _STACKS_START) // 2:
+            return False
+        self._mark = self._erasures, end
+        return True
+
+    @property
+    def dumped(self) -> str | None:
+        """
+        The text that was written since L{mayDump}, or the last time that the text was erased.
+        """
+        erasures, start = self._mark
+        if erasures != self._erasures:
+            start = 0
+        written = self._map[_STACKS_START + start :].rstrip(b"\0")
         return written.decode(errors="replace") or None
 
     def close(self) -> None:

@@ -175,6 +175,12 @@ class WorkerAdapter:
         """
         return RunnerFacts()
 
+    def stacks(self) -> Deferred[str]:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
+        """
+        return succeed(f"{self.worker!r} does not tell what it is doing.")
+
     def recycle(self) -> bool:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.

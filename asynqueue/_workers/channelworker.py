@@ -213,6 +213,17 @@ class ChannelWorker:
             begun,
         )
 
+    def stacks(self) -> Deferred[str]:
+        """
+        Ask what the runner is doing, without harm to it. A process answers between two steps of the
+        Python code that it runs. If it is stuck in other code for half a second, C{faulthandler}
+        tells where.
+
+        @return: a Deferred that fires with the Python stacks of its threads, as text for people. It
+            does not fail: if they cannot be told, the text says so.
+        """
+        return self._supervisor.stacks()
+
     def recycle(self) -> bool:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.

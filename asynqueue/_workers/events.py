@@ -167,6 +167,20 @@ class Logged(NamedTuple):
     record: Any
 
 
+class StacksTold(NamedTuple):
+    """
+    A runner told what it is doing. Only its supervisor hears of this.
+
+    @ivar question: the number of the question.
+    @ivar task: the task whose code was running, or C{None}.
+    @ivar text: the stacks of the runner's threads.
+    """
+
+    question: int
+    task: Any
+    text: str
+
+
 class Items(NamedTuple):
     """
     A batch of a stream's items arrived, packed.
@@ -218,6 +232,7 @@ WorkerEvent = (
     | GivenBack
     | Progressed
     | Logged
+    | StacksTold
     | Items
     | StreamEnded
     | StreamLost

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from asynqueue._reactor import perReactor, turnsOf
 from asynqueue._runner import processmain as child
+from asynqueue._runner import recorder
 from asynqueue._runner.reaper_main import killGroup
 from asynqueue._runner.recorder import Recorder
 from asynqueue._workers.procinfo import MemoryWatch, cores, hasEnded, residentKilobytes
@@ -248,6 +249,20 @@ class ChildProcess:
         if isinstance(self.process, EndedProcess):
             return self._lastBegun
         return self._recorder.lastBegun
+
+    def dump(self) -> None:
+        """
+        Have the stacks of its threads written down, wherever they are.
+        """
+        if recorder.DUMP is not None and not self.hasEnded and self._recorder.mayDump():
+            self.signal(recorder.DUMP)
+
+    @property
+    def dumped(self) -> str | None:
+        """
+        What was written since L{dump}.
+        """
+        return None if isinstance(self.process, EndedProcess) else self._recorder.dumped
 
     def _status(self) -> int | None:
         """

@@ -187,6 +187,7 @@ class PipeChannel:
         self._hangUpTimer: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._memory = MemoryWatch(reactor.seconds)
+        self._hasDumped = False
         self._child: ChildProcess | None = None
         self._endWatch: _EndWatch | None = None
 
@@ -384,6 +385,20 @@ class PipeChannel:
         """
         child = None if self.pid is None else self._child
         return None if child is None else child.residentKilobytes()
+
+    def dump(self) -> None:
+        """
+        Have the child's stacks written into its flight recorder.
+        """
+        if self._child is not None and self._isLive:
+            self._hasDumped = True
+            self._child.dump()
+
+    def stacks(self) -> str | None:
+        """
+        Return what was written there.
+        """
+        return self._child.dumped if self._child is not None and self._hasDumped else None
 
     def _isLate(self) -> None:
         if self.state in (ASKED, STARTED):

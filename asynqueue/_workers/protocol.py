@@ -32,6 +32,7 @@ from asynqueue._runner.messages import (
     PROGRESS,
     RAISED,
     RETURNED,
+    STACKS,
     STREAMING,
     UNBEGUN,
     VERSION,
@@ -46,6 +47,7 @@ from asynqueue._workers.events import (
     Raised,
     Ready,
     Returned,
+    StacksTold,
     StreamEnded,
     StreamLost,
     WorkerEvent,
@@ -212,6 +214,7 @@ class RunnerProtocol:
             UNBEGUN: self._unbegun,
             PROGRESS: self._progress,
             LOG: self._logged,
+            STACKS: self._stacks,
         }
 
     @property
@@ -392,6 +395,11 @@ class RunnerProtocol:
         return Logged(
             task.id if task is not None else None if stream is None else stream.taskID, record
         )
+
+    def _stacks(self, _: int, question: int, number: int | None, text: str) -> WorkerEvent:
+        stream = self.streams.get(number) if number is not None else None
+        task = self.underway.get(number) if number is not None else None
+        return StacksTold(question, task if stream is None else stream.task, text)
 
     # The end --------------------------------------------------------------------------------------
 

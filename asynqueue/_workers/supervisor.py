@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,7 +30,7 @@ from asynqueue._iteration.sources import ItemSource
 from asynqueue._lifecycle import StopCall
 from asynqueue._reactor import callFromAnyThread
 from asynqueue._runner.codecs import Codec
-from asynqueue._runner.messages import QUIT, RECALL, Message
+from asynqueue._runner.messages import QUIT, RECALL, STACK, Message
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.events import (
     Ended,
@@ -40,6 +41,7 @@ from asynqueue._workers.events import (
     Progressed,
     Raised,
     Ready,
+    StacksTold,
     StreamLost,
     Unblocked,
     WorkerEvent,
@@ -65,6 +67,12 @@ recalled."""
 
 LONGEST_STALL_SECONDS: Final = 5.0
 """For how long, at most, a call waits behind a stream before it is recalled, in seconds."""
+
+TELL_SECONDS: Final = 0.5
+"""A runner that has not told what it is doing after so many seconds is stuck."""
+
+DUMP_SECONDS: Final = 0.05
+"""How long C{faulthandler} has, in seconds, to write the stacks of a runner that is stuck."""
 
 LOSSES: Final = 5
 """How many losses of runners are remembered."""
@@ -104,6 +112,11 @@ class RunnerLink:
         # For how long a call waits behind a stream before it is recalled.
         self._patience = STALL_SECONDS
         self.isBlocked = False
+        # Who asked what the runner is doing, and what comes if it does not answer, by number.
+        self._numbers = count(1)
+        self._questions: dict[int, tuple[Deferred[str], IDelayedCall]] = {}
+        # Set for good with the first question, because an answer may be late.
+        self.isAsked = False
 
     def run(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
         """
@@ -139,6 +152,10 @@ class RunnerLink:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        for number in [*self._questions]:
+            # Whoever asked is not to be told in the middle of this.
+            _, timer = self._questions[number]
+            timer.reset(0)
 
     def quitIfIdle(self) -> None:
         """
@@ -177,6 +194,58 @@ class RunnerLink:
                 self._patience = min(2 * self._patience, LONGEST_STALL_SECONDS)
             self.channel.send([(RECALL,)])
             self.channel.nudge()
+
+    # What the runner is doing ---------------------------------------------------------------------
+
+    def askStacks(self) -> Deferred[str]:
+        """
+        Ask what the runner is doing.
+        """
+        known = self.channel.stacks()
+        if known is not None and not self.channel.isMortal:
+            return succeed(known)
+        self.isAsked = True
+        number = next(self._numbers)
+        told: Deferred[str] = Deferred(lambda _: None)
+        timer = self._reactor.callLater(TELL_SECONDS, self._dump, number)
+        self._questions[number] = told, timer
+        self.channel.send([(STACK, number)])
+        self.channel.nudge()
+        return told
+
+    def _dump(self, number: int) -> None:
+        told, _ = self._questions[number]
+        self.channel.dump()
+        timer = self._reactor.callLater(DUMP_SECONDS, self._dumped, number)
+        self._questions[number] = told, timer
+
+    def _dumped(self, number: int) -> None:
+        text = self.channel.stacks()
+        why = f"The runner did not answer within {TELL_SECONDS:g} seconds"
+        self._tell(number, f"{why}.\n" if text is None else f"{why}. It was here:\n{text}")
+
+    def takeAnswers(self, events: list[WorkerEvent]) -> list[StacksTold]:
+        """
+        Take the answers to L{askStacks} out of some events.
+        """
+        answers: list[StacksTold] = [each for each in events if isinstance(each, StacksTold)]
+        if answers:
+            events[:] = [event for event in events if not isinstance(event, StacksTold)]
+        return answers
+
+    def answered(self, answer: StacksTold) -> None:
+        """
+        The runner has told what it is doing.
+        """
+        what = "" if answer.task is None else f"{answer.task!r}\n"
+        self._tell(answer.question, what + answer.text)
+
+    def _tell(self, number: int, text: str) -> None:
+        told, timer = self._questions.pop(number, (None, None))
+        if timer is not None and timer.active():
+            timer.cancel()
+        if told is not None and not told.called:
+            told.callback(text)
 
     # What streams need ----------------------------------------------------------------------------
 
@@ -302,8 +371,9 @@ class Supervisor:
         """
         if self.state in (LOST, STOPPED):
             return
-        protocol = self.link.protocol
+        link, protocol = self.link, self.link.protocol
         events = protocol.receive(messages)
+        answers = link.takeAnswers(events) if link.isAsked else []
         if self.state != READY:
             events = self._notReady(events)
         if protocol.completed != self._completed:
@@ -316,6 +386,8 @@ class Supervisor:
             self.link.isBlocked = False
             events.append(Unblocked())
         self.report(events)
+        for answer in answers:
+            link.answered(answer)
         if protocol.error is not None:
             self.log.failure(
                 "{worker} kills its runner because its messages make no sense",
@@ -347,6 +419,16 @@ class Supervisor:
         if why is not None and not any(isinstance(event, Yielded) for event in events):
             self._move("retire")
             events.append(Lost(why))
+
+    def stacks(self) -> Deferred[str]:
+        """
+        Ask what the present runner is doing.
+
+        @return: a Deferred that fires with that as text.
+        """
+        if self.state in (LOST, STOPPED, STARTING):
+            return succeed(f"{self._worker!r} has no runner that could do anything.\n")
+        return self.link.askStacks()
 
     def retire(self, reason: Exception) -> None:
         """

@@ -19,6 +19,7 @@ from asynqueue._reactor import ReactorInbox, callFromAnyThread, startThread, tur
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import DIRECT, Codec
 from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
+from asynqueue._runner.stacks import describeThread
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.protocol import DirectWriter, Writer
 from asynqueue.errors import WorkerDied, WorkerStartError
@@ -273,6 +274,17 @@ class ThreadChannel:
         Return C{None}, because a thread has no memory of its own.
         """
         return None
+
+    def dump(self) -> None:
+        """
+        Do nothing, because L{stacks} needs nothing to be written before.
+        """
+
+    def stacks(self) -> str | None:
+        """
+        Return the stack of what the thread is running.
+        """
+        return describeThread(getattr(self._thread, "ident", None))
 
     def _takeBack(self, number: int | None) -> None:
         numbers = [call[1] for call in self._inbox.takeCalls(number)]

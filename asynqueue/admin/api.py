@@ -140,6 +140,9 @@ VERBS: Final[Mapping[str, Verb]] = {
     "queues": Verb(False, {}),
     "snapshot": Verb(False, {**_QUEUE, **_PAGE}),
     "deadLetters": Verb(False, {**_QUEUE, **_PAGE}),
+    "stacks": Verb(
+        False, {**_QUEUE, "worker": _maybe(_whole(0, 2**63)), "task": _maybe(_whole(0, 2**63))}
+    ),
     "cancel": Verb(
         True,
         {

@@ -107,11 +107,12 @@ class MemoryChannel:
     @ivar hearsNudges: whether L{nudge} reaches a busy runner. Default: C{True}.
     @ivar largest: how many bytes L{send} takes at once.
     @ivar resident: the resident memory to report, in kilobytes, or C{None} for unknown.
+    @ivar written: the stacks that the runner has written down, or C{None}.
 
     @ivar state: one of the words in the picture.
     @ivar sent: all messages that were sent.
-    @ivar signals: the calls of L{nudge}, L{terminate} and L{kill}: C{'nudge'}, C{'terminate'} or
-        C{'kill'}, each with the time in seconds.
+    @ivar signals: the calls of L{nudge}, L{dump}, L{terminate} and L{kill}: C{'nudge'},
+        C{'dump'}, C{'terminate'} or C{'kill'}, each with the time in seconds.
     """
 
     isMortal = True
@@ -135,6 +136,7 @@ class MemoryChannel:
         self.hearsNudges = True
         self.largest = LARGEST
         self.resident: int | None = None
+        self.written: str | None = None
 
         self.state: str = NEW
         self.pid: int | None = None
@@ -223,6 +225,18 @@ class MemoryChannel:
         See L{IChannel}.
         """
         return self.resident
+
+    def dump(self) -> None:
+        """
+        See L{IChannel}.
+        """
+        self._note("dump")
+
+    def stacks(self) -> str | None:
+        """
+        See L{IChannel}.
+        """
+        return self.written
 
     def _note(self, what: str) -> None:
         self.signals.append((what, self._reactor.seconds()))

@@ -13,7 +13,7 @@ from pickle import dumps
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -402,6 +402,12 @@ class DaskWorker:
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.
         """
         return RunnerFacts(self.state)
+
+    def stacks(self) -> Deferred[str]:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The cluster's own dashboard shows it.
+        """
+        return succeed(f"{self!r} does not tell what its cluster is doing.")
 
     def recycle(self) -> bool:
         """

@@ -249,6 +249,17 @@ class WireChannel:
         if self._signal is None:
             self._conversation.signal(NUDGE)
 
+    def dump(self) -> None:
+        """
+        Do nothing: what a remote process writes there cannot be read here.
+        """
+
+    def stacks(self) -> str | None:
+        """
+        Return C{None}. A remote runner tells it in a message.
+        """
+        return None
+
     def terminate(self) -> None:
         """
         Have the server send the runner SIGTERM.
