@@ -5,6 +5,7 @@ The reactor and its threads: the way into the reactor's thread, and the way out 
   - L{ReactorInbox} brings many things there, in batches.
   - L{SerialThread} has functions called in another thread, one after the other.
   - L{ReactorTurns} has what comes in crowds done in several turns of the reactor.
+  - L{ReactorSteps} has what takes many steps done in several turns of the reactor.
   - L{asDeferred} waits for what a function that was called in the reactor's thread returned.
 """
 
@@ -16,7 +17,7 @@ import threading
 import time
 from asyncio import isfuture
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutine
@@ -36,6 +37,7 @@ __all__ = [
     "IReactorTime",
     "ImmediateExecutor",
     "ReactorInbox",
+    "ReactorSteps",
     "ReactorTurns",
     "SerialExecutor",
     "SerialThread",
@@ -390,6 +392,81 @@ class ReactorTurns:
 
 turnsOf = perReactor(ReactorTurns)
 """Returns the one L{ReactorTurns} of a reactor."""
+
+
+STEPS_SECONDS: Final = 0.01
+"""How long, in one turn of the reactor, L{ReactorSteps} goes on."""
+
+
+class ReactorSteps:
+    """
+    Does something that may take many steps: some at once, and the others in the reactor's next
+    turns. What is added first is done first.
+    """
+
+    def __init__(self, reactor: IReactorTime, over: Callable[[], object]) -> None:
+        """
+        @param over: is called when nothing is left to do.
+        """
+        self._reactor = reactor
+        self._over = over
+        self._waiting: deque[Iterator[object]] = deque()
+        self._isAtWork = False
+        self._later: IDelayedCall | None = None
+
+    def __bool__(self) -> bool:
+        """
+        Whether something is left to do.
+        """
+        return bool(self._waiting)
+
+    def add(self, steps: Iterator[object], least: int = 0) -> None:
+        """
+        Do something, or begin with it. If other things are to be done before, or this is called
+        from within a step, it waits for them.
+
+        @param steps: does one step for each of its items.
+        @param least: how many steps are done now, however long that takes.
+        """
+        self._waiting.append(steps)
+        if len(self._waiting) == 1:
+            self._goOn(STEPS_SECONDS, least)
+
+    def finish(self) -> None:
+        """
+        Do now all that is left. From within a step this does nothing.
+        """
+        if self._waiting and not self._isAtWork:
+            self._goOn(math.inf)
+
+    def _goOn(self, seconds: float = STEPS_SECONDS, least: int = 0) -> None:
+        if self._later is not None:
+            if self._later.active():
+                self._later.cancel()
+            self._later = None
+        self._isAtWork = True
+        isOver = False
+        try:
+            isOver = self._work(self._reactor.seconds() + seconds, least)
+        finally:
+            self._isAtWork = False
+            if not isOver:
+                self._later = self._reactor.callLater(0, self._goOn)
+        if isOver:
+            self._over()
+
+    def _work(self, until: float, least: int) -> bool:
+        """
+        @return: whether all is done.
+        """
+        done = 0
+        while self._waiting:
+            for _ in self._waiting[0]:
+                done += 1
+                if done >= least and self._reactor.seconds() >= until:
+                    return False
+            self._waiting.popleft()
+        return True
 
 
 # Into another thread ------------------------------------------------------------------------------

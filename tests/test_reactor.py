@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -15,6 +15,7 @@ from zope.interface import implementer
 from asynqueue._reactor import (
     ImmediateExecutor,
     ReactorInbox,
+    ReactorSteps,
     ReactorTurns,
     SerialThread,
     callEach,
@@ -91,6 +92,75 @@ class ReactorTurnsTests(SynchronousTestCase):
     def test_aReactorHasOneThatDiesWithIt(self) -> None:
         self.assertIs(turnsOf(self.clock), turnsOf(self.clock))
         self.assertIsNot(turnsOf(self.clock), turnsOf(Clock()))
+
+
+class ReactorStepsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.over = 0
+        self.steps = ReactorSteps(self.clock, self.count)
+        self.done: list[str] = []
+
+    def count(self) -> None:
+        self.over += 1
+
+    def do(self, letters: str, seconds: float = 0.004) -> Iterator[None]:
+        for letter in letters:
+            self.clock.rightNow += seconds
+            self.done.append(letter)
+            yield
+
+    def test_stepsThatTakeNoTimeAreDoneAtOnce(self) -> None:
+        self.steps.add(self.do("ab" * 1000, 0.0))
+        self.assertEqual((len(self.done), self.over, bool(self.steps)), (2000, 1, False))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_aTurnDoesNoMoreThanItHasTimeFor(self) -> None:
+        turns: deque[Callable[[], object]] = deque()
+        self.patch(self.clock, "callLater", lambda _, function: turns.append(function))
+        self.steps.add(self.do("abcdefg"))
+        done = ["".join(self.done)]
+        while turns:
+            turns.popleft()()
+            done.append("".join(self.done))
+        self.assertEqual(done, ["abc", "abcdef", "abcdefg"])
+        self.assertEqual(self.over, 1)
+
+    def test_soManyAreDoneAtOnceHoweverLongThatTakes(self) -> None:
+        self.steps.add(self.do("abcdefg"), least=5)
+        self.assertEqual("".join(self.done), "abcde")
+        self.steps.finish()
+
+    def test_whatComesMeanwhileWaits(self) -> None:
+        self.steps.add(self.do("abcde"))
+        self.steps.add(self.do("12"), least=2)
+        self.steps.finish()
+        self.assertEqual("".join(self.done), "abcde12")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_finishingFromWithinAStepDoesNothing(self) -> None:
+        def steps() -> Iterator[None]:
+            self.steps.finish()
+            self.steps.add(self.do("b"))
+            self.done.append("a")
+            yield
+
+        self.steps.add(steps())
+        self.assertEqual("".join(self.done), "ab")
+
+    def test_afterAStepThatRaisesItGoesOn(self) -> None:
+        def steps() -> Iterator[None]:
+            yield
+            raise ValueError("no")
+
+        self.steps.add(self.do("abc"))
+        self.steps.add(steps())
+        self.steps.add(self.do("d"))
+        with self.assertRaises(ValueError):
+            self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual("".join(self.done), "abcd")
+        self.assertEqual(self.over, 1)
 
 
 class ReactorInboxTests(SynchronousTestCase):

@@ -268,6 +268,44 @@ class Scheduler(Generic[TaskType]):
             self.cancel(task)
         self._serials.release(task.options.series)
 
+    def clear(self, into: list[TaskType]) -> None:
+        """
+        Forget all tasks that wait, as L{done} forgets one. This takes far less time than L{done}
+        for each.
+
+        @param into: the tasks are added to this, each series in its order.
+        """
+        resting = list(self.resting())
+        for series in self._serials.all():
+            self._clear(series, into)
+        self._clearResting(resting, into)
+
+    def clearSeries(self, name: Hashable, into: list[TaskType]) -> None:
+        """
+        Forget the tasks of one series that wait, as L{clear} forgets all.
+        """
+        series = self._serials.get(name)
+        if series is None:
+            return
+        resting = [task for task in self.resting() if task.options.series == name]
+        self._clear(series, into)
+        self._clearResting(resting, into)
+
+    def _clearResting(self, resting: list[TaskType], into: list[TaskType]) -> None:
+        into += resting
+        for task in resting:
+            del self._resting[task]
+            self._serials.release(task.options.series)
+
+    def _clear(self, series: Series, into: list[TaskType]) -> None:
+        if series.head is None or series.tasks is None:
+            return
+        tasks = series.tasks.clear()
+        into += tasks
+        self.waiting -= len(tasks)
+        self._groups.announce(series)
+        self._serials.release(series.name, len(tasks))
+
     def __iter__(self) -> Iterator[TaskType]:
         """
         @return: an iterator over the tasks that wait now, each series in its order. The scheduler

@@ -154,18 +154,19 @@ class SerialNumbers:
         """
         return list(self._series.values())
 
-    def release(self, name: Hashable) -> None:
+    def release(self, name: Hashable, number: int = 1) -> None:
         """
-        Give a number back, because a task of the series is done. If it was the last one, the series
-        is forgotten.
+        Give numbers back, because tasks of the series are done. If these were the last ones, the
+        series is forgotten.
 
-        @raise KeyError: if no number of the series is taken.
+        @param number: how many.
+        @raise KeyError: if not so many numbers of the series are taken.
         """
         series = self._series[name]
-        if not series.users:
+        if series.users < number:
             raise KeyError(name)
-        self.users -= 1
-        series.users -= 1
+        self.users -= number
+        series.users -= number
         if not series.users:
             if series is self._alone:
                 # It starts anew, unless another series comes first.

@@ -4,7 +4,7 @@ The records of tasks and jobs. A task is one call to make, with its scheduling f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
@@ -154,6 +154,25 @@ class Record:
         self.state = nextState(TASK, self.state, "cancel", self)
         self.stopTime = now
         self.outcome = failure
+
+
+def giveUpAll(records: Iterable[Record], now: float) -> int:
+    """
+    Have all those that are PENDING go to CANCELLED, without an outcome yet. A call for each would
+    take longer than all the rest.
+
+    @return: how many these were.
+    """
+    number = 0
+    cancelled = TASK[PENDING]["cancel"]
+    for record in records:
+        if record.state is PENDING:
+            record.state = cancelled
+            record.stopTime = now
+            # A task that waited to be tried again had one.
+            record.outcome = None
+            number += 1
+    return number
 
 
 class Progress(NamedTuple):

@@ -8,7 +8,6 @@ import math
 import os
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from itertools import count
@@ -41,6 +40,7 @@ from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._dispatch.stores import BEGIN, END, INSERT, MOVE, WAIT
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._reactor import (
+    ReactorSteps,
     SerialExecutor,
     SteadyClock,
     asDeferred,
@@ -79,7 +79,7 @@ DISPATCH: Final[Table] = {
 }
 
 TURN_SECONDS: Final = 0.01
-"""How long the queue works, beginning jobs or ending them, before the reactor gets its turn."""
+"""How long the queue begins jobs before the reactor gets its turn."""
 
 NEXT_TURN: Final = -math.inf
 """As a time to look for jobs: the reactor's next turn, whatever the time is."""
@@ -211,7 +211,7 @@ class ResizableDispatchQueue:
         # The jobs whose ends are being written.
         self._settling: set[Job] = set()
         # What takes many steps, and is done in several turns of the reactor.
-        self._chores: deque[Iterator[object]] = deque()
+        self._steps = ReactorSteps(self._clock, self._changed)
         self._left: list[Job] = []
         # When the queue looks for jobs to begin, and the reactor's call for that.
         self._lookTime = NEVER
@@ -426,7 +426,7 @@ class ResizableDispatchQueue:
         self._byKey = {key: job for key, job in self._byKey.items() if job not in self._pending}
         self._pending.clear()
         self._cancelLook()
-        self._inTurns(self._dropEach(jobs, cancelPending))
+        self._steps.add(self._dropEach(jobs, cancelPending))
         self._changed()
         return jobs
 
@@ -729,7 +729,7 @@ class ResizableDispatchQueue:
         self._ready.fire(Failure(self._stoppedError("room for a job")))
         cancelled = [job for job in self._underway if cancelUnderway and not job.isDone]
         self._left = cancelled + self._left
-        self._inTurns(self._leaveEach(self._pending.clear()))
+        self._steps.add(self._leaveEach(self._pending.clear()))
         for job in cancelled:
             # On hearing of one, somebody may have cancelled another.
             if not job.isDone:
@@ -785,7 +785,7 @@ class ResizableDispatchQueue:
 
     def _cut(self, why: str) -> Deferred[Any]:
         self.stop(cancelUnderway=True)
-        self._doChores(math.inf)
+        self._steps.finish()
         # A function that takes no notice of being cancelled is not waited for.
         return self._closeStore()
 
@@ -1076,24 +1076,6 @@ class ResizableDispatchQueue:
         if job.unique is not None and self._byKey.get(job.unique) is job:
             del self._byKey[job.unique]
 
-    def _inTurns(self, steps: Iterator[object]) -> None:
-        """
-        Do something that may take many steps: some now, and the others in the reactor's next turns.
-        """
-        self._chores.append(steps)
-        if len(self._chores) == 1:
-            self._doChores(TURN_SECONDS)
-
-    def _doChores(self, seconds: float = TURN_SECONDS) -> None:
-        until = self._clock.seconds() + seconds
-        while self._chores:
-            for _ in self._chores[0]:
-                if self._clock.seconds() >= until:
-                    self._clock.callLater(0, self._doChores)
-                    return
-            self._chores.popleft()
-        self._changed()
-
     # Those who wait -------------------------------------------------------------------------------
 
     def _whenDrained(self) -> Deferred[None]:
@@ -1102,7 +1084,7 @@ class ResizableDispatchQueue:
         return drained
 
     def _tellDrained(self) -> None:
-        if self._underway or self._settling or self._chores:
+        if self._underway or self._settling or self._steps:
             return
         if self._state == STOPPING:
             self._state = nextState(DISPATCH, self._state, "stopped", self)

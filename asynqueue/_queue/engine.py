@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from collections.abc import Mapping as Keywords
 from functools import partial
 from itertools import count
@@ -28,7 +28,7 @@ from asynqueue._core.keywords import explainKeywords
 from asynqueue._core.options import USUAL, TaskOptions
 from asynqueue._core.scheduler import Scheduler
 from asynqueue._core.states import DROPPED, PENDING, QUEUE, RUNNING, STOPPED, UNDERWAY, nextState
-from asynqueue._core.task import functionName
+from asynqueue._core.task import functionName, giveUpAll
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._queue.broadcast import Update
@@ -44,7 +44,7 @@ from asynqueue._queue.pool import OPEN, WorkerPool, WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.shutdown import Refused, Shutdown
 from asynqueue._queue.timers import Timers
-from asynqueue._reactor import SteadyClock, callFromAnyThread, defaultReactor
+from asynqueue._reactor import ReactorSteps, SteadyClock, callFromAnyThread, defaultReactor
 from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
 from asynqueue._waiters import Waiters
@@ -78,6 +78,9 @@ from asynqueue.errors import (
 
 CLOSE_SECONDS: Final = 0.3
 """For how long, in seconds, generators may close when a shutdown's time is over."""
+
+TOLD_AT_ONCE: Final = 1000
+"""Of how many calls that are cancelled together the Deferreds fire at once, at the least."""
 
 _UNSET = object()
 
@@ -233,6 +236,9 @@ class Engine:
         # run code of the program between any two steps, and what that asks for is done later.
         self._isInBooks = False
         self._late: deque[Callable[[], None]] = deque()
+        # The tasks that were cancelled together, and whose Deferreds have not fired yet.
+        self._cancelled: deque[QueuedTask] = deque()
+        self._steps = ReactorSteps(self.reactor, self.wake)
         # While this is set, a call may be given to a free worker although the engine is busy: the
         # callback of a lone result makes it.
         self._mayGive = False
@@ -843,6 +849,13 @@ class Engine:
         stream = self._streams.get(task)
         return stream is not None and len(stream.source.items) > 0
 
+    @property
+    def toldLoad(self) -> int:
+        """
+        How many tasks are not done, as far as observers were told.
+        """
+        return self.scheduler.alive + len(self._cancelled)
+
     def openStreams(self) -> list[tuple[QueuedTask, ItemSource]]:
         """
         @return: the tasks that yield items, each as the program knows it and with where its items
@@ -951,7 +964,7 @@ class Engine:
                     self.observers.flush()
                 if self._shutdown is not None:
                     self._refuse(self._shutdown.refused())
-                    isOver = self._shutdown.isOver()
+                    isOver = not self._steps and self._shutdown.isOver()
         finally:
             self._isBusy = False
         if isOver and self.state != STOPPED:
@@ -1016,8 +1029,11 @@ class Engine:
 
         @return: how many were cancelled.
         """
+        clear = partial(self.scheduler.clearSeries, series)
         waiting = self.scheduler.waitingIn(series)
-        return self._cancelMany(waiting, lambda task: bool(task.options.series == series), underway)
+        return self._cancelMany(
+            clear, waiting, lambda task: bool(task.options.series == series), underway
+        )
 
     def cancelAll(self, underway: bool) -> int:
         """
@@ -1025,30 +1041,79 @@ class Engine:
 
         @return: how many were cancelled.
         """
-        return self._cancelMany(iter(self.scheduler), lambda task: True, underway)
+        waiting = iter(self.scheduler)
+        return self._cancelMany(self.scheduler.clear, waiting, lambda task: True, underway)
 
     def _cancelMany(
         self,
-        waiting: Iterable[QueuedTask],
+        clear: Callable[[list[QueuedTask]], None],
+        waiting: Iterator[QueuedTask],
         isMeant: Callable[[QueuedTask], bool],
         underway: bool,
     ) -> int:
         # When a callback calls this, some tasks may be on their way from here to a worker.
-        onTheWay = (task for _, tasks in self._decided for task in tasks if task.state is PENDING)
-        tasks = [*waiting, *(task for task in onTheWay if isMeant(task))]
-        if underway:
-            tasks += sorted((task for task in self.underway if isMeant(task)), key=_idOf)
-        cancelled = 0
+        onTheWay = [task for _, tasks in self._decided for task in tasks if task.state is PENDING]
+        tasks = [task for task in onTheWay if isMeant(task)]
+        begun = [task for task in self.underway if underway and isMeant(task)]
+        begun.sort(key=_idOf)
+        if self._isInBooks:
+            # The books can be changed later only.
+            return sum([task.cancel() for task in [*waiting, *tasks, *begun]])
+        cancelled = giveUpAll(self._takeOut(clear, tasks), self.seconds())
+        self._cancelled += tasks
+        self._steps.add(iter(self._tellCancelled, False), TOLD_AT_ONCE)
         wasBusy, self._isBusy = self._isBusy, True
         try:
-            for task in tasks:
-                # A callback may have shut the queue down meanwhile, or crashed a worker.
-                if underway or task.state is PENDING:
-                    cancelled += task.cancel()
+            for task in begun:
+                cancelled += task.cancel()
         finally:
             self._isBusy = wasBusy
         self.wake()
         return cancelled
+
+    def _takeOut(
+        self, clear: Callable[[list[QueuedTask]], None], tasks: list[QueuedTask]
+    ) -> list[QueuedTask]:
+        """
+        Take tasks that wait out of the books.
+
+        @param tasks: those that are on their way to a worker. The others are put before these.
+        """
+        waiting: list[QueuedTask] = []
+        self._isInBooks = True
+        try:
+            clear(waiting)
+            for task in tasks:
+                self.scheduler.done(task)
+        except BaseException:
+            # The name of a series may be at fault, or a signal's handler. The Deferreds fire all
+            # the same.
+            self.log.failure("the books of {engine} could not be cleared", engine=self)
+        self._isInBooks = False
+        tasks[:0] = waiting
+        if self._retries:
+            for task in self._retries.keys() & tasks:
+                self._retries.pop(task).cancel()
+        return tasks
+
+    def _tellCancelled(self) -> bool:
+        """
+        Tell of the next task that was cancelled together with others.
+
+        @return: whether there was one.
+        """
+        if not self._cancelled:
+            return False
+        wasBusy, self._isBusy = self._isBusy, True
+        try:
+            task = self._cancelled.popleft()
+            self._end(task)
+            if self.observers.observers:
+                self.observers.flush()
+            task.fire()
+        finally:
+            self._isBusy = wasBusy
+        return True
 
     def update(self, update: Update, sequential: bool) -> Deferred[list[Any]]:
         """
@@ -1135,7 +1200,7 @@ class Engine:
     def _shutDownIfIdle(self) -> None:
         why = "its queue was dropped, and no worker is qualified for its series"
         self._refuse([(task, why) for task in self.scheduler.unrunnable()])
-        if self.scheduler.alive or not self.pool.isUpToDate:
+        if self.scheduler.alive or self._steps or not self.pool.isUpToDate:
             return
         if all(deferator.called for deferator in list(self._iterations)):
             self._beginShutdown(self._dropTimeout)
@@ -1248,6 +1313,7 @@ class Engine:
         done = shutdown.whenDone()
         shutdown.cut(why)
         self._endStreams(why)
+        self._steps.finish()
         self.wake()
         return done
 
@@ -1268,6 +1334,10 @@ class Engine:
             # No code is left to handle it.
             d.addErrback(lambda _: None)
         self._beginShutdown(None)
+        for task in self._cancelled:
+            # No code is left to handle it.
+            task.d.addErrback(lambda _: None)
+        self._steps.finish()
         for task in [*self.scheduler, *self.underway]:
             d = task.d
             try:
@@ -1275,7 +1345,6 @@ class Engine:
             except BaseException:
                 # Something of the program's own has failed. The others hear of it all the same.
                 self.log.failure("{task} could not be cancelled", task=task)
-            # No code is left to handle it.
             d.addErrback(lambda _: None)
         self.pool.killAll()
 

@@ -265,13 +265,13 @@ class LoadProducer:
         self.state: str = REGISTERING
         self._engine = engine
         self._isPaused = False
-        self._load = self._written = engine.scheduler.alive
+        self._load = self._written = engine.toldLoad
         consumer.registerProducer(self, True)
         if self.state == REGISTERING:
             engine.observers.add(self._observe)
             self._move("observe")
             # The consumer may have called the queue when it was given the producer.
-            self._load = self._written = engine.scheduler.alive
+            self._load = self._written = engine.toldLoad
 
     def _move(self, event: str) -> None:
         self.state = nextState(PRODUCER, self.state, event, self)

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeAlias
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
+from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Progress, T, Task
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
@@ -108,6 +108,9 @@ class QueuedTask(Task[T], Generic[T]):
         """
         Why it is FAILED or CANCELLED; C{None} otherwise.
         """
+        if self.state is CANCELLED and self.outcome is None:
+            # It was cancelled together with many others.
+            self.outcome = Failure(CancelledError(f"{self} was cancelled while it waited"))
         return None if self.state is UNDERWAY else super().failure
 
     @property
@@ -196,7 +199,7 @@ class QueuedTask(Task[T], Generic[T]):
         if self.state is FINISHED:
             d.callback(self.outcome)
         else:
-            d.errback(self.outcome)
+            d.errback(self.failure)
 
     def reported(self, done: float, total: float | None) -> None:
         """

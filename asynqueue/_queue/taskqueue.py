@@ -389,10 +389,13 @@ class TaskQueue:
         Cancel the calls of a series, as if each call's Deferred were cancelled. The calls fail with
         C{CancelledError}.
 
-        Calls that the callbacks of these Deferreds put into the queue are not cancelled.
+        All tasks are CANCELLED when this returns, before the first callback hears of it. Calls that
+        the callbacks put into the queue are not cancelled.
 
-        All Deferreds fire before this returns, those of a series in its order. With very many calls
-        that takes a long turn of the reactor, about 10 microseconds for each besides the callbacks.
+        The Deferreds fire in the order of the series. Those of the first thousand calls fire before
+        this returns. If there are more, the others fire in the reactor's next turns, so that none
+        of these takes long. A L{shutdown} waits for them. While Deferreds of an earlier
+        cancellation of that kind are still to fire, all of these fire after those.
 
         @param series: the name of the series; C{None} for the calls that name no series.
         @param underway: whether to cancel the calls that workers have as well, as C{task.cancel()}

@@ -252,6 +252,26 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.model.done(task)
         assert set(cancelled) == expected
 
+    @precondition(lambda self: self.model.waiting)
+    @rule(series=st.sampled_from([None, "a", "b", "c", "all of them"]))
+    def clear(self, series: Hashable) -> None:
+        cleared: list[Task] = []
+        if series == "all of them":
+            self.scheduler.clear(cleared)
+            expected = set(self.model.waiting)
+        else:
+            self.scheduler.clearSeries(series, cleared)
+            expected = {task for task in self.model.waiting if task.series == series}
+        assert len(cleared) == len(expected)
+        assert set(cleared) == expected
+        for name in {task.series for task in cleared}:
+            places = [self.model.waiting[task] for task in cleared if task.series == name]
+            assert places == sorted(places)
+        for task in cleared:
+            assert not self.scheduler.cancel(task)
+            del self.model.waiting[task]
+            self.model.done(task)
+
     @rule()
     def decide(self) -> None:
         self.model.check(self.scheduler.decide())

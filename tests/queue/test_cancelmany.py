@@ -9,10 +9,14 @@ import weakref
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
 
 from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
+from asynqueue._queue.engine import TOLD_AT_ONCE
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
+from tests.dispatch.cases import CountingClock
 from tests.support.cases import QueueCase
 
 
@@ -113,11 +117,13 @@ class CancelManyTests(QueueCase):
             pass
         self.assertEqual([task.state for task in again], [FINISHED] * 3)
 
-    def test_whatCallbacksCancelIsNotCounted(self) -> None:
+    def test_allAreCancelledBeforeTheFirstCallbackHearsOfIt(self) -> None:
         queue = self.makeQueue()
         first, second = queue.submit(far.echo), queue.submit(far.echo)
-        first.d.addErrback(lambda _: second.cancel())
-        self.assertEqual(queue.cancelAll(), 1)
+        found: list[Any] = []
+        first.d.addErrback(lambda _: found.append((second.state, second.cancel(), queue.load)))
+        self.assertEqual(queue.cancelAll(), 2)
+        self.assertEqual(found, [(CANCELLED, False, 0)])
         self.assertCancelled(second.d)
 
     def test_aCallbackMayShutDown(self) -> None:
@@ -156,3 +162,107 @@ class CancelManyTests(QueueCase):
         self.assertEqual(queue.cancelAll(), 200)
         gc.collect()
         self.assertEqual({reference() for reference in references}, {None})
+
+
+class MassTests(QueueCase):
+    """
+    So many calls are cancelled at once that the reactor gets its turns meanwhile. Hearing of one
+    takes a millisecond.
+    """
+
+    MORE = 95
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = self.counting = CountingClock()
+        self.queue = self.makeQueue()
+        self.tasks = [self.queue.submit(far.echo) for _ in range(TOLD_AT_ONCE + self.MORE)]
+        self.heard: list[int] = []
+        for number, task in enumerate(self.tasks):
+            task.d.addErrback(self.hear, number)
+
+    def hear(self, failure: Any, number: int) -> None:
+        failure.trap(CancelledError)
+        self.clock.rightNow += 0.001
+        self.heard.append(number)
+
+    def test_manyHaveHeardWhenItReturnsAndTheOthersHearInTurns(self) -> None:
+        self.assertEqual(self.queue.cancelAll(), len(self.tasks))
+        self.assertEqual(self.heard, list(range(TOLD_AT_ONCE)))
+        asked = self.counting.asked
+        self.settle()
+        # Each turn is of 10 milliseconds.
+        self.assertIn(self.counting.asked - asked, range(8, 12))
+        self.assertEqual(self.heard, list(range(len(self.tasks))))
+
+    def test_allAreCancelledWhenItReturns(self) -> None:
+        self.queue.cancelAll()
+        self.assertEqual({task.state for task in self.tasks}, {CANCELLED})
+        self.assertEqual({type(task.failure.value) for task in self.tasks}, {CancelledError})
+        self.assertEqual(self.queue.load, 0)
+        self.assertEqual(self.queue.cancelAll(), 0)
+
+    def test_aDeferredThatIsCancelledBeforeItsTurnFiresOnce(self) -> None:
+        self.queue.cancelAll()
+        last = len(self.tasks) - 1
+        self.tasks[-1].d.cancel()
+        self.assertEqual(self.heard[-1], last)
+        self.resultOf(self.queue.shutdown())
+        self.assertEqual(self.heard.count(last), 1)
+
+    def test_aShutdownWaitsUntilAllHaveHeard(self) -> None:
+        self.queue.cancelAll()
+        done = self.queue.shutdown()
+        self.assertNoResult(done)
+        done.addCallback(lambda _: self.assertEqual(len(self.heard), len(self.tasks)))
+        while not done.called:
+            self.settle()
+        self.successResultOf(done)
+
+    def test_whenTheProgramEndsAllHear(self) -> None:
+        self.queue.cancelAll()
+        self.queue._engine.endNow("the program ends")
+        self.assertEqual(len(self.heard), len(self.tasks))
+
+    def test_whenTheInterpreterEndsNothingIsLogged(self) -> None:
+        self.queues.remove(self.queue)
+        unheard = [weakref.ref(self.queue.call(far.echo)) for _ in range(3)]
+        self.queue.cancelAll()
+        self.queue._engine.abort()
+        self.settle()
+        self.assertEqual(len(self.heard), len(self.tasks))
+        gc.collect()
+        self.assertEqual([reference() for reference in unheard], [None] * 3)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_newCallsRunMeanwhile(self) -> None:
+        worker = StepWorker()
+        self.queue.attachWorker(worker)
+        self.queue.cancelAll()
+        task = self.queue.submit(far.echo, 5)
+        while worker.step():
+            pass
+        self.assertEqual(task.result, 5)
+        self.assertLess(len(self.heard), len(self.tasks))
+
+    def test_anObserverThatComesMeanwhileCountsRight(self) -> None:
+        class Consumer:
+            def __init__(self) -> None:
+                self.written: list[int] = []
+
+            def registerProducer(self, producer: Any, streaming: bool) -> None:
+                pass
+
+            def unregisterProducer(self) -> None:
+                pass
+
+            def write(self, load: int) -> None:
+                self.written.append(load)
+
+        self.queue.cancelAll()
+        consumer = implementer(IConsumer)(Consumer)()
+        self.queue.subscribe(consumer)
+        while len(self.heard) < len(self.tasks):
+            self.settle()
+        self.assertEqual(consumer.written[-1], 0)
+        self.assertEqual(len(consumer.written), self.MORE)
