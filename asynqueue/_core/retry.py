@@ -109,8 +109,9 @@ class Retry:
         try:
             delay = self.delayAfter(error, attempts)
             return error, checkSeconds("the delay", delay, finite=True, optional=True)
-        except Exception as broken:
-            broken.__cause__ = error
+        except BaseException as broken:
+            if broken is not error:
+                broken.__cause__ = error
             return broken, None
 
 

@@ -96,14 +96,22 @@ class Persistence:
         """
         stored, highest = self.commits.open()
         self._dead = {one.id for one in stored if one.state == DEAD}
+        try:
+            jobs = self._restoreAll([one for one in stored if one.state != DEAD], owner)
+        except BaseException:
+            # Ctrl-C, for example. The jobs stay in the store, and another queue can open it.
+            self.commits.close()
+            raise
+        return jobs, highest
+
+    def _restoreAll(self, stored: list[StoredJob], owner: JobOwner) -> list[DurableJob]:
         jobs: list[DurableJob] = []
         for one in stored:
-            if one.state != DEAD:
-                try:
-                    jobs.append(self._restore(one, owner))
-                except StoreError as error:
-                    self.bury(one.id, one.function, error, str(error))
-        return jobs, highest
+            try:
+                jobs.append(self._restore(one, owner))
+            except StoreError as error:
+                self.bury(one.id, one.function, error, str(error))
+        return jobs
 
     def _restore(self, stored: StoredJob, owner: JobOwner) -> DurableJob:
         """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.checks import checkCount, checkSeconds
@@ -132,6 +133,8 @@ class ResizableDispatchQueue:
     @ivar drainTimeout: for how many seconds jobs that are underway may go on after a signal that
         asks the program to end. C{None}: signals are left to others, who stop the queue.
     """
+
+    log = Logger()
 
     # A subclass can give another time.
     _wallClock = staticmethod(time.time)
@@ -261,8 +264,13 @@ class ResizableDispatchQueue:
             self._wallClock,
         )
         jobs, highest = persistence.open(self)
-        for job in jobs:
-            self._rejoin(job)
+        try:
+            for job in jobs:
+                self._rejoin(job)
+        except BaseException:
+            # Ctrl-C, for example. The jobs stay in the store, and another queue can open it.
+            persistence.commits.close()
+            raise
         return highest + 1
 
     def _makeExecutor(self) -> SerialExecutor:
@@ -624,7 +632,10 @@ class ResizableDispatchQueue:
                 if self.stopped:
                     self._putBack(job)
                 else:
-                    self._rejoin(job)
+                    try:
+                        self._rejoin(job)
+                    except BaseException as raised:
+                        self._buryKeyless(job, raised)
             if not requeued.called:
                 requeued.callback(job if error is None else Failure(error))
             self._changed()
@@ -914,7 +925,7 @@ class ResizableDispatchQueue:
         result.addBoth(self._ended, job)
         if job.isDone:
             # The function has cancelled its own job.
-            result.cancel()
+            self._cancelCall(job, result)
 
     # Ending jobs ----------------------------------------------------------------------------------
 
@@ -922,6 +933,9 @@ class ResizableDispatchQueue:
         """
         A job's call has ended.
         """
+        if job not in self._underway:
+            # It could not be cancelled, and was not waited for.
+            return
         del self._underway[job]
         if job.state == UNDERWAY:
             now = self._clock.seconds()
@@ -946,12 +960,12 @@ class ResizableDispatchQueue:
         if self.stopped and self._persistence is None:
             return False
         reason, delay = self._retry.decide(error, job.attempts)
+        if job.isDone:
+            # The policy has cancelled the job.
+            return True
         if reason is not error:
             job.fail(Failure(reason), now)
             self._end(job)
-            return True
-        if job.isDone:
-            # The policy has cancelled the job.
             return True
         if delay is None:
             return False
@@ -988,14 +1002,17 @@ class ResizableDispatchQueue:
         try:
             self._pending.put(job, self._clock.seconds())
         except Exception as error:
-            assert self._persistence is not None
-            job.fail(Failure(error), self._clock.seconds())
-            why = f"its key for the rate cannot be told: {describeForStore(error)}"
-            self._persistence.bury(job.id, job.jobarg, error, why)
-            job.tellEnd()
+            self._buryKeyless(job, error)
         else:
             if job.unique is not None:
                 self._byKey[job.unique] = job
+
+    def _buryKeyless(self, job: DurableJob, error: BaseException) -> None:
+        assert self._persistence is not None
+        job.fail(Failure(error), self._clock.seconds())
+        why = f"its key for the rate cannot be told: {describeForStore(error)}"
+        self._persistence.bury(job.id, job.jobarg, error, why)
+        job.tellEnd()
 
     def _saved(self, job: DurableJob, error: StoreError | None) -> None:
         """
@@ -1031,12 +1048,28 @@ class ResizableDispatchQueue:
         else:
             self._end(job)
         if isinstance(call, Deferred):
-            # The job's slot is free when this has fired.
-            call.cancel()
+            self._cancelCall(job, call)
         elif call is not None:
             # The job need not wait for its rate.
             call.reset(0)
         self._changed()
+
+    def _cancelCall(self, job: Job, call: Deferred[Any]) -> None:
+        """
+        Cancel what the function of a cancelled job waits for. The job's slot is free when that has
+        fired. If the canceller raises, nothing says that it ever will.
+        """
+        try:
+            call.cancel()
+        except BaseException:
+            self.log.failure(
+                "cancelling what the function of {job} waits for failed. It is not waited for any "
+                "more",
+                job=job,
+            )
+            if self._underway.get(job) is call:
+                del self._underway[job]
+                self._changed()
 
     def _noteLeft(self, job: Job) -> None:
         if self._persistence is not None:
