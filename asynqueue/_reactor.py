@@ -311,7 +311,7 @@ def asDeferred(reactor: object, result: Any) -> Any:
 
 # In the reactor's thread, in several turns --------------------------------------------------------
 
-TURN_SECONDS: Final = 0.02
+TURN_SECONDS: Final = 0.01
 """For how long, in one turn of the reactor, L{ReactorTurns} begins another of its functions."""
 
 

@@ -21,6 +21,7 @@ from asynqueue._queue.broadcast import Broadcast, Update
 from asynqueue._queue.checks import Checks
 from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverList
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._reactor import ReactorSteps
 from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
 from asynqueue._workers.events import Began, GaveUp, GivenBack, Lost, Offered, Raised, WorkerEvent
@@ -137,6 +138,8 @@ class WorkerPool:
         # The workers that have gone while one is being crashed, each with what its C{stop} gave.
         # The tasks of that one come to their ends first.
         self._goneMeanwhile: list[tuple[Any, WorkerRecord]] | None = None
+        # Lets all workers go, once that was asked for.
+        self._leaving = ReactorSteps(reactor, lambda: None)
         self.checks = Checks(self._records)
 
     def __len__(self) -> int:
@@ -405,11 +408,21 @@ class WorkerPool:
 
     def detachAll(self) -> None:
         """
-        Let all workers go that are not leaving yet.
+        Let all workers go that are not leaving yet: some now, and the others in the reactor's next
+        turns.
         """
-        for record in list(self._records.values()):
-            if not record.isLeaving:
-                self.detach(record)
+        if self._records and not self._leaving:
+            self._leaving.add(iter(self._detachFirst, False))
+
+    def _detachFirst(self) -> bool:
+        """
+        @return: whether there was a worker to detach.
+        """
+        record = next(iter(self._records.values()), None)
+        if record is None:
+            return False
+        self.detach(record)
+        return True
 
     def crashAll(self, why: str | None = None) -> None:
         """
@@ -418,7 +431,8 @@ class WorkerPool:
         @param why: why, for the errors of the tasks that they leave, if the program ends.
         """
         self._whyCrashed = why
-        self.detachAll()
+        while self._detachFirst():
+            pass
         for record in list(self._byWorker.values()):
             # One may be gone because of another.
             if record.state != GONE:

@@ -478,7 +478,8 @@ class TaskQueue:
         @raise ValueError: if the worker is attached already.
         @raise QueueStopped: after L{shutdown}. The caller then has to stop the worker.
         """
-        self._engine.checkRunning(f"attachWorker({worker!r})")
+        if self._engine.state is not RUNNING:
+            self._engine.checkRunning(f"attachWorker({worker!r})")
         return self._engine.attach(worker)
 
     def detachWorker(

@@ -110,9 +110,8 @@ class ChannelWorker:
 
     def _makeLink(self) -> RunnerLink:
         writer = type(self).makeWriter()
-        link = RunnerLink(self.makeChannel(), self.codec, writer, self._reactor, self._stalled)
-        link.protocol.sources = self._sources
-        return link
+        channel = self.makeChannel()
+        return RunnerLink(channel, self.codec, writer, self._reactor, self._stalled, self._sources)
 
     @property
     def _channel(self) -> IChannel:

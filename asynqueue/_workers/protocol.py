@@ -189,16 +189,21 @@ class RunnerProtocol:
     """
 
     def __init__(
-        self, link: StreamLink, codec: Codec = PICKLED, writer: Writer | None = None
+        self,
+        link: StreamLink,
+        codec: Codec = PICKLED,
+        writer: Writer | None = None,
+        sources: WeakValueDictionary[int, ItemSource] | None = None,
     ) -> None:
         """
         @param link: what streams tell the runner through.
         @param codec: what becomes of values on their way.
         @param writer: writes the calls, for that codec's reader. Default: a L{CallWriter}.
+        @param sources: what becomes C{sources}. Default: an empty one.
         """
         self.underway: dict[int, Any] = {}
         self.streams: dict[int, NearStream] = {}
-        self.sources: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
+        self.sources = WeakValueDictionary() if sources is None else sources
         self.completed = 0
         self.error: Exception | None = None
         self._link = link

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -96,14 +97,17 @@ class RunnerLink:
         writer: Writer,
         reactor: IReactorTime,
         stalled: Callable[[bool], bool],
+        sources: WeakValueDictionary[int, ItemSource] | None = None,
     ) -> None:
         """
         @param stalled: is called when a task takes far longer than was expected of it, or, with
             C{True}, when a stream keeps the runner from all calls. It says whether to recall the
             calls that have not begun.
+        @param sources: the streams of which somebody still has items to take, by their tasks' IDs,
+            those of former runners too. Default: there are none yet.
         """
         self.channel = channel
-        self.protocol = RunnerProtocol(self, codec, writer)
+        self.protocol = RunnerProtocol(self, codec, writer, sources)
         self.termination = Termination(self.protocol, channel, reactor)
         self.hasQuit = False
         self._reactor = reactor

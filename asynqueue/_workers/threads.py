@@ -310,7 +310,7 @@ class ThreadChannel:
         finally:
             if watch is not None:
                 watch.end()
-            callFromAnyThread(self._reactor, self._over)
+            callFromAnyThread(self._reactor, self._ended)
 
     def _note(self, number: int) -> None:
         self._lastBegun = number
@@ -334,6 +334,10 @@ class ThreadChannel:
     def _deliver(self, messages: list[Message]) -> None:
         if not self._isLeft:
             self._receiver.received(messages)
+
+    def _ended(self) -> None:
+        # Many threads may end at once.
+        turnsOf(self._reactor).do(self._over)
 
     def _over(self) -> None:
         """

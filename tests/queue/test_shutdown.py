@@ -4,9 +4,11 @@ Shutting a queue down.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
 from asynqueue._core.states import FAILED, STOPPED
@@ -244,3 +246,63 @@ class DeadlineTests(QueueCase):
         self.assertEqual(outcomes, [])
         deferator.stop()
         self.assertEqual(outcomes, [False])
+
+
+class SlowStop(StepWorker):
+    """
+    Stopping takes a millisecond, and is over in a later turn of the reactor.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def stop(self) -> Deferred[None]:
+        self.clock.rightNow += 0.001
+        return deferLater(self.clock, 0).addCallback(lambda _: StepWorker.stop(self))
+
+
+class CrowdTests(QueueCase):
+    """
+    A queue with very many workers is shut down, and the reactor gets its turns.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.crowd = [SlowStop(self.clock) for _ in range(95)]
+        self.queue = self.makeQueue(*self.crowd)
+
+    def stopped(self) -> int:
+        return [worker.state for worker in self.crowd].count(STOPPED)
+
+    def test_theyAreLetGoInManyTurns(self) -> None:
+        later: list[Callable[[], object]] = []
+        self.patch(
+            self.clock,
+            "callLater",
+            lambda _, function, *args: later.append(lambda: function(*args)),
+        )
+        done = self.queue.shutdown()
+        turns = 0
+        while later:
+            now, later[:] = later[:], []
+            before = self.clock.seconds()
+            for function in now:
+                function()
+            turns += 1
+            self.assertLessEqual(self.clock.seconds() - before, 0.0115)
+        self.assertGreaterEqual(turns, 9)
+        self.assertEqual(self.stopped(), 95)
+        self.successResultOf(done)
+
+    def test_whenTheProgramEndsAllAreCrashedAtOnce(self) -> None:
+        done = self.queue.shutdown()
+        self.assertLess(self.stopped(), 95)
+        self.queue._engine.endNow("the program ends")
+        self.assertEqual(self.stopped(), 95)
+        self.resultOf(done)
+
+    def test_theTimeoutCrashesThoseThatWereNotLetGoYet(self) -> None:
+        queue = self.makeQueue(*[SlowStop(self.clock) for _ in range(30)], timeout=0.005)
+        self.resultOf(queue.shutdown())
+        self.assertEqual(queue.workers(), [])
