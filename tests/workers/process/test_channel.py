@@ -5,12 +5,13 @@ import signal
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
 from asynqueue._runner.packing import pack
-from asynqueue._workers.launch import Launcher
+from asynqueue._workers.launch import SLOT_SECONDS, Launcher
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
@@ -131,11 +132,36 @@ class PipeChannelTests(ProcessTestCase):
         self.assertIsNone(channel.residentKilobytes())
         self.assertEqual(channel.process.exitcode, -signal.SIGKILL)
 
-    async def test_aChildThatCannotBeStartedLeavesNothing(self) -> None:
-        context: Any = BrokenStart()
-        context.refusals = 1
+    def makeChannel(self, isBroken: bool = True, limit: int = 2) -> PipeChannel:
+        """
+        Make a channel that is not open yet. C{self.launcher} says when its child is started.
+
+        @param isBroken: whether the system refuses to start the child.
+        @param limit: how many children may be starting at a time.
+        """
+        context: Any = BrokenStart() if isBroken else None
+        if isBroken:
+            context.refusals = 1
+        # In the turns of a clock there is always time left, whatever other tests have just done.
+        self.clock = Clock()
+        self.launcher = Launcher(self.clock, limit)
+        return PipeChannel(defaultReactor(), Delay(), context=context, launcher=self.launcher)
+
+    async def test_aChildThatCannotBeStartedInALaterTurnTellsIt(self) -> None:
         before = countFds()
-        channel = PipeChannel(defaultReactor(), Delay(), context=context)
+        channel = self.makeChannel(limit=1)
+        self.launcher.ask(lambda: None)
+        receiver = Receiver()
+        channel.open(receiver)
+        self.clock.advance(SLOT_SECONDS)
+        reason = await receiver.over
+        self.assertIsInstance(reason, WorkerStartError)
+        self.assertIn("Exec format error", str(reason))
+        self.assertEqual(countFds(), before)
+
+    async def test_aChildThatCannotBeStartedLeavesNothing(self) -> None:
+        before = countFds()
+        channel = self.makeChannel()
         with self.assertRaises(WorkerStartError) as caught:
             channel.open(Receiver())
         self.assertIn("Exec format error", str(caught.exception))
@@ -158,7 +184,7 @@ class PipeChannelTests(ProcessTestCase):
         for name in ("memfd_create", "dup"):
             with self.subTest(name):
                 patch = self.patch(os, name, refuse)
-                channel = PipeChannel(defaultReactor(), Delay())
+                channel = self.makeChannel(isBroken=False)
                 with self.assertRaises(WorkerStartError):
                     channel.open(Receiver())
                 patch.restore()
