@@ -25,6 +25,7 @@ from benchmarks.measures import (
     roundtrip,
     series,
     start,
+    turns,
     weblog,
     wire,
 )
@@ -45,6 +46,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     dispatch.MEASURE,
     durable.MEASURE,
     start.MEASURE,
+    turns.MEASURE,
     mandelbrot.MEASURE,
     weblog.MEASURE,
     weblog.MEMORY,
