@@ -11,13 +11,25 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from asynqueue._version import __version__
-from asynqueue.errors import ExtraMissing
+from asynqueue.errors import AdminError, ExtraMissing
 
 EXAMPLES: Final = """\
 examples:
   asynqueue key new >key
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --processes 4
   asynqueue key tls-new certificates --host worker.example.com
+  asynqueue top
+"""
+
+TOP_EXAMPLES: Final = """\
+examples:
+  asynqueue top
+  asynqueue top --queue mails --interval 0.5
+  asynqueue top --once
+  asynqueue top --json | jq '.[].queues[].pending'
+
+Programs are seen whose queues have called admin(), or that were started with ASYNQUEUE_ADMIN=1 in
+their environment. Without a terminal the queues are shown once. Press ? for the keys.
 """
 
 SERVE_EXAMPLES: Final = """\
@@ -54,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "asynqueue",
-        description="Serve the calls of other programs' queues.",
+        description="Look at queues, and serve the calls of other programs' queues.",
         epilog=EXAMPLES,
         formatter_class=raw,
     )
@@ -91,6 +103,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="note there which calls begin, for the server after a killed one (a temporary folder)",
     )
+    top = commands.add_parser(
+        "top",
+        help="show the queues of running programs",
+        description="Show the queues of your running programs, and steer them by keys.",
+        epilog=TOP_EXAMPLES,
+        formatter_class=raw,
+    )
+    top.set_defaults(do=_top)
+    top.add_argument("--socket", metavar="PATH", help="one program's admin socket (all programs)")
+    top.add_argument("--queue", metavar="NAME", help="begin with this queue")
+    top.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)"
+    )
+    top.add_argument("--once", action="store_true", help="show everything once, as text")
+    top.add_argument("--json", action="store_true", help="show everything once, as JSON")
     key = commands.add_parser("key", help="make keys", description="Make keys.")
     keys = key.add_subparsers(title="commands", required=True, metavar="COMMAND")
     new = keys.add_parser(
@@ -122,6 +149,17 @@ def _parser() -> argparse.ArgumentParser:
     tls.add_argument("--days", type=int, default=365, metavar="N", help="valid for (365)")
     tls.set_defaults(do=_newCertificates)
     return parser
+
+
+def _top(options: argparse.Namespace) -> None:
+    from asynqueue.admin.top import run
+
+    if not 0.05 <= options.interval <= 3600:
+        raise UsageError(f"--interval must be from 0.05 to 3600 seconds, not {options.interval:g}")
+    try:
+        run(options.socket, options.queue, options.interval, options.once, options.json)
+    except AdminError as error:
+        raise UsageError(str(error)) from error
 
 
 def _newKey(options: argparse.Namespace) -> None:
