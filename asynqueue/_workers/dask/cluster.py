@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from pickle import loads
@@ -168,6 +169,31 @@ class Cluster:
 
         startThread(make, "asynqueue dask client")
 
+    @property
+    def status(self) -> str:
+        """
+        How the client is, in Dask's words: C{"running"}; C{"closed"}; or another one while it tries
+        to reach the scheduler.
+        """
+        return "connecting" if self.client is None else str(self.client.status)
+
+    def connectAgain(self, connected: Callable[[Exception | None], object]) -> bool:
+        """
+        Prepare the Dask workers of a scheduler that is there again, or connect with a new client if
+        the old one is closed.
+
+        @return: whether there will be a client.
+        """
+        self._sent = {}
+        self._listeners = {}
+        if self.status != "closed":
+            self.do(self._prepare, connected)
+        elif self._isOurs:
+            self._watching = None
+            self.client = None
+            self.connect(connected, self._countChanged)
+        return self._isOurs or self.status != "closed"
+
     def _failed(self, connected: Callable[[Exception | None], object], error: Exception) -> None:
         self._isConnecting = False
         if self._closed is None:
@@ -183,6 +209,8 @@ class Cluster:
             await self._register()
             self.client.subscribe_topic(self._session.name, self._told)
             await self._count()
+            if self._watching is not None:
+                self._watching.cancel()
             self._watching = asyncio.ensure_future(self._watch())
         except Exception as error:
             self._inbox.put(partial(connected, error))
@@ -285,7 +313,7 @@ class Cluster:
         except BaseException as error:
             end = await self._whyNot(sent, error)
         finally:
-            del self._sent[sent.name]
+            self._sent.pop(sent.name, None)
             sent.future = None
         self._inbox.put(lambda: sent.ended(end))
         await self._forgetToken(sent)
@@ -318,7 +346,7 @@ class Cluster:
         if sent.isUnwanted:
             return End(why, None, isOurs=True, cause=error)
         begun: bool | None = None
-        if not isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, (asyncio.CancelledError, CancelledError)):
             try:
                 begun = await Event(tokenOf(sent.name), client=self.client).is_set()
             except Exception as lost:

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from asynqueue._core.checks import checkCount
 from asynqueue._core.groups import Capacity
 from asynqueue._core.retry import backoff
-from asynqueue._core.states import DRAINING, READY, STARTING, STOPPED, WORKER, nextState
+from asynqueue._core.states import DRAINING, LOST, READY, STARTING, STOPPED, WORKER, nextState
 from asynqueue._iteration.patience import StreamPatience
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import ReactorInbox, callEach, callFromAnyThread, defaultReactor
@@ -36,6 +36,7 @@ from asynqueue._workers.events import (
     Freed,
     GaveUp,
     GivenBack,
+    Lost,
     Raised,
     Ready,
     Returned,
@@ -71,6 +72,9 @@ BATCH_SECONDS: Final = 0.05
 
 BATCH_CALLS: Final = 1000
 """How many calls a batch has at the most."""
+
+LOOK_SECONDS: Final = 0.5
+"""How often it is looked whether the scheduler is there."""
 
 GRACE_SECONDS: Final = 1.0
 """How many seconds a call may take to end after it was interrupted."""
@@ -254,6 +258,7 @@ class DaskWorker:
         self._delays = backoff(0.5, 30.0, factor=2.0, random=Random())
         self._failures = 0
         self._retry: IDelayedCall | None = None
+        self._looking: IDelayedCall | None = None
         self.missing: set[str] = set()
         self._patience = StreamPatience(self._reactor, self._giveUpStream, self._endIfDue)
         self._reason: Exception = WorkerDied()
@@ -286,6 +291,8 @@ class DaskWorker:
         elif error is None:
             self._failures = 0
             self._move("hello")
+            if self._looking is None:
+                self._lookLater()
             self._report([Ready(), *self._fill()])
         elif isinstance(error, (ProtocolError, ImportError)):
             self._giveUp(error)
@@ -298,6 +305,47 @@ class DaskWorker:
         if self._failures == 1:
             self.log.warn("{worker} waits and tries again, because {why}", worker=self, why=why)
         self._retry = self._reactor.callLater(self._delays(self._failures), self._connect)
+
+    def _lookLater(self) -> None:
+        self._looking = self._reactor.callLater(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """
+        See whether the scheduler is still there, or is there again.
+        """
+        self._lookLater()
+        status = self._cluster.status
+        if self.state in (READY, DRAINING) and status != "running":
+            self._lose()
+        elif self.state == LOST and status in ("running", "closed"):
+            self._move("restart")
+            if not self._cluster.connectAgain(self._connected):
+                self._giveUp(WorkerError("its client was closed"))
+
+    def _lose(self) -> None:
+        """
+        The scheduler is gone, and with it all that it knew.
+        """
+        why = "the connection to the scheduler is lost"
+        self.log.warn("{worker} waits, because {why}", worker=self, why=why)
+        self._reason = WorkerError(why)
+        wasDraining = self.state == DRAINING
+        self._move("lose")
+        events: list[WorkerEvent] = [Lost(self._reason)]
+        batches, self._batches = self._batches, {}
+        for batch in batches:
+            batch.over()
+            events += self._fateOf(batch, _lostEnd(why, self._reason))
+        if self._waiting:
+            events.append(GivenBack(list(self._waiting)))
+            self._waiting.clear()
+        for task in self._updates:
+            events.append(Raised(task, None, Failure(self._reason)))
+        self._updates.clear()
+        self._report(events)
+        if wasDraining and self.state == LOST:
+            self._move("drain")
+            self._close()
 
     def _giveUp(self, error: Exception) -> None:
         why = WorkerStartError(f"the Dask workers cannot run calls: {textOf(error)}")
@@ -368,6 +416,8 @@ class DaskWorker:
         """
         if self.state in (DRAINING, STOPPED):
             raise StateError(self, self.state, "run")
+        if self.state == LOST:
+            return [GivenBack(list(tasks))]
         events: list[WorkerEvent] = []
         # A task that no queue has scheduled looks like an update.
         hasQueue = self._listener is not self._standalone
@@ -423,7 +473,10 @@ class DaskWorker:
 
         @return: a Deferred that fires when that is done, also after L{crash}.
         """
-        if self.state in (STARTING, READY):
+        if self.state == LOST:
+            self._move("drain")
+            self._close()
+        elif self.state in (STARTING, READY):
             kept = self._standalone.take()
             self._waiting.extendleft(reversed(kept))
             self._move("drain")
@@ -632,9 +685,10 @@ class DaskWorker:
 
     def _close(self) -> None:
         self._patience.end()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        for timer in (self._retry, self._looking):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._looking = None
         self._cluster.close(self._gone)
 
     def _gone(self) -> None:
@@ -670,6 +724,12 @@ def _released(events: list[WorkerEvent]) -> list[Any]:
 def _secondsOf(task: Any) -> float:
     expected = getattr(task, "expected", None)
     return UNKNOWN if expected is None else expected
+
+
+def _lostEnd(why: str, cause: Exception) -> End:
+    from asynqueue._workers.dask.cluster import End
+
+    return End(why, None, cause=cause)
 
 
 def _deathOf(task: Any, reason: Exception) -> Exception:
