@@ -31,7 +31,7 @@ def start() -> None:
     cluster = SpecCluster(
         scheduler={
             "cls": Scheduler,
-            "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
+            "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"},
         },
         worker=worker,
         workers=dict.fromkeys(range(WORKERS), worker),

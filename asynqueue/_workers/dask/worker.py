@@ -745,4 +745,6 @@ def _makeClient(cluster: Any) -> Any:
 
     if cluster is not None:
         return Client(cluster, set_as_default=False)
-    return Client(set_as_default=False, processes=True, dashboard_address=None, host="127.0.0.1")
+    return Client(
+        set_as_default=False, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    )
