@@ -159,11 +159,11 @@ class Handshake:
         @raise ProtocolError: if the record makes no sense now.
         """
         if record.kind == REFUSED:
-            raise refusalIn(record.body)
+            raise refusalIn(bytes(record.body))
         if record.kind == HELLO and self.peer is None:
-            return self._heard(record.body)
+            return self._heard(bytes(record.body))
         if record.kind == PROOF and self.peer is not None and not self.isDone:
-            return self._checked(record.body)
+            return self._checked(bytes(record.body))
         raise ProtocolError(f"a record of kind {record.kind} came in the middle of the handshake")
 
     def _heard(self, body: bytes) -> Outgoing:
@@ -311,14 +311,14 @@ def decodeWelcome(record: Record) -> Welcome:
     @raise ProtocolError: if it makes no sense.
     """
     if record.kind == REFUSED:
-        raise refusalIn(record.body)
+        raise refusalIn(bytes(record.body))
     return Welcome(**_fields(record, WELCOME, Welcome))
 
 
 def _fields(record: Record, kind: int, shape: type[Attach] | type[Welcome]) -> dict[str, Any]:
     if record.kind != kind:
         raise ProtocolError(f"a record of kind {record.kind} came before the session was agreed")
-    fields = readObject(record.body)
+    fields = readObject(bytes(record.body))
     if fields.keys() != {field.name for field in dataclassFields(shape)}:
         raise ProtocolError("a record of the handshake has other fields than it should")
     received = fields["received"]

@@ -66,7 +66,7 @@ class Record(NamedTuple):
     """
 
     kind: int
-    body: bytes
+    body: bytes | memoryview
 
 
 class RecordWriter:
@@ -75,26 +75,26 @@ class RecordWriter:
     """
 
     def __init__(self) -> None:
-        self._key: bytes | None = None
+        self._keyed: hmac.HMAC | None = None
         self._number = 0
 
     def secure(self, key: bytes) -> None:
         """
         Add a MAC to each record from now on.
         """
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
 
     def write(self, kind: int, *parts: bytes | memoryview) -> bytes:
         """
         @param parts: the body, in pieces.
         @return: the bytes to send.
         """
-        record = b"".join([_HEAD.pack(sum(map(len, parts)), kind), *parts])
-        if self._key is None:
-            return record
-        mac = _mac(self._key, self._number, record)
+        head = _HEAD.pack(sum(map(len, parts)), kind)
+        if self._keyed is None:
+            return b"".join([head, *parts])
+        mac = _mac(self._keyed, self._number, head, *parts)
         self._number += 1
-        return record + mac
+        return b"".join([head, *parts, mac])
 
 
 class RecordReader:
@@ -103,67 +103,85 @@ class RecordReader:
     """
 
     def __init__(self) -> None:
-        self._key: bytes | None = None
+        self._keyed: hmac.HMAC | None = None
         self._number = 0
         self._limit = HANDSHAKE_LIMIT
-        self._buffer = bytearray()
+        # What came and was not read yet. It is put together only when a record is whole.
+        self._pieces: list[bytes | memoryview] = []
+        self._size = 0
+        # How many bytes the next record has, or its head as long as that has not come.
+        self._needed = _HEAD.size
 
     def secure(self, key: bytes) -> None:
         """
         Demand a MAC of each record from now on, also of those whose bytes are here already.
         """
-        self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
         self._limit = RECORD_LIMIT
 
     def add(self, data: bytes) -> None:
         """
         Add bytes that have arrived.
         """
-        self._buffer += data
+        self._pieces.append(data)
+        self._size += len(data)
 
     def next(self) -> Record | None:
         """
-        @return: the next record, or C{None} if it has not arrived whole.
+        @return: the next record, or C{None} if it has not arrived whole. Its body is a part of the
+            bytes that arrived, not a copy.
         @raise ForeignProtocol: if the other side speaks another protocol.
         @raise ProtocolError: if what arrived is no record, or is too large, or its MAC is not that
             of this record at this place.
         """
-        buffer = self._buffer
-        if len(buffer) < _HEAD.size:
+        if self._size < self._needed:
             return None
-        size, kind = _HEAD.unpack_from(buffer)
+        data = self._joined()
+        size, kind = _HEAD.unpack_from(data)
         if size > self._limit:
-            if self._key is None:
-                self._checkProtocol()
+            if self._keyed is None:
+                self._checkProtocol(data)
             raise ProtocolError(
                 f"a record claims to have {size} bytes, and may have {self._limit} bytes now"
             )
         end = _HEAD.size + size
-        if self._key is None:
-            if len(buffer) < end:
-                return None
-            record = bytes(memoryview(buffer)[:end])
-            del buffer[:end]
-            return Record(kind, record[_HEAD.size :])
-        if len(buffer) < end + MAC_SIZE:
+        whole = self._needed = end if self._keyed is None else end + MAC_SIZE
+        if len(data) < whole:
             return None
-        with memoryview(buffer) as view:
-            record, mac = bytes(view[:end]), bytes(view[end : end + MAC_SIZE])
-        if not hmac.compare_digest(mac, _mac(self._key, self._number, record)):
-            raise ProtocolError(
-                f"record {self._number} of the connection does not have the right MAC: it was "
-                "changed, repeated, or moved on the way"
-            )
-        self._number += 1
-        del buffer[: end + MAC_SIZE]
-        return Record(kind, record[_HEAD.size :])
+        if self._keyed is not None:
+            mac = _mac(self._keyed, self._number, data[:end])
+            if not hmac.compare_digest(data[end:whole], mac):
+                raise ProtocolError(
+                    f"record {self._number} of the connection does not have the right MAC: it was "
+                    "changed, repeated, or moved on the way"
+                )
+            self._number += 1
+        self._pieces = [data[whole:]] if len(data) > whole else []
+        self._size = len(data) - whole
+        self._needed = _HEAD.size
+        return Record(kind, data[_HEAD.size : end])
 
-    def _checkProtocol(self) -> None:
+    def _joined(self) -> memoryview:
+        """
+        @return: all that is here, in one piece.
+        """
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return memoryview(self._pieces[0])
+
+    def _checkProtocol(self, data: memoryview) -> None:
         for beginning, name in _OTHERS:
-            if self._buffer.startswith(beginning):
+            if data[: len(beginning)] == beginning:
                 advice = ": give tls=FOLDER here, or take it away there" if name == "TLS" else ""
                 raise ForeignProtocol(f"the other side speaks {name}{advice}")
 
 
-def _mac(key: bytes, number: int, record: bytes) -> bytes:
-    return hmac.digest(key, _NUMBER.pack(number) + record, "sha256")[:MAC_SIZE]
+def _mac(keyed: hmac.HMAC, number: int, *parts: bytes | memoryview) -> bytes:
+    """
+    @param keyed: what has taken in the key and nothing else. A copy of it costs less than the key.
+    """
+    mac = keyed.copy()
+    mac.update(_NUMBER.pack(number))
+    for part in parts:
+        mac.update(part)
+    return mac.digest()[:MAC_SIZE]
