@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pickle import PickleBuffer, dumps, loads
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asynqueue._runner.messages import Message
 from asynqueue.errors import PayloadTooLarge, ProtocolError
@@ -175,9 +175,12 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
         )
     if sum(sizes) > largest:
         raise _tooLarge(sum(sizes), largest)
-    kinds = [MEMORY, *map(kindOf, raws)]
+    return [_packHead(sizes, [MEMORY, *map(kindOf, raws)]), *pieces]
+
+
+def _packHead(sizes: list[int], kinds: list[int]) -> bytes:
     fields = [size | kind << _KIND_SHIFT for size, kind in zip(sizes, kinds, strict=True)]
-    return [struct.pack(f"<I{len(fields)}Q", len(fields), *fields), *pieces]
+    return struct.pack(f"<I{len(fields)}Q", len(fields), *fields)
 
 
 def decode(segments: Segments) -> list[Message]:
@@ -203,19 +206,44 @@ def _tooLarge(size: int, largest: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"a message of {size} bytes is over the limit of {largest} bytes")
 
 
+class OpenFrame(NamedTuple):
+    """
+    A large frame of which only the beginning has come.
+    """
+
+    head: bytes
+    body: bytes
+    sizes: Sequence[int]
+    """The sizes of the other segments, whose bytes are still to come."""
+
+
+Sink = Callable[[memoryview], None]
+PassOn = Callable[[list[Segments], OpenFrame], Sink | None]
+
+
 class FrameDecoder:
     """
     Puts frames together from bytes as they come, in whatever pieces.
 
     Between two frames, read some bytes and hand them to L{feed}. Within a frame, read into
     L{space}, then say how much came with L{filled}. A segment that does not fit the scratch space
-    is read into an object of its own directly.
+    is read into an object of its own directly, or passed on in pieces.
 
-    @param largest: how many bytes a frame may have before the peer is given up.
+    @ivar isPassing: whether the next bytes are to go to L{passOn}.
     """
 
-    def __init__(self, largest: int = LARGEST) -> None:
+    def __init__(self, largest: int = LARGEST, passOn: PassOn | None = None) -> None:
+        """
+        @param largest: how many bytes a frame may have before the peer is given up.
+        @param passOn: is asked what takes the bytes of a large frame after its first segment. It
+            gets the frames that came before, and takes out of the list what it uses. If it returns
+            C{None}, the frame is put together here.
+        """
         self._largest = largest
+        self._passOn = passOn
+        self._sink: Sink | None = None
+        # How many bytes of the frame are still to be passed on.
+        self._left = 0
         self._scratch = bytearray(SCRATCH)
         self._view = memoryview(self._scratch)
         self._end = 0
@@ -245,8 +273,27 @@ class FrameDecoder:
         start, end = self._takeSmall(data, 0, len(data), frames), len(data)
         if start < end:
             self._view[: end - start] = data[start:]
-            frames += self.filled(end - start)
+            self._end = end - start
+            self._parse(frames)
         return frames
+
+    @property
+    def isPassing(self) -> bool:
+        return self._sink is not None
+
+    def passOn(self, data: memoryview) -> memoryview:
+        """
+        Pass bytes of a large frame on.
+
+        @return: the bytes after the frame.
+        """
+        assert self._sink is not None
+        sink, piece = self._sink, data[: self._left]
+        self._left -= len(piece)
+        if not self._left:
+            self._sink, self._segments, self._sizes = None, [], []
+        sink(piece)
+        return data[len(piece) :]
 
     def _takeSmall(
         self, data: bytes | memoryview, start: int, end: int, frames: list[Segments]
@@ -302,6 +349,11 @@ class FrameDecoder:
                 if body is None:
                     break
                 start = body
+            if len(self._segments) == 1 and self._isPassed(frames):
+                start = end - len(self.passOn(memoryview(bytes(view[start:end]))))
+                if self.isPassing:
+                    break
+                continue
             size, kind = self._sizes[len(self._segments)], self._kinds[len(self._segments)]
             if end - start >= size:
                 piece = view[start : start + size]
@@ -320,6 +372,18 @@ class FrameDecoder:
             if left:
                 self._scratch[:left] = self._scratch[start:end]
             self._end = left
+
+    def _isPassed(self, frames: list[Segments]) -> bool:
+        """
+        Return whether the bytes after the first segment are passed on.
+        """
+        sizes = self._sizes[1:]
+        if self._passOn is None or sum(sizes) <= SCRATCH // 2:
+            return False
+        head = _packHead(self._sizes, self._kinds)
+        self._sink = self._passOn(frames, OpenFrame(head, self._segments[0], sizes))
+        self._left = sum(sizes)
+        return self._sink is not None
 
     def _header(self, start: int, end: int) -> int | None:
         """

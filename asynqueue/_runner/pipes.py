@@ -188,6 +188,8 @@ class NearPipe(FrameReader):
     """
     The parent's end. Reads messages, and writes frames as far as the pipe takes them, without ever
     waiting.
+
+    @ivar outgoingBytes: how many bytes wait until the pipe takes more.
     """
 
     def __init__(self, fd: int) -> None:
@@ -199,6 +201,7 @@ class NearPipe(FrameReader):
         _widen(fd)
         super().__init__(fd)
         self._outgoing: deque[bytes | memoryview] = deque()
+        self.outgoingBytes = 0
 
     @property
     def hasOutgoing(self) -> bool:
@@ -206,13 +209,6 @@ class NearPipe(FrameReader):
         Whether something waits until the pipe takes more.
         """
         return bool(self._outgoing)
-
-    @property
-    def outgoingBytes(self) -> int:
-        """
-        How many bytes wait.
-        """
-        return sum(map(len, self._outgoing))
 
     def send(self, pieces: list[bytes | memoryview]) -> bool:
         """
@@ -242,6 +238,7 @@ class NearPipe(FrameReader):
         for piece in pieces:
             if len(piece):
                 self._outgoing.append(piece)
+                self.outgoingBytes += len(piece)
 
     def write(self, limit: int = SHARE) -> None:
         """
@@ -256,7 +253,7 @@ class NearPipe(FrameReader):
                 return
             except (BrokenPipeError, ConnectionError):
                 # The reader is gone. Its last messages are still to be read, up to the end of file.
-                outgoing.clear()
+                self._forget()
                 return
             limit -= written
             self.transferred += written
@@ -277,6 +274,7 @@ class NearPipe(FrameReader):
 
     def _sent(self, count: int) -> None:
         outgoing = self._outgoing
+        self.outgoingBytes -= count
         while count:
             first = outgoing[0]
             if count < len(first):
@@ -311,7 +309,11 @@ class NearPipe(FrameReader):
         Forget what was not written. The file descriptor is its owner's to close.
         """
         self.isClosed = True
+        self._forget()
+
+    def _forget(self) -> None:
         self._outgoing.clear()
+        self.outgoingBytes = 0
 
 
 def _widen(fd: int) -> None:

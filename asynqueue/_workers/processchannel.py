@@ -181,6 +181,9 @@ class PipeChannel:
         self._mayHaveEnded = self._watcher is None
         self._checked = float("-inf")
         self._polled = 0
+        # How many bytes of a frame are going to follow, and what is to be sent after it.
+        self._frameLeft = 0
+        self._held: list[Message] = []
         # The frames of which the pipe has not taken all: their sizes and messages.
         self._unfinished: list[tuple[int, list[Message]]] = []
         self._polling: Deferred[Any] | None = None
@@ -333,7 +336,37 @@ class PipeChannel:
             return
         if not self._isLive:
             return
-        pieces = encode(messages)
+        if self._frameLeft:
+            self._held += messages
+            return
+        self._write(encode(messages), messages)
+
+    def beginFrame(self, pieces: list[bytes | memoryview], left: int) -> bool:
+        """
+        Send the beginning of a frame. What L{send} gets then waits until the frame is whole.
+
+        @param left: how many bytes are going to follow through L{continueFrame}.
+        @return: C{False} if nothing was sent, because the child is not there yet or has ended.
+        """
+        if not self._isLive:
+            return False
+        self._frameLeft = left
+        self._write(pieces, [])
+        return True
+
+    def continueFrame(self, piece: memoryview) -> None:
+        """
+        Send more of a frame. The bytes must not change any more.
+        """
+        if not self._isLive:
+            return
+        self._write([piece], [])
+        self._frameLeft -= len(piece)
+        if not self._frameLeft and self._held:
+            held, self._held = self._held, []
+            self.send(held)
+
+    def _write(self, pieces: list[bytes | memoryview], messages: list[Message]) -> None:
         try:
             hasRest = self._pipe.send(pieces)
         except OSError as error:
@@ -447,6 +480,9 @@ class PipeChannel:
         except OSError as error:
             self._notWritten(error)
             return
+        if not self._pipe.hasOutgoing:
+            # What was sent is not needed any more.
+            self._unfinished.clear()
         self._watchWriting(self._pipe.hasOutgoing)
 
     def connectionLost(self, reason: Failure) -> None:

@@ -18,6 +18,7 @@ from twisted.internet import defer, threads
 from twisted.trial.unittest import TestCase
 
 from asynqueue import TaskQueue
+from asynqueue._workers.processchannel import PipeChannel
 from asynqueue._workers.wire import conversation
 from asynqueue._workers.wire.handshake import VERSION, Handshake, Hello
 from asynqueue._workers.wire.records import (
@@ -204,8 +205,9 @@ class WireFaults(RemoteMixin, TestCase):
         reader.add(answer)
         record = reader.next()
         assert record is not None
-        self.assertIn(b"9.9", record.body)
-        self.assertIn(VERSION.encode(), record.body)
+        body = bytes(record.body)
+        self.assertIn(b"9.9", body)
+        self.assertIn(VERSION.encode(), body)
 
     # Bytes that do not arrive as they were sent ---------------------------------------------------
 
@@ -266,6 +268,32 @@ class WireFaults(RemoteMixin, TestCase):
         self.assertEqual(sorted(self.lines(calls)), list(range(600)))
         self.assertEqual(self.lines(items), list(range(3000)))
         self.assertGreater(cuts, 3)
+
+    async def test_46a_aLargeCallReachesItsRunnerWholeAcrossCuts(self) -> None:
+        passed: list[int] = []
+        begin = PipeChannel.beginFrame
+
+        def beginFrame(channel: PipeChannel, pieces: Any, left: int) -> bool:
+            passed.append(left)
+            return begin(channel, pieces, left)
+
+        self.patch(PipeChannel, "beginFrame", beginFrame)
+        await self.serve()
+        proxy = await self.proxy()
+        queue = self.queueOf(self.remote())
+        await queue.call(wiretasks.digest, b"")
+        value = os.urandom(3 << 20)
+        for after in (1000, 1 << 20, 2 << 20):
+            proxy.cutAfter = proxy.passed + after
+            before = queue.call(wiretasks.digest, b"before")
+            result = queue.call(wiretasks.digest, value)
+            behind = queue.call(wiretasks.digest, b"behind")
+            self.assertEqual(
+                await defer.gatherResults([before, result, behind]),
+                [wiretasks.digest(each) for each in (b"before", value, b"behind")],
+            )
+            self.assertIsNone(proxy.cutAfter, "there was no cut")
+        self.assertEqual(passed, [len(value)] * 3)
 
     @staticmethod
     async def _take(deferator: Any) -> list[Any]:

@@ -4,6 +4,7 @@ Functions that the tests of cut connections call in runners.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,13 @@ def big(size: int) -> bytes:
     Return so many bytes.
     """
     return os.urandom(1) * size
+
+
+def digest(value: bytes) -> str:
+    """
+    Return what tells a value from others.
+    """
+    return hashlib.sha256(value).hexdigest()
 
 
 _barriers: list[threading.Barrier] = []

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
-from asynqueue._runner.framing import Segments, encode
+from asynqueue._runner.framing import OpenFrame, Segments, Sink, encode
 from asynqueue._runner.messages import Message
 from asynqueue._workers.wire.handshake import UNFIT, Handshake, encodeRefusal
 from asynqueue._workers.wire.records import (
@@ -91,6 +91,10 @@ def _decode(segments: Segments) -> list[Message]:
     ):
         raise ProtocolError("a frame holds no list of messages")
     return messages
+
+
+def _decodeAll(frames: list[Segments]) -> list[Message]:
+    return [message for frame in frames for message in _decode(frame)]
 
 
 SHAKING: Final = "SHAKING"
@@ -299,6 +303,7 @@ class Conversation:
         broken: Callable[[Exception], None],
         signalled: Callable[[int], None] = lambda signal: None,
         acknowledged: Callable[[], None] = lambda: None,
+        passOn: Callable[[list[Message], OpenFrame], Sink | None] | None = None,
     ) -> None:
         """
         @param largest: how many bytes a frame of the other side's may have.
@@ -309,8 +314,11 @@ class Conversation:
             session cannot go on.
         @param signalled: takes the client's signals.
         @param acknowledged: is called when the other side said what has arrived.
+        @param passOn: is asked what takes the bytes of a large frame while they arrive. It gets the
+            frame's messages with empty buffers. If it returns C{None}, the messages arrive whole.
         """
-        self.session = Session(largest)
+        self.session = Session(largest, None if passOn is None else self._offer)
+        self._passOn = passOn
         self.connection: Connection | None = None
         self.begun = 0
         self._reactor = reactor
@@ -480,8 +488,7 @@ class Conversation:
 
     def _receive(self, start: int, data: memoryview) -> None:
         try:
-            frames = self.session.receive(start, data)
-            messages = [message for frame in frames for message in _decode(frame)]
+            messages = _decodeAll(self.session.receive(start, data))
         except ProtocolError as error:
             # Another connection would not mend it.
             self._broken(error)
@@ -489,6 +496,14 @@ class Conversation:
         self._acknowledgeSoon()
         if messages:
             self._arrived(messages)
+
+    def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
+        assert self._passOn is not None
+        before = _decodeAll(frames)
+        frames.clear()
+        if before:
+            self._arrived(before)
+        return self._passOn(_decode([opened.body, *[b""] * len(opened.sizes)]), opened)
 
     def _understood(self, received: int, begun: int) -> None:
         self.session.heard(received)

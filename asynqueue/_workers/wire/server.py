@@ -24,6 +24,7 @@ from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED
 from asynqueue._runner.exceptions import describe
+from asynqueue._runner.framing import OpenFrame, Sink
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,
@@ -152,6 +153,7 @@ class ServerSession:
             self._broken,
             self._signalled,
             self._acknowledged,
+            self._passOn if isinstance(channel, PipeChannel) else None,
         )
         channel.open(self)
 
@@ -199,18 +201,47 @@ class ServerSession:
         passed: list[Message] = []
         for message in messages:
             if message[0] == CALL:
-                if self._isDraining:
-                    self._answer((UNBEGUN, [message[1]]))
-                    continue
-                refusal = None if self._only is None else self._only.refusal(message)
-                if refusal is not None:
-                    self._answer((RAISED, message[1], 0.0, describe(refusal)))
+                answer = self._turnDown(message)
+                if answer is not None:
+                    self._answer(answer)
                     continue
                 self._given = message[1]
             passed.append(_beside(message))
         if passed:
             self._channel.send(passed)
         self._balance()
+
+    def _turnDown(self, call: Message) -> Message | None:
+        """
+        @return: the answer to a call that the runner is not to get.
+        """
+        if self._isDraining:
+            return (UNBEGUN, [call[1]])
+        refusal = None if self._only is None else self._only.refusal(call)
+        return None if refusal is None else (RAISED, call[1], 0.0, describe(refusal))
+
+    def _passOn(self, messages: list[Message], opened: OpenFrame) -> Sink | None:
+        """
+        Have the runner get a large frame while it arrives, so that it is never here whole.
+
+        @return: what takes the frame's bytes, or C{None} if the frame has to arrive first.
+        """
+        channel = self._channel
+        calls = [message for message in messages if message[0] == CALL]
+        if (
+            not isinstance(channel, PipeChannel)
+            or any(self._turnDown(call) is not None for call in calls)
+            or not channel.beginFrame([opened.head, opened.body], sum(opened.sizes))
+        ):
+            return None
+        if calls:
+            self._given = calls[-1][1]
+
+        def passPiece(piece: memoryview) -> None:
+            channel.continueFrame(piece)
+            self._balance()
+
+        return passPiece
 
     def _signalled(self, signal: int) -> None:
         channel = self._channel

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from asynqueue._runner.framing import SCRATCH, FrameDecoder, Segments
+from asynqueue._runner.framing import SCRATCH, FrameDecoder, OpenFrame, PassOn, Segments, Sink
 from asynqueue.errors import ProtocolError
 
 WINDOW: Final = 1 << 24
@@ -36,14 +36,19 @@ class Session:
     @ivar received: how many bytes of the other side's have arrived.
     """
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, passOn: PassOn | None = None) -> None:
         """
         @param largest: how many bytes a frame of the other side's may have.
+        @param passOn: is asked what takes the bytes of a large frame while they arrive. It gets the
+            frames that came before, and takes out of the list what it uses.
         """
         self.end = self.cursor = self.farthest = self.acknowledged = self.received = 0
         self._waiting: deque[memoryview] = deque()
         self._kept: deque[memoryview] = deque()
-        self._decoder = FrameDecoder(largest)
+        self._passOn = passOn
+        self._decoder = FrameDecoder(largest, None if passOn is None else self._offer)
+        # The frames that the present call of C{receive} has completed.
+        self._complete: list[Segments] = []
 
     @property
     def keptBytes(self) -> int:
@@ -141,8 +146,12 @@ class Session:
             )
         data = data[self.received - start :]
         self.received += len(data)
-        decoder, frames = self._decoder, []
+        decoder = self._decoder
+        frames = self._complete = []
         while len(data):
+            if decoder.isPassing:
+                data = decoder.passOn(data)
+                continue
             if decoder.isBetween and len(data) <= SCRATCH:
                 frames += decoder.feed(bytes(data))
                 break
@@ -152,3 +161,10 @@ class Session:
             frames += decoder.filled(count)
             data = data[count:]
         return frames
+
+    def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
+        assert self._passOn is not None
+        before = self._complete
+        before += frames
+        frames.clear()
+        return self._passOn(before, opened)

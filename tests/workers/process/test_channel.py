@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from asynqueue._reactor import defaultReactor
+from asynqueue._runner.framing import encode
 from asynqueue._runner.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
 from asynqueue._runner.packing import pack
 from asynqueue._workers.launch import SLOT_SECONDS, Launcher
@@ -68,6 +69,24 @@ class PipeChannelTests(ProcessTestCase):
         verifyObject(IChannel, channel)
         channel.kill()
         await self.receiver.over
+
+    async def test_whatIsSentWithinAFrameWaitsUntilItIsWhole(self) -> None:
+        channel = self.open()
+        value = bytearray(1 << 20)
+        call = (CALL, 1, pack(len), pack(((value,), {})), False, None)
+        head, body, buffer = encode([call])
+        await self.until(lambda: self.receiver.messages)
+        self.assertTrue(channel.beginFrame([head, body], len(value)))
+        channel.send([(CALL, 2, pack(far.echo), (5,), False, None)])
+        view = memoryview(buffer)
+        for start in range(0, len(value), 100_000):
+            channel.continueFrame(view[start : start + 100_000])
+        await self.until(lambda: len(self.receiver.messages) >= 3)
+        answers = [(*each[:2], each[3]) for each in self.receiver.messages[1:]]
+        self.assertEqual(answers, [(RETURNED, 1, len(value)), (RETURNED, 2, 5)])
+        channel.send([(QUIT,)])
+        await self.receiver.over
+        self.assertFalse(channel.beginFrame([head, body], len(value)))
 
     async def test_nothingIsHeardFromWithinOpenOrSend(self) -> None:
         channel = self.open()

@@ -4,13 +4,19 @@ A session loses nothing and repeats nothing, wherever its connections are cut.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import PickleBuffer
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue._runner.framing import decode, encode
+from asynqueue._runner import framing
+from asynqueue._runner.framing import OpenFrame, Segments, Sink, decode, encode
+from asynqueue._workers.wire import session as sessions
 from asynqueue._workers.wire.session import WINDOW, Session
 from asynqueue.errors import ProtocolError
 
@@ -102,6 +108,68 @@ def test_bytesThatHadArrivedAreSkipped(data: Any) -> None:
     frames = pair.far.receive(0, memoryview(whole)[:first])
     frames += pair.far.receive(again, memoryview(whole)[again:])
     assert [message for frame in frames for message in decode(frame)] == [(n,) for n in range(4)]
+
+
+@contextmanager
+def tiny() -> Iterator[None]:
+    """
+    With so little scratch space, a few bytes make a large frame.
+    """
+    with mock.patch.object(framing, "SCRATCH", 256), mock.patch.object(sessions, "SCRATCH", 256):
+        yield
+
+
+class Passing:
+    """
+    A session that passes large frames on, and what came out of it in order.
+    """
+
+    def __init__(self, isPassed: bool) -> None:
+        self.session = Session(LIMIT, self._offer)
+        self.isPassed = isPassed
+        # Whole frames, or the bytes of frames that were passed on.
+        self.out: list[list[Any] | bytearray] = []
+
+    def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
+        self.out += map(decode, frames)
+        frames.clear()
+        if not self.isPassed:
+            return None
+        passed = bytearray(opened.head + opened.body)
+        self.out.append(passed)
+        return passed.extend
+
+    def receive(self, start: int, data: bytes) -> None:
+        self.out += map(decode, self.session.receive(start, memoryview(data)))
+
+    def messages(self) -> list[Any]:
+        messages = []
+        for part in self.out:
+            if isinstance(part, bytearray):
+                (frame,) = Session(LIMIT).receive(0, memoryview(part))
+                messages += decode(frame)
+            else:
+                messages += part
+        return [(number, bytes(value)) for number, value in messages]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=12), st.booleans(), st.data())
+def test_aLargeFrameIsPassedOnInItsPlaceWhateverTheCuts(
+    sizes: list[int], isPassed: bool, data: Any
+) -> None:
+    sent = [(number, bytes([number]) * size) for number, size in enumerate(sizes)]
+    whole = b"".join(
+        piece for number, value in sent for piece in encode([(number, PickleBuffer(value))])
+    )
+    with tiny():
+        far = Passing(isPassed)
+        while far.session.received < len(whole):
+            start = data.draw(st.integers(0, far.session.received))
+            end = far.session.received + data.draw(st.integers(1, 700))
+            far.receive(start, whole[start:end])
+        assert far.messages() == sent
+    passed = sum(isinstance(part, bytearray) for part in far.out)
+    assert passed == (sum(size > 128 for size in sizes) if isPassed else 0)
 
 
 def test_missingBytesAreRefused() -> None:
