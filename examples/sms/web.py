@@ -17,7 +17,7 @@ from twisted.web.template import Tag, flattenString
 
 from asynqueue.errors import AsynQueueError
 from examples.sms.messages import makeMessage
-from examples.sms.numbers import complaints, parseNumbers
+from examples.sms.numbers import complaints, parseNumbers, readText
 from examples.sms.operate import NotThere, Operator
 from examples.sms.pages import (
     STYLE,
@@ -125,6 +125,7 @@ class SendPage(Page):
         typed, text, key = (form.get(name, "") for name in ("numbers", "text", "form"))
         if not _FORM.fullmatch(key):
             return Answer(400, formPage(typed, text, ["This form is not one of ours. Try again."]))
+        text = readText(text)
         numbers = parseNumbers(typed)
         wrong = complaints(numbers, text)
         if wrong:

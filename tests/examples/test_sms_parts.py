@@ -23,7 +23,16 @@ from asynqueue.rdq import QueueFull
 from examples.sms import texting
 from examples.sms.client import Window
 from examples.sms.messages import Message, makeMessage
-from examples.sms.numbers import LONGEST_TEXT, MOST_NUMBERS, Numbers, complaints, parseNumbers
+from examples.sms.numbers import (
+    GSM_7,
+    MOST_NUMBERS,
+    UCS_2,
+    Numbers,
+    complaints,
+    measureText,
+    parseNumbers,
+    readText,
+)
 from examples.sms.pages import formPage, statusPage
 from examples.sms.texting import Settings, Texting
 
@@ -39,7 +48,29 @@ class NumbersTests(SynchronousTestCase):
     def test_numberThatIsTypedTwiceIsOne(self) -> None:
         self.assertEqual(parseNumbers("+12025550123, 001 202 555 0123").good, ["+12025550123"])
 
-    def test_whatIsNoNumberIsToldAsItWasTyped(self) -> None:
+    def test_zeroThatIsDialledWithinTheCountryIsLeftOut(self) -> None:
+        for typed in ("+44 (0)20 7946 0002", "0044(0) 20 79460002", "(+44) ( 0 )20-7946-0002"):
+            self.assertEqual(parseNumbers(typed), Numbers(["+442079460002"], []))
+        self.assertEqual(parseNumbers("+49 (0)30 1234567").good, ["+49301234567"])
+        self.assertEqual(parseNumbers("+353 (0)1 234 5678").good, ["+35312345678"])
+
+    def test_zeroThatBelongsToTheNumberStays(self) -> None:
+        self.assertEqual(parseNumbers("+39 06 1234 5678").good, ["+390612345678"])
+        self.assertEqual(parseNumbers("+225 07 01 02 03 04").good, ["+2250701020304"])
+
+    def test_numberThatMayMeanTwoIsRefused(self) -> None:
+        bad = [
+            "+39 (0)6 1234 5678",
+            "+44 020 7946 0002",
+            "+44 (020) 7946 0002",
+            "+44 20 (0) 7946 0002",
+            "+44 (0)(0)20 7946 0002",
+            "+44 (0)020 7946 0002",
+            "(0)44 20 7946 0002",
+        ]
+        self.assertEqual(parseNumbers("\n".join(bad)), Numbers([], bad))
+
+    def test_otherLinesAreToldAsTheyWereTyped(self) -> None:
         bad = [
             "020 7946 0123",
             "+0123456789",
@@ -47,17 +78,60 @@ class NumbersTests(SynchronousTestCase):
             "+1234567890123456",
             "Ann",
             "+1\uff12025550123",
+            "+44\0 20 7946 0123",
         ]
         self.assertEqual(parseNumbers("\n".join(bad)), Numbers([], bad))
 
-    def test_formThatCanBeSentHasNothingWrong(self) -> None:
-        self.assertEqual(complaints(Numbers(["+12025550123"], []), "x" * LONGEST_TEXT), [])
+
+class TextTests(SynchronousTestCase):
+    good = Numbers(["+12025550123"], [])
+
+    def test_partsOfTheGSMAlphabetHoldTheirCharacters(self) -> None:
+        for length, parts in ((0, 1), (160, 1), (161, 2), (306, 2), (307, 3), (459, 3), (460, 4)):
+            self.assertEqual(measureText("é" * length), (GSM_7, length, parts))
+
+    def test_characterOfTheExtensionCountsTwoAndIsNotDivided(self) -> None:
+        for each in "^{}\\[~]|€\f":
+            self.assertEqual(measureText(each), (GSM_7, 2, 1))
+        self.assertEqual(measureText("€" * 80), (GSM_7, 160, 1))
+        # Each part has room for 76, and a unit is left over.
+        self.assertEqual(measureText("€" * 81), (GSM_7, 162, 2))
+        self.assertEqual(measureText("€" * 152), (GSM_7, 304, 2))
+        self.assertEqual(measureText("€" * 153), (GSM_7, 306, 3))
+
+    def test_partsOfOtherTextsHoldLess(self) -> None:
+        for length, parts in ((1, 1), (70, 1), (71, 2), (134, 2), (135, 3), (201, 3), (202, 4)):
+            self.assertEqual(measureText("ł" * length), (UCS_2, length, parts))
+        self.assertEqual(measureText("x" * 70 + "ł").parts, 2)
+        # Twice 16 bits each, and no more than 33 in a part.
+        self.assertEqual(measureText("\U0001f600" * 67), (UCS_2, 134, 3))
+
+    def test_textThatFitsHasNothingWrong(self) -> None:
+        for text in ("x" * 459, "ł" * 201, "two\nlines", "x" * 200 + "ł"):
+            self.assertEqual(complaints(self.good, text), [])
+
+    def test_textThatNeedsMorePartsIsToldHowMany(self) -> None:
+        (told,) = complaints(self.good, "x" * 460)
+        self.assertEqual(
+            told, "The text has 460 characters of GSM-7 and needs 4 parts; 3 parts hold 459."
+        )
+        (told,) = complaints(self.good, "x" * 201 + "ł")
+        self.assertIn("202 characters of UCS-2", told)
+        self.assertIn("Without characters such as ł they hold 459.", told)
+
+    def test_controlCharactersAreRefused(self) -> None:
+        for each in "\0\x07\t\f\x1b\x7f\x85\ud800":
+            (told,) = complaints(self.good, f"Hello{each}")
+            self.assertIn(f"U+{ord(each):04X}", told)
+
+    def test_lineBreakOfABrowserIsOneCharacter(self) -> None:
+        self.assertEqual(readText("a\r\nb\rc\n"), "a\nb\nc\n")
 
     def test_everythingThatIsWrongIsTold(self) -> None:
         told = complaints(Numbers([], []), " \n")
         self.assertEqual(told, ["There is no telephone number.", "There is no text."])
         many = Numbers(["+12025550123"] * (MOST_NUMBERS + 1), ["Ann"])
-        told = complaints(many, "x" * (LONGEST_TEXT + 1))
+        told = complaints(many, "x" * 460)
         self.assertEqual([line.split()[0] for line in told], ["Ann", "There", "The"])
 
 
