@@ -56,7 +56,7 @@ weblog: $(EXAMPLES_READY) $(if $(LOG),,$(MADE_UP_LOG)) ## report on web server l
 	@echo "The report with charts is $(CURDIR)/$(LOG_REPORT)" >&2
 
 sms: $(READY) ## serve a form that texts numbers through a pretend gateway, until Ctrl-C
-	@$(BIN)/python -m examples.sms $(ARGS)
+	@exec $(BIN)/python -m examples.sms --parent $$PPID $(ARGS)
 
 $(MADE_UP_LOG): | $(EXAMPLES_READY)
 	@mkdir -p $(@D)

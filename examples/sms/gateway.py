@@ -18,12 +18,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import react
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from asynqueue.rdq import RateLimit
+from examples.sms.options import MOST_IN_A_SECOND, Parser, endWithParent, real, whole
 
 LOOPBACK = "127.0.0.1"
 
@@ -40,8 +42,12 @@ class Record:
         self.attempts: Counter[str] = Counter()
         self.answers: Counter[int] = Counter()
         if path.exists():
-            for line in path.read_text().splitlines():
-                self._count(*json.loads(line)[1:])
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                try:
+                    _, id, status = json.loads(line)
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"line {number} of {path} is not a record") from error
+                self._count(id, status)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def add(self, time: float, id: str, status: int) -> None:
@@ -147,26 +153,38 @@ def parseArguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     @param arguments: the command's. Default: those of this process.
     """
-    parser = argparse.ArgumentParser("python -m examples.sms.gateway", description=__doc__)
-    parser.add_argument("--port", type=int, default=8101, help="0 for any; default: 8101")
-    parser.add_argument("--limit", type=int, default=10, help="messages a second; default: 10")
-    parser.add_argument("--failures", type=float, default=0.2, help="how many fail; default: 0.2")
-    parser.add_argument("--latency", type=float, default=0.3, help="seconds; default: 0.3")
-    parser.add_argument("--seed", type=int, default=1, help="decides which fail")
-    parser.add_argument("--record", type=Path, default=Path("gateway.jsonl"), help="what came")
+    parser = Parser(
+        "python -m examples.sms.gateway",
+        "A gateway that only pretends to send. It is slow, answers 429 to whatever comes faster "
+        "than its limit, and fails at random. It remembers in a file what came.",
+    )
+    add = parser.add_argument
+    add("--port", type=whole(0, 65535), default=8101, help="0 for any; default: 8101")
+    most = MOST_IN_A_SECOND
+    add("--limit", type=whole(1, most), default=10, help="messages a second; default: 10")
+    add("--failures", type=real(0, 1), default=0.2, help="what part of them fails; default: 0.2")
+    add("--latency", type=real(0, 3600), default=0.3, help="seconds; default: 0.3")
+    add("--seed", type=int, default=1, help="decides which fail")
+    add("--record", type=Path, default=Path("gateway.jsonl"), help="the file of what came")
     return parser.parse_args(arguments)
 
 
 async def serve(reactor: Any, command: argparse.Namespace) -> None:
     """
     Take messages until a signal comes.
+
+    @raise SystemExit: if it cannot begin.
     """
-    gateway = Gateway(command, reactor)
     root = Resource()
+    endpoint = TCP4ServerEndpoint(reactor, command.port, interface=LOOPBACK)
+    try:
+        gateway = Gateway(command, reactor)
+        port = await endpoint.listen(Site(root))
+    except (OSError, ValueError, CannotListenError) as error:
+        raise SystemExit(f"The gateway cannot begin: {error}") from error
     root.putChild(b"", gateway)
     root.putChild(b"count", Count(gateway.record))
-    endpoint = TCP4ServerEndpoint(reactor, command.port, interface=LOOPBACK)
-    port = await endpoint.listen(Site(root))
+    endWithParent(command.parent, reactor.stop, reactor)
     print(f"The gateway is at http://{LOOPBACK}:{port.getHost().port}/", flush=True)
     await Deferred()
 

@@ -23,8 +23,16 @@ from twisted.logger import (
 
 from asynqueue.errors import StoreError
 from examples.sms.client import GatewayClient
+from examples.sms.options import (
+    MOST_AT_ONCE,
+    MOST_IN_A_SECOND,
+    Parser,
+    endWithParent,
+    webAddress,
+    whole,
+)
 from examples.sms.texting import Settings, Texting
-from examples.sms.web import makeSite
+from examples.sms.web import Root
 from examples.sms.webkit import GuardedSite, hostsOf
 
 LOOPBACK = "127.0.0.1"
@@ -34,13 +42,18 @@ def parseArguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     @param arguments: the command's. Default: those of this process.
     """
-    parser = argparse.ArgumentParser("python -m examples.sms.server", description=__doc__)
-    parser.add_argument("--gateway", required=True, help="the address that takes messages")
-    parser.add_argument("--port", type=int, default=8100, help="0 for any; default: 8100")
-    parser.add_argument("--store", default="jobs.db", help="the file that keeps the messages")
-    parser.add_argument("--width", type=int, default=5, help="requests at once; default: 5")
-    parser.add_argument("--limit", type=int, default=10, help="requests a second; default: 10")
-    parser.add_argument("--attempts", type=int, default=8, help="for each message; default: 8")
+    parser = Parser(
+        "python -m examples.sms.server",
+        "A server with a form for telephone numbers and a text, which it texts through a gateway.",
+    )
+    add = parser.add_argument
+    add("--gateway", required=True, type=webAddress, help="the address that takes messages")
+    add("--port", type=whole(0, 65535), default=8100, help="0 for any; default: 8100")
+    add("--store", default="jobs.db", help="the file that keeps the messages")
+    add("--width", type=whole(0, MOST_AT_ONCE), default=5, help="requests at once; default: 5")
+    most = MOST_IN_A_SECOND
+    add("--limit", type=whole(1, most), default=10, help="requests a second; default: 10")
+    add("--attempts", type=whole(1, 1000), default=8, help="for each message; default: 8")
     return parser.parse_args(arguments)
 
 
@@ -54,7 +67,7 @@ async def serve(reactor: Any, command: argparse.Namespace) -> None:
     settings = Settings(command.store, command.width, command.limit, command.attempts)
     try:
         texting = Texting(client.send, settings, reactor)
-        site = GuardedSite(makeSite(texting), reactor=reactor)
+        site = GuardedSite(Root(texting), reactor=reactor)
         port = await TCP4ServerEndpoint(reactor, command.port, interface=LOOPBACK).listen(site)
     except (StoreError, CannotListenError) as error:
         raise SystemExit(f"The server cannot begin: {error}") from error
@@ -67,6 +80,7 @@ async def serve(reactor: Any, command: argparse.Namespace) -> None:
         await client.close()
 
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stop()))
+    endWithParent(command.parent, reactor.stop, reactor)
     texting.startService()
     print(f"The server is at http://{LOOPBACK}:{port.getHost().port}/", flush=True)
     await Deferred()

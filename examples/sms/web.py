@@ -10,9 +10,9 @@ from typing import ClassVar, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request
-from twisted.web.static import Data
 from twisted.web.template import Tag, flattenString
 
 from asynqueue.errors import AsynQueueError
@@ -161,15 +161,33 @@ class StatusPage(Page):
         return Answer(303, None, "/status")
 
 
-def makeSite(texting: Texting) -> Resource:
+class Style(Resource):
     """
-    @return: the root of all pages.
+    The pages' style sheet.
     """
-    root = Resource()
-    root.putChild(b"", SendPage(texting))
-    root.putChild(b"status", StatusPage(texting))
-    root.putChild(b"style.css", Data(STYLE.encode(), "text/css; charset=utf-8"))
-    return root
+
+    isLeaf = True
+
+    def render_GET(self, request: Request) -> bytes:
+        """Twisted's name for it."""
+        request.setHeader("Content-Type", "text/css; charset=utf-8")
+        return STYLE.encode()
+
+
+class Root(Resource):
+    """
+    All pages.
+    """
+
+    def __init__(self, texting: Texting) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.putChild(b"", SendPage(texting))
+        self.putChild(b"status", StatusPage(texting))
+        self.putChild(b"style.css", Style())  # type: ignore[no-untyped-call]
+
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        """Twisted's name for it."""
+        return notFound()
 
 
 def readForm(request: Request) -> dict[str, str]:

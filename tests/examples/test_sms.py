@@ -5,7 +5,12 @@ C{examples/sms}, as real processes: driven over HTTP, killed, and counted at the
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +18,7 @@ import pytest
 
 from tests.examples.smsprograms import (
     PATIENCE,
+    ROOT,
     Program,
     ask,
     countSent,
@@ -192,3 +198,36 @@ def test_secondServerOnTheSameStoreSaysWhyItCannotBegin(start: Starter, record: 
     assert second.process.returncode == 1
     assert "The server cannot begin: " in complaint
     assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("number", "isUnderAShell"),
+    [(signal.SIGHUP, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
+)
+def test_programThatIsKilledLeavesNoProcessBehind(
+    number: int, isUnderAShell: bool, tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -m examples.sms --port 0 --folder {tmp_path}"
+    # A shell replaces itself with its last command.
+    command = f"{command} --parent $$; true" if isUnderAShell else f"exec {command}"
+    program = subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        said = program.stdout.readline() + program.stdout.readline()
+        ports = [int(port) for port in re.findall(r"http://127.0.0.1:([0-9]+)", said)]
+        assert len(ports) == 2
+    finally:
+        program.send_signal(number)
+    # All of them have its standard error, which ends with the last of them.
+    _, complaint = program.communicate(timeout=PATIENCE)
+    assert "Traceback" not in complaint
+    for port in ports:
+        with socket.socket() as connection:
+            assert connection.connect_ex(("127.0.0.1", port)) != 0
