@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -44,19 +44,45 @@ class Window:
     """
 
     def __init__(self, limit: int, reactor: IReactorTime, seconds: float = 1.0) -> None:
-        self._slots = DeferredSemaphore(limit)
+        self._limit = limit
+        self._counting = 0
+        self._waiting: dict[Deferred[None], None] = {}
         self._reactor = reactor
         self._seconds = seconds
 
+    def setLimit(self, limit: int) -> None:
+        """
+        Change the limit. With a lower one, those that count already may be more for a while.
+        """
+        self._limit = limit
+        self._admit()
+
     async def run(self, request: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """
-        Make a request when there is room for it.
+        Make a request when there is room for it, in the order of asking.
         """
-        await self._slots.acquire()
+        admitted: Deferred[None] = Deferred(self._forget)
+        self._waiting[admitted] = None
+        self._admit()
+        await admitted
         try:
             return await request()
         finally:
-            self._reactor.callLater(self._seconds, self._slots.release)
+            self._reactor.callLater(self._seconds, self._release)
+
+    def _forget(self, admitted: Deferred[None]) -> None:
+        self._waiting.pop(admitted, None)
+
+    def _release(self) -> None:
+        self._counting -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._counting < self._limit:
+            self._counting += 1
+            admitted = next(iter(self._waiting))
+            del self._waiting[admitted]
+            admitted.callback(None)
 
 
 class GatewayClient:
@@ -75,6 +101,12 @@ class GatewayClient:
         self._connections = HTTPConnectionPool(reactor)
         self._connections.maxPersistentPerHost = limit
         self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
+
+    def setLimit(self, limit: int) -> None:
+        """
+        Change how many requests the gateway allows in a second.
+        """
+        self._window.setLimit(limit)
 
     async def send(self, message: Message) -> str:
         """

@@ -66,7 +66,7 @@ async def serve(reactor: Any, command: argparse.Namespace) -> None:
     client = GatewayClient(command.gateway, command.limit, reactor)
     settings = Settings(command.store, command.width, command.limit, command.attempts)
     try:
-        texting = Texting(client.send, settings, reactor)
+        texting = Texting(client.send, settings, reactor, client.setLimit)
         site = GuardedSite(Root(texting), reactor=reactor)
         port = await TCP4ServerEndpoint(reactor, command.port, interface=LOOPBACK).listen(site)
     except (StoreError, CannotListenError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -55,6 +55,8 @@ class Texting(Service):
     @ivar queue: the messages that wait and those that are on their way.
     @ivar reactor: what gives the time.
     @ivar answers: the answers to forms that have not been given yet.
+    @ivar sent: how many messages the gateway has taken since this began.
+    @ivar failed: how many attempts have failed since then.
     """
 
     log = Logger()
@@ -64,15 +66,21 @@ class Texting(Service):
         send: Callable[[Message], Coroutine[Deferred[Any], Any, str]],
         settings: Settings,
         reactor: IReactorTime,
+        setLimit: Callable[[int], object] = lambda limit: None,
     ) -> None:
         """
+        @param send: sends one message.
+        @param setLimit: is told when the operator changes how many may be sent in a second.
         @raise StoreError: if the store cannot be opened.
         """
         self._width = settings.width
+        self._send = send
+        self._setLimit = setLimit
+        self.sent = self.failed = 0
         self.reactor = reactor
         self.answers = DeferredPool()
         self.queue = ResizableDispatchQueue(
-            send,
+            self._sendOne,
             size=MOST_PENDING,
             rate=settings.limit,
             retry=Retry(
@@ -109,12 +117,42 @@ class Texting(Service):
         saved = await DeferredList([job.saved for job in jobs], consumeErrors=True)
         return [job.jobarg for job, (isSaved, _) in zip(jobs, saved, strict=True) if not isSaved]
 
-    async def retry(self, letter: DeadLetter) -> None:
+    def setRate(self, limit: int) -> None:
         """
-        Put a dead letter in line again; that is done when it is saved.
+        Change how many requests the gateway allows in a second.
         """
-        job = await self.queue.retryDeadLetter(letter)
-        self._follow(job.watch())
+        self.queue.setRate(limit)
+        self._setLimit(limit)
+
+    async def retry(self, letters: Iterable[DeadLetter]) -> list[Exception]:
+        """
+        Put dead letters in line again; that is done when it is saved.
+
+        @return: why some could not be. Those are dead letters still.
+        """
+
+        def retryOne(letter: DeadLetter) -> Deferred[DurableJob]:
+            job = self.queue.retryDeadLetter(letter)
+            return job.addCallback(lambda job: self._follow(job.watch()))
+
+        return await _forEach(retryOne, letters)
+
+    async def drop(self, letters: Iterable[DeadLetter]) -> list[Exception]:
+        """
+        Forget dead letters; that is done when it is saved.
+
+        @return: why some could not be. Those are dead letters still.
+        """
+        return await _forEach(self.queue.dropDeadLetter, letters)
+
+    async def _sendOne(self, message: Message) -> str:
+        try:
+            answer = await self._send(message)
+        except Exception:
+            self.failed += 1
+            raise
+        self.sent += 1
+        return answer
 
     def _follow(self, waiting: JobDeferred) -> DurableJob:
         waiting.addErrback(self._failed, waiting.job)
@@ -140,3 +178,13 @@ class Texting(Service):
         left = await self.queue.stop()
         await self.answers.notifyWhenEmpty()
         self.log.info("{count} messages are left for the next time", count=len(left))
+
+
+async def _forEach(
+    act: Callable[[DeadLetter], Deferred[Any]], letters: Iterable[DeadLetter]
+) -> list[Exception]:
+    # All at once, so that a few commits save them.
+    outcomes = await DeferredList(
+        [maybeDeferred(act, letter) for letter in letters], consumeErrors=True
+    )
+    return [failure.value for succeeded, failure in outcomes if not succeeded]

@@ -21,11 +21,13 @@ from examples.sms.numbers import complaints, parseNumbers, readText
 from examples.sms.operate import NotThere, Operator
 from examples.sms.pages import (
     STYLE,
+    View,
     acceptedPage,
     formPage,
     notSavedPage,
     sorryPage,
     statusPage,
+    surePage,
 )
 from examples.sms.texting import Texting
 
@@ -55,8 +57,8 @@ class Page(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.texting = texting
 
-    async def get(self) -> Answer:
-        """Show it."""
+    async def get(self, fields: dict[str, str]) -> Answer:
+        """Show it, as the fields of its address say."""
         raise NotImplementedError
 
     async def post(self, form: dict[str, str]) -> Answer:
@@ -81,15 +83,14 @@ class Page(Resource):
         return NOT_DONE_YET
 
     async def _tryToAnswer(self, request: Request, over: Deferred[None]) -> None:
-        if request.method != b"POST":
-            answer = await self.get()
-        else:
-            try:
-                answer = await self.post(readForm(request))
-            except UnicodeDecodeError:
-                answer = Answer(400, sorryPage("Not understood", "The form is not in UTF-8."))
-            except AsynQueueError as error:
-                answer = Answer(503, sorryPage("Not now", str(error)))
+        try:
+            fields = readForm(request)
+            isPost = request.method == b"POST"
+            answer = await (self.post(fields) if isPost else self.get(fields))
+        except UnicodeDecodeError:
+            answer = Answer(400, sorryPage("Not understood", "The form is not in UTF-8."))
+        except AsynQueueError as error:
+            answer = Answer(503, sorryPage("Not now", str(error)))
         shown = b""
         if answer.page is not None:
             shown = b"<!DOCTYPE html>\n" + await flattenString(request, answer.page)
@@ -114,7 +115,7 @@ class SendPage(Page):
     The form.
     """
 
-    async def get(self) -> Answer:
+    async def get(self, fields: dict[str, str]) -> Answer:
         """An empty form."""
         return Answer(200, formPage())
 
@@ -147,18 +148,24 @@ class StatusPage(Page):
         super().__init__(texting)
         self._operator = Operator(texting)
 
-    async def get(self) -> Answer:
+    async def get(self, fields: dict[str, str]) -> Answer:
         """The queue as it is now."""
-        queue = self.texting.queue
-        return Answer(200, statusPage(queue, await queue.deadLetters()))
+        texting = self.texting
+        letters = await texting.queue.deadLetters()
+        view = View.read(fields)
+        return Answer(200, statusPage(texting.queue, letters, view, texting.sent, texting.failed))
 
     async def post(self, form: dict[str, str]) -> Answer:
         """An operator's order."""
+        view = View.read(form)
         try:
+            question = await self._operator.question(form)
+            if question is not None:
+                return Answer(200, surePage(question, form, view))
             await self._operator.obey(form)
         except NotThere as error:
             return Answer(409, sorryPage("Nothing was done", str(error)))
-        return Answer(303, None, "/status")
+        return Answer(303, None, view.address())
 
 
 class Style(Resource):

@@ -101,10 +101,10 @@ def sendForm(address: str, numbers: list[str], text: str) -> Shown:
 
 def order(address: str, name: str, **fields: object) -> Shown:
     """
-    Press one of the operator's buttons.
+    Press one of the operator's buttons, and say that it is meant.
     """
     texts = {key: str(value) for key, value in fields.items()}
-    return ask(f"{address}status", {"order": name, **texts})
+    return ask(f"{address}status", {"order": name, "sure": "yes", **texts})
 
 
 def readStatus(address: str) -> tuple[dict[str, str], dict[str, list[list[str]]]]:

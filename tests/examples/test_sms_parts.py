@@ -33,7 +33,14 @@ from examples.sms.numbers import (
     parseNumbers,
     readText,
 )
-from examples.sms.pages import formPage, statusPage
+from examples.sms.pages import (
+    View,
+    formPage,
+    notSavedPage,
+    sorryPage,
+    statusPage,
+    surePage,
+)
 from examples.sms.texting import Settings, Texting
 
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -159,13 +166,38 @@ class PageTests(SynchronousTestCase):
         letters = [DeadLetter(7, "f", jobarg, 0, 0.0, 1, None, EVIL) for jobarg in (EVIL, None)]
         shown = self.show(statusPage(queue, letters))
         self.assertNotIn("<script", shown)
-        self.assertEqual(shown.count("&lt;script&gt;"), 5)
+        self.assertEqual(shown.count("&lt;script&gt;"), 6)
 
-    def test_longTablesAreCutAndSayso(self) -> None:
+    def test_charactersThatCannotBeSeenAreShownByTheirNumbers(self) -> None:
+        hidden = "a\u202eb\0"
         queue = ResizableDispatchQueue(print, reactor=Clock())
-        for number in range(60):
-            queue.put(makeMessage("a", f"+{number}", "x"))
-        self.assertIn("… and 10 more", self.show(statusPage(queue, [])))
+        queue.put(makeMessage("a", hidden, hidden))
+        letters = [DeadLetter(7, "f", jobarg, 0, 0.0, 1, None, hidden) for jobarg in (hidden, None)]
+        pages = [
+            statusPage(queue, letters),
+            formPage("", "", [hidden]),
+            sorryPage("Sorry", hidden),
+            surePage(hidden, {}, View()),
+            notSavedPage([hidden], 1),
+        ]
+        shown = "".join(map(self.show, pages))
+        self.assertNotIn("\u202e", shown)
+        self.assertNotIn("\0", shown)
+        self.assertEqual(shown.count("a[U+202E]b[U+0000]"), 10)
+
+
+class ViewTests(SynchronousTestCase):
+    def test_addressIsReadAsItWasWritten(self) -> None:
+        self.assertEqual(View().address(), "/status")
+        view = View(pending=3, dead=10, refresh=5)
+        self.assertEqual(view.address(), "/status?pending=3&dead=10&refresh=5")
+        self.assertEqual(View.read({"pending": "3", "dead": "10", "refresh": "5"}), view)
+        self.assertEqual(view.address(refresh=0, dead=1), "/status?pending=3")
+
+    def test_senselessAddressShowsTheBeginning(self) -> None:
+        for typed in ("", "0", "-1", "x", "1e9", "9" * 5000, "\u0663", "1_0", "2147483648"):
+            self.assertEqual(View.read({"dead": typed, "refresh": typed, "x": "1"}), View())
+        self.assertEqual(View.read({"refresh": "999999999"}).refresh, 5)
 
 
 class WindowTests(SynchronousTestCase):
@@ -190,6 +222,28 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(len(asked), 2)
         clock.advance(0.01)
         self.assertEqual(len(asked), 4)
+
+    def test_limitCanBeChanged(self) -> None:
+        clock = Clock()
+        window = Window(1, clock)
+        asked: list[int] = []
+
+        async def request() -> None:
+            asked.append(1)
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                Deferred.fromCoroutine(window.run(request))
+
+        run(9)
+        self.assertEqual(len(asked), 1)
+        window.setLimit(4)
+        self.assertEqual(len(asked), 4, "three more may come in this second")
+        window.setLimit(2)
+        clock.advance(1)
+        self.assertEqual(len(asked), 6)
+        clock.advance(1)
+        self.assertEqual(len(asked), 8)
 
     def test_cancelledWaitTakesNoRoom(self) -> None:
         clock = Clock()
