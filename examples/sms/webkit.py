@@ -1,5 +1,5 @@
 """
-What a small web server needs in front of browsers, whatever its pages are about.
+Guards the pages of a small web server, whatever they are about.
 
 L{GuardedSite} is a C{twisted.web.server.Site} that turns away, before any page hears of it::
 
@@ -14,10 +14,10 @@ L{GuardedSite} is a C{twisted.web.server.Site} that turns away, before any page 
 - a method that is none of GET, HEAD and POST: 405.
 - a body that is longer than the limit (413), or whose length is not told (411). The headers decide
   that: nothing of such a body is kept.
-- a client that takes too long to send a whole request, however steadily its bytes dribble in, or
-  too long to read an answer.
-- too many connections. The one that has waited longest for a whole request makes room for a new
-  one.
+
+A client has a fixed time to send a whole request, however steadily its bytes dribble in, and to
+read an answer. Then its connection is closed. If there are too many connections, the one that has
+waited longest for a whole request is closed to make room for a new one.
 
 Each response carries headers that forbid scripts, frames, foreign resources, caches and guesses of
 its type. Pages that need inline styles or scripts do not work under them: give files to the site.
@@ -59,7 +59,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         "Cache-Control": "no-store",
     }
 )
-"""What each response carries, unless a page sets a header of the same name."""
+"""The headers of each response, unless a page sets one of the same name."""
 
 _ONLY_READ: Final = (b"GET", b"HEAD")
 _UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -69,7 +69,7 @@ _METHODS: Final = (*_ONLY_READ, b"POST")
 @dataclass(frozen=True)
 class Limits:
     """
-    What a client may take.
+    The limits for clients.
 
     @ivar body: how many bytes a request's body may have. Below 100,000 Twisted keeps a body in
         memory, and above in a file.
@@ -102,7 +102,7 @@ def hostsOf(port: int, names: Iterable[str] = LOOPBACK_NAMES) -> list[str]:
     """
     @param port: where a server listens.
     @param names: the names by which it is reached.
-    @return: what a browser may send as Host.
+    @return: the values that a browser sends as Host.
     """
     # A browser leaves the usual port out.
     return [name if port == 80 else f"{name}:{port}" for name in names]
@@ -114,7 +114,7 @@ def refusalOf(
     """
     Look at the headers of a request.
 
-    @param hosts: what it may have as Host.
+    @param hosts: the values that it may have as Host.
     @param method: how it asks; C{None} if that is not known, which counts as a change.
     @param length: how many bytes its body has; C{None} if that is not known.
     @return: why it is turned away; C{None} if it is welcome.
@@ -276,10 +276,10 @@ class GuardedSite(Site):
     Guards resources as this module says. It speaks HTTP/1.1 and no HTTP/2, whose connections have
     other limits.
 
-    @ivar hosts: what a request may have as Host, in lower case. Nobody is answered while it is
-        empty. See L{hostsOf}.
-    @ivar limits: what a client may take.
-    @ivar headers: what each response carries.
+    @ivar hosts: the values that a request may have as Host, in lower case. Nobody is answered while
+        it is empty. See L{hostsOf}.
+    @ivar limits: the limits for clients.
+    @ivar headers: the headers of each response.
     """
 
     protocol = GuardedChannel  # type: ignore[assignment]
@@ -293,7 +293,7 @@ class GuardedSite(Site):
         reactor: IReactorTime | None = None,
     ) -> None:
         """
-        @param resource: the root of what is guarded.
+        @param resource: the root of the guarded pages.
         @param reactor: gives the time. Default: the global reactor.
         """
         super().__init__(  # type: ignore[no-untyped-call]
@@ -302,7 +302,7 @@ class GuardedSite(Site):
         self.hosts = set(hosts)
         self.limits = limits
         self.headers = headers
-        # Those from which a whole request is to come, beginning with the one that waits longest.
+        # The channels that wait for a whole request. The first has waited longest.
         self._reading: dict[GuardedChannel, None] = {}
         self._answering: set[GuardedChannel] = set()
 
