@@ -204,7 +204,7 @@ def test_secondServerOnTheSameStoreSaysWhyItCannotBegin(start: Starter, record: 
     ("number", "isUnderAShell"),
     [(signal.SIGHUP, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],
 )
-def test_programThatIsKilledLeavesNoProcessBehind(
+def test_programStartsItsServerAgainAndLeavesNoProcessBehind(
     number: int, isUnderAShell: bool, tmp_path: Path
 ) -> None:
     command = f"{sys.executable} -m examples.sms --port 0 --folder {tmp_path}"
@@ -221,6 +221,10 @@ def test_programThatIsKilledLeavesNoProcessBehind(
     try:
         assert program.stdout is not None
         said = program.stdout.readline() + program.stdout.readline()
+        if number == signal.SIGHUP:
+            os.kill(int(said.split()[-1]), signal.SIGKILL)
+            assert "started again" in program.stdout.readline()
+            said = said.splitlines()[0] + program.stdout.readline()
         ports = [int(port) for port in re.findall(r"http://127.0.0.1:([0-9]+)", said)]
         assert len(ports) == 2
     finally:
