@@ -158,6 +158,15 @@ def _programOf(reactor: Any) -> _Program:
     return _programs.get(id(reactor)) or _Program(reactor)
 
 
+def endingsOf(reactor: object) -> list[Ending]:
+    """
+    @return: the objects of a reactor that have not come to their end, in the order of registration.
+    """
+    program = _programs.get(id(reactor))
+    present = () if program is None else [weak() for weak in list(program._endings)]
+    return [ending for ending in present if ending is not None]
+
+
 def drainAll(reactor: object, number: int) -> Deferred[Any]:
     """
     Drain each L{Ending} that has a C{drainTimeout}, as when a signal stops the reactor, although

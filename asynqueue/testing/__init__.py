@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asynqueue.testing.proxy import FaultProxy
     from asynqueue.testing.stepworker import InlineWorker, StepWorker
     from asynqueue.testing.storecontract import JobStoreContract
-    from asynqueue.testing.synchronous import SynchronousQueue
+    from asynqueue.testing.synchronous import SynchronousQueue, killWorker
 
 _HOMES = {
     "contract": "DeferredHold FileHold Hold WorkerContract",
@@ -33,7 +33,7 @@ _HOMES = {
     "owner": "RecordingListener TaskOwner",
     "stepworker": "InlineWorker StepWorker",
     "storecontract": "JobStoreContract",
-    "synchronous": "SynchronousQueue",
+    "synchronous": "SynchronousQueue killWorker",
 }
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "WorkerContract",
     "act",
     "actStubbornly",
+    "killWorker",
 ]
 
 __getattr__, __dir__ = lazyNames(globals(), _HOMES)

@@ -4,6 +4,8 @@ A queue that does its work at once, for tests of code that uses a queue.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, TypeVar, Unpack
 
@@ -17,6 +19,7 @@ from asynqueue._queue.engine import Engine
 from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
 from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._runner.messages import Message
+from asynqueue._workers.process import ProcessWorker
 from asynqueue.interfaces import IWorker
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 
@@ -304,3 +307,33 @@ class SynchronousQueue(TaskQueue):
         done = self._instant.operate(super().shutdown)
         self.release()
         return done
+
+
+def killWorker(queue: TaskQueue, number: int = 0) -> None:
+    """
+    Kill a worker of a queue, as SIGKILL or the system's lack of memory does. The call that it was
+    running fails with C{WorkerDied}, or is run again if it may be. The worker gets a new runner.
+
+    A real process is killed at once. If the call has not begun there, the next one runs it. In a
+    L{SynchronousQueue}, where calls are over before anybody can do anything,
+    L{hold<SynchronousQueue.hold>} them first. The first call that the worker has then counts as one
+    that was running, and the death is noticed with L{release<SynchronousQueue.release>}.
+
+    @param queue: the queue.
+    @param number: which of the queue's workers, counted from 0.
+    @raise TypeError: if the worker is neither a process nor one in memory. A thread cannot be
+        killed.
+    @raise IndexError: if there is no such worker.
+    """
+    worker = queue.workers()[number]
+    if isinstance(worker, MemoryWorker):
+        # Without this, the runner would tell that it had begun nothing.
+        worker.channel.tellsBegun = False
+        if isinstance(queue, SynchronousQueue):
+            queue._instant.operate(worker.die, signal.SIGKILL)
+        else:
+            worker.die(signal.SIGKILL)
+    elif isinstance(worker, ProcessWorker):
+        os.kill(worker.process.pid, signal.SIGKILL)
+    else:
+        raise TypeError(f"{worker!r} has no process that could be killed")

@@ -69,7 +69,9 @@ class ConstructorTests(SynchronousTestCase):
                 super().__init__(**more)
                 self.colour = colour
 
-        self.assertEqual(Mine(colour="red", reactor=Clock()).colour, "red")
+        mine = Mine(colour="red", reactor=Clock())
+        self.addCleanup(mine.shutdown)
+        self.assertEqual(mine.colour, "red")
         error = self.assertRaises(TypeError, Mine, colour="red", timout=3)
         self.assertEqual(str(error), "Mine takes no keyword 'timout'. Did you mean 'timeout'?")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, assert_type
 
+import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -33,8 +34,16 @@ def isLong(text: str, bound: int) -> bool:
     return len(text) > bound
 
 
-def test_callsHaveTheTypesOfTheirFunctions() -> None:
+@pytest.fixture
+def queue() -> Iterator[TaskQueue]:
     queue = TaskQueue(reactor=Clock())
+    yield queue
+    for task in queue.tasks():
+        task.d.addErrback(lambda _: None)
+    queue.shutdown()
+
+
+def test_callsHaveTheTypesOfTheirFunctions(queue: TaskQueue) -> None:
     assert_type(queue.call(measure, "text", niceness=3), Deferred[int])
     assert_type(queue.submit(measure, "text"), QueuedTask[int])
     assert_type(queue.submit(measure, "text").whenDone(), Deferred[int])
@@ -43,8 +52,7 @@ def test_callsHaveTheTypesOfTheirFunctions() -> None:
     assert_type(options.submit(measure, text="text"), QueuedTask[int])
 
 
-def test_whatIsWaitedForOrStreamedMayBeAnything() -> None:
-    queue = TaskQueue(reactor=Clock())
+def test_whatIsWaitedForOrStreamedMayBeAnything(queue: TaskQueue) -> None:
     assert_type(queue.call(measureLater, "text"), Deferred[Any])
     assert_type(queue.call(letters, "text"), Deferred[Any])
     assert_type(queue.submit(letters, "text"), QueuedTask[Any])
@@ -52,8 +60,7 @@ def test_whatIsWaitedForOrStreamedMayBeAnything() -> None:
     assert_type(queue.options().submit(letters, "text"), QueuedTask[Any])
 
 
-def test_mappedResultsHaveTheTypeOfTheFunction() -> None:
-    queue = TaskQueue(reactor=Clock())
+def test_mappedResultsHaveTheTypeOfTheFunction(queue: TaskQueue) -> None:
     assert_type(queue.map(measure, ["text"]), Deferator[int])
     assert_type(queue.map(isLong, ["text"], [3]), Deferator[bool])
     assert_type(queue.options().map(measure, ["text"]), Deferator[int])
