@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from functools import cached_property, partial
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -137,15 +138,14 @@ class ThreadChannel:
         self._reactor = reactor
         self._start = start
         self._watch: ReactorWatch | None = None
-        post = self._post if codec is DIRECT else self._postCopy
+        self._raw = raw
+        self._codec = codec
         if debug:
             from asynqueue._workers.threaddebug import OffLimits, ReactorWatch
 
             # A clock that has no threads receives the messages within this thread.
             offLimits = OffLimits(reactor, exempt=[self._post])
             self._watch = ReactorWatch(offLimits, lambda: self._runner.running)
-            post = self._postWatched
-        self._runner = CallRunner(post, self._note, raw, codec=codec)
         self._inbox = Inbox()
         self._mayGoOn = threading.Event()
         self._mayGoOn.set()
@@ -156,6 +156,15 @@ class ThreadChannel:
         self._thread: Any = None
         # Why the thread could not be started, and the call that is going to tell it.
         self._refusal: tuple[WorkerStartError, IDelayedCall] | None = None
+
+    @cached_property
+    def _runner(self) -> CallRunner:
+        # A queue may have a thousand threads that wait for their turn to start, and this takes a
+        # fifth of the time of making a worker.
+        post = self._post if self._codec is DIRECT else self._postCopy
+        if self._watch is not None:
+            post = self._postWatched
+        return CallRunner(post, self._note, self._raw, codec=self._codec)
 
     # IChannel -------------------------------------------------------------------------------------
 
@@ -199,8 +208,10 @@ class ThreadChannel:
         """
         if self._thread is not None or self._isOver or self._isLeft:
             return
+        # The thread is not to make another one.
+        serve = partial(self._serve, self._runner)
         try:
-            self._thread = self._start(self._serve)
+            self._thread = self._start(serve)
         except RuntimeError as error:
             self._isOver = True
             reason = WorkerStartError(
@@ -293,8 +304,8 @@ class ThreadChannel:
 
     # In the thread --------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        runner, inbox, watch = self._runner, self._inbox, self._watch
+    def _serve(self, runner: CallRunner) -> None:
+        inbox, watch = self._inbox, self._watch
         try:
             runner.hello()
             while not runner.ended:
