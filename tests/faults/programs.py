@@ -86,8 +86,10 @@ def stay(method: str) -> None:
 
     @inlineCallbacks
     def main(_: Any) -> Generator[Deferred[Any], Any, None]:
-        yield startWorkers(method)
+        # A queue that nobody refers to would be shut down.
+        queue, _ = yield startWorkers(method)
         yield Deferred()
+        yield queue.shutdown()
 
     react(main)
 
@@ -98,15 +100,15 @@ def stopReactor(method: str) -> None:
     """
     from twisted.internet import reactor
 
-    everything: list[list[str]] = []
+    started: list[tuple[ProcessQueue, list[list[str]]]] = []
 
     def stop(result: tuple[ProcessQueue, list[list[str]]]) -> None:
-        everything.extend(result[1])
+        started.append(result)
         reactor.stop()
 
     startWorkers(method).addCallback(stop)
     reactor.run()
-    tell(everything)
+    tell(started[0][1])
 
 
 def end(method: str) -> None:
@@ -127,8 +129,11 @@ def crashReactor(method: str) -> None:
     """
     from twisted.internet import reactor
 
+    queues: list[ProcessQueue] = []
+
     def crash(result: tuple[ProcessQueue, list[list[str]]]) -> None:
         queue = result[0]
+        queues.append(queue)
         for task in sorted(
             [*queue._engine.underway, *queue._engine.scheduler], key=lambda task: task.id
         ):
