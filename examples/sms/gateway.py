@@ -111,7 +111,7 @@ class Gateway(Resource):
             status = 200
         self.record.add(now, id, status)
         over: Deferred[None] = request.notifyFinish()
-        # Whoever asked may be killed before.
+        # The client may be killed before.
         over.addErrback(lambda _: None)
         latency = self._latency * (0.5 + chance.random())
         self._reactor.callLater(latency, self._answer, request, status, over)

@@ -61,7 +61,7 @@ def _parseNumber(piece: str) -> str | None:
     @return: the number; C{None} if it is not valid, or if it may mean one number or another: a text
         to a wrong number is worse than none.
     """
-    # What is left of the parentheses is "(0)", and nothing else.
+    # All parentheses are gone, except those of "(0)".
     number = _WITHIN_A_NUMBER.sub(lambda found: "(0)" if found[1] else "", piece)
     if number.startswith("00"):
         number = f"+{number[2:]}"

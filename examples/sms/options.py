@@ -1,5 +1,5 @@
 """
-What the command lines of the three programs have in common.
+The command lines of the three programs, and how these end with their parent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Argparse's name for it."""
         sys.stderr.write(f"{self.prog}: {message}.\n")
         sys.exit(2)
 

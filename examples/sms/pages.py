@@ -13,8 +13,7 @@ from uuid import uuid4
 
 from twisted.web.template import Tag, tags
 
-from asynqueue import DeadLetter, Job
-from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue import DeadLetter, Job, ResizableDispatchQueue
 from examples.sms.operate import MOST_PRIORITY, kindOf
 from examples.sms.options import MOST_IN_A_SECOND
 from examples.sms.webkit import visible
@@ -136,7 +135,7 @@ class View:
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> View:
         """
-        @param fields: those of an address. What makes no sense in them is left out.
+        @param fields: the fields of an address. Values that make no sense are left out.
         """
         found = {name: fields[name] for name in asdict(cls()) if name in fields}
         # More digits are no page of any table.

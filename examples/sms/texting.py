@@ -23,9 +23,9 @@ from asynqueue import (
     Retry,
     backoff,
 )
-from asynqueue._dispatch.job import JobCancelled, JobDeferred
 from asynqueue.errors import JobNotDispatched, QueueFull
 from asynqueue.interfaces import IJobStore
+from asynqueue.rdq import JobCancelled, JobDeferred
 from examples.sms.client import MessageRefused
 from examples.sms.messages import Message
 
@@ -128,7 +128,7 @@ class Texting(Service):
         """
         Put dead letters in line again; that is done when it is saved.
 
-        @return: why some could not be. Those are dead letters still.
+        @return: an error for each that stays a dead letter.
         """
 
         def retryOne(letter: DeadLetter) -> Deferred[DurableJob]:
@@ -141,7 +141,7 @@ class Texting(Service):
         """
         Forget dead letters; that is done when it is saved.
 
-        @return: why some could not be. Those are dead letters still.
+        @return: an error for each that stays a dead letter.
         """
         return await _forEach(self.queue.dropDeadLetter, letters)
 
@@ -159,7 +159,7 @@ class Texting(Service):
         return cast(DurableJob, waiting.job)
 
     def _failed(self, failure: Failure, job: Job) -> None:
-        # What was not begun is in the store still, and goes out when the server runs again.
+        # A message that was not begun stays in the store until the server runs again.
         if not failure.check(JobNotDispatched, JobCancelled):
             self.log.warn("{job}: {error}", job=job, error=failure.getErrorMessage())
 

@@ -66,17 +66,16 @@ class Page(Resource):
         raise NotImplementedError
 
     def render_GET(self, request: Request) -> int:
-        """Twisted's name for it; it answers HEAD, too."""
+        # This answers HEAD, too.
         return self._answer(request)
 
     def render_POST(self, request: Request) -> int:
-        """Twisted's name for it."""
         return self._answer(request)
 
     def _answer(self, request: Request) -> int:
         # A server that stops waits for its answers.
         over: Deferred[None] = self.texting.answers.add(request.notifyFinish())
-        # Whoever asked may leave before.
+        # The client may leave before.
         over.addErrback(lambda _: None)
         answered = Deferred.fromCoroutine(self._tryToAnswer(request, over))
         answered.addErrback(self._broken, request, over)
@@ -176,7 +175,6 @@ class Style(Resource):
     isLeaf = True
 
     def render_GET(self, request: Request) -> bytes:
-        """Twisted's name for it."""
         request.setHeader("Content-Type", "text/css; charset=utf-8")
         return STYLE.encode()
 
@@ -193,7 +191,6 @@ class Root(Resource):
         self.putChild(b"style.css", Style())  # type: ignore[no-untyped-call]
 
     def getChild(self, path: bytes, request: Request) -> IResource:
-        """Twisted's name for it."""
         return notFound()
 
 

@@ -173,7 +173,6 @@ class GuardedChannel(HTTPChannel):
         return cast(GuardedSite, self.factory)
 
     def connectionMade(self) -> None:
-        """Twisted's name for it."""
         super().connectionMade()  # type: ignore[no-untyped-call]
         self._site.noteReading(self)
 
@@ -210,23 +209,19 @@ class GuardedChannel(HTTPChannel):
         self.setTimeout(self._site.limits.closeSeconds)  # type: ignore[no-untyped-call]
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Twisted's name for it."""
         if not self._isRefused:
             super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
-        """Twisted's name for it."""
         self._site.noteAnswering(self)
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Request) -> None:
-        """Twisted's name for it."""
         # The next request may have come already, and begins within the call.
         self._site.noteReading(self)
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
-        """Twisted's name for it."""
         self.loseConnection()
 
     def loseConnection(self) -> None:
@@ -240,7 +235,6 @@ class GuardedChannel(HTTPChannel):
             self._abort = self._site.reactor.callLater(seconds, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Twisted's name for it."""
         self._site.noteLost(self)
         if self._abort is not None and self._abort.active():
             self._abort.cancel()
@@ -276,8 +270,8 @@ class GuardedSite(Site):
     Guards resources as this module says. It speaks HTTP/1.1 and no HTTP/2, whose connections have
     other limits.
 
-    @ivar hosts: the values that a request may have as Host, in lower case. Nobody is answered while
-        it is empty. See L{hostsOf}.
+    @ivar hosts: the values that a request may have as Host, in lower case. While it is empty,
+        no request is answered. See L{hostsOf}.
     @ivar limits: the limits for clients.
     @ivar headers: the headers of each response.
     """
@@ -313,7 +307,6 @@ class GuardedSite(Site):
         return refusalOf(self.hosts, self.limits, headers, method, length)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Twisted's name for it."""
         return [b"http/1.1"]
 
     def buildProtocol(  # type: ignore[override]

@@ -14,8 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.template import Tag, flattenString
 
-from asynqueue import DeadLetter
-from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue import DeadLetter, ResizableDispatchQueue
 from asynqueue._dispatch.stores import WAITING, Change, MemoryJobStore
 from asynqueue.errors import StoreError
 from asynqueue.interfaces import IJobStore

@@ -233,6 +233,8 @@ class GuardTests(SynchronousTestCase):
         self.assertFalse(wire.disconnecting)
         self.clock.advance(1)
         self.assertTrue(wire.disconnecting, "no other request came")
+        self.clock.advance(5)
+        self.assertTrue(wire.aborting, "the answer was not read")
 
     def test_newConnectionTakesThePlaceOfTheOneThatDribblesLongest(self) -> None:
         held, heldWire = self.connect()
