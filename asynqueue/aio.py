@@ -40,6 +40,7 @@ from asynqueue._iteration.deferator import Deferator
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.observers import Observer
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._runner.codecs import PicklerName
 from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
 
@@ -592,6 +593,7 @@ class ProcessKeywords(taskqueue.QueueKeywords, total=False):
     maxKilobytes: int | None
     preload: Iterable[str]
     startTimeout: float
+    pickler: PicklerName
 
 
 class DispatchKeywords(TypedDict, total=False):

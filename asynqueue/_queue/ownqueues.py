@@ -16,6 +16,7 @@ from asynqueue._core.checks import checkCount
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._reactor import defaultReactor
+from asynqueue._runner.codecs import PicklerName
 from asynqueue._workers.local import AsyncWorker
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS
@@ -137,12 +138,13 @@ class ProcessQueue(OwnWorkersQueue):
         maxKilobytes: int | None = None,
         preload: Iterable[str] = (),
         startTimeout: float = START_SECONDS,
+        pickler: PicklerName = "pickle",
         reactor: IReactorTime | None = None,
         **options: Unpack[QueueKeywords],
     ) -> None:
         """
         Start the processes. L{ProcessWorker} describes the keywords from C{series} to
-        C{startTimeout} at length, and L{TaskQueue} those of C{options}.
+        C{pickler} at length, and L{TaskQueue} those of C{options}.
 
         @param N: the number of processes. Default: C{None}, for as many as L{cores} says.
         @param series: the series that all processes are qualified for, besides C{None},
@@ -161,12 +163,16 @@ class ProcessQueue(OwnWorkersQueue):
         @param preload: the names of modules that are loaded once for all processes.
         @param startTimeout: within how many seconds a new process has to be ready for calls.
             Default: 60.
+        @param pickler: C{"pickle"}, or C{"cloudpickle"} to send functions and classes by value that
+            the processes cannot import. Default: C{"pickle"}.
         @param reactor: the reactor to use. Default: the global reactor.
         @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
             C{contextvars}, as for L{TaskQueue}.
         @raise ValueError: if N is not a positive integer, or another number is not valid, or
-            C{preload} is given together with another start method than C{forkserver}.
+            C{preload} is given together with another start method than C{forkserver}, or there
+            is no such pickler.
         @raise TypeError: if C{preload} is not a list of texts, or there is an unknown keyword.
+        @raise ExtraMissing: if the pickler is not installed.
         """
         workerOptions = {
             "series": [*series],
@@ -179,6 +185,7 @@ class ProcessQueue(OwnWorkersQueue):
             "maxKilobytes": maxKilobytes,
             "preload": preload,
             "startTimeout": startTimeout,
+            "pickler": pickler,
         }
         super().__init__(self.cores() if N is None else N, reactor, workerOptions, options)
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._reactor import defaultReactor
+from asynqueue._runner.codecs import PicklerName
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.keys import keyBytes
 from asynqueue._workers.wire.worker import RemoteWorker
@@ -37,6 +38,7 @@ class RemoteQueue(TaskQueue):
         raw: bool = False,
         callStats: bool = False,
         forwardLogs: bool = True,
+        pickler: PicklerName = "pickle",
         tls: TlsFolder = None,
         reactor: IReactorTime | None = None,
         **options: Unpack[QueueKeywords],
@@ -54,14 +56,17 @@ class RemoteQueue(TaskQueue):
         @param callStats: whether the workers keep the times that their C{stats} return. Default:
             C{False}.
         @param forwardLogs: whether what tasks log is logged in this process, too. Default: C{True}.
+        @param pickler: C{"pickle"}, or C{"cloudpickle"} to send functions and classes by value that
+            the servers cannot import. They need C{cloudpickle}, too. Default: C{"pickle"}.
         @param tls: the folder with this program's certificates. Default: no TLS.
         @param reactor: the reactor to use. Default: the global reactor.
         @param options: C{timeout}, C{drainTimeout}, C{warn}, C{verbose}, C{spew}, C{observers} and
             C{contextvars}, as for L{TaskQueue}.
         @raise TypeError: if C{addresses} is a text, or there is an unknown keyword.
-        @raise ValueError: if there is no address, or one is not valid, or the key is not.
+        @raise ValueError: if there is no address, or one is not valid, or the key or the pickler
+            is not.
         @raise OSError: if a file cannot be read.
-        @raise ExtraMissing: if TLS is not installed.
+        @raise ExtraMissing: if TLS or the pickler is not installed.
         """
         if isinstance(addresses, str):
             raise TypeError(f"addresses must be a list of addresses, not the text {addresses!r}")
@@ -74,7 +79,15 @@ class RemoteQueue(TaskQueue):
         super().__init__(reactor=reactor, **options)
         for address in places:
             worker = RemoteWorker(
-                address, secret, series, raw, callStats, forwardLogs, tls=tls, reactor=reactor
+                address,
+                secret,
+                series,
+                raw,
+                callStats,
+                forwardLogs,
+                pickler=pickler,
+                tls=tls,
+                reactor=reactor,
             )
             # The caller waits for a call, rather than for the workers.
             self.attachWorker(worker).addErrback(lambda _: None)

@@ -5,13 +5,14 @@ How calls, results and exceptions become messages, and how messages become them 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal, Protocol
 
 from asynqueue._runner.exceptions import describe, explained, rebuild
 from asynqueue._runner.messages import RAISED, RETURNED, Message
-from asynqueue._runner.packing import Packed, pack, sizeOf, unpack
+from asynqueue._runner.packing import CLOUDPICKLE, STANDARD, Packed, Packer, sizeOf, unpack
 from asynqueue.errors import PayloadTooLarge, ResultNotPicklable, typeName
 
 Body = tuple[Any, Any, Any, Any]
@@ -138,8 +139,8 @@ def _withoutDeferred(value: Any) -> Any:
     return value
 
 
-def _pack(value: Any) -> Packed:
-    return pack(_withoutDeferred(value))
+def _pack(packer: Packer, value: Any) -> Packed:
+    return packer.pack(_withoutDeferred(value))
 
 
 def _sizeInMemory(value: Any) -> int:
@@ -159,7 +160,7 @@ def _withoutCatcher(error: BaseException) -> BaseException:
 
 
 PICKLED: Final = Codec(
-    pack=_pack,
+    pack=partial(_pack, STANDARD),
     unpack=unpack,
     sizeOf=sizeOf,
     isShared=lambda packed: type(packed) is tuple,
@@ -168,6 +169,15 @@ PICKLED: Final = Codec(
     makeReader=PickleReader,
 )
 """For two sides that share nothing."""
+
+PICKLED_BY_VALUE: Final = replace(PICKLED, pack=partial(_pack, CLOUDPICKLE))
+"""For two sides that share nothing, and whose functions and classes need not be importable."""
+
+PicklerName = Literal["pickle", "cloudpickle"]
+"""What a worker's C{pickler} may be."""
+
+CODECS: Final[Mapping[str, Codec]] = {"pickle": PICKLED, "cloudpickle": PICKLED_BY_VALUE}
+"""The codecs of the picklers, by their names."""
 
 DIRECT: Final = Codec(
     pack=_withoutDeferred,

@@ -4,13 +4,14 @@ How an exception travels.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from functools import partial
 from io import BytesIO
 from pickle import Unpickler
 from typing import Any
 
-from asynqueue._runner.packing import Packed, pack, unpack
+from asynqueue._runner.packing import CLOUDPICKLE, STANDARD, Packed, unpack
 from asynqueue.errors import RemoteError, textOf, typeName, withTraceback
 
 
@@ -36,13 +37,25 @@ def describe(error: BaseException) -> Described:
     text = _tracebackOf(error)
     packed: Packed = None
     try:
-        packed = pack(error)
+        packed = _packed(error)
     except BaseException as unpicklable:
         why = f"{typeName(type(unpicklable))}: {textOf(unpicklable)}"
         text += f"\n(The exception itself cannot be pickled: {why})\n"
     # A child calls the main module so.
     name = typeName(type(error)).replace("__mp_main__.", "__main__.")
     return packed, name, textOf(error), text.replace("__mp_main__.", "__main__.")
+
+
+def _packed(error: BaseException) -> Packed:
+    """
+    Pack an exception, even of a class that came by value.
+    """
+    try:
+        return STANDARD.pack(error)
+    except Exception:
+        if "cloudpickle" not in sys.modules:
+            raise
+        return CLOUDPICKLE.pack(error)
 
 
 def rebuild(described: Described) -> BaseException:

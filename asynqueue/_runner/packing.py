@@ -10,12 +10,14 @@ objects, stay outside of the pickle and are never copied by the pickler.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from io import BytesIO
 from pickle import PickleBuffer, Pickler, Unpickler, loads
 from struct import Struct
 from typing import Any, Final
+
+from asynqueue.errors import ExtraMissing
 
 Packed = Any
 """A plain value, or the pickle's bytes, or a tuple of the pickle and the list of its large buffers,
@@ -40,58 +42,116 @@ _SHORT_SIZE: Final = Struct("<I")
 _LONG_SIZE: Final = Struct("<Q")
 
 
-def pack(value: Any) -> Packed:
-    """
-    @param value: anything that can be pickled.
-    @return: what L{unpack} makes into an equal value.
-    @raise Exception: whatever pickling it raises.
-    """
-    if type(value) in PLAIN:
-        return value
-    buffers: list[PickleBuffer] = []
-    pieces = _Pieces()
-    Pickler(pieces, 5, buffer_callback=partial(_keepInside, buffers)).dump(value)
-    if len(pieces) == 1:
-        data: Any = pieces[0]
-        if _HANDLE in data:
-            refuseDescriptors(value)
-    else:
-        raws = [piece.raw() if type(piece) is PickleBuffer else piece for piece in pieces]
-        bulk, mayHaveHandle = _lookAt(raws)
-        if mayHaveHandle:
-            refuseDescriptors(value)
-        if bulk >= BULK:
-            return _packBeside(value)
-        data = b"".join(raws)
-    if len(data) >= LARGE:
-        data = PickleBuffer(data)
-    return (data, buffers) if buffers else data
-
-
 _HANDLE: Final = b"_handle"
 """The name of the attribute in which a connection of C{multiprocessing} keeps its descriptor."""
 
 
-def refuseDescriptors(value: Any) -> None:
+class Packer:
     """
-    Refuse a value with a connection of C{multiprocessing}. Pickled as usual, a connection is the
-    number of a file descriptor, which means something else in another process. (Sockets, files and
-    locks refuse to be pickled by themselves.)
-
-    @raise TypeError: if there is one.
+    Packs values with one class of pickler.
     """
-    _ConnectionFinder(BytesIO(), 5).dump(value)
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        """
+        @param load: returns the class, which may have to be imported first: C{pickle.Pickler} or
+            one that derives from it. It is called when the class is used for the first time.
+        """
+        self._load = load
+
+    @cached_property
+    def pickler(self) -> Any:
+        """
+        The class of pickler.
+        """
+        return self._load()
+
+    @cached_property
+    def _connectionFinder(self) -> Any:
+        return _connectionFinder(self.pickler)
+
+    def pack(self, value: Any) -> Packed:
+        """
+        @param value: anything that can be pickled.
+        @return: what L{unpack} makes into an equal value.
+        @raise Exception: whatever pickling it raises.
+        """
+        if type(value) in PLAIN:
+            return value
+        buffers: list[PickleBuffer] = []
+        pieces = _Pieces()
+        self.pickler(pieces, 5, buffer_callback=partial(_keepInside, buffers)).dump(value)
+        if len(pieces) == 1:
+            data: Any = pieces[0]
+            if _HANDLE in data:
+                self._refuseDescriptors(value)
+        else:
+            raws = [piece.raw() if type(piece) is PickleBuffer else piece for piece in pieces]
+            bulk, mayHaveHandle = _lookAt(raws)
+            if mayHaveHandle:
+                self._refuseDescriptors(value)
+            if bulk >= BULK:
+                return self._packBeside(value)
+            data = b"".join(raws)
+        if len(data) >= LARGE:
+            data = PickleBuffer(data)
+        return (data, buffers) if buffers else data
+
+    def _packBeside(self, value: Any) -> Packed:
+        """
+        Pack a value with large buffers, bytes and bytearrays outside of the pickle.
+        """
+        stream = BytesIO()
+        buffers: list[PickleBuffer] = []
+        bulk = _Beside()
+        pickler = self.pickler(stream, 5, buffer_callback=partial(_keepInside, buffers))
+        pickler.persistent_id = bulk.numberOf
+        pickler.dump(value)
+        data: Any = stream.getvalue()
+        if len(data) >= LARGE:
+            data = PickleBuffer(data)
+        return (data, buffers, bulk.kept) if bulk.kept else (data, buffers)
+
+    def _refuseDescriptors(self, value: Any) -> None:
+        """
+        Refuse a value with a connection of C{multiprocessing}. Pickled as usual, a connection is
+        the number of a file descriptor, which means something else in another process. (Sockets,
+        files and locks refuse to be pickled by themselves.)
+
+        @raise TypeError: if there is one.
+        """
+        self._connectionFinder(BytesIO(), 5).dump(value)
 
 
-class _ConnectionFinder(Pickler):
-    def reducer_override(self, value: Any) -> Any:
-        connection = sys.modules.get("multiprocessing.connection")
-        if connection is not None and isinstance(value, connection._ConnectionBase):
-            raise TypeError(
-                f"cannot pickle {type(value).__name__!r} object: it is a file descriptor, whose "
-                "number means something else in another process"
-            )
-        return NotImplemented
+def _connectionFinder(base: Any) -> Any:
+    class ConnectionFinder(base):  # type: ignore[misc] # the base is known at run time
+        def reducer_override(self, value: Any) -> Any:
+            connection = sys.modules.get("multiprocessing.connection")
+            if connection is not None and isinstance(value, connection._ConnectionBase):
+                raise TypeError(
+                    f"cannot pickle {type(value).__name__!r} object: it is a file descriptor, "
+                    "whose number means something else in another process"
+                )
+            inherited = getattr(super(), "reducer_override", None)
+            return NotImplemented if inherited is None else inherited(value)
+
+    return ConnectionFinder
+
+
+STANDARD: Final = Packer(lambda: Pickler)
+"""Packs functions and classes by their names."""
+
+
+def _cloudPickler() -> Any:
+    try:
+        from cloudpickle import Pickler as CloudPickler
+    except ImportError as error:
+        raise ExtraMissing("pickler='cloudpickle'", "cloudpickle") from error
+    return CloudPickler
+
+
+CLOUDPICKLE: Final = Packer(_cloudPickler)
+"""Packs functions and classes that cannot be imported by their contents. The pickles import
+C{cloudpickle}, the package, where they are rebuilt."""
 
 
 class _Pieces(list[Any]):
@@ -139,27 +199,27 @@ def _lookAt(pieces: Iterable[bytes | bytearray | memoryview]) -> tuple[int, bool
     return bulk, mayHaveHandle
 
 
-class _BesidePickler(Pickler):
+class _Beside:
     """
-    Keeps large buffers, bytes and bytearrays outside of the pickle, each of the latter once.
+    Keeps large bytes and bytearrays outside of one pickle, each of them once.
+
+    @ivar kept: what is kept outside.
     """
 
-    def __init__(self, file: Any) -> None:
-        self.buffers: list[PickleBuffer] = []
-        super().__init__(file, 5, buffer_callback=partial(_keepInside, self.buffers))
-        self.beside: list[PickleBuffer] = []
+    def __init__(self) -> None:
+        self.kept: list[PickleBuffer] = []
         self._numbers: dict[int, int] = {}
 
-    def persistent_id(self, value: Any) -> int | None:
+    def numberOf(self, value: Any) -> int | None:
         """
         The number of what is kept outside, or C{None}.
         """
         if type(value) not in _BYTES_TYPES or len(value) < LARGE:
             return None
         number = self._numbers.get(id(value))
-        if number is None and len(self.beside) < MOST:
-            number = self._numbers[id(value)] = len(self.beside)
-            self.beside.append(PickleBuffer(value))
+        if number is None and len(self.kept) < MOST:
+            number = self._numbers[id(value)] = len(self.kept)
+            self.kept.append(PickleBuffer(value))
         return number
 
 
@@ -179,19 +239,9 @@ class _BesideUnpickler(Unpickler):
         return self._beside[number]
 
 
-def _packBeside(value: Any) -> Packed:
-    stream = BytesIO()
-    pickler = _BesidePickler(stream)
-    pickler.dump(value)
-    data: Any = stream.getvalue()
-    if len(data) >= LARGE:
-        data = PickleBuffer(data)
-    return (data, pickler.buffers, pickler.beside) if pickler.beside else (data, pickler.buffers)
-
-
 def unpack(packed: Packed) -> Any:
     """
-    @param packed: what L{pack} returned, after its journey.
+    @param packed: what L{Packer.pack} returned, after its journey.
     @return: the value.
     @raise BaseException: whatever rebuilding the value raises. That runs code of the value's type.
     """

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
+from asynqueue._runner.codecs import CODECS
 from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.forking import endCopy, leaveInCopies
 from asynqueue._runner.logs import LogForwarding
@@ -43,6 +44,7 @@ class ChildOptions:
     @ivar useReactor: whether it runs a reactor, so that a call may return a Deferred.
     @ivar logLevels: the levels of the loggers whose records are sent to the parent, by name;
         C{None} to send none.
+    @ivar pickler: what results are pickled with, a name in L{CODECS}.
     @ivar main: the name or path of the program's main module, which is to be imported, in the words
         of C{multiprocessing}; C{None} if there is nothing to do.
     """
@@ -50,6 +52,7 @@ class ChildOptions:
     raw: bool = False
     useReactor: bool = False
     logLevels: Mapping[str, int] | None = None
+    pickler: str = "pickle"
     main: Mapping[str, str] | None = None
 
 
@@ -84,7 +87,13 @@ def main(
         recorder.explain(f"{typeName(type(error))}: {textOf(error)}")
         sys.exit(1)
     logs = LogForwarding(lambda record: pipe.post((LOG, runner.current, record)))
-    runner = CallRunner(pipe.post, begin=recorder.begin, raw=options.raw, waiter=service.waiter)
+    runner = CallRunner(
+        pipe.post,
+        begin=recorder.begin,
+        raw=options.raw,
+        codec=CODECS[options.pickler],
+        waiter=service.waiter,
+    )
     runner.told = recorder.erase
     if options.logLevels is not None:
         runner.watch = logs.catchTwisted
@@ -128,6 +137,23 @@ class _NoMain(ModuleType):
         return f"<no main module: {self.__why}>"
 
 
+def whyNotImportable(main: Mapping[str, str]) -> str | None:
+    """
+    @param main: the name or path of a program's main module, as for L{importMain}.
+    @return: why no worker process can import it, or C{None} if one may.
+    """
+    path = main.get("init_main_from_path")
+    if main.get("init_main_from_name", "").rpartition(".")[2] == "__main__":
+        return (
+            "the main module is the __main__.py of a package, folder or archive, and worker "
+            "processes do not import such a file: what calls need has to be in another module"
+        )
+    # A script on the standard input is said to be in a file called so.
+    if not main or (path is not None and os.path.basename(path) == "<stdin>"):
+        return "the main module is not in a file, so no worker process can import it"
+    return None
+
+
 def importMain(main: Mapping[str, str]) -> None:
     """
     Import the program's main module, as C{multiprocessing} does. If that fails, calls that need
@@ -136,14 +162,8 @@ def importMain(main: Mapping[str, str]) -> None:
     @param main: its name or path, in the words of C{multiprocessing}. Empty if it has none.
     """
     where = next(iter(main.values()), None)
-    isProgram = main.get("init_main_from_name", "").rpartition(".")[2] == "__main__"
-    if where is None or isProgram:
-        why = "the main module is not in a file, so no worker process can import it"
-        if isProgram:
-            why = "the main module is the __main__.py of a package, folder or archive, and worker "
-            why += (
-                "processes do not import such a file: what calls need has to be in another module"
-            )
+    why = whyNotImportable(main)
+    if why is not None:
         if getattr(sys.modules["__main__"], "__file__", None) is None:
             sys.modules["__main__"] = sys.modules["__mp_main__"] = _NoMain(why)
         return

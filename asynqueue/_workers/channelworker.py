@@ -17,6 +17,7 @@ from asynqueue._core.states import READY, RETIRING, STARTING, describeState
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PICKLED, Codec
+from asynqueue._runner.packing import STANDARD, Packer
 from asynqueue._workers.events import (
     Blocked,
     Freed,
@@ -29,9 +30,9 @@ from asynqueue._workers.events import (
     Yielded,
 )
 from asynqueue._workers.from09 import OldTask, asGiven, asTask, nextItem
-from asynqueue._workers.picklability import CallCheck
+from asynqueue._workers.picklability import CHECKS, CallCheck
 from asynqueue._workers.procinfo import RunnerFacts
-from asynqueue._workers.protocol import CallWriter, Writer
+from asynqueue._workers.protocol import CallWriter, DirectWriter
 from asynqueue._workers.restart import Recycling
 from asynqueue._workers.standalone import Standalone
 from asynqueue._workers.supervisor import RunnerLink, Supervisor
@@ -51,15 +52,15 @@ class ChannelWorker:
     A backend derives from this class and says with L{makeChannel} how a runner is reached.
 
     @cvar cQualified: the series that all workers of the class are qualified for.
-    @cvar codec: what becomes of values on their way.
-    @cvar makeWriter: makes what writes the calls for one runner, for that codec's reader.
+    @ivar codec: what becomes of values on their way.
+    @ivar packer: packs the calls, for that codec's reader; C{None} if they travel as they are.
     @ivar iQualified: the series that this one is qualified for besides.
     @ivar capacity: what the scheduler may give it.
     """
 
     cQualified: ClassVar[list[Hashable]] = []
-    codec: ClassVar[Codec] = PICKLED
-    makeWriter: ClassVar[Callable[[], Writer]] = CallWriter
+    codec: Codec = PICKLED
+    packer: Packer | None = STANDARD
 
     runsInOrder = True
 
@@ -109,7 +110,7 @@ class ChannelWorker:
         raise NotImplementedError(f"{type(self).__name__} must say how a runner is reached")
 
     def _makeLink(self) -> RunnerLink:
-        writer = type(self).makeWriter()
+        writer = DirectWriter() if self.packer is None else CallWriter(self.packer)
         channel = self.makeChannel()
         return RunnerLink(channel, self.codec, writer, self._reactor, self._stalled, self._sources)
 
@@ -131,7 +132,7 @@ class ChannelWorker:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}.
         """
-        return CallCheck if self.codec is PICKLED else None
+        return None if self.packer is None else CHECKS[self.packer]
 
     def setResignator(self, callableObject: Callable[[], Any]) -> None:
         """

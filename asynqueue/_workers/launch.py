@@ -34,6 +34,7 @@ from asynqueue._workers.startmethods import (
     WorkerSpawnContext,
     mainModule,
     privateOf,
+    refuseUnguarded,
     serverOfProgram,
     workerContext,
 )
@@ -64,11 +65,6 @@ def _preloadChild() -> None:
     if privateOf(server)._preload_modules in ([], ["__main__"]):
         server.set_forkserver_preload([child.__name__])
 
-
-UNGUARDED: Final = (
-    "this main module makes worker processes when it is imported. Each worker process imports the "
-    'main module, so what makes them has to stand under `if __name__ == "__main__":`'
-)
 
 STATUS_SECONDS: Final = 0.5
 """How long after a process has ended to wait for its parent to tell how. With C{forkserver} the
@@ -126,13 +122,13 @@ class ChildProcess:
         @raise OSError: if it cannot be started.
         @raise EOFError: if the C{forkserver} that should start it is gone.
         """
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # This is a child that imports the main module. No C{except Exception} there stops this.
-            raise SystemExit(UNGUARDED)
+        refuseUnguarded()
         context = workerContext(context)
         if isinstance(context, (WorkerServerContext, WorkerSpawnContext)):
             _preloadChild()
-            options = replace(options, main=mainModule())
+            if options.pickler != "cloudpickle":
+                # That one sends what is in the main module by value.
+                options = replace(options, main=mainModule())
         self.refusal: str | None = None
         self._recorder = Recorder(recordPath)
         self._lastBegun = 0

@@ -4,59 +4,134 @@ Checks whether a call can be pickled, and finds the part that cannot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pickle import PickleBuffer, Pickler, dumps
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from pickle import PickleBuffer, Pickler, PicklingError
 from types import FunctionType
-from typing import Final
+from typing import Any, Final
 
 from asynqueue._core.description import shortly
 from asynqueue._core.task import Task, functionName
 from asynqueue._runner.context import Pairs
 from asynqueue._runner.exceptions import withoutFrames
-from asynqueue._runner.packing import PLAIN, refuseDescriptors
+from asynqueue._runner.packing import CLOUDPICKLE, PLAIN, STANDARD, Packer
 from asynqueue.errors import CallNotPicklable, textOf
 
+_WHERE: Final = (
+    "it is defined in the main module, and that is in no file that other processes import, as with "
+    "python -c, on the standard input, in a notebook, or in the __main__.py of a package"
+)
 
-def pickleAll(value: object) -> None:
-    """
-    Pickle all of a value.
+_REMEDY: Final = (
+    ". Other processes find functions and classes by their names. Define it at the top of another "
+    "module, or have it sent by value: pip install 'asynqueue2[cloudpickle]' and make a "
+    "ProcessQueue, a RemoteQueue, or one of their workers, with pickler='cloudpickle'"
+)
 
-    @raise BaseException: anything that pickling raises.
+
+class _WithoutMain(Pickler):
     """
-    dumps(value, 5)
-    refuseDescriptors(value)
+    Refuses what is defined in the main module.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, FunctionType | type) and value.__module__ == "__main__":
+            raise PicklingError(f"Can't pickle {value.__qualname__!r}: {_WHERE}")
+        return NotImplemented
+
+
+WITHOUT_MAIN: Final = Packer(lambda: _WithoutMain)
+"""Packs like L{STANDARD}, in a program whose main module no other process can import."""
+
+
+class _NameFinder(Pickler):
+    """
+    Pickles all but the functions and classes that cannot be found by their names.
+
+    @ivar hasMissed: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BytesIO(), 5, buffer_callback=lambda _: None)
+        self.hasMissed = False
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, FunctionType | type):
+            return NotImplemented
+        if value.__module__ != "__main__" and isImportable(value):
+            return NotImplemented
+        self.hasMissed = True
+        return str, ()
+
+
+def isImportable(value: FunctionType | type) -> bool:
+    """
+    Whether a function or a class is found in its module by its name.
+    """
+    found: object = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+def _remedy(value: object, error: BaseException, packer: Packer) -> str:
+    """
+    @param error: what pickling the value raised.
+    @return: what to do about it; an empty text if nothing is known.
+    """
+    # Before Python 3.14 it is an AttributeError for what is defined within a function.
+    if packer is not CLOUDPICKLE and isinstance(error, PicklingError | AttributeError):
+        finder = _NameFinder()
+        with suppress(BaseException):
+            # What else is wrong with the value is no concern of this.
+            finder.dump(value)
+            if finder.hasMissed:
+                return _REMEDY
+    return ""
 
 
 def refusedCall(
-    task: Task, error: BaseException, attempt: Callable[[object], None] = pickleAll
+    task: Task,
+    error: BaseException,
+    packer: Packer,
+    attempt: Callable[[object], object] | None = None,
 ) -> CallNotPicklable:
     """
     Make the error of a task whose function or arguments cannot be pickled.
 
     @param error: the exception that pickling them raised.
-    @param attempt: pickles one value, to find out whether it is the culprit.
+    @param packer: pickles them.
+    @param attempt: pickles one value, to find out whether it is the culprit. Default: the packer
+        pickles all of it.
     """
-    refusal = _blameCall(task, error, attempt)
+    refusal = _blameCall(task, error, packer, attempt or packer.pack)
     refusal.__cause__ = withoutFrames(error)
     return refusal
 
 
 def refusedContext(
-    task: Task, error: BaseException, attempt: Callable[[object], None] = pickleAll
+    task: Task,
+    error: BaseException,
+    packer: Packer,
+    attempt: Callable[[object], object] | None = None,
 ) -> CallNotPicklable:
     """
     Make the error of a task whose context variables cannot be pickled. See L{refusedCall}.
     """
     refusal = CallNotPicklable(
-        f"{_blameContext(task.context or (), attempt)} cannot be pickled. The queue's contextvars "
-        f"make it travel with the call of {functionName(task.function)}: {textOf(error)}"
+        f"{_blameContext(task.context or (), attempt or packer.pack)} cannot be pickled. The "
+        "queue's contextvars make it travel with the call of "
+        f"{functionName(task.function)}: {textOf(error)}{_remedy(task.context, error, packer)}"
     )
     refusal.__cause__ = withoutFrames(error)
     return refusal
 
 
 def _blameCall(
-    task: Task, error: BaseException, attempt: Callable[[object], None]
+    task: Task, error: BaseException, packer: Packer, attempt: Callable[[object], object]
 ) -> CallNotPicklable:
     """
     Find the part of a call that cannot be pickled.
@@ -75,11 +150,12 @@ def _blameCall(
         try:
             attempt(value)
         except BaseException as own:
-            return CallNotPicklable(f"{what} cannot be pickled: {textOf(own)}")
+            remedy = _remedy(value, own, packer)
+            return CallNotPicklable(f"{what} cannot be pickled: {textOf(own)}{remedy}")
     return CallNotPicklable(f"the call of {name} cannot be pickled: {textOf(error)}")
 
 
-def _blameContext(pairs: Pairs, attempt: Callable[[object], None]) -> str:
+def _blameContext(pairs: Pairs, attempt: Callable[[object], object]) -> str:
     """
     Find the context variable of a call that cannot be pickled.
     """
@@ -109,12 +185,16 @@ class CallCheck:
 
     The check is cheap even if arguments are large, because it pickles only the first L{EACH} bytes
     of each, and no buffers that would travel beside the pickle. Errors beyond that are found when
-    the call is written. A plain function is checked once only.
+    the call is written. A function that can be imported is checked once only.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_packer")
 
-    def __init__(self) -> None:
+    def __init__(self, packer: Packer = STANDARD) -> None:
+        """
+        @param packer: what the writer packs with.
+        """
+        self._packer = packer
         self._known: set[FunctionType] = set()
 
     def refusal(self, task: Task) -> CallNotPicklable | None:
@@ -134,7 +214,7 @@ class CallCheck:
         return self._check(task)
 
     def _check(self, task: Task) -> CallNotPicklable | None:
-        beginnings = _Beginnings()
+        beginnings = _Beginnings(self._packer)
         refused = refusedCall
         # In the order in which the call is written, so that the same error is found first.
         try:
@@ -147,7 +227,7 @@ class CallCheck:
                 refused = refusedCall
             self._checkFunction(task.function, beginnings)
         except BaseException as error:
-            return refused(task, error, _pickleBeginning)
+            return refused(task, error, self._packer, partial(_pickleBeginning, self._packer))
         return None
 
     def _checkFunction(self, function: Callable[..., object], beginnings: _Beginnings) -> None:
@@ -155,8 +235,15 @@ class CallCheck:
             beginnings.take(function)
         elif function not in self._known:
             beginnings.take(function)
-            if len(self._known) < FUNCTIONS:
+            # What is sent by value may be large, and is not kept alive here.
+            if len(self._known) < FUNCTIONS and isImportable(function):
                 self._known.add(function)
+
+
+CHECKS: Final[Mapping[Packer, Callable[[], CallCheck]]] = {
+    packer: partial(CallCheck, packer) for packer in (STANDARD, WITHOUT_MAIN, CLOUDPICKLE)
+}
+"""What makes the checks of the calls that each packer packs."""
 
 
 class _Enough(Exception):
@@ -170,9 +257,10 @@ class _Beginnings:
     Makes the beginnings of the pickles of some values, and drops them.
     """
 
-    __slots__ = ("_end", "_taken")
+    __slots__ = ("_end", "_packer", "_taken")
 
-    def __init__(self) -> None:
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
         self._taken = self._end = 0
 
     def takeAll(self, values: Iterable[object]) -> None:
@@ -195,7 +283,7 @@ class _Beginnings:
             return
         self._end = self._taken + EACH
         try:
-            Pickler(self, 5, buffer_callback=_leaveOut).dump(value)
+            self._packer.pickler(self, 5, buffer_callback=_leaveOut).dump(value)
         except _Enough:
             self._taken = self._end
 
@@ -208,8 +296,8 @@ class _Beginnings:
             raise _Enough
 
 
-def _pickleBeginning(value: object) -> None:
-    _Beginnings().take(value)
+def _pickleBeginning(packer: Packer, value: object) -> None:
+    _Beginnings(packer).take(value)
 
 
 def _leaveOut(buffer: PickleBuffer) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.checks import checkSeconds
+from asynqueue._runner.codecs import CODECS, PicklerName
 from asynqueue._runner.logs import levels
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._workers.channelworker import ChannelWorker
@@ -20,6 +21,7 @@ from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollin
 from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.restart import Recycling
+from asynqueue._workers.startmethods import packerFor
 from asynqueue.interfaces import IChannel
 
 
@@ -74,9 +76,10 @@ class ProcessWorker(ChannelWorker):
     Runs tasks in a child process, one at a time.
 
     A call's function, arguments and result are pickled to cross the pipe, so the child must be able
-    to import the function by its name. NumPy arrays and other large buffers, C{bytes} and
-    C{bytearray} are sent without being copied, a few megabytes in each turn of the reactor. They
-    must not change until the call's Deferred has fired. Everything else is pickled at once.
+    to import the function by its name, unless C{pickler} is C{"cloudpickle"}. NumPy arrays and
+    other large buffers, C{bytes} and C{bytearray} are sent without being copied, a few megabytes in
+    each turn of the reactor. They must not change until the call's Deferred has fired. Everything
+    else is pickled at once.
 
     If the process dies, only the task that it was running fails, with C{WorkerDied}. The processes
     that its tasks have started are killed. The worker starts another process and goes on.
@@ -104,6 +107,7 @@ class ProcessWorker(ChannelWorker):
         maxKilobytes: int | None = None,
         preload: Iterable[str] = (),
         startTimeout: float = START_SECONDS,
+        pickler: PicklerName = "pickle",
     ) -> None:
         """
         Start the first process.
@@ -137,10 +141,17 @@ class ProcessWorker(ChannelWorker):
         @param startTimeout: within how many seconds a new process has to be ready for calls. If it
             is not, as where its main module hangs when it is imported, it is killed and the worker
             gives up.
+        @param pickler: C{"pickle"}, or C{"cloudpickle"} to send functions and classes by value
+            that the process cannot import, such as lambdas, closures, and those of the main module,
+            which the process does not import then. Default: C{"pickle"}.
         @raise TypeError: if C{preload} is not a list of texts.
         @raise ValueError: if C{preload} is given together with another start method than
-            C{forkserver}.
+            C{forkserver}, or there is no such pickler.
+        @raise ExtraMissing: if the pickler is not installed.
         """
+        self.packer = packerFor(pickler, isForked=_isForking(context))
+        self.codec = CODECS[pickler]
+        self._pickler = pickler
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self._raw = raw
         self._useReactor = useReactor
@@ -173,6 +184,7 @@ class ProcessWorker(ChannelWorker):
             raw=self._raw,
             useReactor=self._useReactor,
             logLevels=levels() if self._forwardLogs else None,
+            pickler=self._pickler,
         )
         context = None if self._preload is None else self._preload.context(self._useReactor)
         return PipeChannel(
@@ -199,3 +211,10 @@ class ProcessWorker(ChannelWorker):
         @return: the process's resident memory in kilobytes, or C{None} if it is not running.
         """
         return self._channel.residentKilobytes()
+
+
+def _isForking(context: BaseContext | None) -> bool:
+    """
+    Whether processes of a context have everything that this one has.
+    """
+    return context is not None and context.get_start_method() == "fork"

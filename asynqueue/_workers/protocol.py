@@ -38,7 +38,7 @@ from asynqueue._runner.messages import (
     VERSION,
     Message,
 )
-from asynqueue._runner.packing import PLAIN, Packed, pack
+from asynqueue._runner.packing import PLAIN, STANDARD, Packed, Packer
 from asynqueue._workers.events import (
     GivenBack,
     Items,
@@ -94,11 +94,16 @@ class CallWriter:
     """
     Writes the calls for one runner, and knows which functions the runner has been taught.
 
-    A plain function, which is pickled by its name, is sent once and numbered. Any other callable (a
-    bound method, a C{partial}) may change between calls and is pickled each time.
+    A plain function, if it is pickled by its name, is sent once and numbered. Any other callable (a
+    bound method, a C{partial}, a function that is pickled by value) may change between calls and is
+    pickled each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, packer: Packer = STANDARD) -> None:
+        """
+        @param packer: packs functions and arguments.
+        """
+        self._packer = packer
         self._numbers: dict[Any, int] = {}
         self._unused = count()
 
@@ -146,29 +151,38 @@ class CallWriter:
         """
         function = task.function
         data = self._pack(function, task)
-        if not _isNamed(function) or len(self._numbers) >= FUNCTIONS:
+        if len(self._numbers) >= FUNCTIONS or not _isNamed(function, data):
             return data
         number = self._numbers[function] = next(self._unused)
         return number, data
 
     def _pack(self, value: Any, task: Task) -> Packed:
         try:
-            return pack(value)
+            return self._packer.pack(value)
         except BaseException as error:
-            refusal = refusedCall(task, error)
+            refusal = refusedCall(task, error, self._packer)
         # Raised here, so that the error itself is no context of it.
         raise refusal
 
     def _packContext(self, task: Task) -> Packed:
         try:
-            return pack(task.context)
+            return self._packer.pack(task.context)
         except BaseException as error:
-            refusal = refusedContext(task, error)
+            refusal = refusedContext(task, error, self._packer)
         raise refusal
 
 
-def _isNamed(function: Callable[..., Any]) -> bool:
-    return type(function) is FunctionType or isModuleBuiltin(function)
+def _isNamed(function: Callable[..., Any], packed: Packed) -> bool:
+    """
+    Whether a function was packed by its name alone.
+    """
+    if type(function) is not FunctionType:
+        return isModuleBuiltin(function)
+    try:
+        return bool(packed == STANDARD.pack(function))
+    except Exception:
+        # It has no name to be found by.
+        return False
 
 
 class RunnerProtocol:

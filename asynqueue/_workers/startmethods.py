@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from multiprocessing import (
+    current_process,
     forkserver,
     popen_forkserver,
     popen_spawn_posix,
@@ -33,6 +34,10 @@ from multiprocessing.forkserver import ForkServer, read_signed
 from multiprocessing.util import Finalize
 from typing import Any, Final
 
+from asynqueue._runner.codecs import CODECS
+from asynqueue._runner.packing import CLOUDPICKLE, STANDARD, Packer
+from asynqueue._runner.processmain import whyNotImportable
+from asynqueue._workers.picklability import WITHOUT_MAIN
 from asynqueue._workers.procinfo import hasEnded, isStopped
 
 ANSWER_SECONDS: Final = 0.25
@@ -53,6 +58,42 @@ def mainModule() -> dict[str, str]:
     """
     data = _preparation("")
     return {name: value for name, value in data.items() if name.startswith("init_main")}
+
+
+_UNGUARDED: Final = (
+    "this main module makes worker processes when it is imported. Each worker process imports the "
+    'main module, so what makes them has to stand under `if __name__ == "__main__":`'
+)
+
+
+def refuseUnguarded() -> None:
+    """
+    Refuse to make a worker in a child that imports the main module. No C{except Exception} there
+    stops this.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)
+
+
+def packerFor(pickler: str, isForked: bool = False) -> Packer:
+    """
+    @param pickler: what a worker was given as its C{pickler}.
+    @param isForked: whether the worker's processes have everything that this one has.
+    @return: what packs the worker's calls.
+    @raise ValueError: if there is no such pickler.
+    @raise ExtraMissing: if it is not installed.
+    """
+    refuseUnguarded()
+    if pickler not in CODECS:
+        known = " or ".join(map(repr, CODECS))
+        raise ValueError(f"pickler must be {known}, not {pickler!r}")
+    if pickler == "cloudpickle":
+        # This imports it.
+        assert CLOUDPICKLE.pickler
+        return CLOUDPICKLE
+    if isForked or whyNotImportable(mainModule()) is None:
+        return STANDARD
+    return WITHOUT_MAIN
 
 
 def _preparation(name: str) -> dict[str, Any]:

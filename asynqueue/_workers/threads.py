@@ -22,7 +22,6 @@ from asynqueue._runner.codecs import DIRECT, Codec
 from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
 from asynqueue._runner.stacks import describeThread
 from asynqueue._workers.channelworker import ChannelWorker
-from asynqueue._workers.protocol import DirectWriter, Writer
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
 
@@ -376,8 +375,8 @@ class ThreadWorker(ChannelWorker):
     """
 
     cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
-    codec: ClassVar[Codec] = DIRECT
-    makeWriter: ClassVar[Callable[[], Writer]] = DirectWriter
+    codec = DIRECT
+    packer = None
 
     def __init__(
         self,

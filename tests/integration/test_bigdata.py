@@ -12,7 +12,7 @@ import psutil
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Deferator, ProcessQueue
-from asynqueue._runner.packing import pack
+from asynqueue._runner.packing import STANDARD
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase
@@ -87,7 +87,7 @@ class BigDataTests(ProcessTestCase):
 
     async def test_thePicklerDoesNotCopyAnArray(self) -> None:
         array = numpy.zeros(MB)
-        data, buffers = pack((array, 1))
+        data, buffers = STANDARD.pack((array, 1))
         self.assertLess(len(data), 1000)
         [buffer] = buffers
         array[3] = 5.0

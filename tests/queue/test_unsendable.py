@@ -22,7 +22,6 @@ from asynqueue._queue.observers import QUEUED, Event
 from asynqueue._runner.codecs import DIRECT
 from asynqueue._runner.messages import CALL
 from asynqueue._workers.picklability import EACH, CallCheck
-from asynqueue._workers.protocol import DirectWriter
 from asynqueue.errors import CallNotPicklable
 from asynqueue.iteration import ListConsumer
 from asynqueue.testing import far
@@ -41,7 +40,7 @@ class SharingWorker(MemoryWorker):
     """
 
     codec = DIRECT
-    makeWriter = DirectWriter
+    packer = None
 
 
 class Meddling:

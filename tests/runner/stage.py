@@ -28,7 +28,7 @@ from asynqueue._runner.messages import (
     UNBEGUN,
     Message,
 )
-from asynqueue._runner.packing import PLAIN, pack
+from asynqueue._runner.packing import PLAIN, STANDARD
 from tests.runner.travel import travelled
 
 NAMES = {
@@ -124,9 +124,16 @@ class Stage:
             self.runner.receive([(CALL, id, function, (args, kw), raw, context)])
             return
         if callable(function):
-            function = pack(Handle(function))
+            function = STANDARD.pack(Handle(function))
         plain = not kw and PLAIN.issuperset(map(type, args))
-        self.send(CALL, id, function, args if plain else pack((args, kw)), raw, pack(context))
+        self.send(
+            CALL,
+            id,
+            function,
+            args if plain else STANDARD.pack((args, kw)),
+            raw,
+            STANDARD.pack(context),
+        )
 
     def send(self, *message: Any) -> None:
         self.runner.receive([travelled(message)])

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.chunks import runChunk
 from asynqueue._runner.exceptions import rebuild
-from asynqueue._runner.packing import pack, unpack
+from asynqueue._runner.packing import STANDARD, unpack
 from tests.runner.travel import journey
 
 
@@ -77,7 +77,7 @@ class ChunkTests(SynchronousTestCase):
         assert runChunk(lambda item: item, [error])[::2] == ([error], {})
 
     def test_outcomeTravelsWhole(self) -> None:
-        results, seconds, failures = unpack(journey(pack(runChunk(exitAt3, [1, 2, 3]))))
+        results, seconds, failures = unpack(journey(STANDARD.pack(runChunk(exitAt3, [1, 2, 3]))))
         error = rebuild(failures[2])
         assert (results, type(error), error.args) == ([1, 2], SystemExit, ("three",))
         assert "sys.exit" in str(error.__cause__)

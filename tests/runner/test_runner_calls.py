@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.messages import HELLO, RAISED, RETURNED, STREAMING, VERSION, Message
-from asynqueue._runner.packing import LARGE, pack
+from asynqueue._runner.packing import LARGE, STANDARD
 from asynqueue.errors import CallNotRebuilt, ResultNotPicklable
 from tests.runner.stage import Stage, StageTestCase, Unpicklable
 
@@ -139,7 +139,7 @@ class FailingTests(StageTestCase):
         assert rest == [("begin", 2), ("RETURNED", 2, 8)]
 
     def test_wrongArgumentsAreTheFunctionsError(self) -> None:
-        self.stage.call(1, pack(double), 1, 2, 3)
+        self.stage.call(1, STANDARD.pack(double), 1, 2, 3)
         assert "double()" in self.raised(self.stage.run()[-1], 1, TypeError)
 
 

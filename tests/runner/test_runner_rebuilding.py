@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from asynqueue._runner.packing import LARGE, pack
+from asynqueue._runner.packing import LARGE, STANDARD
 from asynqueue.errors import CallNotRebuilt
 from tests.runner.stage import StageTestCase
 
@@ -70,7 +70,7 @@ class RebuildingTests(StageTestCase):
         assert text == "could not rebuild the call: ValueError: no"
 
     def test_whatExitsWhileItIsRebuiltFailsThatCallOnly(self) -> None:
-        self.stage.call(1, pack(RebuildsAs(sys.exit, 3)))
+        self.stage.call(1, STANDARD.pack(RebuildsAs(sys.exit, 3)))
         self.stage.call(2, double, RebuildsAs(sys.exit, 3))
         self.stage.call(3, double, 4)
         _, one, _, two, *rest = self.stage.run()
@@ -83,7 +83,7 @@ class RebuildingTests(StageTestCase):
         assert "77" in self.raised(self.stage.run()[-1], 1, CallNotRebuilt)
 
     def test_functionIsDefinedWithItsFirstCallAndNamedByItsNumberLater(self) -> None:
-        self.stage.call(1, (0, pack(double)), 1)
+        self.stage.call(1, (0, STANDARD.pack(double)), 1)
         self.stage.call(2, 0, 2)
         self.stage.run()
         self.stage.call(3, 0, 3)
@@ -91,8 +91,8 @@ class RebuildingTests(StageTestCase):
         assert [message[3] for message in self.stage.messages] == [2, 4, 6]
 
     def test_definitionsAreKeptApart(self) -> None:
-        self.stage.call(1, (0, pack(double)), "a")
-        self.stage.call(2, (1, pack(len)), "a")
+        self.stage.call(1, (0, STANDARD.pack(double)), "a")
+        self.stage.call(2, (1, STANDARD.pack(len)), "a")
         self.stage.call(3, 0, "b")
         self.stage.call(4, 1, "b")
         self.stage.run()
@@ -100,7 +100,7 @@ class RebuildingTests(StageTestCase):
 
     def test_definedFunctionIsRebuiltOnce(self) -> None:
         Counted.count = 0
-        self.stage.call(1, (0, pack(Counted())))
+        self.stage.call(1, (0, STANDARD.pack(Counted())))
         self.stage.call(2, 0)
         self.stage.call(3, 0)
         self.stage.run()
@@ -110,7 +110,7 @@ class RebuildingTests(StageTestCase):
     def test_definitionOfACallThatWasGivenBackIsKept(self) -> None:
         for giveBack in (lambda stage: stage.recall(), lambda stage: stage.cancel(1)):
             self.setUp()
-            self.stage.call(1, (0, pack(double)), 1)
+            self.stage.call(1, (0, STANDARD.pack(double)), 1)
             giveBack(self.stage)
             self.stage.call(2, 0, 2)
             assert self.stage.run() == [("UNBEGUN", [1]), ("begin", 2), ("RETURNED", 2, 4)]
@@ -118,7 +118,7 @@ class RebuildingTests(StageTestCase):
     def test_definitionThatCannotBeRebuiltFailsEachCallOfIt(self) -> None:
         self.stage.call(1, (0, b"garbage"))
         self.stage.call(2, 0)
-        self.stage.call(3, (1, pack(double)), 3)
+        self.stage.call(3, (1, STANDARD.pack(double)), 3)
         _, one, _, two, *rest = self.stage.run()
         for id, event in ((1, one), (2, two)):
             self.raised(event, id, CallNotRebuilt)
@@ -126,15 +126,15 @@ class RebuildingTests(StageTestCase):
 
     def test_functionThatCarriesALargeArrayIsNotMistakenForADefinition(self) -> None:
         function = partial(large, np.ones(LARGE, np.uint8))
-        self.stage.call(1, pack(function), 3)
-        self.stage.call(2, pack(function), 4)
+        self.stage.call(1, STANDARD.pack(function), 3)
+        self.stage.call(2, STANDARD.pack(function), 4)
         assert self.stage.run()[1::2] == [("RETURNED", 1, LARGE * 3), ("RETURNED", 2, LARGE * 4)]
 
     def test_functionWithALargePickleIsRebuilt(self) -> None:
-        self.stage.call(1, pack(partial(len, b"x" * LARGE)))
+        self.stage.call(1, STANDARD.pack(partial(len, b"x" * LARGE)))
         assert self.stage.run()[-1] == ("RETURNED", 1, LARGE)
 
     def test_functionWithALargePickleIsRebuiltFromItsDefinitionToo(self) -> None:
-        self.stage.call(1, (0, pack(partial(len, b"x" * LARGE))))
+        self.stage.call(1, (0, STANDARD.pack(partial(len, b"x" * LARGE))))
         self.stage.call(2, 0)
         assert self.stage.run()[1::2] == [("RETURNED", 1, LARGE), ("RETURNED", 2, LARGE)]

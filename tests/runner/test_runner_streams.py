@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asynqueue._runner import streams
 from asynqueue._runner.messages import CREDIT_ITEMS, ITEMS
-from asynqueue._runner.packing import LARGE, pack, sizeOf
+from asynqueue._runner.packing import LARGE, STANDARD, sizeOf
 from tests.runner.stage import Stage
 from tests.runner.streaming import StreamTestCase, credit
 
@@ -119,7 +119,7 @@ class BatchTests(StreamTestCase):
             self.stage.call(id, self.generator("x" * 100, 3, [4], then=then))
             self.stage.run()
             ((*_, used),) = self.batches(id)
-            assert used == sizeOf("x" * 100) + sizeOf(3) + sizeOf(pack([4]))
+            assert used == sizeOf("x" * 100) + sizeOf(3) + sizeOf(STANDARD.pack([4]))
 
 
 class CreditTests(StreamTestCase):

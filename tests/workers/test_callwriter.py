@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.messages import CALL
-from asynqueue._runner.packing import unpack
+from asynqueue._runner.packing import CLOUDPICKLE, unpack
 from asynqueue._workers import protocol as calls
 from asynqueue._workers.protocol import CallWriter
 from asynqueue.errors import CallNotPicklable
@@ -54,6 +54,20 @@ class WritingTests(SynchronousTestCase):
             function, _ = self.write(thing)
             self.assertNotIsInstance(function, int)
             self.assertEqual(type(unpack(function)), type(thing))
+
+    def test_functionThatIsPickledByValueIsPickledEachTime(self) -> None:
+        self.writer = CallWriter(CLOUDPICKLE)
+        factor = 2
+
+        def scale(number: int) -> int:
+            return factor * number
+
+        self.assertEqual(unpack(self.write(scale)[0])(4), 8)
+        factor = 3
+        self.assertEqual(unpack(self.write(scale)[0])(4), 12)
+        # One that can be imported is taught.
+        self.assertEqual(self.write(far.echo)[0][0], 0)
+        self.assertEqual(self.write(far.echo)[0], 0)
 
     def test_plainArgumentsTravelAsTheyAre(self) -> None:
         self.assertEqual(

@@ -28,6 +28,7 @@ from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import ReactorInbox, callEach, callFromAnyThread, defaultReactor
 from asynqueue._runner.codecs import PICKLED
 from asynqueue._runner.messages import CANCEL, Message
+from asynqueue._runner.packing import STANDARD
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.events import (
     Began,
@@ -562,7 +563,7 @@ class DaskWorker:
             calls = dumps(messages, 5)
         except BaseException as error:
             refused = [
-                Raised(task, None, Failure(refusedCall(task, error)))
+                Raised(task, None, Failure(refusedCall(task, error, STANDARD)))
                 for task in batch.protocol.underway.values()
             ]
             del self._batches[batch]
@@ -639,7 +640,7 @@ class DaskWorker:
         try:
             data = dumps(body, 5)
         except BaseException as error:
-            return [Raised(task, None, Failure(refusedCall(task, error)))]
+            return [Raised(task, None, Failure(refusedCall(task, error, STANDARD)))]
         self._updates.add(task)
         self._report([Began(task)])
         name = f"asynqueue-{self._id}-update-{next(self._numbers)}"

@@ -321,6 +321,7 @@ class WireChannel:
             self._conversation.session.received,
             self._wish.raw,
             self._wish.logLevels,
+            self._wish.pickler,
         )
         connection.write(ATTACH, encodeWish(wish))
 

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclassFields
 from typing import Any, Final
 
+from asynqueue._runner.codecs import CODECS
 from asynqueue._runner.messages import VERSION as MESSAGES
 from asynqueue._workers.wire.records import (
     ATTACH,
@@ -39,7 +40,7 @@ from asynqueue._workers.wire.records import (
 )
 from asynqueue.errors import ConnectionRefused, ProtocolError, ServerBusy, WorkerStartError
 
-VERSION: Final = f"1.{MESSAGES}"
+VERSION: Final = f"2.{MESSAGES}"
 """The version of the wire, and that of the messages that it carries. The sides must agree."""
 
 PRODUCT: Final = "asynqueue"
@@ -263,6 +264,7 @@ class Attach:
     @ivar raw: whether iterators come back as they are, where a call does not say.
     @ivar logLevels: the levels of the loggers whose records are sent to the client, by name;
         C{None} to send none.
+    @ivar pickler: what calls and results are pickled with, a name in L{CODECS}.
     """
 
     client: str
@@ -270,6 +272,7 @@ class Attach:
     received: int = 0
     raw: bool = False
     logLevels: dict[str, int] | None = None
+    pickler: str = "pickle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +305,8 @@ def decodeAttach(record: Record) -> Attach:
         levels is None or isinstance(levels, dict)
     ):
         raise ProtocolError("a wish for a session has a value of another type")
+    if wish.pickler not in tuple(CODECS):
+        raise ProtocolError("a wish for a session names an unknown pickler")
     return wish
 
 

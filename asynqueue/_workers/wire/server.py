@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import defaultReactor
-from asynqueue._runner.codecs import PICKLED
+from asynqueue._runner.codecs import CODECS
 from asynqueue._runner.exceptions import describe
 from asynqueue._runner.framing import OpenFrame, Sink
 from asynqueue._runner.messages import (
@@ -665,12 +665,12 @@ class RemoteService(Service):
         name, files = secrets.token_hex(16), self._begunFiles
         channel: PipeChannel | ThreadChannel
         if self._threads:
-            channel = ThreadChannel(self._reactor, wish.raw, codec=PICKLED)
+            channel = ThreadChannel(self._reactor, wish.raw, codec=CODECS[wish.pickler])
         else:
             channel = PipeChannel(
                 self._reactor,
                 pollingDelay(self._reactor, ProcessWorker.interval, ProcessWorker.backoff),
-                ChildOptions(raw=wish.raw, logLevels=wish.logLevels),
+                ChildOptions(raw=wish.raw, logLevels=wish.logLevels, pickler=wish.pickler),
                 startTimeout=self._startTimeout,
                 recordPath=None if files is None else str(files.path(name)),
             )

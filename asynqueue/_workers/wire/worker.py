@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Final
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.groups import Capacity
 from asynqueue._reactor import defaultReactor
+from asynqueue._runner.codecs import CODECS, PicklerName
 from asynqueue._runner.logs import levels
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue._workers.events import Offered, WorkerEvent
+from asynqueue._workers.startmethods import packerFor
 from asynqueue._workers.wire.channel import Dialer, WireChannel
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.handshake import LARGEST, Attach, Hello
@@ -42,6 +44,7 @@ class Companion(ChannelWorker):
         makeWish: Callable[[], Attach],
         series: Iterable[Hashable],
         callStats: bool,
+        pickler: PicklerName,
         reactor: Any,
     ) -> None:
         """
@@ -51,6 +54,9 @@ class Companion(ChannelWorker):
         self.address = dialer.address
         self._dialer = dialer
         self._makeWish = makeWish
+        self.packer = packerFor(pickler)
+        self.codec = CODECS[pickler]
+        self._pickler: PicklerName = pickler
         self._callStats = callStats
         super().__init__(series, callStats, reactor)
         self.capacity = Capacity(slots=1, aheadSeconds=0.05, aheadTasks=AHEAD_TASKS)
@@ -104,6 +110,7 @@ class RemoteWorker(Companion):
         heartbeat: float = 5.0,
         reactor: Any = None,
         random: Random | None = None,
+        pickler: PicklerName = "pickle",
     ) -> None:
         """
         Begin to connect.
@@ -125,10 +132,13 @@ class RemoteWorker(Companion):
             that is silent for three times its own interval is taken to be gone. Default: 5.
         @param reactor: the reactor. Default: the global reactor.
         @param random: gives the jitter of the back-off.
+        @param pickler: C{"pickle"}, or C{"cloudpickle"} to send functions and classes by value that
+            the server cannot import. It needs C{cloudpickle}, too. Default: C{"pickle"}.
         @raise ValueError: if the address or a number is not valid, there is no key, others can read
-            a key's file, or a file in the folder does not hold what it should.
+            a key's file, a file in the folder does not hold what it should, or there is no such
+            pickler.
         @raise OSError: if a file cannot be read.
-        @raise ExtraMissing: if TLS is not installed.
+        @raise ExtraMissing: if TLS or the pickler is not installed.
         """
         reactor = defaultReactor() if reactor is None else reactor
         hello = Hello(
@@ -142,12 +152,14 @@ class RemoteWorker(Companion):
         client = secrets.token_hex(16)
 
         def makeWish() -> Attach:
-            return Attach(client, raw=raw, logLevels=levels() if forwardLogs else None)
+            return Attach(
+                client, raw=raw, logLevels=levels() if forwardLogs else None, pickler=pickler
+            )
 
         self._offer: Hello | None = None
         self._companions = 0
         dialer.welcomed = self._welcomed
-        super().__init__(dialer, makeWish, series, callStats, reactor)
+        super().__init__(dialer, makeWish, series, callStats, pickler, reactor)
 
     def setListener(self, listener: Callable[[list[WorkerEvent]], None]) -> None:
         """
@@ -171,7 +183,14 @@ class RemoteWorker(Companion):
         new: list[Hashable] = [each for each in offer.series if each not in self.iQualified]
         self.iQualified += new
         companions = [
-            Companion(self._dialer, self._makeWish, self.iQualified, self._callStats, self._reactor)
+            Companion(
+                self._dialer,
+                self._makeWish,
+                self.iQualified,
+                self._callStats,
+                self._pickler,
+                self._reactor,
+            )
             for _ in range(offer.processes - 1 - self._companions)
         ]
         self._companions += len(companions)

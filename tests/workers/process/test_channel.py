@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.framing import encode
 from asynqueue._runner.messages import CALL, HELLO, QUIT, RETURNED, VERSION, Message
-from asynqueue._runner.packing import pack
+from asynqueue._runner.packing import STANDARD
 from asynqueue._workers.launch import SLOT_SECONDS, Launcher
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue.errors import WorkerDied, WorkerStartError
@@ -73,11 +73,11 @@ class PipeChannelTests(ProcessTestCase):
     async def test_whatIsSentWithinAFrameWaitsUntilItIsWhole(self) -> None:
         channel = self.open()
         value = bytearray(1 << 20)
-        call = (CALL, 1, pack(len), pack(((value,), {})), False, None)
+        call = (CALL, 1, STANDARD.pack(len), STANDARD.pack(((value,), {})), False, None)
         head, body, buffer = encode([call])
         await self.until(lambda: self.receiver.messages)
         self.assertTrue(channel.beginFrame([head, body], len(value)))
-        channel.send([(CALL, 2, pack(far.echo), (5,), False, None)])
+        channel.send([(CALL, 2, STANDARD.pack(far.echo), (5,), False, None)])
         view = memoryview(buffer)
         for start in range(0, len(value), 100_000):
             channel.continueFrame(view[start : start + 100_000])
@@ -92,7 +92,7 @@ class PipeChannelTests(ProcessTestCase):
         channel = self.open()
         self.assertEqual(self.receiver.messages, [])
         await self.until(lambda: self.receiver.messages)
-        channel.send([(CALL, 1, pack(far.echo), (5,), False, None)])
+        channel.send([(CALL, 1, STANDARD.pack(far.echo), (5,), False, None)])
         # Whatever the child has answered meanwhile.
         for _ in range(3):
             tasks.sleepOr(0.01)
@@ -104,7 +104,7 @@ class PipeChannelTests(ProcessTestCase):
 
     async def test_messagesGoBothWaysUntilTheEnd(self) -> None:
         channel = self.open()
-        channel.send([(CALL, 1, pack(far.echo), (5,), False, None)])
+        channel.send([(CALL, 1, STANDARD.pack(far.echo), (5,), False, None)])
         await self.until(lambda: len(self.receiver.messages) == 2)
         channel.send([(QUIT,)])
         reason = await self.receiver.over
@@ -121,8 +121,15 @@ class PipeChannelTests(ProcessTestCase):
         arguments = (str(path), tasks.sleepAwhile)
         channel.send(
             [
-                (CALL, 7, pack(tasks.touchAnd), pack((arguments, {})), False, None),
-                (CALL, 8, pack(far.echo), (5,), False, None),
+                (
+                    CALL,
+                    7,
+                    STANDARD.pack(tasks.touchAnd),
+                    STANDARD.pack((arguments, {})),
+                    False,
+                    None,
+                ),
+                (CALL, 8, STANDARD.pack(far.echo), (5,), False, None),
             ]
         )
         await self.until(path.exists)

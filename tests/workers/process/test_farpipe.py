@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.framing import FrameDecoder, decode, encode
 from asynqueue._runner.messages import Message
-from asynqueue._runner.packing import pack, unpack
+from asynqueue._runner.packing import STANDARD, unpack
 from asynqueue._runner.pipes import FarPipe, NearPipe
 from asynqueue._runner.processmain import NUDGE
 
@@ -37,7 +37,7 @@ class FarPipeTests(SynchronousTestCase):
 
     def test_aLargeMessageIsWrittenToItsLastByte(self) -> None:
         data = os.urandom(1 << 10) * (BIG >> 10)
-        posting = threading.Thread(target=self.pipe.post, args=((1, pack(data)),))
+        posting = threading.Thread(target=self.pipe.post, args=((1, STANDARD.pack(data)),))
         posting.start()
         messages: list[Message] = []
         while not messages:

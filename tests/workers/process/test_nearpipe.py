@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.framing import encode
-from asynqueue._runner.packing import pack, unpack
+from asynqueue._runner.packing import STANDARD, unpack
 from asynqueue._runner.pipes import PIECES, READS, NearPipe
 from asynqueue.errors import ProtocolError
 
@@ -84,7 +84,7 @@ class ReadingTests(NearPipeCase):
 
     def test_aFrameLargerThanThePipeArrivesWhole(self) -> None:
         data = os.urandom(1 << 10) * (BIG >> 10)
-        self.sendAll((pack(data),))
+        self.sendAll((STANDARD.pack(data),))
         while not self.arrived:
             self.readOnce()
         [(packed,)] = self.arrived
@@ -234,7 +234,7 @@ class ThroughThePipeTests(SynchronousTestCase):
         with left, right:
             sender, reader = NearPipe(left.fileno()), NearPipe(right.fileno())
             for value in values:
-                sender.put(encode([(1, pack(value))]))
+                sender.put(encode([(1, STANDARD.pack(value))]))
             arrived: list[Any] = []
             while len(arrived) < len(values):
                 sender.write()
