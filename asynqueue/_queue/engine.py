@@ -1323,6 +1323,7 @@ class Engine:
         """
         self.drain(why)
         self.cut(why)
+        self.pool.finish()
 
     def abort(self) -> None:
         """

@@ -426,17 +426,27 @@ class WorkerPool:
 
     def crashAll(self, why: str | None = None) -> None:
         """
-        Crash all workers, also those that are leaving already.
+        Crash all workers, also those that are leaving already: some now, and the others in the
+        reactor's next turns, or with L{finish}.
 
         @param why: why, for the errors of the tasks that they leave, if the program ends.
         """
         self._whyCrashed = why
-        while self._detachFirst():
-            pass
-        for record in list(self._byWorker.values()):
-            # One may be gone because of another.
-            if record.state != GONE:
-                self._crash(record)
+        self._leaving.add(map(self._detachAndCrash, list(self._byWorker.values())))
+
+    def finish(self) -> None:
+        """
+        Do now what is left to do of L{detachAll} and L{crashAll}.
+        """
+        self._leaving.finish()
+
+    def _detachAndCrash(self, record: WorkerRecord) -> None:
+        # One may be gone because of another.
+        if record.state == GONE:
+            return
+        if not record.isLeaving:
+            self.detach(record)
+        self._crash(record)
 
     def killAll(self) -> None:
         """

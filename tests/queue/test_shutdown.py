@@ -262,6 +262,20 @@ class SlowStop(StepWorker):
         return deferLater(self.clock, 0).addCallback(lambda _: StepWorker.stop(self))
 
 
+class SlowCrash(StepWorker):
+    """
+    Crashing takes a millisecond.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def crash(self) -> list[Any]:
+        self.clock.rightNow += 0.001
+        return super().crash()
+
+
 class CrowdTests(QueueCase):
     """
     A queue with very many workers is shut down, and the reactor gets its turns.
@@ -275,25 +289,51 @@ class CrowdTests(QueueCase):
     def stopped(self) -> int:
         return [worker.state for worker in self.crowd].count(STOPPED)
 
-    def test_theyAreLetGoInManyTurns(self) -> None:
-        later: list[Callable[[], object]] = []
+    def holdTurns(self) -> None:
+        """
+        From now on, what is asked of the clock waits for L{countTurns}.
+        """
+        self.later: list[Callable[[], object]] = []
         self.patch(
             self.clock,
             "callLater",
-            lambda _, function, *args: later.append(lambda: function(*args)),
+            lambda _, function, *args: self.later.append(lambda: function(*args)),
         )
-        done = self.queue.shutdown()
+
+    def countTurns(self) -> int:
+        """
+        @return: how many turns the reactor takes, none of which is long.
+        """
         turns = 0
-        while later:
-            now, later[:] = later[:], []
+        while self.later:
+            now, self.later = self.later, []
             before = self.clock.seconds()
             for function in now:
                 function()
             turns += 1
             self.assertLessEqual(self.clock.seconds() - before, 0.0115)
-        self.assertGreaterEqual(turns, 9)
+        return turns
+
+    def test_theyAreLetGoInManyTurns(self) -> None:
+        self.holdTurns()
+        done = self.queue.shutdown()
+        self.assertGreaterEqual(self.countTurns(), 9)
         self.assertEqual(self.stopped(), 95)
         self.successResultOf(done)
+
+    def test_whenTheTimeIsOverTheyAreCrashedInManyTurns(self) -> None:
+        crowd = [SlowCrash(self.clock) for _ in range(95)]
+        queue = self.makeQueue(*crowd, timeout=1.0)
+        ds = [queue.call(far.echo) for _ in crowd]
+        done = queue.shutdown()
+        self.clock.pump([0.5])
+        self.holdTurns()
+        self.clock.advance(0.5)
+        self.assertLess([worker.state for worker in crowd].count(STOPPED), 15)
+        self.assertGreaterEqual(self.countTurns(), 8)
+        self.successResultOf(done)
+        for d in ds:
+            self.failureResultOf(d, WorkerDetached)
 
     def test_whenTheProgramEndsAllAreCrashedAtOnce(self) -> None:
         done = self.queue.shutdown()
