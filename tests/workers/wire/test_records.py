@@ -4,6 +4,8 @@ A record that was changed, repeated, moved or left out is refused, and so is one
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,9 @@ from asynqueue._workers.wire.records import (
     DATA,
     HANDSHAKE_LIMIT,
     HELLO,
+    MAC_SIZE,
     RECORD_LIMIT,
+    Mac,
     Record,
     RecordReader,
     RecordWriter,
@@ -45,6 +49,14 @@ def test_recordsArriveWholeFromWhateverPieces(bodies: list[bytes], size: int) ->
     for start in range(0, len(data), size):
         records += readAll(reader, data[start : start + size])
     assert records == [Record(DATA, body) for body in bodies]
+
+
+@given(st.binary(max_size=64), st.lists(st.lists(st.binary(max_size=200), max_size=3), max_size=3))
+def test_theMacIsAnHmacOfTheRecordsNumberAndBytes(key: bytes, records: list[list[bytes]]) -> None:
+    mac = Mac(key)
+    for number, parts in enumerate(records):
+        whole = number.to_bytes(8, "little") + b"".join(parts)
+        assert mac.next(*parts) == hmac.digest(key, whole, "sha256")[:MAC_SIZE]
 
 
 @given(st.data())
