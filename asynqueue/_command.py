@@ -5,6 +5,7 @@ The console command C{asynqueue}.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,21 @@ examples:
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --processes 4
   asynqueue key tls-new certificates --host worker.example.com
   asynqueue top
+  asynqueue jobs jobs.db list
+"""
+
+JOBS_EXAMPLES: Final = """\
+examples:
+  asynqueue jobs jobs.db list --state dead
+  asynqueue jobs jobs.db show 17
+  asynqueue jobs jobs.db retry 17 18
+  asynqueue jobs jobs.db retry --all
+  asynqueue jobs jobs.db cancel 19
+  asynqueue jobs jobs.db drop --all
+  asynqueue jobs jobs.db export >jobs.jsonl
+
+retry and drop are for dead letters, cancel is for jobs that wait. If a program has the store open,
+it is asked over its admin socket, if it has one. It lists arguments only if it may show them.
 """
 
 TOP_EXAMPLES: Final = """\
@@ -118,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--once", action="store_true", help="show everything once, as text")
     top.add_argument("--json", action="store_true", help="show everything once, as JSON")
+    _addJobs(commands)
     key = commands.add_parser("key", help="make keys", description="Make keys.")
     keys = key.add_subparsers(title="commands", required=True, metavar="COMMAND")
     new = keys.add_parser(
@@ -151,6 +168,71 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _addJobs(commands: Any) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    jobs = commands.add_parser(
+        "jobs",
+        help="look at a store of jobs, and change it",
+        description="Look at the jobs in the store of a ResizableDispatchQueue, and change them.",
+        epilog=JOBS_EXAMPLES,
+        formatter_class=raw,
+    )
+    jobs.add_argument("file", metavar="FILE", help="the store's file")
+    actions = jobs.add_subparsers(title="actions", required=True, dest="action", metavar="ACTION")
+    for action, what in [
+        ("list", "list the jobs"),
+        ("show", "show everything that is known of some jobs"),
+        ("retry", "have dead letters wait again, as if they had not been tried yet"),
+        ("cancel", "cancel jobs that wait"),
+        ("drop", "forget dead letters"),
+        ("export", "write all jobs as JSON, one in a line"),
+    ]:
+        example = f"example:\n  asynqueue jobs jobs.db {action}"
+        if action not in ("list", "export"):
+            example += " 17 18"
+        add = actions.add_parser(
+            action,
+            help=what,
+            description=f"{what.capitalize()}.",
+            epilog=example,
+            formatter_class=raw,
+        )
+        if action == "list":
+            states = ("waiting", "begun", "dead")
+            add.add_argument("--state", choices=states, help="only those in this state")
+        elif action != "export":
+            isShow = action == "show"
+            add.add_argument("ids", type=int, nargs="+" if isShow else "*", metavar="JOB")
+            if not isShow:
+                add.add_argument("--all", action="store_true", help="all of them")
+        if action != "export":
+            add.add_argument("--json", action="store_true", help="as JSON")
+        add.set_defaults(do=_jobs)
+
+
+def _jobs(options: argparse.Namespace) -> None:
+    from asynqueue._jobs import JobsError, run
+
+    given = vars(options)
+    try:
+        lines = run(
+            options.file,
+            options.action,
+            given.get("ids", ()),
+            given.get("all", False),
+            given.get("state"),
+            given.get("json", False),
+        )
+    except JobsError as error:
+        raise UsageError(str(error)) from error
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has enough. The interpreter would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _top(options: argparse.Namespace) -> None:
     from asynqueue.admin.top import run
 
@@ -163,7 +245,6 @@ def _top(options: argparse.Namespace) -> None:
 
 
 def _newKey(options: argparse.Namespace) -> None:
-    import os
     import stat
 
     from asynqueue._workers.wire.keys import newKey, writeKey
