@@ -84,6 +84,8 @@ class CallRunner:
     @ivar watch: called when a call's function has been rebuilt, which may have imported anything,
         and again when the function has ended. It is not called any more once it has returned
         C{True}.
+    @ivar tidy: called when a call has come to its end, unless something of a call goes on, to end
+        what could hit the next call.
     @ivar wasNudged: set this to have L{look} called within the next call, because there is no call
         to interrupt yet.
     @ivar look: takes in the messages that are there, and calls L{interrupt}.
@@ -111,6 +113,7 @@ class CallRunner:
         self.running: int | None = None
         self.waiting: _Waiting | None = None
         self.watch: Callable[[], bool] | None = None
+        self.tidy: Callable[[], object] | None = None
         self.wasNudged = False
         self.look: Callable[[], object] = lambda: None
         self.told: Callable[[], object] = lambda: None
@@ -328,6 +331,8 @@ class CallRunner:
                 self.wasNudged = False
                 self.look()
             outcome = makeCall(context, partial(self._heard, id), body, self._waiter, self._later)
+            if self.tidy is not None and outcome[0] not in (ITERATOR, WAITING):
+                self._tidyUp()
             if self.watch is not None:
                 self._look()
         except BaseException as error:
@@ -352,6 +357,11 @@ class CallRunner:
                 self._waited(early)
         else:
             self._answer(id, call[4], self._ended - started, context, outcome)
+
+    def _tidyUp(self) -> None:
+        # What a stream or a coroutine that goes on has left may be meant for that.
+        if self.tidy is not None and not self._streams.open:
+            self.tidy()
 
     def _look(self) -> None:
         if self.watch is not None and self.watch():

@@ -95,6 +95,8 @@ def main(
         waiter=service.waiter,
     )
     runner.told = recorder.erase
+    if hasattr(signal, "setitimer"):
+        runner.tidy = dropAlarm
     if options.logLevels is not None:
         runner.watch = logs.catchTwisted
         logs.install(options.logLevels)
@@ -309,6 +311,16 @@ def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
         signal.signal(NUDGE, nudged)
         # A library's system call in a task goes on after the signal, rather than fails.
         signal.siginterrupt(NUDGE, False)
+
+
+def dropAlarm() -> None:
+    """
+    End an alarm that a task has set and left behind, because it would hit an innocent task. A timer
+    that goes off again and again is left alone: it may be that of a profiler.
+    """
+    seconds, interval = signal.getitimer(signal.ITIMER_REAL)
+    if seconds and not interval:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _dieOfTermination() -> None:

@@ -147,6 +147,24 @@ def sleepAwhile() -> None:
     time.sleep(AWHILE)
 
 
+def setAlarm() -> None:
+    """
+    Leave an alarm behind, which would kill the process after a minute, and fail.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 60.0)
+    raise ValueError("too early")
+
+
+def alarmed() -> Iterator[float]:
+    """
+    Set an alarm for oneself, and yield, again and again, how many seconds are left.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 60.0)
+    for _ in range(3000):
+        yield signal.getitimer(signal.ITIMER_REAL)[0]
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def sleepOr(seconds: float) -> float:
     """
     Take so many seconds, without a system call that could be interrupted.

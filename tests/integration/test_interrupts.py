@@ -38,6 +38,31 @@ class InterruptTests(ProcessTestCase):
         await self.until(path.exists)
         return task
 
+    # Alarms ---------------------------------------------------------------------------------------
+
+    async def test_anAlarmThatATaskLeavesBehindHitsNoOtherTask(self) -> None:
+        queue = await self.start()
+        none = (0.0, 0.0)
+        self.assertEqual(await queue.call(signal.setitimer, signal.ITIMER_REAL, 60.0), none)
+        self.assertEqual(await queue.call(signal.getitimer, signal.ITIMER_REAL), none)
+        await self.errorOf(queue.call(tasks.setAlarm), ValueError)
+        self.assertEqual(await queue.call(signal.getitimer, signal.ITIMER_REAL), none)
+
+    async def test_aTimerThatGoesOffAgainAndAgainIsLeftAlone(self) -> None:
+        queue = await self.start()
+        await queue.update(signal.setitimer, signal.ITIMER_REAL, 60.0, 60.0)
+        self.assertEqual((await queue.call(signal.getitimer, signal.ITIMER_REAL))[1], 60.0)
+
+    async def test_theAlarmOfAStreamOutlivesTheCallsMeanwhile(self) -> None:
+        queue = await self.start()
+        left = []
+        async for seconds in await queue.call(tasks.alarmed):
+            left.append(seconds)
+            if len(left) == 1:
+                await queue.call(far.echo, 1)
+        self.assertEqual(len(left), 3000)
+        self.assertGreater(min(left), 0.0)
+
     # Ask ------------------------------------------------------------------------------------------
 
     async def test_aSleepingTaskIsCancelledAndItsProcessGoesOn(self) -> None:
