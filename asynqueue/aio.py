@@ -25,7 +25,19 @@ import asyncio
 from collections.abc import Callable, Generator, Hashable, Iterable
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypedDict, TypeVar, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -39,7 +51,7 @@ from asynqueue._eventloop import queuesOfLoop
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.observers import Observer
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
 from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
@@ -62,6 +74,9 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+_Later = Later | asyncio.Future[Any]
+"""What a function may return in place of its result."""
 
 
 def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
@@ -114,7 +129,7 @@ class _DeferredFuture(asyncio.Future[_T]):
             # It was cancelled. An iteration is stopped when the garbage collector finds it.
             return
         if not isinstance(result, Failure):
-            value: Any = Stream(result, owner) if isinstance(result, Deferator) else result
+            value: Any = Stream[Any](result, owner) if isinstance(result, Deferator) else result
             self.set_result(value)
             return
         error: Any = result.value
@@ -129,7 +144,7 @@ class _DeferredFuture(asyncio.Future[_T]):
             self.set_exception(error)
 
 
-class Stream:
+class Stream(Generic[_T]):
     """
     The items of a call whose function returned an iterator, or the results of C{map}: an
     asynchronous iterator. Each item comes as soon as it has arrived. If the iteration fails, the
@@ -158,7 +173,7 @@ class Stream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> _T:
         """
         @return: the next item.
         @raise StopAsyncIteration: at the end.
@@ -166,8 +181,9 @@ class Stream:
         """
         source = self._deferator.source
         if source.items and source.listener is None:
-            return source.take()
-        return await asFuture(Deferred.fromCoroutine(self._deferator.__anext__()))
+            return cast(_T, source.take())
+        item: _T = await asFuture(Deferred.fromCoroutine(self._deferator.__anext__()))
+        return item
 
     async def __aenter__(self) -> Self:
         return self
@@ -274,9 +290,19 @@ class CallOptions:
         self._face = queue
         self._own = own
 
+    @overload
+    def call(
+        self, function: Callable[_P, _Later], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[Any]: ...
+
+    @overload
     def call(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> asyncio.Future[_T]:
+    ) -> asyncio.Future[_T]: ...
+
+    def call(
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> asyncio.Future[Any]:
         """
         Put a call into the queue. All keywords go to the function.
 
@@ -285,9 +311,19 @@ class CallOptions:
         self._face._use()
         return self._face._await(self._own.call(function, *args, **kwargs))
 
+    @overload
+    def submit(
+        self, function: Callable[_P, _Later], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> SubmittedTask[Any]: ...
+
+    @overload
     def submit(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> SubmittedTask[_T]:
+    ) -> SubmittedTask[_T]: ...
+
+    def submit(
+        self, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> SubmittedTask[Any]:
         """
         Put a call into the queue. All keywords go to the function.
 
@@ -296,19 +332,52 @@ class CallOptions:
         self._face._use()
         return SubmittedTask(self._own.submit(function, *args, **kwargs), self._face)
 
+    @overload
     def map(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., _T],
         /,
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
-    ) -> Stream:
+        ordered: bool = True,
+        returnExceptions: Literal[False] = False,
+    ) -> Stream[_T]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool,
+    ) -> Stream[_T | BaseException]: ...
+
+    def map(
+        self,
+        function: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool = False,
+    ) -> Stream[Any]:
         """
         Call a function for each item of an iterable, with these options. See L{TaskQueue.map}.
         """
         self._face._use()
-        found = self._own.map(function, *iterables, window=window, chunksize=chunksize)
+        found: Deferator[Any] = self._own.map(
+            function,
+            *iterables,
+            window=window,
+            chunksize=chunksize,
+            ordered=ordered,
+            returnExceptions=returnExceptions,
+        )
         return Stream(found, self._face)
 
 
@@ -374,6 +443,14 @@ class TaskQueue(_Face):
         """
         return self._queue.isRunning()
 
+    @overload
+    def call(
+        self, function: Callable[..., _Later], /, *args: Any, **kw: Any
+    ) -> asyncio.Future[Any]: ...
+
+    @overload
+    def call(self, function: Callable[..., _T], /, *args: Any, **kw: Any) -> asyncio.Future[_T]: ...
+
     def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> asyncio.Future[Any]:
         """
         Put a call into the queue. It takes the same keywords as
@@ -385,6 +462,16 @@ class TaskQueue(_Face):
         @raise QueueStopped: after L{shutdown}.
         """
         return self._await(self._use().call(function, *args, **kw))
+
+    @overload
+    def submit(
+        self, function: Callable[..., _Later], /, *args: Any, **kw: Any
+    ) -> SubmittedTask[Any]: ...
+
+    @overload
+    def submit(
+        self, function: Callable[..., _T], /, *args: Any, **kw: Any
+    ) -> SubmittedTask[_T]: ...
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> SubmittedTask[Any]:
         """
@@ -401,23 +488,59 @@ class TaskQueue(_Face):
         """
         return CallOptions(self, self._use().options(**keywords))
 
+    @overload
     def map(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., _T],
         /,
         *iterables: Iterable[Any],
         window: int | None = None,
         chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: Literal[False] = False,
         **keywords: Any,
-    ) -> Stream:
+    ) -> Stream[_T]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool,
+        **keywords: Any,
+    ) -> Stream[_T | BaseException]: ...
+
+    def map(
+        self,
+        function: Callable[..., _T],
+        /,
+        *iterables: Iterable[Any],
+        window: int | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        returnExceptions: bool = False,
+        **keywords: Any,
+    ) -> Stream[Any]:
         """
         Call a function for each item of an iterable, many at a time. See
         L{map<asynqueue.TaskQueue.map>} of the Twisted face.
 
-        @return: a L{Stream} of the results, in the order of the items.
+        @return: a L{Stream} of the results.
         """
         queue = self._use()
-        found = queue.map(function, *iterables, window=window, chunksize=chunksize, **keywords)
+        found = queue.map(
+            function,
+            *iterables,
+            window=window,
+            chunksize=chunksize,
+            ordered=ordered,
+            returnExceptions=returnExceptions,
+            **keywords,
+        )
         return Stream(found, self)
 
     def update(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 from asynqueue.aio import ProcessQueue, ThreadQueue
 
@@ -26,7 +27,8 @@ async def main() -> None:
         waiting = queue.call(time.sleep, 3600)
         await asyncio.sleep(0.1)
         show("ready")
-        for call in (underway, waiting):
+        calls: list[Any] = [underway, waiting]
+        for call in calls:
             try:
                 show(f"returned {await call}")
             except Exception as error:
@@ -38,4 +40,10 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    factory = None
+    if "uvloop" in sys.argv:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

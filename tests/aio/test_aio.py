@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from math import factorial
@@ -95,7 +96,7 @@ def test_optionsAreThoseOfTheTwistedFace() -> None:
         began: list[str] = []
         async with ThreadQueue(1, warn=False) as queue:
             gate = threading.Event()
-            calls = [queue.call(gate.wait, PATIENCE)]
+            calls: list[Any] = [queue.call(gate.wait, PATIENCE)]
             calls += [queue.call(began.append, "late", doLast=True)]
             calls += [queue.options(niceness=5).call(began.append, "nice")]
             calls += [queue.call(began.append, "first", doNext=True)]
@@ -522,6 +523,27 @@ def test_queueThatIsCollectedIsNamedAndLeavesNoProcess() -> None:
         asyncio.run(alive())
 
 
+def test_droppedQueueWarnsOnce() -> None:
+    async def inALoop() -> None:
+        ThreadQueue(1)
+        ResizableDispatchQueue(abs, 1)
+        gc.collect()
+        await asyncio.sleep(0.01)
+        gc.collect()
+
+    async def atTheEnd() -> list[Any]:
+        return [ThreadQueue(1), ResizableDispatchQueue(abs, 1)]
+
+    for forget in (inALoop, atTheEnd):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            asyncio.run(forget())
+            gc.collect()
+        said = [str(each.message) for each in caught if each.category is ResourceWarning]
+        assert len(said) == 2, said
+        assert sum("ThreadQueue" in each for each in said) == 1
+
+
 def waitUntilGone(pids: list[int]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not areGone(pids):
@@ -529,9 +551,9 @@ def waitUntilGone(pids: list[int]) -> None:
         time.sleep(0.01)
 
 
-def startProgram(path: Path) -> subprocess.Popen[str]:
+def startProgram(path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(path)],
+        [sys.executable, str(path), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -546,7 +568,16 @@ def startProgram(path: Path) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("isTwice", [False, True])
 def test_signalDrainsAndASecondOneCuts(number: signal.Signals, isTwice: bool) -> None:
     path = Path(__file__).parent / "signalled.py"
-    with startProgram(path) as process:
+    checkSignal(path, number, isTwice)
+
+
+def test_sigtermDrainsUnderUvloop() -> None:
+    pytest.importorskip("uvloop")
+    checkSignal(Path(__file__).parent / "signalled.py", signal.SIGTERM, False, "uvloop")
+
+
+def checkSignal(path: Path, number: signal.Signals, isTwice: bool, *arguments: str) -> None:
+    with startProgram(path, *arguments) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         workers = psutil.Process(process.pid).children(recursive=True)

@@ -53,3 +53,16 @@ def test_uvicornEndsRequestsAndProcessesAtSigterm() -> None:
         _, complaint = server.communicate(timeout=PATIENCE)
     assert (server.returncode, complaint) in [(-signal.SIGTERM, ""), (0, "")]
     assert areGone([pid])
+
+
+def test_kleinAwaitsCallsInTwistedAndInAsyncio() -> None:
+    pytest.importorskip("klein")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM.with_name("klein_served.py"))],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.stdout == "in Twisted 4\nin asyncio 4\n", done.stderr
