@@ -112,6 +112,17 @@ class Groups:
         """
         self.of.get(series.name, self.unserved).announce(series)
 
+    def clear(self) -> list[Series]:
+        """
+        Take out all series, because their tasks are going to wait no longer.
+
+        @return: the series.
+        """
+        found = [series for group in self._groups.values() for series in group.series.clear()]
+        for series in found:
+            series.head = None
+        return found
+
     def walk(self) -> Iterator[Series]:
         """
         @return: an iterator over all series of which tasks wait, by the first task of each. Nothing

@@ -212,7 +212,8 @@ class PriorityHeap(Generic[Item]):
 
         @return: the items, in their order.
         """
-        items = list(self)
+        isInLine = not self._entries and not self._dead
+        items = self._line[self._first :] if isInLine else list(self)
         for item in items:
             item.place = MOVED
         self._line.clear()

@@ -276,8 +276,7 @@ class Scheduler(Generic[TaskType]):
         @param into: the tasks are added to this, each series in its order.
         """
         resting = list(self.resting())
-        for series in self._serials.all():
-            self._clear(series, into)
+        self._take(self._groups.clear(), into)
         self._clearResting(resting, into)
 
     def clearSeries(self, name: Hashable, into: list[TaskType]) -> None:
@@ -288,7 +287,9 @@ class Scheduler(Generic[TaskType]):
         if series is None:
             return
         resting = [task for task in self.resting() if task.options.series == name]
-        self._clear(series, into)
+        if series.head is not None:
+            self._take([series], into)
+            self._groups.announce(series)
         self._clearResting(resting, into)
 
     def _clearResting(self, resting: list[TaskType], into: list[TaskType]) -> None:
@@ -297,14 +298,17 @@ class Scheduler(Generic[TaskType]):
             del self._resting[task]
             self._serials.release(task.options.series)
 
-    def _clear(self, series: Series, into: list[TaskType]) -> None:
-        if series.head is None or series.tasks is None:
-            return
-        tasks = series.tasks.clear()
-        into += tasks
-        self.waiting -= len(tasks)
-        self._groups.announce(series)
-        self._serials.release(series.name, len(tasks))
+    def _take(self, every: list[Series], into: list[TaskType]) -> None:
+        numbers = []
+        for series in every:
+            assert series.tasks is not None
+            tasks = series.tasks.clear()
+            into += tasks
+            self.waiting -= len(tasks)
+            numbers.append(len(tasks))
+        # The name of a series may be at fault. By now all the tasks are known.
+        for series, number in zip(every, numbers, strict=True):
+            self._serials.release(series.name, number)
 
     def __iter__(self) -> Iterator[TaskType]:
         """
