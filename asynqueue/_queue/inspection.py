@@ -46,6 +46,9 @@ STEPS: Final = 64
 """How many tasks are looked at before it is asked whether the reactor's turn has lasted long
 enough."""
 
+MOST_WORKERS: Final = 200
+"""How many workers a snapshot shows. The system is asked for the memory of each."""
+
 _ENDS: Final = frozenset((FINISHED, FAILED, CANCELLED))
 
 
@@ -161,7 +164,8 @@ class QueueInspection:
         underway = islice(sorted(engine.underway, key=_idOf), LARGEST_PAGE)
         return {
             **self.summary(),
-            "workers": [self._worker(record) for record in engine.pool.records],
+            "workerCount": len(engine.pool),
+            "workers": self._workers(now),
             "tasksUnderway": [self._facts(task, now) for task in underway],
             "tasksPending": [self._facts(task, now) for task in pending],
             "page": page,
@@ -204,10 +208,15 @@ class QueueInspection:
             facts["call"] = describeCall(task.function, task.args, task.kwargs)
         return facts
 
-    def _worker(self, record: WorkerRecord) -> dict[str, Any]:
-        now = self._engine.seconds()
+    def _workers(self, now: float) -> list[dict[str, Any]]:
+        had: dict[Any, list[QueuedTask]] = {}
+        for task in self._engine.underway:
+            had.setdefault(task.worker, []).append(task)
+        records = self._engine.pool.records[:MOST_WORKERS]
+        return [self._worker(record, had.get(record.worker, []), now) for record in records]
+
+    def _worker(self, record: WorkerRecord, has: list[QueuedTask], now: float) -> dict[str, Any]:
         runner = record.port.facts()
-        has = [task for task in self._engine.underway if task.worker is record.worker]
         begun = has if runner.begun is None else [task for task in runner.begun if not task.isDone]
         return {
             "id": record.ID,

@@ -234,7 +234,7 @@ def describe(seen: Row) -> Iterator[str]:
             + (runs or "".join(lost[-1:]))
         )
     if len(workers) > MOST_WORKERS:
-        yield f"... and {len(workers) - MOST_WORKERS} more"
+        yield f"... and {seen['workerCount'] - MOST_WORKERS} more"
 
 
 TASKS_HEADER: Final = (
@@ -386,7 +386,7 @@ class Top:
             top += ["", _HINT]
         lines = [printable(line) for line in top]
         if self._seen is not None:
-            lines += ["", *describe(self._seen), "", TASKS_HEADER]
+            lines += ["", *describe(self._seen), "", f" {TASKS_HEADER}"]
             room = max(1, height - len(lines) - 1)
             first = max(0, self._selected - room + 1)
             for index, task in enumerate(self._tasks[first : first + room], first):
@@ -459,7 +459,7 @@ class Top:
             count = max(0, seen["width"] + by)
             self._act(f"width {count}", "width", width=count)
         else:
-            count = max(1, len(seen["workers"]) + by)
+            count = max(1, seen["workerCount"] + by)
             self._act(f"{count} workers", "processes", count=count)
 
     def _act(self, done: str, verb: str, **parameters: Any) -> None:

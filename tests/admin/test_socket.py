@@ -19,7 +19,7 @@ import pytest
 from asynqueue.admin import AdminClient, findSockets
 from asynqueue.admin.client import socketFolder
 from asynqueue.admin.server import MOST_CLIENTS
-from asynqueue.aio import ResizableDispatchQueue, TaskQueue
+from asynqueue.aio import ResizableDispatchQueue, TaskQueue, ThreadQueue
 from asynqueue.errors import AdminError
 from asynqueue.testing import InlineWorker
 
@@ -104,6 +104,21 @@ def test_noMoreClientsThanAllowedAreConnected() -> None:
             client.close()
 
     seen(look)
+
+
+def test_threadsAreAddedAndTakenAway() -> None:
+    async def main() -> list[int]:
+        counts = []
+        async with ThreadQueue(1) as queue:
+            path = queue.admin().path
+            assert path is not None
+            for count in (3, 1):
+                with await asyncio.to_thread(AdminClient, path) as client:
+                    await asyncio.to_thread(client.ask, "processes", count=count)
+                counts.append(len(queue))
+        return counts
+
+    assert asyncio.run(main()) == [3, 1]
 
 
 def test_aClientThatLeavesInTheMiddleHarmsNobody() -> None:

@@ -77,6 +77,23 @@ class SeeingTests(AdminCase):
         self.assertEqual(found["restarts"], 1)
         self.assertIn("3", found["losses"][0]["reason"])
 
+    def test_ofVeryManyWorkersTheFirstAreSeen(self) -> None:
+        queue = self.makeQueue(*[InlineWorker() for _ in range(250)])
+        seen = self.get(queue.admin(), "snapshot")
+        self.assertEqual((seen["workerCount"], len(seen["workers"])), (250, 200))
+
+    def test_aWorkersStackIsToldByTheWorkerOrByATaskOfIts(self) -> None:
+        worker = self.makeWorker()
+        queue = self.makeQueue(worker, InlineWorker())
+        admin = queue.admin()
+        self.settle()
+        answer = self.get(admin, "stacks", worker=1)
+        self.assertIn("No code of a task is running", answer["text"])
+        self.assertIn("does not tell", self.get(admin, "stacks", worker=2)["text"])
+        self.assertIn("one of", self.refusal(admin, "stacks"))
+        self.assertIn("no worker 9", self.refusal(admin, "stacks", worker=9))
+        self.assertIn("task 9", self.refusal(admin, "stacks", task=9))
+
     def test_progressIsSeen(self) -> None:
         queue = self.makeQueue(self.makeWorker(stepSeconds=None))
         admin = queue.admin()
