@@ -214,7 +214,8 @@ class CallRunner:
             elif kind == RECALL:
                 self._giveBack(list(self._calls))
             elif kind == STACK:
-                self._post((STACKS, message[1], self.running, describeStacks()))
+                text = describeStacks(self.running is not None)
+                self._post((STACKS, message[1], self.running, text))
                 self.told()
             elif kind == QUIT:
                 self._giveBack(list(self._calls))

@@ -20,29 +20,37 @@ MOST_THREADS: Final = 50
 _ROOM: Final = __name__.rpartition(".")[0] + "."
 
 
-def describeStacks() -> str:
+def describeStacks(isRunning: bool = False) -> str:
     """
     Describe what this thread and the others are doing. This takes no lock, because a signal's
     handler may call it between any two steps of the program.
 
+    @param isRunning: whether this thread is running a task's function.
     @return: the stack of the code that this thread runs for a task, the innermost call last; the
         coroutines that wait in its event loop; then the other threads.
     """
     frames = sys._current_frames()
     own = frames.pop(threading.get_ident(), None)
-    parts = [_describe(_ofTask(own)) or "No code of a task is running.\n", *_coroutines()]
+    parts = [_describe(_ofTask(own)) or _nothing(isRunning), *_coroutines()]
     for ident, frame in [*frames.items()][:MOST_THREADS]:
         parts.append(f"Thread {ident}:\n{_describe(_outermostFirst(frame))}")
     return "".join(parts)
 
 
-def describeThread(ident: int | None) -> str:
+def describeThread(ident: int | None, isRunning: bool) -> str:
     """
     @param ident: the identifier of another thread.
+    @param isRunning: whether it is running a task's function.
     @return: the stack of the code that this thread runs for a task.
     """
     frame = None if ident is None else sys._current_frames().get(ident)
-    return _describe(_ofTask(frame)) or "No code of a task is running.\n"
+    return _describe(_ofTask(frame)) or _nothing(isRunning)
+
+
+def _nothing(isRunning: bool) -> str:
+    if isRunning:
+        return "The task's function is no Python code.\n"
+    return "No code of a task is running.\n"
 
 
 def _outermostFirst(frame: FrameType | None) -> list[FrameType]:

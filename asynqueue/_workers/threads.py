@@ -294,7 +294,8 @@ class ThreadChannel:
         """
         Return the stack of what the thread is running.
         """
-        return describeThread(getattr(self._thread, "ident", None))
+        ident = getattr(self._thread, "ident", None)
+        return describeThread(ident, self._runner.running is not None)
 
     def _takeBack(self, number: int | None) -> None:
         numbers = [call[1] for call in self._inbox.takeCalls(number)]

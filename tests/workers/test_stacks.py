@@ -146,7 +146,11 @@ def stuck() -> str:
 
 @pytest.mark.parametrize(
     ("function", "arguments", "has"),
-    [(busy, (0.4,), "in busy\n"), (time.sleep, (0.4,), ""), (stuck, (), "in stuck")],
+    [
+        (busy, (0.4,), "in busy\n"),
+        (time.sleep, (0.4,), "is no Python code"),
+        (stuck, (), "in stuck"),
+    ],
 )
 def test_aBusyProcessTellsWhatItRunsAndGoesOn(function: Any, arguments: Any, has: str) -> None:
     async def main() -> tuple[str, Any]:
