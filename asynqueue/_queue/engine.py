@@ -956,7 +956,7 @@ class Engine:
                     self.handle(*self._refused.popleft())
                 if self._unchecked:
                     self._checkAll()
-                if self._ready:
+                if self.maxPending is not None and self._ready:
                     self._tellReady()
                 if self._whyNobody is not None and not len(self.pool):
                     self._failAllThatWait(self._whyNobody)
