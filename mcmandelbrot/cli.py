@@ -28,6 +28,7 @@ examples:
   mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png     the whole set
   mcm 1000 -0.7453 0.1127 6.5e-3 -o valley.png   its sea horses
   mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png --remote tcp:127.0.0.1:7411 --key key
+  mcm 1000 -0.63 0 1.4 1.2 -o mandelbrot.png --dask tcp://127.0.0.1:8786
 """
 
 
@@ -61,6 +62,8 @@ class Request:
     @ivar processes: the number of worker processes, or C{None} for one for each core.
     @ivar servers: the addresses of the servers that render the picture, instead of processes here.
     @ivar key: the name of the file with the servers' key, or C{None} without servers.
+    @ivar scheduler: the address of the Dask scheduler whose cluster renders the picture, or
+        C{None}.
     """
 
     view: View
@@ -68,6 +71,7 @@ class Request:
     processes: int | None
     servers: tuple[str, ...] = ()
     key: str | None = None
+    scheduler: str | None = None
 
 
 def render(request: Request) -> None:
@@ -77,22 +81,25 @@ def render(request: Request) -> None:
     @raise MandelbrotError: if the picture cannot be made.
     """
     # Only the workers import these modules.
-    if not request.servers and (find_spec("numba") is None or find_spec("numpy") is None):
+    isHere = not request.servers and request.scheduler is None
+    if isHere and (find_spec("numba") is None or find_spec("numpy") is None):
         raise BadRequest(
             "numba and numpy, which compute the pictures, are not both installed: "
             "pip install asynqueue2[mcm]"
         )
     from asynqueue import ProcessQueue
     from mcmandelbrot.output import openOutput
-    from mcmandelbrot.render import renderPicture, renderRemotely
+    from mcmandelbrot.render import renderOnCluster, renderPicture, renderRemotely
 
-    view, servers, key = request.view, request.servers, request.key
+    view, servers, key, scheduler = request.view, request.servers, request.key, request.scheduler
     stream = None if request.output is None else sys.stderr
     progress = Progress(view.width, view.height, stream)
     processes = request.processes or ProcessQueue.cores()
     with openOutput(request.output) as output:
         if servers:
             run = ReactorRun(lambda: renderRemotely(view, servers, key, output, progress))
+        elif scheduler is not None:
+            run = ReactorRun(lambda: renderOnCluster(view, scheduler, output, progress))
         else:
             run = ReactorRun(lambda: renderPicture(view, processes, output, progress))
         try:
@@ -123,11 +130,16 @@ def parseArguments(arguments: Sequence[str]) -> Request:
     )
     if found.j is not None and not 1 <= found.j <= _MOST_PROCESSES:
         raise BadRequest(f"-j must be from 1 to {_MOST_PROCESSES:,} processes, not {found.j:,}")
-    if found.remote and found.j is not None:
-        raise BadRequest("-j is for processes here, and --remote has none: leave one of them out")
+    if found.remote and found.dask is not None:
+        raise BadRequest("--remote and --dask are two places to render: leave one of them out")
+    elsewhere = "--remote" if found.remote else "--dask" if found.dask is not None else None
+    if elsewhere is not None and found.j is not None:
+        raise BadRequest(
+            f"-j is for processes here, and {elsewhere} has none: leave one of them out"
+        )
     if bool(found.remote) != (found.key is not None):
         raise BadRequest("--remote and --key need each other: name a server and its key's file")
-    return Request(view, found.o, found.j, tuple(found.remote), found.key)
+    return Request(view, found.o, found.j, tuple(found.remote), found.key, found.dask)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -174,6 +186,11 @@ def _makeParser() -> argparse.ArgumentParser:
         help="render on the processes of a server, which asynqueue serve is; may be repeated",
     )
     add("--key", type=_fileName, metavar="file", help="the file with the servers' key")
+    add(
+        "--dask",
+        metavar="address",
+        help="render on the Dask cluster whose scheduler has this address",
+    )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

@@ -5,14 +5,15 @@ Rendering a picture with the processes of a queue.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue import DeferredTracker, OrderedItemProducer, ProcessQueue, TaskQueue
-from asynqueue.errors import WorkerDied
+from asynqueue import DaskWorker, DeferredTracker, OrderedItemProducer, ProcessQueue, TaskQueue
+from asynqueue.errors import ExtraMissing, WorkerDied
 from asynqueue.wire import RemoteWorker
 from mcmandelbrot.errors import BadRequest, MandelbrotError, RenderingFailed
 from mcmandelbrot.output import Output
@@ -29,7 +30,7 @@ _PATIENCE = 1.0
 # How often a stripe is drawn again if its process was killed.
 _RETRIES = 5
 
-# How many seconds the first of the servers may take to answer.
+# How many seconds the first of the servers, or the cluster, may take to answer.
 _CONNECTING = 10.0
 
 _log = Logger()
@@ -81,13 +82,56 @@ async def renderRemotely(
     @raise BadRequest: if an address or the key is not valid, or a server refuses the key.
     @raise MandelbrotError: if no server answers, the picture cannot be written, or a task fails.
     """
+    makers = [partial(RemoteWorker, address, key) for address in servers]
+    who = "the server does not answer" if len(servers) == 1 else "no server answers"
+    trouble = f"{who} within {_CONNECTING:g} seconds: {', '.join(servers)}"
+    try:
+        await _renderElsewhere(view, makers, trouble, output, progress)
+    except OSError as error:
+        raise BadRequest(f"cannot read the key file {key}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
+async def renderOnCluster(view: View, scheduler: str, output: Output, progress: Progress) -> None:
+    """
+    Render a picture on a Dask cluster and write it, as a PNG file, to an output.
+
+    @param view: the view that the picture shows.
+    @param scheduler: the address of the cluster's scheduler.
+    @param output: the output, which is finished at the end.
+    @param progress: shows the progress of the work.
+    @raise BadRequest: if Dask distributed is not installed.
+    @raise MandelbrotError: if the cluster does not answer, the picture cannot be written, or a task
+        fails.
+    """
+    trouble = f"the Dask scheduler does not answer within {_CONNECTING:g} seconds: {scheduler}"
+    try:
+        await _renderElsewhere(view, [partial(DaskWorker, scheduler)], trouble, output, progress)
+    except ExtraMissing as error:
+        raise BadRequest(str(error)) from error
+
+
+async def _renderElsewhere(
+    view: View,
+    makers: Sequence[Callable[[], Any]],
+    trouble: str,
+    output: Output,
+    progress: Progress,
+) -> None:
+    """
+    Render a picture with workers that may come and go.
+
+    @param makers: make the workers.
+    @param trouble: what to say if none of them can work.
+    """
     async with TaskQueue(timeout=_PATIENCE) as queue:
-        await _attachServers(queue, servers, key)
-        plan = StripePlan(view, len(queue.workers()))
+        await _attachFirst(queue, makers, trouble)
+        plan = StripePlan(view, _slots(queue))
 
         def advance(rows: int) -> None:
-            # Servers may have joined.
-            plan.processes = len(queue.workers())
+            # Others may have joined.
+            plan.processes = _slots(queue)
             progress.advance(rows)
 
         try:
@@ -106,32 +150,29 @@ async def renderRemotely(
         output.finish()
 
 
-async def _attachServers(queue: TaskQueue, servers: Sequence[str], key: Any) -> None:
+def _slots(queue: TaskQueue) -> int:
+    return sum(worker.capacity.slots for worker in queue.workers())
+
+
+async def _attachFirst(queue: TaskQueue, makers: Sequence[Callable[[], Any]], trouble: str) -> None:
     """
-    Attach a worker for each server, and wait for the first.
+    Attach the workers, and wait for the first.
     """
     from twisted.internet import reactor
 
     attached: list[Deferred[int]] = []
     try:
-        for address in servers:
-            attached.append(queue.attachWorker(RemoteWorker(address, key)))
-    except OSError as error:
-        raise BadRequest(f"cannot read the key file {key}: {error.strerror}") from error
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
+        for make in makers:
+            attached.append(queue.attachWorker(make()))
     finally:
         # Once one is there, the others are not waited for.
         first = DeferredList(attached, True, fireOnOneErrback=True, consumeErrors=True)
     first.addTimeout(_CONNECTING, reactor)
     try:
         await first
-    except TimeoutError as error:
-        who = "the server does not answer" if len(servers) == 1 else "no server answers"
-        raise RenderingFailed(
-            f"{who} within {_CONNECTING:g} seconds: {', '.join(servers)}"
-        ) from error
     except FirstError as error:
+        if error.subFailure.check(CancelledError):
+            raise RenderingFailed(trouble) from error
         raise RenderingFailed(str(error.subFailure.value)) from error
 
 

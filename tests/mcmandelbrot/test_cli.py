@@ -70,6 +70,17 @@ def test_serversAndTheirKeyNeedEachOther(options: str) -> None:
         parseArguments(f"10 -1 0 1.5 {options}".split())
 
 
+def test_aClusterIsNamedByItsScheduler() -> None:
+    request = parseArguments(["10", "-1", "0", "1.5", "--dask", "tcp://127.0.0.1:8786"])
+    assert (request.scheduler, request.servers) == ("tcp://127.0.0.1:8786", ())
+
+
+@pytest.mark.parametrize("options", ["-j 2", "--remote unix:a --key key", "--key key"])
+def test_aClusterIsTheOnlyPlace(options: str) -> None:
+    with pytest.raises(BadRequest, match="--"):
+        parseArguments(f"10 -1 0 1.5 --dask tcp://127.0.0.1:8786 {options}".split())
+
+
 def test_whatIsNotSaidHasADefault() -> None:
     request = parseArguments(["1000", "-0.63", "0", "1.4"])
     assert request.view == View(1000, -0.63, 0.0, 1.4, 1.4, 2000)
