@@ -7,14 +7,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.core import Status
 
 from asynqueue import DaskWorker
 from asynqueue._workers.dask.far import processID
 
 WORKERS = 2
+
+PATIENCE = 25.0
+"""How many seconds the cluster may take to become what it should be."""
 
 _running: list[Any] = []
 _killed: set[str] = set()
@@ -79,11 +84,37 @@ def pids() -> list[int]:
 
 def kill(*addresses: str) -> None:
     """
-    Kill some Dask workers.
+    Kill some Dask workers, which their nannies replace.
     """
+    # A nanny gives up if its process dies after the scheduler knows it, and before the nanny does.
+    _await(lambda: _started().issuperset(addresses), "the nannies know their processes")
     _killed.update(addresses)
     for pid in client().run(processID, workers=list(addresses)).values():
         os.kill(pid, signal.SIGKILL)
+
+
+def _nannies() -> list[Any]:
+    return list(_running[0].workers.values())
+
+
+def _started() -> set[str]:
+    """
+    Return the addresses of the Dask workers whose nannies will replace them.
+    """
+    # Read in this order, because the nanny forgets its process when that dies.
+    return {
+        nanny.worker_address
+        for nanny in _nannies()
+        if (process := nanny.process) is not None and process.status == Status.running
+    }
+
+
+def _await(isSo: Callable[[], bool], what: str) -> None:
+    limit = time.monotonic() + PATIENCE
+    while not isSo():
+        if time.monotonic() > limit:
+            raise AssertionError(f"this took more than {PATIENCE:g} seconds: {what}")
+        time.sleep(0.02)
 
 
 def killBusy() -> None:
@@ -98,14 +129,17 @@ def untilComplete() -> None:
     """
     Wait until every Dask worker that was killed has been replaced. Call this before a test.
     """
-    begun = time.monotonic()
-    while len(found := addresses()) != WORKERS or not _killed.isdisjoint(found):
-        if time.monotonic() - begun > 5.0:
-            # Under load a nanny may start no other process, or the scheduler may not see a death.
+
+    def isComplete() -> bool:
+        gaveUp = (Status.closing, Status.closed, Status.failed)
+        if any(nanny.status in gaveUp for nanny in _nannies()):
+            # A test's call has killed its process before the nanny knew it.
             stop()
             start()
-            return
-        time.sleep(0.02)
+        found = addresses()
+        return len(found) == WORKERS and _killed.isdisjoint(found) and found == _started()
+
+    _await(isComplete, "there are as many Dask workers as there should be")
 
 
 def scale(count: int) -> None:

@@ -5,6 +5,7 @@ A scheduler that dies takes with it what it had, and the queue goes on with the 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -18,7 +19,16 @@ from asynqueue.errors import DaskWorkerDied
 from asynqueue.tools import Delay
 from tests.dask import tasks
 
-PORT = 18786
+
+def hold() -> socket.socket:
+    """
+    Hold a free port, on which a program that reuses addresses may listen. So nobody else gets it
+    while no scheduler runs.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -44,8 +54,11 @@ class SchedulerTests(TestCase):
         process.wait()
 
     async def test_callsThatTheSchedulerHadFailAndTheOthersRunOnTheNextOne(self) -> None:
-        address = f"tcp://127.0.0.1:{PORT}"
-        scheduling = "scheduler", "--port", str(PORT)
+        held = hold()
+        self.addCleanup(held.close)
+        port = held.getsockname()[1]
+        address = f"tcp://127.0.0.1:{port}"
+        scheduling = "scheduler", "--port", str(port)
         working = "worker", address, "--nworkers", "2", "--nthreads", "1"
         scheduler, workers = self.start(*scheduling), self.start(*working)
         queue = TaskQueue(DaskWorker(address))
