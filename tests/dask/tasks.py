@@ -129,3 +129,11 @@ def tenth(number: int) -> int:
     """
     time.sleep(0.01)
     return number
+
+
+async def offer(dask_worker: Any, **resources: float) -> int:
+    """
+    Have this Dask worker offer some resources. Return its process.
+    """
+    await dask_worker.set_resources(**resources)
+    return os.getpid()

@@ -194,6 +194,58 @@ class ClusterTests(DaskCase):
         self.assertFalse(task.isDone)
         self.drop(task)
 
+    async def test_aSeriesRunsWhereItsResourceIs(self) -> None:
+        address = min(cluster.addresses())
+        (pid,) = cluster.client().run(tasks.offer, FPGA=1, workers=[address]).values()
+        self.addCleanup(cluster.client().run, tasks.offer, FPGA=0, workers=[address])
+        queue, worker = self.queue(resources={"fpga": {"FPGA": 1}})
+        calls = [queue.call(os.getpid, series="fpga") for _ in range(8)]
+        self.assertEqual(set(await gatherResults(calls)), {pid})
+        await self.until(lambda: not worker.missing, "the resource is seen")
+
+    async def test_aLowerNicenessIsAHigherPriorityForDask(self) -> None:
+        queue, _ = self.queue()
+        priorities: list[int] = []
+        submit = cluster.client().submit
+
+        def submitNoting(*args: Any, **options: Any) -> Any:
+            priorities.append(options["priority"])
+            return submit(*args, **options)
+
+        self.patch(cluster.client(), "submit", submitNoting)
+        for niceness in (-5, 0, 20):
+            await queue.call(far.add, 1, 2, niceness=niceness)
+        self.assertEqual(priorities, [5, 0, -20])
+
+
+class Old:
+    """
+    A task of AsynQueue 0.9's shape.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.callTuple: tuple[Any, list[Any], dict[str, Any]] = (function, list(args), {})
+        self.told: list[Any] = []
+
+    def callback(self, result: Any) -> None:
+        self.told.append(result)
+
+
+class OldTaskTests(DaskCase):
+    async def test_aTaskOfAsynQueue09IsToldItsResult(self) -> None:
+        worker, old = cluster.worker(), Old(far.add, 1, 2)
+        self.addCleanup(worker.stop)
+        await worker.run(old)
+        self.assertEqual(old.told, [(b"r", 3)])
+
+    def test_aCrashReturnsTheTasksThemselves(self) -> None:
+        worker, olds = cluster.worker(), [Old(far.echo, number) for number in range(3)]
+        self.addCleanup(worker.stop)
+        for old in olds:
+            worker.run(old)
+        self.assertEqual(worker.crash(), olds)
+        self.assertEqual([old.told for old in olds], [[]] * 3)
+
 
 def test_withoutTheExtraItSaysWhichCommandBringsIt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -121,16 +121,19 @@ class Cluster:
         self,
         makeClient: Callable[[], Client],
         isOurs: bool,
+        startsCluster: bool,
         session: Session,
         inbox: ReactorInbox[Callable[[], object]],
     ) -> None:
         """
         @param makeClient: returns the client. It may wait for the connection.
         @param isOurs: whether the client is closed at the end.
+        @param startsCluster: whether the client starts a cluster, which ends with it.
         """
         self.client: Any = None
         self._makeClient = makeClient
         self._isOurs = isOurs
+        self._startsCluster = startsCluster
         self._session = session
         self._inbox = inbox
         self._sent: dict[str, Sent] = {}
@@ -229,7 +232,10 @@ class Cluster:
             self._inbox.put(closed)
         elif self.client is not None:
             self.do(self._close, closed)
-        elif not self._isConnecting:
+        elif not (self._isConnecting and self._startsCluster):
+            # Nobody waits for a client that cannot reach its scheduler. It tries for 30 seconds,
+            # and is closed then.
+            self._closed = _doNothing
             self._inbox.put(closed)
 
     async def _close(self, closed: Callable[[], object]) -> None:
@@ -293,9 +299,15 @@ class Cluster:
                 self.log.debug("no scheduler answers: {error}", error=error)
 
     async def _count(self) -> None:
-        threads = await self.client.nthreads()
-        workers = self.client.scheduler_info().get("workers", {}).values()
-        resources = {name for worker in workers for name in worker.get("resources", {})}
+        # What the client has of this by itself tells of no workers.
+        workers = (await self.client.scheduler.identity())["workers"]
+        threads = {address: worker["nthreads"] for address, worker in workers.items()}
+        resources = {
+            name
+            for worker in workers.values()
+            for name, amount in worker["resources"].items()
+            if amount
+        }
         self._inbox.put(lambda: self._countChanged(threads, resources))
 
     # Batches --------------------------------------------------------------------------------------
@@ -491,6 +503,10 @@ class Cluster:
         else:
             outcomes = [loads(answer.content)[0] for answer in answers.values()]
             self._inbox.put(lambda: done(outcomes, None))
+
+
+def _doNothing() -> None:
+    pass
 
 
 def _asException(error: BaseException) -> Exception:

@@ -46,6 +46,7 @@ from asynqueue._workers.events import (
     WorkerEvent,
     Yielded,
 )
+from asynqueue._workers.from09 import OldTask, asGiven, asTask
 from asynqueue._workers.picklability import CallCheck, refusedCall
 from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue._workers.protocol import NearStream, RunnerProtocol
@@ -82,10 +83,6 @@ GRACE_SECONDS: Final = 1.0
 
 UNKNOWN: Final = 1.0
 """How many seconds a call counts for of which nothing is known."""
-
-_WITHOUT: Final = (
-    "a DaskWorker needs Dask distributed: install it with pip install asynqueue2[dask]"
-)
 
 
 class Batch:
@@ -249,7 +246,7 @@ class DaskWorker:
         makeClient = partial(_makeClient, cluster) if isOurs else lambda: cluster
         inbox: ReactorInbox[Callable[[], object]] = ReactorInbox(self._reactor, callEach)
         session = Session(self._id, raw, forwardLogs)
-        self._cluster: Cluster = Cluster(makeClient, isOurs, session, inbox)
+        self._cluster: Cluster = Cluster(makeClient, isOurs, cluster is None, session, inbox)
         self._waiting: deque[Any] = deque()
         self._batches: dict[Batch, None] = {}
         self._updates: set[Any] = set()
@@ -400,7 +397,12 @@ class DaskWorker:
 
         @return: a Deferred that fires when the worker no longer has the task.
         @raise StateError: if the worker is stopping or has stopped.
+        @raise WorkerError: if the worker belongs to a queue, and the task is one of AsynQueue
+            0.9's.
         """
+        task = asTask(task, self, self._reactor.seconds)
+        if isinstance(task, OldTask) and self._listener is not self._standalone:
+            raise WorkerError(f"{self!r} belongs to a queue: put the call of {task} into that")
         done: Deferred[None] = Deferred()
         self._runWaiters[task] = done
         try:
@@ -511,7 +513,7 @@ class DaskWorker:
         self._report(events)
         self._close()
         self._fireWaiters(left)
-        return [task for task in left if not task.isDone]
+        return asGiven(task for task in left if not task.isDone)
 
     # Batches --------------------------------------------------------------------------------------
 
