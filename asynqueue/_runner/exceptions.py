@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from pickle import Unpickler
@@ -27,25 +28,6 @@ Described = tuple[Packed, str, str, str]
 traceback's text."""
 
 
-def describe(error: BaseException) -> Described:
-    """
-    @param error: an exception that was caught in the function that calls this one. That function's
-        own entry is left out of the traceback.
-    @return: what L{rebuild} makes an exception of. That works for every exception, in one way or
-        another.
-    """
-    text = _tracebackOf(error)
-    packed: Packed = None
-    try:
-        packed = _packed(error)
-    except BaseException as unpicklable:
-        why = f"{typeName(type(unpicklable))}: {textOf(unpicklable)}"
-        text += f"\n(The exception itself cannot be pickled: {why})\n"
-    # A child calls the main module so.
-    name = typeName(type(error)).replace("__mp_main__.", "__main__.")
-    return packed, name, textOf(error), text.replace("__mp_main__.", "__main__.")
-
-
 def _packed(error: BaseException) -> Packed:
     """
     Pack an exception, even of a class that came by value.
@@ -56,6 +38,25 @@ def _packed(error: BaseException) -> Packed:
         if "cloudpickle" not in sys.modules:
             raise
         return CLOUDPICKLE.pack(error)
+
+
+def describe(error: BaseException, pack: Callable[[BaseException], Packed] = _packed) -> Described:
+    """
+    @param error: an exception that was caught in the function that calls this one. That function's
+        own entry is left out of the traceback.
+    @return: what L{rebuild} makes an exception of. That works for every exception, in one way or
+        another.
+    """
+    text = _tracebackOf(error)
+    packed: Packed = None
+    try:
+        packed = pack(error)
+    except BaseException as unpicklable:
+        why = f"{typeName(type(unpicklable))}: {textOf(unpicklable)}"
+        text += f"\n(The exception itself cannot be pickled: {why})\n"
+    # A child calls the main module so.
+    name = typeName(type(error)).replace("__mp_main__.", "__main__.")
+    return packed, name, textOf(error), text.replace("__mp_main__.", "__main__.")
 
 
 def rebuild(described: Described) -> BaseException:

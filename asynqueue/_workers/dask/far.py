@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pickle import dumps, loads
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from distributed import Event, WorkerPlugin, get_worker, secede
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import PICKLED, Body
 from asynqueue._runner.coroutines import CoroutineRunner
+from asynqueue._runner.exceptions import describe
 from asynqueue._runner.logs import LogForwarding
 from asynqueue._runner.makecall import RAISED, makeCall
 from asynqueue._runner.messages import (
@@ -39,6 +41,7 @@ from asynqueue._runner.messages import (
     VERSION,
     Message,
 )
+from asynqueue._runner.packing import STANDARD
 from asynqueue._version import __version__
 from asynqueue._workers.dask.interrupting import Guard, GuardedReader, GuardedWaiter
 from asynqueue.errors import ProtocolError
@@ -51,6 +54,9 @@ RECALL_SECONDS: Final = 0.25
 have them."""
 
 _log = logging.getLogger(__name__)
+
+# Dask has imported cloudpickle, which has exceptions travel that do not travel elsewhere.
+_describe: Final = partial(describe, pack=STANDARD.pack)
 
 LEFT_SECONDS: Final = 60.0
 """When the near side has not asked for so many seconds, it is gone."""
@@ -141,7 +147,7 @@ class FarBatch:
         guard = self._guard = Guard()
         guard.look = self._lookIn
         self._reader = GuardedReader(guard, raw)
-        codec = replace(PICKLED, makeReader=lambda: self._reader)
+        codec = replace(PICKLED, makeReader=lambda: self._reader, describe=_describe)
         waiter = GuardedWaiter(CoroutineRunner(), guard, lambda: self.runner.running)
         self.runner = CallRunner(self.post, raw=raw, codec=codec, waiter=waiter)
 
@@ -509,7 +515,7 @@ class UpdatePlugin(WorkerPlugin):
                 raise value
             return True, PICKLED.pack(value)
         except BaseException as error:
-            return False, PICKLED.describe(error)
+            return False, _describe(error)
 
 
 def _neverLater(outcome: object) -> None:
