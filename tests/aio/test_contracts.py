@@ -9,13 +9,16 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from asynqueue import AsyncWorker, ProcessWorker, ThreadWorker
-from asynqueue.aio import asFuture, getReactor
+from asynqueue.aio import TaskQueue, asFuture, getReactor
+from asynqueue.interfaces import IWorker
 from asynqueue.testing import (
     DeferredHold,
     FarWorkerContract,
@@ -24,6 +27,7 @@ from asynqueue.testing import (
     IteratingWorkerContract,
     MortalRunnerContract,
     PicklingWorkerContract,
+    WorkerContract,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +66,63 @@ class LoopCase(TestCase):
 
     def makeHold(self: Any) -> Hold:
         return FileHold(self.scratchFolder(), getReactor())
+
+
+@implementer(IWorker)
+class ThroughQueue:
+    """
+    A worker that has a queue of asyncio run its tasks.
+    """
+
+    cQualified: ClassVar[list[Any]] = []
+
+    def __init__(self, worker: Any) -> None:
+        self.iQualified: list[Any] = []
+        self._queue = TaskQueue(worker, timeout=0)
+        self._underway: dict[Any, asyncio.Future[Any]] = {}
+
+    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+        """
+        It never resigns.
+        """
+
+    def run(self, task: Any) -> Deferred[None]:
+        function, args, kw = task.callTuple
+        future = self._underway[task] = self._queue.options().call(function, *args, **kw)
+        ready: Deferred[None] = Deferred()
+        future.add_done_callback(partial(self._ended, task, ready))
+        return ready
+
+    def _ended(self, task: Any, ready: Deferred[None], future: asyncio.Future[Any]) -> None:
+        if self._underway.pop(task, None) is not None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                task.errback(Failure(error))
+            elif not future.cancelled():
+                task.callback(future.result())
+        ready.callback(None)
+
+    def cancel(self, task: Any) -> None:
+        self._underway[task].cancel()
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromFuture(self._queue.shutdown())
+
+    def crash(self) -> list[Any]:
+        underway, self._underway = self._underway, {}
+        for future in underway.values():
+            future.cancel()
+        self._queue.shutdown()
+        return [*underway]
+
+
+class QueueTests(LoopCase, WorkerContract, SynchronousTestCase):
+    """
+    What the contract promises of a worker is seen through a queue of asyncio.
+    """
+
+    def makeWorker(self) -> ThroughQueue:
+        return ThroughQueue(ThreadWorker(reactor=getReactor()))
 
 
 class AsyncTests(LoopCase, IteratingWorkerContract, SynchronousTestCase):
