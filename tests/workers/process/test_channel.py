@@ -88,6 +88,19 @@ class PipeChannelTests(ProcessTestCase):
         await self.receiver.over
         self.assertFalse(channel.beginFrame([head, body], len(value)))
 
+    async def test_aLargeMessageIsLetGoWhenItWasWritten(self) -> None:
+        channel = self.open()
+        await self.until(lambda: self.receiver.messages)
+        value = bytearray(4 << 20)
+        channel.send([(CALL, 1, STANDARD.pack(len), STANDARD.pack(((value,), {})), False, None)])
+        with self.assertRaises(BufferError):
+            # It is being sent from where it is.
+            value.clear()
+        await self.until(lambda: len(self.receiver.messages) == 2)
+        value.clear()
+        channel.send([(QUIT,)])
+        await self.receiver.over
+
     async def test_nothingIsHeardFromWithinOpenOrSend(self) -> None:
         channel = self.open()
         self.assertEqual(self.receiver.messages, [])
