@@ -234,7 +234,7 @@ def _jobs(options: argparse.Namespace) -> None:
 
 
 def _top(options: argparse.Namespace) -> None:
-    from asynqueue.admin.top import run
+    from asynqueue.admin._top import run
 
     if not 0.05 <= options.interval <= 3600:
         raise UsageError(f"--interval must be from 0.05 to 3600 seconds, not {options.interval:g}")

@@ -21,6 +21,7 @@ from asynqueue._core.states import FAILED, FINISHED
 from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
+from asynqueue.admin._history import LAST, History
 from asynqueue.admin.api import (
     ABSENT,
     LARGEST_PAGE,
@@ -29,7 +30,6 @@ from asynqueue.admin.api import (
     plain,
     plainPriority,
 )
-from asynqueue.admin.history import LAST, History
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
 

@@ -27,6 +27,7 @@ from asynqueue._queue.engine import Engine
 from asynqueue._queue.observers import Event
 from asynqueue._queue.pool import WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue.admin._history import LAST, History
 from asynqueue.admin.api import (
     ABSENT,
     LARGEST_PAGE,
@@ -35,7 +36,6 @@ from asynqueue.admin.api import (
     plain,
     plainPriority,
 )
-from asynqueue.admin.history import LAST, History
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
 

@@ -23,7 +23,7 @@ import pytest
 
 from asynqueue import ResizableDispatchQueue
 from asynqueue._command import main
-from asynqueue.admin.top import (
+from asynqueue.admin._top import (
     CONFIRMING,
     LEFT,
     LIST,
