@@ -80,8 +80,9 @@ browser: ## install Chromium where apt can, for the tests that look at pages
 		echo "    sudo apt install chromium" >&2; \
 	fi
 
+# The tests are in the order in which they have to run: tests/conftest.py says why.
 test: $(READY) browser ## run the whole test suite
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
 	$(BIN)/ruff check .

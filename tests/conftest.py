@@ -27,6 +27,14 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Put the tests of Dask last. Dask changes how this process pickles exceptions, collects garbage
+    and starts threads, and its cluster lives until the end.
+    """
+    items.sort(key=lambda item: "dask" in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _openedOnce() -> None:
     """

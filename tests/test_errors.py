@@ -11,6 +11,7 @@ from asynqueue.errors import (
     AsynQueueError,
     ConnectionLost,
     ExecutorDied,
+    ExtraMissing,
     QueueRunError,
     QueueStopped,
     ReactorTouched,
@@ -31,6 +32,7 @@ OURS = [
 ]
 
 ARGUMENTS: dict[type, tuple[Any, ...]] = {
+    ExtraMissing: ("TLS", "tls"),
     StateError: ("the task", "PENDING", "finish"),
     RemoteError: ("far.Error", "text", "trace"),
     WorkerDied: (12, None, 9, 3456, True, "the stacks"),

@@ -111,7 +111,7 @@ class LogTests(ProcessTestCase):
         [record] = heard.records
         self.assertEqual(record.getMessage(), "one of many")
         self.assertEqual(record.taskID, task.id)
-        self.assertEqual(record.worker, repr(queue.workers(1)))
+        self.assertIn(f"ProcessWorker {queue.workers(1).process.pid}", record.worker)
         self.assertEqual(record.process, queue.workers(1).process.pid)
         self.assertEqual(record.funcName, "log")
 
@@ -178,7 +178,7 @@ class LogTests(ProcessTestCase):
             [event["log_level"].name for event in events], ["warn", "warn", "critical"]
         )
         self.assertEqual(events[0]["taskID"], task.id)
-        self.assertEqual(events[0]["worker"], repr(queue.workers(1)))
+        self.assertIn(f"ProcessWorker {queue.workers(1).process.pid}", events[0]["worker"])
         self.assertEqual(events[1]["text"], "two")
         self.assertIn("ValueError: inside", events[2]["text"])
 
