@@ -23,7 +23,7 @@ from benchmarks.rounds import Rounds
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
 
-_PEERS = ("joblib", "loky", "pebble", "huey", "persist-queue", "Pyro5")
+_PEERS = ("joblib", "loky", "pebble", "huey", "persist-queue", "Pyro5", "distributed")
 _PACKAGES = ("asynqueue", "twisted", "zope.interface", "psutil", *_PEERS, "numpy", "numba")
 
 

@@ -15,6 +15,7 @@ from benchmarks.measures import (
     aio,
     array,
     calls,
+    dask,
     dispatch,
     durable,
     efficiency,
@@ -51,6 +52,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
     weblog.MEASURE,
     weblog.MEMORY,
     wire.MEASURE,
+    dask.MEASURE,
 )
 
 COMPARISONS: Final[tuple[Comparison, ...]] = (crashes.COMPARISON, storms.COMPARISON)
