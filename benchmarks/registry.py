@@ -30,6 +30,7 @@ from benchmarks.measures import (
     weblog,
     wire,
 )
+from benchmarks.storms import cluster
 from benchmarks.storms import comparison as storms
 
 MEASURES: Final[tuple[Measure, ...]] = (
@@ -55,4 +56,8 @@ MEASURES: Final[tuple[Measure, ...]] = (
     dask.MEASURE,
 )
 
-COMPARISONS: Final[tuple[Comparison, ...]] = (crashes.COMPARISON, storms.COMPARISON)
+COMPARISONS: Final[tuple[Comparison, ...]] = (
+    crashes.COMPARISON,
+    storms.COMPARISON,
+    cluster.COMPARISON,
+)

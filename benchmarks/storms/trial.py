@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -79,7 +79,7 @@ class _Storm:
         self._awaitAll()
         seconds = time.perf_counter() - started
         kills = killer.stop()
-        outcome = _tally(futures, ledger.runs())
+        outcome = tally(futures, ledger.runs())
         after = _calmPossessions(before)
         growth = {name: after[name] - number for name, number in before.items()}
         teller = Teller(str(self._folder))
@@ -113,11 +113,13 @@ class _Storm:
             time.sleep(0.01)
 
 
-def _tally(futures: list[AnyFuture], runs: Counter[int]) -> dict[str, Any]:
+def tally(futures: list[AnyFuture], runs: Counter[int]) -> dict[str, Any]:
     """
-    Tell how the tasks ended. A task's number is its place in the list.
+    Tell how the tasks ended. A task's number is its place in the list. One that the pool has
+    cancelled has failed.
     """
-    failed = {n: future.exception() for n, future in enumerate(futures) if _isFailed(future)}
+    errors = {n: _errorOf(future) for n, future in enumerate(futures) if future.done()}
+    failed = {n: error for n, error in errors.items() if error is not None}
     done = [n for n, future in enumerate(futures) if future.done() and n not in failed]
     wrong = [n for n in done if futures[n].result() != n or not runs[n]]
     return {
@@ -138,11 +140,12 @@ def _processOf(error: BaseException | None) -> int:
     """
     The ID of the process that has died with a task, if that is told, or else of none.
     """
-    return int(getattr(error, "pid", -id(error)))
+    pid = getattr(error, "pid", None)
+    return -id(error) if pid is None else int(pid)
 
 
-def _isFailed(future: AnyFuture) -> bool:
-    return future.done() and future.exception() is not None
+def _errorOf(future: AnyFuture) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
 
 
 def _possessions() -> dict[str, int]:
