@@ -80,9 +80,11 @@ browser: ## install Chromium where apt can, for the tests that look at pages
 		echo "    sudo apt install chromium" >&2; \
 	fi
 
-# The tests are in the order in which they have to run: tests/conftest.py says why.
+# The tests of Dask have processes of their own: tests/conftest.py says why. With ARGS, only what they
+# name runs.
 test: $(READY) browser ## run the whole test suite
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/dask)
 
 check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
 	$(BIN)/ruff check .
@@ -106,6 +108,7 @@ dist: $(READY) ## build an sdist and a wheel, and try the wheel in an environmen
 
 storm: $(READY) ## run the tests that take long or load the machine
 	$(BIN)/python -m pytest -m slow --timeout=600 --override-ini faulthandler_timeout=590 $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/dask -m slow --timeout=600 --override-ini faulthandler_timeout=590)
 
 chaos: $(BENCH_READY) ## crash and kill processes of ours and of the peers, and print what became of all
 	$(BIN)/python -m benchmarks -k crashes $(ARGS)

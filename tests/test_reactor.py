@@ -60,7 +60,7 @@ class ReactorTurnsTests(SynchronousTestCase):
         turns: deque[Callable[[], object]] = deque()
         self.patch(self.clock, "callLater", lambda _, function: turns.append(function))
         for number in range(10):
-            self.do(number, 0.009)
+            self.do(number, 0.009 / 2)
         done = [len(self.called)]
         while turns:
             turns.popleft()()

@@ -263,12 +263,17 @@ class RecordingProtocol(RunnerProtocol):
     """
 
     def __init__(
-        self, note: Note, link: Any, codec: Codec = PICKLED, writer: Writer | None = None
+        self,
+        note: Note,
+        link: Any,
+        codec: Codec = PICKLED,
+        writer: Writer | None = None,
+        sources: Any = None,
     ) -> None:
         """
         @param note: takes each fact.
         """
-        super().__init__(self, codec, writer)
+        super().__init__(self, codec, writer, sources)
         self._note = note
         self._realLink = link
 

@@ -62,6 +62,8 @@ class PipeChannelTests(ProcessTestCase):
             reactor, Delay(reactor=reactor), context=context, launcher=Launcher(reactor)
         )
         channel.open(self.receiver)
+        # This starts the child now, although the turn may have no time left for it.
+        self.assertIsNotNone(channel.process)
         return channel
 
     async def test_itProvidesIChannel(self) -> None:
