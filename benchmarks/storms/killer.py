@@ -36,7 +36,8 @@ class Killer:
 
         @param folder: the storm's.
         @param kills: how many processes to kill.
-        @param tasks: how many tasks there are. All kills are due when nine tenths have begun.
+        @param tasks: how many tasks there are. All kills are due when three fifths have begun, so
+            that a killer that is late finds some that run.
         @param seed: decides after which runs to kill, and whom.
         """
         self._kills = folder / _KILLS
@@ -74,7 +75,7 @@ def run(path: str, kills: int, tasks: int, seed: int, folder: str) -> float:
     """
     random = Random(seed)
     ledger = Ledger(path)
-    moments = sorted(random.sample(range(1, tasks * 9 // 10), kills))
+    moments = sorted(random.sample(range(1, tasks * 3 // 5), kills))
     Path(folder, _READY).touch()
     with Path(folder, _KILLS).open("ab", buffering=0) as file:
         for moment in moments:
