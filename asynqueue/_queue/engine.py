@@ -500,7 +500,8 @@ class Engine:
                 self.pool.offered(record, event)
             elif isinstance(event, GaveUp):
                 self._gaveUp(record, event.reason)
-            else:
+            elif not isinstance(event, Progressed):
+                # Progress is in the books already. Taken in again, it would be told twice.
                 perform(event, record.worker, self.reactor)
         except BaseException:
             # The code is the program's own. What else has happened is told all the same.

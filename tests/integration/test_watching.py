@@ -5,12 +5,13 @@ Watching a queue whose workers are processes.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from asynqueue import Delay, Event, report
+from asynqueue import Delay, Event, ThreadQueue, report
 from asynqueue._core.states import FAILED, FINISHED, LOST
 from asynqueue._queue.observers import HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
 from asynqueue.errors import WorkerDetached, WorkerDied
@@ -53,6 +54,22 @@ class WatchingTests(ProcessTestCase):
         await task
         self.assertEqual(seen[0], ("UNDERWAY", (1, 2)))
         self.assertEqual(task.progress[:2], (2, 2))
+
+    async def test_aReportIsToldOnce(self) -> None:
+        events: list[Event] = []
+        go = threading.Event()
+
+        def reportAndWait() -> None:
+            report(1, 2)
+            go.wait(10)
+
+        queue = self.manage(ThreadQueue(1, observers=[events.append]))
+        task = queue.submit(reportAndWait)
+        await self.until(lambda: task.progress is not None)
+        go.set()
+        await task
+        ofTask = [event.kind for event in events if event.task is task]
+        self.assertEqual(ofTask, [QUEUED, STARTED, PROGRESSED, FINISHED])
 
     async def test_crashingTheWorkersEndsTheirProcesses(self) -> None:
         queue = self.makeQueue(2)
