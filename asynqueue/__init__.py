@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
     from asynqueue._iteration.deferator import Deferator
-    from asynqueue._queue.observers import Event, LoggingObserver
+    from asynqueue._observers import Event, LoggingObserver
     from asynqueue._queue.ownqueues import NullQueue, ProcessQueue, ThreadQueue
     from asynqueue._queue.ownqueues import ThreadLooper as ThreadLooper
     from asynqueue._queue.ownqueues import deferToThread as deferToThread
@@ -74,7 +74,7 @@ _HOMES = {
     "_dispatch.job": "DeadLetter DurableJob Job",
     "_dispatch.rdq": "ResizableDispatchQueue",
     "_iteration.deferator": "Deferator",
-    "_queue.observers": "Event LoggingObserver",
+    "_observers": "Event LoggingObserver",
     "_queue.ownqueues": "NullQueue ProcessQueue ThreadLooper ThreadQueue deferToThread",
     "_queue.queuedtask": "QueuedTask",
     "_queue.remotequeue": "RemoteQueue",

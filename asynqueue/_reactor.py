@@ -32,6 +32,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue._runner.progress import Reporter, setReporter
+
 __all__ = [
     "Done",
     "IReactorTime",
@@ -226,6 +228,25 @@ def callFromAnyThread(reactor: object, function: Callable[[], object]) -> None:
         reactor.callFromThread(function)
     else:
         function()
+
+
+def takeReports(reactor: object, reported: Reporter) -> None:
+    """
+    Have a function hear of L{report<asynqueue.report>} in the present context. It is called in the
+    reactor's thread: at once, or soon if a thread reports to which the context was passed.
+
+    @param reactor: a reactor, in whose thread this is called.
+    """
+    setReporter(partial(_passReport, reactor, threading.get_ident(), reported))
+
+
+def _passReport(
+    reactor: object, home: int, reported: Reporter, done: float, total: float | None
+) -> None:
+    if threading.get_ident() == home:
+        reported(done, total)
+    else:
+        callFromAnyThread(reactor, partial(reported, done, total))
 
 
 class ReactorInbox(Generic[_T]):

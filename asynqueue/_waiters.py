@@ -6,10 +6,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, KeysView
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
+
+from asynqueue._core.task import Progress, T
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import TaskOwner
 
 _T = TypeVar("_T")
 
@@ -137,6 +142,22 @@ class OneShotObserverList(Generic[_T]):
         if isinstance(self._result, Failure):
             return fail(self._result)
         return succeed(self._result)  # type: ignore[arg-type]
+
+
+class TaskDeferred(Deferred[T], Generic[T]):
+    """
+    The Deferred of a task.
+
+    @ivar owner: the queue that the task belongs to.
+    @ivar whenProgressed: is called with each progress that the task's function reports, or C{None}.
+        The queue may be in the middle of something, so this is not to run the program's code.
+    """
+
+    # No slot, because Python 3.13 keeps the attributes of an instance with slots in a dictionary,
+    # which takes up 304 bytes more.
+    owner: TaskOwner
+
+    whenProgressed: Callable[[Progress], object] | None = None
 
 
 class QuietDeferred(Deferred[Any]):

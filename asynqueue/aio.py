@@ -49,8 +49,8 @@ from asynqueue._dispatch.encoding import JobCodec
 from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
 from asynqueue._eventloop import queuesOfLoop
 from asynqueue._iteration.deferator import Deferator
+from asynqueue._observers import Observer
 from asynqueue._queue import options, ownqueues, taskqueue
-from asynqueue._queue.observers import Observer
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
 from asynqueue.errors import StateError
@@ -733,6 +733,7 @@ class DispatchKeywords(TypedDict, total=False):
     codec: JobCodec | None
     storedAs: str | None
     drainTimeout: float | None
+    observers: Iterable[Observer]
 
 
 class ProcessQueue(_OwnWorkersQueue):
@@ -987,6 +988,19 @@ class ResizableDispatchQueue(_Face):
         @return: a future that is done when the queue has room for a job.
         """
         return self._await(self._use().whenReady())
+
+    def addObserver(self, observer: Observer) -> None:
+        """
+        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on
+        to jobs.
+        """
+        self._use().addObserver(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """
+        Stop calling an observer.
+        """
+        self._use().removeObserver(observer)
 
     def deadLetters(self) -> asyncio.Future[list[DeadLetter]]:
         """

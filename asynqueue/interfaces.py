@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from asynqueue._core.groups import Capacity
     from asynqueue._dispatch.stores import Change, StoredJob
-    from asynqueue._queue.observers import Event
+    from asynqueue._observers import Event
     from asynqueue._queue.queuedtask import QueuedTask
     from asynqueue._runner.messages import Message
     from asynqueue._workers.events import WorkerEvent
@@ -154,13 +154,14 @@ class IObserver(Interface):
         Handle one event.
 
         The queue calls this in the reactor's thread, with the events in their order. The queue's
-        own state is up to date by then. The Deferred of the task or the worker fires after this.
+        own state is up to date by then. The Deferred of the task, the worker
+        or the job fires after this.
 
         An observer may call any method of the queue. The events that it causes that way come to
         all observers after the present event, so the Deferred of such a task may fire before its
         event. If an observer raises, the exception is logged and the other observers are called.
 
-        @param event: an L{Event<asynqueue._queue.observers.Event>}.
+        @param event: an L{Event<asynqueue._observers.Event>}.
         """
 
 

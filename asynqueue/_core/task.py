@@ -47,6 +47,7 @@ class Record:
     @ivar stopTime: when it ended, or C{None}.
     @ivar outcome: the result once it is FINISHED; the reason once it is FAILED or CANCELLED. After
         an attempt that failed, this is why it failed. Otherwise C{None}.
+    @ivar progress: the latest C{Progress} that its function reported, or C{None}.
     @ivar place: belongs to the heap in which the record waits.
     """
 
@@ -57,6 +58,7 @@ class Record:
         "outcome",
         "place",
         "priority",
+        "progress",
         "queuedTime",
         "startTime",
         "state",
@@ -75,6 +77,7 @@ class Record:
         self.startTime: float | None = None
         self.stopTime: float | None = None
         self.outcome: Any = None
+        self.progress: Any = None
 
     @property
     def result(self) -> Any:
@@ -206,7 +209,6 @@ class Task(Record, Generic[T]):
     @ivar options: its L{TaskOptions}.
     @ivar worker: the worker that has it, or had it last.
     @ivar context: the context variables for its run, as pairs of name and value, or C{None}.
-    @ivar progress: the latest C{Progress} that its function reported, or C{None}.
     @ivar expected: how many seconds the scheduler expects its run to take. C{None} until the
         scheduler has assigned it.
     """
@@ -218,7 +220,6 @@ class Task(Record, Generic[T]):
         "function",
         "kwargs",
         "options",
-        "progress",
         "worker",
     )
 
@@ -248,7 +249,7 @@ class Task(Record, Generic[T]):
         self.worker: Any = None
         self.expected: float | None = None
         self.context: tuple[tuple[str, Any], ...] | None = None
-        self.progress: Any = None
+        self.progress = None
 
     @property
     def series(self) -> Any:

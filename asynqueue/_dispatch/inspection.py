@@ -17,10 +17,11 @@ from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._core.description import describeError, shortly
-from asynqueue._core.states import FAILED, FINISHED
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
+from asynqueue._observers import Event
 from asynqueue.admin._history import LAST, History
 from asynqueue.admin.api import (
     ABSENT,
@@ -29,12 +30,16 @@ from asynqueue.admin.api import (
     checkShow,
     plain,
     plainPriority,
+    plainProgress,
 )
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
 
 if TYPE_CHECKING:
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
+
+
+_ENDS = frozenset((FINISHED, FAILED, CANCELLED))
 
 
 @implementer(IAdministered)
@@ -112,12 +117,12 @@ class DispatchInspection:
         if isWatched or self._keeps:
             if self._history is None:
                 self._history = History(self._reactor.seconds, self._keeps or LAST)
-                self._queue._watchEnds(self._jobEnded)
+                self._queue.addObserver(self._observe)
         elif self._history is not None:
             self._history = None
             queue = self._ref()
             if queue is not None:
-                queue._watchEnds(None)
+                queue.removeObserver(self._observe)
 
     def forget(self) -> None:
         """
@@ -126,17 +131,18 @@ class DispatchInspection:
         self._keeps = 0
         self.observe(False)
 
-    def _jobEnded(self, job: Job) -> None:
-        if self._history is None:
+    def _observe(self, event: Event) -> None:
+        job = event.job
+        if event.kind not in _ENDS or job is None or self._history is None:
             return
         facts = self._facts(job, self._reactor.seconds())
-        if job.state != FINISHED and job.failure is not None:
-            facts["error"] = describeError(job.failure.value)
-            if job.state == FAILED:
+        if event.reason is not None:
+            facts["error"] = describeError(event.reason)
+            if event.kind == FAILED:
                 facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
         elif "results" in self._show:
             facts["result"] = shortly(job.result)
-        self._history.ended(job.state, facts)
+        self._history.ended(event.kind, facts)
 
     def summary(self) -> dict[str, Any]:
         """
@@ -196,6 +202,8 @@ class DispatchInspection:
             "ran": None if started is None else now - started,
             "dueIn": None if job.due is None else max(0.0, job.due - now),
         }
+        if job.progress is not None:
+            facts["progress"] = plainProgress(job.progress, now)
         if "arguments" in self._show:
             facts["call"] = f"{self._function}({shortly(job.jobarg)})"
         return facts

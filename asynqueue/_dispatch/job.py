@@ -68,8 +68,8 @@ class Job(Record):
                    |            |  +----> FAILED
                    +------------+-------> CANCELLED
 
-    A job can be pickled. The copy keeps everything that stands below except C{result} and
-    C{failure}, and belongs to no queue: give it to the C{put} of one to have its argument
+    A job can be pickled. The copy keeps everything that stands below except C{progress}, C{result}
+    and C{failure}, and belongs to no queue: give it to the C{put} of one to have its argument
     dispatched.
 
     @ivar id: a number that is unique within its queue, in the order of putting.
@@ -81,6 +81,8 @@ class Job(Record):
     @ivar startTime: when its last attempt began, or C{None}.
     @ivar stopTime: when the job ended, or C{None}.
     @ivar due: the time before which the job does not begin, or C{None}.
+    @ivar progress: the latest C{Progress} that the function reported with L{report
+        <asynqueue.report>}, or C{None}.
     @ivar result: what the function returned, once the job is FINISHED.
     @ivar failure: why the job is FAILED or CANCELLED. While the job waits for another attempt, why
         the last attempt failed. Otherwise C{None}.

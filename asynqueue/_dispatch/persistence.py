@@ -250,6 +250,13 @@ class Persistence:
             isReadable,
         )
 
+    def checkDead(self, id: int) -> None:
+        """
+        @raise StoreError: if a job is not a dead letter.
+        """
+        if id not in self._dead:
+            raise StoreError(f"job {id} is not a dead letter, or not any more")
+
     def takeDeadLetter(
         self, id: int, told: Callable[[StoreError | None], object], requeue: bool
     ) -> None:
@@ -261,8 +268,7 @@ class Persistence:
             forgotten.
         @raise StoreError: if the job is not a dead letter.
         """
-        if id not in self._dead:
-            raise StoreError(f"job {id} is not a dead letter, or not any more")
+        self.checkDead(id)
         self._dead.remove(id)
 
         def tell(error: StoreError | None) -> None:

@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextvars import copy_context
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -23,6 +24,7 @@ from asynqueue._core.description import describeFunction
 from asynqueue._core.keywords import spellsOut
 from asynqueue._core.retry import Retry
 from asynqueue._core.states import (
+    CANCELLED,
     FAILED,
     PENDING,
     RUNNING,
@@ -32,6 +34,7 @@ from asynqueue._core.states import (
     Table,
     nextState,
 )
+from asynqueue._core.task import Progress
 from asynqueue._dispatch.encoding import ExactJSON, JobCodec, checkText, describeForStore
 from asynqueue._dispatch.groupcommit import AGAIN_SECONDS
 from asynqueue._dispatch.job import DeadLetter, DurableJob, Job, JobCancelled, JobDeferred
@@ -40,6 +43,16 @@ from asynqueue._dispatch.persistence import ATTEMPTS, Persistence
 from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._dispatch.stores import BEGIN, END, INSERT, MOVE, WAIT
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
+from asynqueue._observers import (
+    DEAD_LETTERED,
+    GIVEN_BACK,
+    PROGRESSED,
+    QUEUED,
+    RETRYING,
+    STARTED,
+    Observer,
+    ObserverList,
+)
 from asynqueue._reactor import (
     ReactorSteps,
     SerialExecutor,
@@ -48,8 +61,9 @@ from asynqueue._reactor import (
     callFromAnyThread,
     defaultReactor,
     serialExecutor,
+    takeReports,
 )
-from asynqueue._waiters import Waiters
+from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue.admin import openIfWanted
 from asynqueue.errors import (
     ImplementationError,
@@ -157,6 +171,7 @@ class ResizableDispatchQueue:
         codec: JobCodec | None = None,
         storedAs: str | None = None,
         drainTimeout: float | None = DRAIN_SECONDS,
+        observers: Iterable[Observer] = (),
         reactor: IReactorTime | None = None,
     ) -> None:
         """
@@ -188,22 +203,27 @@ class ResizableDispatchQueue:
             are, in a store, those that do not end because of the signal. 0 to wait for none. With
             C{None} the queue leaves signals to others, who stop it. Default: 5. With a task queue
             as C{queue}, that one has a time of its own.
+        @param observers: observers to add at once. See L{addObserver}. They hear of the jobs that
+            come from the store, too, in the reactor's next turn.
         @param reactor: schedules calls. Default: the global reactor.
         @raise StoreError: if the store cannot be opened; C{StoreLocked} if another queue has it,
             C{StoreCorrupt} if its content makes no sense.
         @raise ValueError: if the width is not an integer or negative, the size is not a positive
             integer, C{rate}, C{per} and C{burst} are not a rate, C{drainTimeout} is negative, or
             the function needs C{storedAs}.
-        @raise TypeError: if there is an unknown keyword.
+        @raise TypeError: if there is an unknown keyword, or an observer is not callable.
         """
         self._limit = checkCount("size", size, optional=True)
         self._width = _checkWidth(width)
         self._func = func
-        self._call: Callable[[Callable[[Any], Any], Any], Any]
         reactor = defaultReactor() if reactor is None else reactor
-        self._call = partial(_callHere, reactor) if queue is None else queue.call
+        # Without a caller the main loop calls the function.
+        self._caller = queue
         self._retry = retry
         self._clock = SteadyClock(reactor)
+        self._observers = ObserverList(self._clock.seconds)
+        for observer in observers:
+            self._observers.add(observer)
         self._state: str = RUNNING
         self._pending = PendingJobs(rateKey)
         self._pending.setRate(None if rate is None else (rate, per, burst))
@@ -224,8 +244,6 @@ class ResizableDispatchQueue:
         self._byKey: dict[str, DurableJob] = {}
         self._persistence: Persistence | None = None
         self._administration: Administration | None = None
-        # Is called with each job that ends, while somebody looks from outside.
-        self._whenJobEnds: Callable[[Job], None] | None = None
         first = 1
         self.drainTimeout = drainTimeout
         self._ending = Ending(
@@ -266,11 +284,17 @@ class ResizableDispatchQueue:
         jobs, highest = persistence.open(self)
         try:
             for job in jobs:
+                self._record(QUEUED, job)
                 self._rejoin(job)
+                if job.isDone:
+                    job.tellEnd()
         except BaseException:
             # Ctrl-C, for example. The jobs stay in the store, and another queue can open it.
             persistence.commits.close()
             raise
+        if self._observers.observers and jobs:
+            # The program does not have the queue yet.
+            self._clock.callLater(0, self._observers.flush)
         return highest + 1
 
     def _makeExecutor(self) -> SerialExecutor:
@@ -370,6 +394,7 @@ class ResizableDispatchQueue:
             job = Job(next(self._ids), self, jobarg, priority, now)
             job.due = due
             self._pending.put(job, now)
+            self._record(QUEUED, job)
         else:
             encoded = self._persistence.encode(jobarg)
             job = DurableJob(next(self._ids), self, jobarg, priority, now, unique)
@@ -377,11 +402,13 @@ class ResizableDispatchQueue:
             self._pending.put(job, now)
             if unique is not None:
                 self._byKey[unique] = job
+            self._record(QUEUED, job)
             stored = self._persistence.stored(job, encoded)
             self._persistence.commits.note((INSERT, stored), partial(self._saved, job), False)
         d = job.watch()
         if self._lookTime > NEXT_TURN:
             self._lookSoon()
+        self._observers.flush()
         return d
 
     def _standing(self, unique: str, mayStand: bool) -> DurableJob | None:
@@ -630,19 +657,26 @@ class ResizableDispatchQueue:
                 self._failUnsaved(job, error)
             elif not job.isDone:
                 if self.stopped:
-                    self._putBack(job)
+                    self._left.append(job)
+                    job.tellNotDispatched()
                 else:
                     try:
                         self._rejoin(job)
                     except BaseException as raised:
                         self._buryKeyless(job, raised)
+                    if job.isDone:
+                        self._observers.flush()
+                        job.tellEnd()
             if not requeued.called:
                 requeued.callback(job if error is None else Failure(error))
             self._changed()
 
+        persistence.checkDead(letter.id)
+        self._record(QUEUED, job)
         persistence.takeDeadLetter(letter.id, told, requeue=True)
         if job.unique is not None and not job.isDone:
             self._byKey[job.unique] = job
+        self._observers.flush()
         return requeued
 
     def dropDeadLetter(self, letter: DeadLetter) -> Deferred[None]:
@@ -666,6 +700,51 @@ class ResizableDispatchQueue:
         if self._persistence is None:
             raise StoreError(f"{self!r} has no store, and so no dead letters")
         return self._persistence
+
+    # Observers ------------------------------------------------------------------------------------
+
+    def addObserver(self, observer: Observer) -> None:
+        """
+        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on
+        to jobs. See L{IObserver<asynqueue.interfaces.IObserver>}. Adding an observer again has no
+        effect.
+
+        @param observer: a callable.
+        @raise TypeError: if it is not callable.
+        """
+        self._observers.add(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """
+        Stop calling an observer.
+
+        @param observer: what L{addObserver} was called with.
+        @raise ValueError: if it is not an observer of this queue.
+        """
+        self._observers.remove(observer)
+
+    def _record(self, kind: str, job: Job, reason: BaseException | None = None) -> None:
+        """
+        Have the observers hear of this with the next flush, if there are any.
+        """
+        if self._observers.observers:
+            self._observers.record(kind, reason=reason, job=job)
+
+    def _reported(self, job: Job, attempt: int, done: float, total: float | None) -> bool:
+        """
+        A job's function reports how far it has come.
+
+        @param attempt: which of its attempts that is.
+        @return: whether the observers are to be told.
+        """
+        if job.state != UNDERWAY or job.attempts != attempt:
+            # This comes too late.
+            return False
+        job.progress = Progress(done, total, self._clock.seconds())
+        if not self._observers.observers:
+            return False
+        self._observers.record(PROGRESSED, job=job)
+        return True
 
     # Seen from outside ----------------------------------------------------------------------------
 
@@ -717,9 +796,6 @@ class ResizableDispatchQueue:
             )
             self._administration = Administration(view, self, self._clock.reactor)
         return self._administration
-
-    def _watchEnds(self, whenJobEnds: Callable[[Job], None] | None) -> None:
-        self._whenJobEnds = whenJobEnds
 
     # Stopping -------------------------------------------------------------------------------------
 
@@ -789,7 +865,7 @@ class ResizableDispatchQueue:
             if job.state == UNDERWAY and not isinstance(call, Deferred):
                 job.waitAgain()
                 self._noteLeft(job)
-                self._putBack(job)
+                self._putBack(job, GIVEN_BACK)
                 if call is not None:
                     call.reset(0)
         return stopped
@@ -872,12 +948,14 @@ class ResizableDispatchQueue:
                 return False
             job.begin(now)
             underway[job] = None
+            self._record(STARTED, job)
             if self._persistence is None:
                 self._run(job)
             else:
                 # An attempt counts before it begins, because it may take the program with it.
                 begun = partial(self._begun, job)
                 self._persistence.commits.note((BEGIN, job.id), begun, False)
+                self._observers.flush()
             now = seconds()
         return False
 
@@ -889,7 +967,7 @@ class ResizableDispatchQueue:
             job.waitAgain()
             job.attempts -= 1
             job.due = self._clock.seconds() + AGAIN_SECONDS
-            self._putBack(job)
+            self._putBack(job, GIVEN_BACK)
         self._start(job)
 
     def _start(self, job: Job) -> None:
@@ -906,13 +984,17 @@ class ResizableDispatchQueue:
         self._run(job)
 
     def _run(self, job: Job) -> None:
+        self._observers.flush()
         if job.state != UNDERWAY:
             # The job was cancelled, or waits again, before its function was called.
             del self._underway[job]
             self._changed()
             return
         try:
-            result = self._call(self._func, job.jobarg)
+            if self._caller is None:
+                result = copy_context().run(self._callHere, job)
+            else:
+                result = self._caller.call(self._func, job.jobarg)
         except BaseException:
             # The function itself has raised, as with maybeDeferred; or a task queue refuses.
             self._ended(Failure(), job)
@@ -922,10 +1004,30 @@ class ResizableDispatchQueue:
             self._ended(result, job)
             return
         self._underway[job] = result
+        if isinstance(result, TaskDeferred):
+            # What the job waits for is a task, whose progress is the job's.
+            result.whenProgressed = partial(self._taskProgressed, job, job.attempts)
         result.addBoth(self._ended, job)
         if job.isDone:
             # The function has cancelled its own job.
             self._cancelCall(job, result)
+
+    def _callHere(self, job: Job) -> Any:
+        """
+        Call the function in the main loop, in the job's own context.
+        """
+        reactor = self._clock.reactor
+        takeReports(reactor, partial(self._jobProgressed, job, job.attempts))
+        return asDeferred(reactor, self._func(job.jobarg))
+
+    def _jobProgressed(self, job: Job, attempt: int, done: float, total: float | None) -> None:
+        if self._reported(job, attempt, done, total):
+            self._observers.flush()
+
+    def _taskProgressed(self, job: Job, attempt: int, progress: Progress) -> None:
+        if self._reported(job, attempt, progress.done, progress.total):
+            # The task queue may be in the middle of something.
+            self._clock.callLater(0, self._observers.flush)
 
     # Ending jobs ----------------------------------------------------------------------------------
 
@@ -982,17 +1084,24 @@ class ResizableDispatchQueue:
             due = self._persistence.wallTime(job.due)
             change = (WAIT, job.id, due, describeForStore(failure.value))
             self._persistence.commits.note(change)
-        self._putBack(job)
+        self._putBack(job, RETRYING, failure.value)
 
-    def _putBack(self, job: Job) -> None:
+    def _putBack(self, job: Job, kind: str, reason: BaseException | None = None) -> None:
         """
         A job that was underway waits again, or is left behind if the queue was stopped.
+
+        @param kind: what the observers hear.
         """
-        if self.stopped:
+        isLeft = self.stopped
+        if isLeft:
             self._left.append(job)
-            job.tellNotDispatched()
         else:
             self._pending.put(job, self._clock.seconds(), isNew=False)
+        self._record(kind, job, reason)
+        self._observers.flush()
+        # An observer may have cancelled it.
+        if isLeft and not job.isDone:
+            job.tellNotDispatched()
 
     def _rejoin(self, job: DurableJob) -> None:
         """
@@ -1012,7 +1121,7 @@ class ResizableDispatchQueue:
         job.fail(Failure(error), self._clock.seconds())
         why = f"its key for the rate cannot be told: {describeForStore(error)}"
         self._persistence.bury(job.id, job.jobarg, error, why)
-        job.tellEnd()
+        self._recordEnd(job)
 
     def _saved(self, job: DurableJob, error: StoreError | None) -> None:
         """
@@ -1030,6 +1139,8 @@ class ResizableDispatchQueue:
             why.__cause__ = error
             job.fail(Failure(why), self._clock.seconds())
             self._freeKey(job)
+            self._record(FAILED, job, why)
+            self._observers.flush()
             job.tellEnd()
 
     def _cancelJob(self, job: Job, isLeft: bool) -> None:
@@ -1044,6 +1155,8 @@ class ResizableDispatchQueue:
             self._noteLeft(job)
         job.cancelled(self._clock.seconds())
         if isLeft:
+            self._record(CANCELLED, job, job.failure.value)
+            self._observers.flush()
             job.tellEnd()
         else:
             self._end(job)
@@ -1082,10 +1195,10 @@ class ResizableDispatchQueue:
         Tell a job's end: now, or when it is on disk. A job that was told to be over is not done
         again then.
         """
-        if self._whenJobEnds is not None:
-            self._whenJobEnds(job)
+        self._recordEnd(job)
         persistence = self._persistence
         if persistence is None:
+            self._observers.flush()
             job.tellEnd()
             return
         assert isinstance(job, DurableJob)
@@ -1096,12 +1209,24 @@ class ResizableDispatchQueue:
             persistence.bury(job.id, job.jobarg, job.failure.value, told=told)
         else:
             persistence.commits.note((END, job.id), told)
+        # An observer may put a job with the same key, which the store must hear of after this.
+        self._observers.flush()
+
+    def _recordEnd(self, job: Job) -> None:
+        if not self._observers.observers:
+            return
+        reason = None if job.failure is None else job.failure.value
+        self._observers.record(job.state, reason=reason, job=job)
+        if job.state == FAILED and self._persistence is not None:
+            self._observers.record(DEAD_LETTERED, reason=reason, job=job)
 
     def _settled(self, job: Job, error: StoreError | None) -> None:
         """
         A job's end is on disk; or the store fails, and its writer has logged that and tries again.
         """
         self._settling.discard(job)
+        # A closed store tells at once.
+        self._observers.flush()
         job.tellEnd()
         self._changed()
 
@@ -1147,10 +1272,6 @@ class ResizableDispatchQueue:
             self._ready.take().callback(None)
             room = min(room - 1, self._room())
         self._tellDrained()
-
-
-def _callHere(reactor: object, func: Callable[[Any], Any], jobarg: Any) -> Any:
-    return asDeferred(reactor, func(jobarg))
 
 
 def _isLeftBehind(job: Job) -> bool:

@@ -31,8 +31,7 @@ from asynqueue._core.states import DROPPED, PENDING, QUEUE, RUNNING, STOPPED, UN
 from asynqueue._core.task import functionName, giveUpAll
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
-from asynqueue._queue.broadcast import Update
-from asynqueue._queue.observers import (
+from asynqueue._observers import (
     GIVEN_BACK,
     PROGRESSED,
     QUEUED,
@@ -40,14 +39,15 @@ from asynqueue._queue.observers import (
     STARTED,
     ObserverList,
 )
+from asynqueue._queue.broadcast import Update
 from asynqueue._queue.pool import OPEN, WorkerPool, WorkerRecord
-from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.shutdown import Refused, Shutdown
 from asynqueue._queue.timers import Timers
 from asynqueue._reactor import ReactorSteps, SteadyClock, callFromAnyThread, defaultReactor
 from asynqueue._runner.context import Pairs, resolve
 from asynqueue._runner.packing import PLAIN
-from asynqueue._waiters import Waiters
+from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue._workers.events import (
     Began,
     Blocked,
@@ -750,6 +750,8 @@ class Engine:
             if known is not task:
                 known.follow(task)
         self._timers.progressed(task)
+        if task.d.whenProgressed is not None:
+            task.d.whenProgressed(task.progress)
         if self.observers.observers:
             self.observers.record(PROGRESSED, known, task.worker)
             if not self._isBusy:

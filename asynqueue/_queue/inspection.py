@@ -23,8 +23,8 @@ from asynqueue._core.description import (
     shortly,
 )
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING
+from asynqueue._observers import Event
 from asynqueue._queue.engine import Engine
-from asynqueue._queue.observers import Event
 from asynqueue._queue.pool import WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue.admin._history import LAST, History
@@ -35,6 +35,7 @@ from asynqueue.admin.api import (
     checkShow,
     plain,
     plainPriority,
+    plainProgress,
 )
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
@@ -199,11 +200,7 @@ class QueueInspection:
             "worker": None if worker is None else worker.ID,
         }
         if progress is not None:
-            facts["progress"] = {
-                "done": plain(progress.done),
-                "total": plain(progress.total),
-                "ago": now - progress.time,
-            }
+            facts["progress"] = plainProgress(progress, now)
         if "arguments" in self._show:
             facts["call"] = describeCall(task.function, task.args, task.kwargs)
         return facts

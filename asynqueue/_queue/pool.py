@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.scheduler import Scheduler
 from asynqueue._core.states import LOST, UNDERWAY, Table, nextState
+from asynqueue._observers import HIRED, LEFT, REPLACED, STARTED, ObserverList
 from asynqueue._queue.broadcast import Broadcast, Update
 from asynqueue._queue.checks import Checks
-from asynqueue._queue.observers import HIRED, LEFT, REPLACED, STARTED, ObserverList
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._reactor import ReactorSteps
 from asynqueue._waiters import QuietDeferred

@@ -14,6 +14,7 @@ from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Progress, T, Task
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
+from asynqueue._waiters import TaskDeferred
 
 Later: TypeAlias = Deferred[Any] | Coroutine[Any, Any, Any] | Iterator[Any] | AsyncIterator[Any]
 """What a function returns that is not its call's result: this is waited for or streamed, as the
@@ -49,18 +50,6 @@ class TaskOwner(Protocol):
 
     def cancelStream(self, task: QueuedTask) -> None:
         """A task whose Deferator was handed out was cancelled by its caller."""
-
-
-class TaskDeferred(Deferred[T], Generic[T]):
-    """
-    The Deferred of a task.
-
-    @ivar owner: the queue that the task belongs to.
-    """
-
-    # No slot, because Python 3.13 keeps the attributes of an instance with slots in a dictionary,
-    # which takes up 304 bytes more.
-    owner: TaskOwner
 
 
 class QueuedTask(Task[T], Generic[T]):

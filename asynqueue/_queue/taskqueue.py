@@ -20,10 +20,11 @@ from asynqueue._core.states import RUNNING
 from asynqueue._core.task import NO_KEYWORDS, T, functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
+from asynqueue._observers import LoggingObserver, Observer
 from asynqueue._queue.broadcast import Update
 from asynqueue._queue.engine import Engine
+from asynqueue._queue.loadproducer import STOPPED, LoadProducer
 from asynqueue._queue.map import startMap
-from asynqueue._queue.observers import STOPPED, LoadProducer, LoggingObserver, Observer
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.admin import openIfWanted

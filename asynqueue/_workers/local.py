@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from threading import get_ident
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -23,9 +22,8 @@ from asynqueue._core.states import DRAINING, READY, STOPPED, WORKER, describeSta
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.delivery import Deliveries
 from asynqueue._iteration.sources import AsyncIteratorSource, ItemSource, IteratorSource
-from asynqueue._reactor import asDeferred, callFromAnyThread, defaultReactor, startCoroutine
+from asynqueue._reactor import asDeferred, defaultReactor, startCoroutine, takeReports
 from asynqueue._runner.context import applyContext
-from asynqueue._runner.progress import setReporter
 from asynqueue._runner.streams import isAsyncIterator, isIterator
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.from09 import asGiven, asTask
@@ -276,19 +274,12 @@ class AsyncWorker:
         """
         Make the call, in the task's own context.
         """
-        setReporter(partial(self._report, self._underway[task].reported, get_ident()))
+        takeReports(self._reactor, self._underway[task].reported)
         context = getattr(task, "context", None)
         if context:
             applyContext(context)
         function, args, kw = task.callTuple
         return asDeferred(self._reactor, function(*args, **kw))
-
-    def _report(self, reported: Any, home: int, done: float, total: float | None) -> None:
-        if get_ident() == home:
-            reported(done, total)
-        else:
-            # The function has passed its context to a thread.
-            callFromAnyThread(self._reactor, partial(reported, done, total))
 
     def _cancelWait(self, run: _Run) -> None:
         if run.wait is None:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue._core.description import describeError, shortly
+from asynqueue._core.task import Progress
 from asynqueue._version import __version__
 from asynqueue.errors import AdminError, AsynQueueError, textOf
 
@@ -378,6 +379,17 @@ def plainPriority(priority: Any) -> Any:
     if isinstance(priority, float) and math.isinf(priority):
         return "last" if priority > 0 else "first"
     return plain(priority)
+
+
+def plainProgress(progress: Progress, now: float) -> dict[str, Any]:
+    """
+    @return: how far a task or a job has come, as JSON can express it.
+    """
+    return {
+        "done": plain(progress.done),
+        "total": plain(progress.total),
+        "ago": now - progress.time,
+    }
 
 
 def plain(value: Any) -> Any:

@@ -16,9 +16,10 @@ from zope.interface import implementer
 
 from asynqueue._core.checks import checkCount
 from asynqueue._queue.engine import Engine
-from asynqueue._queue.queuedtask import QueuedTask, TaskDeferred
+from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywords
 from asynqueue._runner.messages import Message
+from asynqueue._waiters import TaskDeferred
 from asynqueue._workers.process import ProcessWorker
 from asynqueue.interfaces import IWorker
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker

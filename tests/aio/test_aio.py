@@ -23,7 +23,7 @@ import psutil
 import pytest
 from twisted.logger import globalLogPublisher
 
-from asynqueue import AsyncWorker, DurableJob, ThreadWorker
+from asynqueue import AsyncWorker, DurableJob, Event, ThreadWorker, report
 from asynqueue._eventloop import LoopReactor
 from asynqueue.aio import (
     ProcessQueue,
@@ -379,6 +379,35 @@ def test_jobsAreCoroutinesOfAsyncio() -> None:
             assert await queue.stop() == [left.job]
             with pytest.raises(JobNotDispatched):
                 await left
+
+    run(main)
+
+
+async def halfway(number: int) -> int:
+    report(number, 2 * number)
+    await asyncio.sleep(0)
+    return number
+
+
+def test_observersHearOfJobsAndTheirProgress() -> None:
+    async def main() -> None:
+        kinds: list[str] = []
+        others: list[str] = []
+
+        def observe(event: Event) -> None:
+            kinds.append(event.kind)
+
+        def other(event: Event) -> None:
+            others.append(event.kind)
+
+        async with ResizableDispatchQueue(halfway, 1, observers=[observe]) as queue:
+            queue.addObserver(other)
+            job = await queue.put(3)
+            assert (job.result, job.progress.done, job.progress.total) == (3, 3, 6)
+            queue.removeObserver(other)
+            await queue.put(4)
+        ofOne = ["QUEUED", "STARTED", "PROGRESSED", "FINISHED"]
+        assert (kinds, others) == (2 * ofOne, ofOne)
 
     run(main)
 

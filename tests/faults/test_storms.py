@@ -22,7 +22,7 @@ from asynqueue import Event, ProcessQueue, ThreadQueue
 from asynqueue._core.options import RUNS
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue._iteration import patience
-from asynqueue._queue.observers import QUEUED
+from asynqueue._observers import QUEUED
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers import supervisor
 from asynqueue._workers.launch import startContext

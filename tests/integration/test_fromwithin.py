@@ -18,7 +18,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import provider
 
 from asynqueue import Delay, ListConsumer
-from asynqueue._queue.observers import PROGRESSED
+from asynqueue._observers import PROGRESSED
 from asynqueue._workers.termination import Termination
 from asynqueue.errors import CallNotPicklable, ResultNotPicklable
 from asynqueue.testing import far

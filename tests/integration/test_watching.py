@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError
 
 from asynqueue import Delay, Event, ThreadQueue, report
 from asynqueue._core.states import FAILED, FINISHED, LOST
-from asynqueue._queue.observers import HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
+from asynqueue._observers import HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
 from asynqueue.errors import WorkerDetached, WorkerDied
 from asynqueue.testing import far
 from tests.support.processes import ProcessTestCase, isGone

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from asynqueue import IObserver, LoggingObserver, TaskQueue
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, PENDING, UNDERWAY
-from asynqueue._queue.observers import (
+from asynqueue._observers import (
     GIVEN_BACK,
     HIRED,
     LEFT,

@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, rule
 
 from asynqueue import Event
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
-from asynqueue._queue.observers import (
+from asynqueue._observers import (
     GIVEN_BACK,
     HIRED,
     LEFT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from asynqueue._core.states import LOST
-from asynqueue._queue.observers import REPLACED, Event
+from asynqueue._observers import REPLACED, Event
 from asynqueue._workers.restart import LOOK_SECONDS, Recycling
 from asynqueue.errors import WorkerRecycled
 from asynqueue.testing import far

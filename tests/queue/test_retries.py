@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue._queue.observers import GIVEN_BACK, STARTED, Event
+from asynqueue._observers import GIVEN_BACK, STARTED, Event
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import PoisonTask, TaskStalled, WorkerDied
 from asynqueue.testing import far

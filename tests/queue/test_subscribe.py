@@ -11,7 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from asynqueue._core.states import FINISHED
-from asynqueue._queue.observers import Event
+from asynqueue._observers import Event
 from asynqueue.errors import ImplementationError
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker

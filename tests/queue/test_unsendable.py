@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from asynqueue import ResizableDispatchQueue, TaskQueue
 from asynqueue._core.states import FAILED, PENDING
+from asynqueue._observers import QUEUED, Event
 from asynqueue._queue import checks
-from asynqueue._queue.observers import QUEUED, Event
 from asynqueue._runner.codecs import DIRECT
 from asynqueue._runner.messages import CALL
 from asynqueue._workers.picklability import EACH, CallCheck

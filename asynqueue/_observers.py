@@ -1,5 +1,5 @@
 """
-Events of a queue's tasks and workers, and the observers that are told of them.
+Events of a queue's tasks, workers and jobs, and the observers that are told of them.
 """
 
 from __future__ import annotations
@@ -10,24 +10,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from asynqueue._core.description import describeCall, describeError, describeFunction, describeValue
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, Table, nextState
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue.errors import ImplementationError
+from asynqueue._core.description import (
+    describeCall,
+    describeError,
+    describeFunction,
+    describeValue,
+    shortly,
+)
+from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
+from asynqueue._core.task import Task
 from asynqueue.interfaces import IObserver, IWorker
 
 if TYPE_CHECKING:
-    from asynqueue._queue.engine import Engine
+    from asynqueue._dispatch.job import Job
+    from asynqueue._queue.queuedtask import QueuedTask
 
 QUEUED: Final = "QUEUED"
 STARTED: Final = "STARTED"
 GIVEN_BACK: Final = "GIVEN_BACK"
 RETRYING: Final = "RETRYING"
 PROGRESSED: Final = "PROGRESSED"
+DEAD_LETTERED: Final = "DEAD_LETTERED"
 
 HIRED: Final = "HIRED"
 REPLACED: Final = "REPLACED"
@@ -37,7 +43,7 @@ LEFT: Final = "LEFT"
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    One thing that happened to a task or a worker.
+    One thing that happened to a task, a worker or a job.
 
     The events of each task come in this order::
 
@@ -59,13 +65,21 @@ class Event:
     that another runner is ready, and LEFT that the worker is gone. A worker that was never ready
     has the event LEFT only.
 
+    The events of each job of a dispatch queue come in the order of a task's. RETRYING then means
+    that the job's attempt failed, and that the job waits for another one. GIVEN_BACK means that the
+    job's function was not called. If the queue has a store, DEAD_LETTERED follows FAILED. A job
+    that the queue's C{stop} leaves behind, or that C{clearQueue} takes out without cancelling it,
+    has no event of that.
+
     @ivar kind: one of the words in the pictures.
     @ivar time: when it happened, in seconds of the queue's clock.
     @ivar task: the task that it happened to, or C{None}. The state of the task is the present one,
         which may be later than that of the event.
     @ivar worker: the worker that it happened to, or that had the task; C{None} if no worker had it.
     @ivar reason: the exception that explains a FAILED, CANCELLED, RETRYING or LOST, or the LEFT of
-        a worker that could not go on. C{None} for all other events.
+        a worker that could not go on, or a DEAD_LETTERED. C{None} for all other events.
+    @ivar job: the job that it happened to, or C{None}. An event of a job has neither task nor
+        worker.
     """
 
     kind: str
@@ -73,6 +87,7 @@ class Event:
     task: QueuedTask | None = None
     worker: Any = None
     reason: BaseException | None = None
+    job: Job | None = None
 
 
 Observer = Callable[[Event], object]
@@ -129,18 +144,20 @@ class ObserverList:
         task: QueuedTask | None = None,
         worker: IWorker | None = None,
         reason: BaseException | None = None,
+        job: Job | None = None,
     ) -> None:
         """
         Record an event.
         """
-        self._recorded.append((Event(kind, self._seconds(), task, worker, reason), self.observers))
+        event = Event(kind, self._seconds(), task, worker, reason, job)
+        self._recorded.append((event, self.observers))
 
     def flush(self) -> None:
         """
         Call the observers with all recorded events. An event that an observer causes comes after
         the present one, so that all observers get the events in the same order.
         """
-        if self._isFlushing:
+        if self._isFlushing or not self._recorded:
             return
         self._isFlushing = True
         try:
@@ -165,24 +182,25 @@ class ObserverList:
 @implementer(IObserver)
 class LoggingObserver:
     """
-    Logs the events of tasks and workers with the standard C{logging}::
+    Logs the events of tasks, workers and jobs with the standard C{logging}::
 
         queue.addObserver(LoggingObserver(verbose=True))
 
     It installs no handler and sets no level. The program does that.
 
-      - C{ERROR}: a task failed. The record has the traceback.
+      - C{ERROR}: a task or a job failed. The record has the traceback.
       - C{WARNING}: a worker lost its runner, or left because it could not go on.
       - C{INFO}: a worker was ready for the first time, got a new runner, or left. With C{spew} also
-        a task that finished, with its result, or that was cancelled.
+        a task or a job that finished, with its result, or that was cancelled.
     """
 
     def __init__(
         self, verbose: bool = False, spew: bool = False, logger: logging.Logger | None = None
     ) -> None:
         """
-        @param verbose: whether to show the arguments of calls, shortened. Default: C{False}.
-        @param spew: whether to log every task, with its arguments and its result. Default:
+        @param verbose: whether to show the arguments of calls and jobs, shortened. Default:
+            C{False}.
+        @param spew: whether to log every task and job, with its arguments and its result. Default:
             C{False}.
         @param logger: the logger to write to. Default: the logger C{asynqueue}.
         """
@@ -194,19 +212,20 @@ class LoggingObserver:
         """
         See L{IObserver}.
         """
-        if event.task is None:
+        record = event.task or event.job
+        if record is None:
             self._logWorker(event)
         elif event.kind == FAILED:
-            self._logFailure(event.task, event.reason)
+            self._logFailure(record, event.reason)
         elif self._spew and event.kind == FINISHED and self._logger.isEnabledFor(logging.INFO):
-            result = describeValue(event.task.result)
-            self._logger.info("%s -> %s", self._describe(event.task), result)
+            result = describeValue(record.result)
+            self._logger.info("%s -> %s", self._describe(record), result)
         elif self._spew and event.kind == CANCELLED:
-            self._logger.info("%s was cancelled", self._describe(event.task))
+            self._logger.info("%s was cancelled", self._describe(record))
 
-    def _logFailure(self, task: QueuedTask, reason: BaseException | None) -> None:
+    def _logFailure(self, record: QueuedTask | Job, reason: BaseException | None) -> None:
         self._logger.error(
-            "%s failed: %s", self._describe(task), describeError(reason), exc_info=reason
+            "%s failed: %s", self._describe(record), describeError(reason), exc_info=reason
         )
 
     def _logWorker(self, event: Event) -> None:
@@ -217,98 +236,15 @@ class LoggingObserver:
         elif event.kind in _WORDS:
             self._logger.info("%s %s", event.worker, _WORDS[event.kind])
 
-    def _describe(self, task: QueuedTask) -> str:
+    def _describe(self, record: QueuedTask | Job) -> str:
+        if not isinstance(record, Task):
+            argument = f", {shortly(record.jobarg)}" if self._verbose else ""
+            return f"job {record.id}{argument}"
         if self._verbose:
-            call = describeCall(task.function, task.args, task.kwargs)
+            call = describeCall(record.function, record.args, record.kwargs)
         else:
-            call = describeFunction(task.function)
-        return f"task {task.id}, {call}"
+            call = describeFunction(record.function)
+        return f"task {record.id}, {call}"
 
 
 _WORDS = {HIRED: "is ready", REPLACED: "has a new runner", LEFT: "left"}
-
-
-LOAD_CHANGES: Final = {QUEUED: 1, FINISHED: -1, FAILED: -1, CANCELLED: -1}
-
-REGISTERING: Final = "REGISTERING"
-OBSERVING: Final = "OBSERVING"
-STOPPED: Final = "STOPPED"
-
-PRODUCER: Final[Table] = {
-    # The consumer is being told of the producer. It may stop the producer at once.
-    REGISTERING: {"observe": OBSERVING, "stop": STOPPED},
-    # The producer observes the queue. It writes unless it is paused.
-    OBSERVING: {"stop": STOPPED},
-    STOPPED: {},
-}
-
-
-@implementer(IPushProducer)
-class LoadProducer:
-    """
-    Writes the load to one consumer whenever it changes, as an observer of the queue.
-
-    @ivar consumer: the consumer.
-    @ivar state: a state of L{PRODUCER}. Until it is STOPPED the consumer has this producer.
-    """
-
-    def __init__(self, engine: Engine, consumer: Any) -> None:
-        """
-        @param engine: the engine of the queue.
-        @param consumer: a provider of C{IConsumer}. Its C{write} gets integers, where the interface
-            of Twisted speaks of C{bytes}.
-        @raise ImplementationError: if the consumer does not provide C{IConsumer}.
-        """
-        if not IConsumer.providedBy(consumer):
-            raise ImplementationError(f"{consumer!r} does not provide IConsumer")
-        self.consumer: Any = consumer
-        self.state: str = REGISTERING
-        self._engine = engine
-        self._isPaused = False
-        self._load = self._written = engine.toldLoad
-        consumer.registerProducer(self, True)
-        if self.state == REGISTERING:
-            engine.observers.add(self._observe)
-            self._move("observe")
-            # The consumer may have called the queue when it was given the producer.
-            self._load = self._written = engine.toldLoad
-
-    def _move(self, event: str) -> None:
-        self.state = nextState(PRODUCER, self.state, event, self)
-
-    def _observe(self, event: Event) -> None:
-        task = event.task
-        if event.kind in LOAD_CHANGES and task is not None and not task.isUpdate:
-            self._load += LOAD_CHANGES[event.kind]
-            self._write()
-
-    def _write(self) -> None:
-        if self.state != STOPPED and not self._isPaused and self._load != self._written:
-            self._written = self._load
-            self.consumer.write(self._load)
-
-    # IPushProducer --------------------------------------------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """
-        Write nothing until L{resumeProducing} is called.
-        """
-        self._isPaused = True
-
-    def resumeProducing(self) -> None:
-        """
-        Go on. If the load has changed since the last write, write it now.
-        """
-        self._isPaused = False
-        self._write()
-
-    def stopProducing(self) -> None:
-        """
-        Write nothing more, and unregister from the consumer.
-        """
-        if self.state == STOPPED:
-            return
-        if self.state == OBSERVING:
-            self._engine.observers.remove(self._observe)
-        self._move("stop")
-        self.consumer.unregisterProducer()
