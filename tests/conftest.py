@@ -5,6 +5,7 @@ What holds for every test.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def _clocksLookOften() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_reactor, "WATCH_SECONDS", 0.05)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forgetsCloudpickle() -> Iterator[None]:
+    """
+    Forget cloudpickle after a test that has had it imported: exceptions travel by value where it
+    is.
+    """
+    before = {name for name in sys.modules if name.split(".")[0] == "cloudpickle"}
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "cloudpickle"]:
+        if name not in before:
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

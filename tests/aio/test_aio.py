@@ -627,6 +627,9 @@ def checkSignal(path: Path, number: signal.Signals, isTwice: bool, *arguments: s
 def test_handlersOfTheProgramStayAndOthersComeBack() -> None:
     own: list[int] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # As in a program that has none of its own, whatever has been run in this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     async def main() -> None:
         before = signal.getsignal(signal.SIGINT)
