@@ -7,13 +7,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from asynqueue import _reactor
+from asynqueue._runner import packing
 from tests.support import leaks
+
+CACHED = {name for name, each in vars(packing.Packer).items() if isinstance(each, cached_property)}
 
 DASK = Path(__file__).parent / "dask"
 
@@ -68,11 +72,15 @@ def _forgetsCloudpickle() -> Iterator[None]:
     Forget cloudpickle after a test that has had it imported: exceptions travel by value where it
     is.
     """
-    before = {name for name in sys.modules if name.split(".")[0] == "cloudpickle"}
+    isThere = "cloudpickle" in sys.modules
     yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "cloudpickle"]:
-        if name not in before:
+    if not isThere and "cloudpickle" in sys.modules:
+        for name in [name for name in sys.modules if name.split(".")[0] == "cloudpickle"]:
             del sys.modules[name]
+        # Its pickler finds its own functions by the names of their modules.
+        kept = vars(packing.CLOUDPICKLE)
+        for name in [name for name in kept if name in CACHED]:
+            del kept[name]
 
 
 @pytest.fixture(autouse=True)
