@@ -626,10 +626,12 @@ def checkSignal(path: Path, number: signal.Signals, isTwice: bool, *arguments: s
 
 def test_handlersOfTheProgramStayAndOthersComeBack() -> None:
     own: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # As in a program that has none of its own, whatever has been run in this process.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    handlers: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    outer = {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
     async def main() -> None:
         before = signal.getsignal(signal.SIGINT)
@@ -657,6 +659,6 @@ def test_handlersOfTheProgramStayAndOthersComeBack() -> None:
             run(forget)
     finally:
         found = {number: signal.getsignal(number) for number in handlers}
-        for number, handler in handlers.items():
+        for number, handler in outer.items():
             signal.signal(number, handler)
     assert found == handlers
