@@ -69,6 +69,10 @@ class Packer:
     def _connectionFinder(self) -> Any:
         return _connectionFinder(self.pickler)
 
+    @cached_property
+    def _besidePickler(self) -> Any:
+        return _besidePickler(self.pickler)
+
     def pack(self, value: Any) -> Packed:
         """
         @param value: anything that can be pickled.
@@ -102,14 +106,12 @@ class Packer:
         """
         stream = BytesIO()
         buffers: list[PickleBuffer] = []
-        bulk = _Beside()
-        pickler = self.pickler(stream, 5, buffer_callback=partial(_keepInside, buffers))
-        pickler.persistent_id = bulk.numberOf
+        pickler = self._besidePickler(stream, 5, buffer_callback=partial(_keepInside, buffers))
         pickler.dump(value)
         data: Any = stream.getvalue()
         if len(data) >= LARGE:
             data = PickleBuffer(data)
-        return (data, buffers, bulk.kept) if bulk.kept else (data, buffers)
+        return (data, buffers, pickler.kept) if pickler.kept else (data, buffers)
 
     def _refuseDescriptors(self, value: Any) -> None:
         """
@@ -135,6 +137,31 @@ def _connectionFinder(base: Any) -> Any:
             return NotImplemented if inherited is None else inherited(value)
 
     return ConnectionFinder
+
+
+def _besidePickler(base: Any) -> Any:
+    class BesidePickler(base):  # type: ignore[misc] # the base is known at run time
+        """
+        Keeps large bytes and bytearrays outside of the pickle, each of them once.
+
+        @ivar kept: what is kept outside.
+        """
+
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            self.kept: list[PickleBuffer] = []
+            self._numbers: dict[int, int] = {}
+
+        def persistent_id(self, value: Any) -> int | None:
+            if type(value) not in _BYTES_TYPES or len(value) < LARGE:
+                return None
+            number = self._numbers.get(id(value))
+            if number is None and len(self.kept) < MOST:
+                number = self._numbers[id(value)] = len(self.kept)
+                self.kept.append(PickleBuffer(value))
+            return number
+
+    return BesidePickler
 
 
 STANDARD: Final = Packer(lambda: Pickler)
@@ -197,30 +224,6 @@ def _lookAt(pieces: Iterable[bytes | bytearray | memoryview]) -> tuple[int, bool
         elif piece[-9:-8] in (b"\x8e", b"\x96"):
             (announced,) = _LONG_SIZE.unpack(piece[-8:])
     return bulk, mayHaveHandle
-
-
-class _Beside:
-    """
-    Keeps large bytes and bytearrays outside of one pickle, each of them once.
-
-    @ivar kept: what is kept outside.
-    """
-
-    def __init__(self) -> None:
-        self.kept: list[PickleBuffer] = []
-        self._numbers: dict[int, int] = {}
-
-    def numberOf(self, value: Any) -> int | None:
-        """
-        The number of what is kept outside, or C{None}.
-        """
-        if type(value) not in _BYTES_TYPES or len(value) < LARGE:
-            return None
-        number = self._numbers.get(id(value))
-        if number is None and len(self.kept) < MOST:
-            number = self._numbers[id(value)] = len(self.kept)
-            self.kept.append(PickleBuffer(value))
-        return number
 
 
 class _BesideUnpickler(Unpickler):
