@@ -88,7 +88,8 @@ class GuardTests(SynchronousTestCase):
         channel.dataReceived(
             b"POST / HTTP/1.1\r\n" + HOST + b"\r\nContent-Length: 200000000\r\n\r\n"
         )
-        self.assertEqual(wire.value().split(b"\r\n")[0], b"HTTP/1.1 413 Request Entity Too Large")
+        # The words are those of the Python that runs.
+        self.assertTrue(wire.value().startswith(b"HTTP/1.1 413 "))
         self.assertIn(b"Connection: close", wire.value())
         self.assertIn(b"at most 1000 are taken", wire.value())
         for _ in range(100):
