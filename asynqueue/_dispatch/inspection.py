@@ -15,14 +15,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
-from asynqueue._core.checks import checkCount
 from asynqueue._core.description import describeError, shortly
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
-from asynqueue._observers import Event
-from asynqueue.admin._history import LAST, History
+from asynqueue._observers import Event, ObserverList
+from asynqueue.admin._history import HistoryKeeper
 from asynqueue.admin.api import (
     ABSENT,
     LARGEST_PAGE,
@@ -60,6 +59,7 @@ class DispatchInspection:
         function: str,
         pending: PendingJobs,
         persistence: Persistence | None,
+        observers: ObserverList,
         reactor: IReactorTime,
         name: str,
         show: Iterable[str],
@@ -70,6 +70,7 @@ class DispatchInspection:
         @param function: the name of the queue's function.
         @param pending: the queue's jobs that wait.
         @param persistence: the queue's, if it has a store.
+        @param observers: the queue's.
         @param reactor: gives the queue's time.
         @param show: whether to show C{"arguments"} and C{"results"}.
         @param history: how many jobs that ended are remembered even while nobody looks.
@@ -83,8 +84,7 @@ class DispatchInspection:
         self._persistence = persistence
         self._reactor = reactor
         self._show = checkShow(show)
-        self._keeps = checkCount("history", history, least=0)
-        self._history: History | None = None
+        self._keeper = HistoryKeeper(observers, self._observe, reactor.seconds, history)
         self._inTurns = Cooperator(scheduler=partial(reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
@@ -114,26 +114,17 @@ class DispatchInspection:
         """
         See L{IAdministered}.
         """
-        if isWatched or self._keeps:
-            if self._history is None:
-                self._history = History(self._reactor.seconds, self._keeps or LAST)
-                self._queue.addObserver(self._observe)
-        elif self._history is not None:
-            self._history = None
-            queue = self._ref()
-            if queue is not None:
-                queue.removeObserver(self._observe)
+        self._keeper.observe(isWatched)
 
     def forget(self) -> None:
         """
         Observe nothing any more.
         """
-        self._keeps = 0
-        self.observe(False)
+        self._keeper.forget()
 
     def _observe(self, event: Event) -> None:
-        job = event.job
-        if event.kind not in _ENDS or job is None or self._history is None:
+        job, history = event.job, self._keeper.history
+        if event.kind not in _ENDS or job is None or history is None:
             return
         facts = self._facts(job, self._reactor.seconds())
         if event.reason is not None:
@@ -142,7 +133,7 @@ class DispatchInspection:
                 facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
         elif "results" in self._show:
             facts["result"] = shortly(job.result)
-        self._history.ended(event.kind, facts)
+        history.ended(event.kind, facts)
 
     def summary(self) -> dict[str, Any]:
         """
@@ -165,7 +156,7 @@ class DispatchInspection:
             "function": self._function,
             "store": None if self._persistence is None else self._persistence.name,
             "waited": None if oldest is None else self._reactor.seconds() - oldest.queuedTime,
-            "ended": None if self._history is None else self._history.summary(),
+            "ended": None if self._keeper.history is None else self._keeper.history.summary(),
             "verbs": [*self.verbs],
         }
 
@@ -186,7 +177,7 @@ class DispatchInspection:
             "tasksPending": [self._facts(job, now) for job in pending],
             "page": page,
             "size": size,
-            "last": [] if self._history is None else self._history.last(),
+            "last": [] if self._keeper.history is None else self._keeper.history.last(),
         }
 
     def _facts(self, job: Job, now: float) -> dict[str, Any]:

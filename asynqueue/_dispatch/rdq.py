@@ -788,6 +788,7 @@ class ResizableDispatchQueue:
                 describeFunction(self._func),
                 self._pending,
                 self._persistence,
+                self._observers,
                 self._clock,
                 name or type(self).__name__,
                 show,

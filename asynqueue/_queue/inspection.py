@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
-from asynqueue._core.checks import checkCount
 from asynqueue._core.description import (
     describeCall,
     describeError,
@@ -27,7 +26,7 @@ from asynqueue._observers import Event
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.pool import WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue.admin._history import LAST, History
+from asynqueue.admin._history import HistoryKeeper
 from asynqueue.admin.api import (
     ABSENT,
     LARGEST_PAGE,
@@ -83,8 +82,7 @@ class QueueInspection:
         self.isReadOnly = isReadOnly
         self._engine = engine
         self._show = checkShow(show)
-        self._keeps = checkCount("history", history, least=0)
-        self._history: History | None = None
+        self._keeper = HistoryKeeper(engine.observers, self._observe, engine.seconds, history)
         self._inTurns = Cooperator(scheduler=partial(engine.reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
@@ -106,24 +104,17 @@ class QueueInspection:
         """
         See L{IAdministered}.
         """
-        if isWatched or self._keeps:
-            if self._history is None:
-                self._history = History(self._engine.seconds, self._keeps or LAST)
-                self._engine.observers.add(self._observe)
-        elif self._history is not None:
-            self._engine.observers.remove(self._observe)
-            self._history = None
+        self._keeper.observe(isWatched)
 
     def forget(self) -> None:
         """
         Observe nothing any more.
         """
-        self._keeps = 0
-        self.observe(False)
+        self._keeper.forget()
 
     def _observe(self, event: Event) -> None:
-        task = event.task
-        if event.kind not in _ENDS or task is None or task.isUpdate or self._history is None:
+        task, history = event.task, self._keeper.history
+        if event.kind not in _ENDS or task is None or task.isUpdate or history is None:
             return
         facts = self._facts(task, event.time)
         facts["state"] = event.kind
@@ -131,7 +122,7 @@ class QueueInspection:
             facts["error"] = describeError(event.reason)
         elif "results" in self._show:
             facts["result"] = shortly(task.result)
-        self._history.ended(event.kind, facts)
+        history.ended(event.kind, facts)
 
     def summary(self) -> dict[str, Any]:
         """
@@ -148,7 +139,7 @@ class QueueInspection:
             "underway": len(engine.underway),
             "workers": len(engine.pool),
             "waited": None if oldest is None else engine.seconds() - oldest.queuedTime,
-            "ended": None if self._history is None else self._history.summary(),
+            "ended": None if self._keeper.history is None else self._keeper.history.summary(),
             "verbs": [*self.verbs],
         }
 
@@ -181,7 +172,7 @@ class QueueInspection:
                 }
                 for task, source in islice(engine.openStreams(), LARGEST_PAGE)
             ],
-            "last": [] if self._history is None else self._history.last(),
+            "last": [] if self._keeper.history is None else self._keeper.history.last(),
         }
 
     def _facts(self, task: QueuedTask, now: float) -> dict[str, Any]:

@@ -8,11 +8,60 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from asynqueue._core.checks import checkCount
+from asynqueue._observers import Event, ObserverList
+
 SECONDS: Final = 60
 """For how many seconds it is told how many ended in each."""
 
 LAST: Final = 50
 """How many that ended are remembered while somebody looks."""
+
+
+class HistoryKeeper:
+    """
+    Has a history while somebody looks, or always if it is to remember.
+
+    @ivar history: the history, or C{None} while there is none.
+    """
+
+    def __init__(
+        self,
+        observers: ObserverList,
+        observer: Callable[[Event], None],
+        seconds: Callable[[], float],
+        last: int,
+    ) -> None:
+        """
+        @param observers: those of the queue.
+        @param observer: notes in the history what ends.
+        @param seconds: gives the time.
+        @param last: how many are remembered even while nobody looks.
+        """
+        self.history: History | None = None
+        self._observers = observers
+        self._observer = observer
+        self._seconds = seconds
+        self._last = checkCount("history", last, least=0)
+
+    def observe(self, isWatched: bool) -> None:
+        """
+        Begin a history, or end it, as is needed now.
+        """
+        if isWatched or self._last:
+            if self.history is None:
+                self.history = History(self._seconds, self._last or LAST)
+                self._observers.add(self._observer)
+        elif self.history is not None:
+            self._observers.remove(self._observer)
+            self.history = None
+
+    def forget(self) -> None:
+        """
+        Observe nothing any more.
+        """
+        self._last = 0
+        self.observe(False)
 
 
 class History:
