@@ -82,6 +82,16 @@ CLOSE_SECONDS: Final = 0.3
 TOLD_AT_ONCE: Final = 1000
 """Of how many calls that are cancelled together the Deferreds fire at once, at the least."""
 
+IDLE: Final = "IDLE"
+"""The engine does nothing. What changes leads to a decision at once."""
+ANSWERING: Final = "ANSWERING"
+"""The callback of a lone result runs. Its first call may be given to a free worker at once."""
+BUSY: Final = "BUSY"
+"""Decisions are handed out, or callbacks run. The caller below decides about what they change."""
+CHANGING: Final = "CHANGING"
+"""The books are being changed. The garbage collector or a signal may then run code of the program
+between any two steps. What that asks for is done when the change is complete."""
+
 _UNSET = object()
 
 
@@ -230,19 +240,16 @@ class Engine:
         self._ready: Waiters[None] = Waiters()
         # Why the last worker gave up, until another one is attached.
         self._whyNobody: WorkerError | None = None
-        # While this is set, whoever changes something leaves it to the caller below to decide.
-        self._isBusy = False
-        # While this is set, the books are being changed. The garbage collector or a signal may then
-        # run code of the program between any two steps, and what that asks for is done later.
-        self._isInBooks = False
+        # IDLE, ANSWERING, BUSY or CHANGING. Each begins within another one, and what begins one
+        # restores the one before.
+        self._phase: str = IDLE
+        # What was asked for while the books were being changed.
         self._late: deque[Callable[[], None]] = deque()
         # The tasks that were cancelled together, and whose Deferreds have not fired yet.
         self._cancelled: deque[QueuedTask] = deque()
         self._steps = ReactorSteps(self.reactor, self.wake)
-        # While this is set, a call may be given to a free worker although the engine is busy: the
-        # callback of a lone result makes it.
-        self._mayGive = False
-        self._mayDecide = False
+        # Whether something has changed since the last decision.
+        self._hasChanged = False
         self._wakeUp: IDelayedCall | None = None
         self._shutdown: Shutdown | None = None
         self._dropTimeout: float | None = None
@@ -291,7 +298,7 @@ class Engine:
         d.owner = self
         if self._declared is not None:
             task.context = (self._declared.capture() if context is None else context) or None
-        if self._isInBooks:
+        if self._phase is CHANGING:
             self._late.append(partial(self._schedule, task))
         else:
             self._schedule(task)
@@ -301,14 +308,14 @@ class Engine:
         observers = self.observers
         if observers.observers:
             observers.record(QUEUED, task)
-        mayStart = not self._isBusy or self._mayGive
-        self._isInBooks = True
+        phase, self._phase = self._phase, CHANGING
+        mayStart = phase is not BUSY
         try:
             record: Any = self.scheduler.submit(task, mayStart)
         finally:
-            self._isInBooks = False
+            self._phase = phase
         if not mayStart:
-            self._mayDecide = True
+            self._hasChanged = True
         elif record is not None:
             self._giveNow(record, task)
         elif self._whyNobody is not None and not len(self.pool):
@@ -328,7 +335,7 @@ class Engine:
         """
         Do what was asked for in the middle of a change of the books.
         """
-        while self._late and not self._isInBooks:
+        while self._late and self._phase is not CHANGING:
             self._late.popleft()()
 
     def _failBecauseNobodyIsLeft(self, task: QueuedTask, reason: WorkerError) -> None:
@@ -349,21 +356,21 @@ class Engine:
         return self.pool.attach(worker)
 
     def _giveNow(self, record: WorkerRecord, task: QueuedTask) -> None:
-        wasBusy, self._isBusy = self._isBusy, True
-        # A worker in this thread may end the task at once, and its callback make the next call.
-        self._mayGive = False
+        wasIdle, self._phase = self._phase is IDLE, BUSY
         try:
             refused = self._give(record, [task])
-            if refused and wasBusy:
+            if refused and wasIdle:
+                self.handle(record, refused)
+            elif refused:
                 # A callback made the call. It hears of the refusal when it has returned.
                 self._refused.append((record, refused))
-                self._mayDecide = True
-            elif refused:
-                self.handle(record, refused)
+                self._hasChanged = True
         finally:
-            self._isBusy = wasBusy
-        if self._mayDecide and not wasBusy:
-            self.wake()
+            # A worker in this thread may have ended the task at once. Of the calls that a callback
+            # makes, the others are decided on together.
+            self._phase = IDLE if wasIdle else BUSY
+        if self._hasChanged and wasIdle:
+            self._decideAll()
 
     def _give(self, record: WorkerRecord, tasks: list[QueuedTask]) -> list[WorkerEvent]:
         """
@@ -401,7 +408,7 @@ class Engine:
         for task in tasks:
             if task.state is PENDING:
                 self.scheduler.putBack(task)
-        self._mayDecide = True
+        self._hasChanged = True
 
     def _updateTask(self, update: Update) -> QueuedTask:
         """
@@ -451,12 +458,15 @@ class Engine:
         """
         Take in what happened to a worker and to the tasks that it had.
         """
-        wasBusy, self._isBusy = self._isBusy, True
-        isAlone = not wasBusy and len(events) == 1
-        self._mayDecide = True
+        phase = self._phase
+        if phase is CHANGING:
+            self._late.append(partial(self.handle, record, events))
+            return
+        answering = ANSWERING if phase is IDLE and len(events) == 1 else BUSY
+        self._hasChanged = True
         now = self.seconds()
         try:
-            wasInBooks, self._isInBooks = self._isInBooks, True
+            self._phase = CHANGING
             for event in events:
                 try:
                     if isinstance(event, Returned) and event.task.state is UNDERWAY:
@@ -470,24 +480,30 @@ class Engine:
                     # The name of a series may be at fault, or a signal's handler. What else has
                     # happened is applied all the same.
                     self._couldNotApply(record, event)
-            self._isInBooks = wasInBooks
+            self._phase = BUSY
             if self._late:
                 self._catchUp()
             if self.observers.observers:
                 self.observers.flush()
-            for event in events:
-                if isinstance(event, (Returned, Raised)):
-                    d = event.task.d
-                    if not d.called and event.task.state is not PENDING:
-                        self._mayGive = isAlone
-                        d.callback(event.task.outcome)
-                        self._mayGive = False
-                else:
-                    self._perform(record, event)
+            self._fire(record, events, answering)
         finally:
-            self._isBusy = wasBusy
-        if not wasBusy:
-            self.wake()
+            self._phase = phase
+        if phase is IDLE:
+            self._decideAll()
+
+    def _fire(self, record: WorkerRecord, events: list[WorkerEvent], answering: str) -> None:
+        """
+        Fire the Deferreds of the tasks that are done, in that phase, and perform the other events.
+        """
+        for event in events:
+            if isinstance(event, (Returned, Raised)):
+                d = event.task.d
+                if not d.called and event.task.state is not PENDING:
+                    self._phase = answering
+                    d.callback(event.task.outcome)
+                    self._phase = BUSY
+            else:
+                self._perform(record, event)
 
     def _perform(self, record: WorkerRecord, event: WorkerEvent) -> None:
         """
@@ -604,11 +620,11 @@ class Engine:
         if delay is None:
             # The policy of retrying may have cancelled it.
             return None if task.isDone else failure
-        if self._isInBooks:
+        if self._phase is CHANGING:
             self._late.append(partial(self._runAgain, task, failure, delay))
         else:
             self._runAgain(task, failure, delay)
-            if self.observers.observers and not self._isBusy:
+            if self.observers.observers and self._phase is IDLE:
                 self.observers.flush()
         return None
 
@@ -687,7 +703,7 @@ class Engine:
             isServed = self.scheduler.serves(task.series)
             if isLost and not isServed and self.scheduler.cancel(task):
                 task.errback(Failure(reason))
-        self._mayDecide = True
+        self._hasChanged = True
 
     # What tasks tell ------------------------------------------------------------------------------
 
@@ -695,16 +711,16 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
-        if self._isInBooks:
+        if self._phase is CHANGING:
             self._late.append(partial(self.ended, task))
             return
-        self._isInBooks = True
+        phase, self._phase = self._phase, CHANGING
         try:
             if not task.isUpdate:
                 self.scheduler.done(task)
         except BaseException:
             self._couldNotEnd(task)
-        self._isInBooks = False
+        self._phase = phase
         self._end(task)
         if self.observers.observers:
             self.observers.flush()
@@ -715,10 +731,10 @@ class Engine:
         """
         See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
         """
-        if self._isInBooks:
+        if self._phase is CHANGING:
             self._late.append(partial(self.cancelled, task, wasUnderway))
             return
-        self._isInBooks = True
+        phase, self._phase = self._phase, CHANGING
         try:
             if not wasUnderway:
                 self.scheduler.cancel(task)
@@ -726,12 +742,14 @@ class Engine:
                 self.scheduler.done(task)
         except BaseException:
             self._couldNotEnd(task)
-        self._isInBooks = False
+        self._phase = phase
         self._end(task)
         if wasUnderway:
             self._stopRun(task)
         if self.observers.observers:
             self.observers.flush()
+        if self._late:
+            self._catchUp()
         self.wake()
 
     def _couldNotEnd(self, task: QueuedTask) -> None:
@@ -754,7 +772,7 @@ class Engine:
             task.d.whenProgressed(task.progress)
         if self.observers.observers:
             self.observers.record(PROGRESSED, known, task.worker)
-            if not self._isBusy:
+            if self._phase is IDLE:
                 self.observers.flush()
 
     # Streams --------------------------------------------------------------------------------------
@@ -909,11 +927,11 @@ class Engine:
                     break
             else:
                 return
-        if self._isBusy:
+        if self._phase is not IDLE:
             # Where a callback has put it, this is done later, because each failure may lead to the
             # next.
             self._unchecked.append(task)
-            self._mayDecide = True
+            self._hasChanged = True
         else:
             self._check(task)
 
@@ -943,14 +961,21 @@ class Engine:
         """
         Decide who runs what, because something has changed.
         """
-        self._mayDecide = True
-        if self._isBusy:
-            return
+        self._hasChanged = True
+        if self._phase is IDLE:
+            self._decideAll()
+        elif self._phase is CHANGING:
+            self._late.append(self.wake)
+
+    def _decideAll(self) -> None:
+        """
+        Decide, until nothing changes any more.
+        """
         isOver = False
-        self._isBusy = True
+        self._phase = BUSY
         try:
-            while self._mayDecide:
-                self._mayDecide = False
+            while self._hasChanged:
+                self._hasChanged = False
                 if self.state is not RUNNING:
                     self._refuseHopeless()
                 if self.scheduler.waiting:
@@ -969,16 +994,16 @@ class Engine:
                     self._refuse(self._shutdown.refused())
                     isOver = not self._steps and self._shutdown.isOver()
         finally:
-            self._isBusy = False
+            self._phase = IDLE
         if isOver and self.state != STOPPED:
             self._stop()
 
     def _decide(self) -> None:
-        self._isInBooks = True
+        self._phase = CHANGING
         try:
             decided: Any = self.scheduler.decide()
         finally:
-            self._isInBooks = False
+            self._phase = BUSY
         if self._late:
             self._catchUp()
         self._decided = decided
@@ -1059,18 +1084,20 @@ class Engine:
         tasks = [task for task in onTheWay if isMeant(task)]
         begun = [task for task in self.underway if underway and isMeant(task)]
         begun.sort(key=_idOf)
-        if self._isInBooks:
+        if self._phase is CHANGING:
             # The books can be changed later only.
             return sum([task.cancel() for task in [*waiting, *tasks, *begun]])
         cancelled = giveUpAll(self._takeOut(clear, tasks), self.seconds())
         self._cancelled += tasks
         self._steps.add(iter(self._tellCancelled, False), TOLD_AT_ONCE)
-        wasBusy, self._isBusy = self._isBusy, True
+        phase, self._phase = self._phase, BUSY
         try:
             for task in begun:
                 cancelled += task.cancel()
         finally:
-            self._isBusy = wasBusy
+            self._phase = phase
+        if self._late:
+            self._catchUp()
         self.wake()
         return cancelled
 
@@ -1083,7 +1110,7 @@ class Engine:
         @param tasks: those that are on their way to a worker. The others are put before these.
         """
         waiting: list[QueuedTask] = []
-        self._isInBooks = True
+        phase, self._phase = self._phase, CHANGING
         try:
             clear(waiting)
             for task in tasks:
@@ -1092,7 +1119,7 @@ class Engine:
             # The name of a series may be at fault, or a signal's handler. The Deferreds fire all
             # the same.
             self.log.failure("the books of {engine} could not be cleared", engine=self)
-        self._isInBooks = False
+        self._phase = phase
         tasks[:0] = waiting
         if self._retries:
             for task in self._retries.keys() & tasks:
@@ -1107,7 +1134,7 @@ class Engine:
         """
         if not self._cancelled:
             return False
-        wasBusy, self._isBusy = self._isBusy, True
+        phase, self._phase = self._phase, BUSY
         try:
             task = self._cancelled.popleft()
             self._end(task)
@@ -1115,7 +1142,7 @@ class Engine:
                 self.observers.flush()
             task.fire()
         finally:
-            self._isBusy = wasBusy
+            self._phase = phase
         return True
 
     def update(self, update: Update, sequential: bool) -> Deferred[list[Any]]:
@@ -1333,7 +1360,7 @@ class Engine:
         End everything, without complaining, because the interpreter ends.
         """
         # This is never taken back: from here on nothing is begun.
-        self._isBusy = True
+        self._phase = BUSY
         for d in self._ready.deferreds:
             # No code is left to handle it.
             d.addErrback(lambda _: None)

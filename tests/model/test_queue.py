@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asynqueue._queue.engine import Engine
+from asynqueue._queue.engine import BUSY, Engine
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.shutdown import Shutdown
 from tests.model.contract import RecordingProtocol
@@ -84,9 +84,9 @@ class Sleepy(Engine):
     """Decides nothing when something has happened to a worker."""
 
     def handle(self, record: Any, events: Any) -> None:
-        self._isBusy, wasBusy = True, self._isBusy
+        self._phase, phase = BUSY, self._phase
         super().handle(record, events)
-        self._isBusy = wasBusy
+        self._phase = phase
 
 
 class Insistent(Engine):

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from asynqueue._core.states import LOST
 from asynqueue._iteration.delivery import deliver
 from asynqueue._iteration.sources import ItemSource, makeSource
+from asynqueue._queue.engine import IDLE
 from asynqueue._workers.events import GivenBack, Logged
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerDetached, WorkerError
 from asynqueue.testing import far
@@ -390,7 +391,7 @@ class EventTests(RaisingCase):
         assert record is not None
         queue._engine.handle(record, [GivenBack([Nonsense()])])
         queue._engine.handle(record, [Logged(None, Nonsense())])
-        self.assertFalse(queue._engine._isInBooks)
+        self.assertIs(queue._engine._phase, IDLE)
         self.assertEqual(self.resultOf(queue.call(far.echo, 1)), 1)
         self.assertTrue(self.flushLoggedErrors(KeyboardInterrupt))
 
@@ -413,7 +414,7 @@ class EventTests(RaisingCase):
         series.fails = True
         worker.step()
         series.fails = False
-        self.assertFalse(queue._engine._isInBooks)
+        self.assertIs(queue._engine._phase, IDLE)
         self.assertEqual(self.resultOf(d), 1)
         again = queue.call(far.echo, 2)
         worker.step()

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import CANCELLED, PENDING, UNDERWAY
+from asynqueue._queue.engine import CHANGING
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._workers.picklability import EACH
@@ -307,7 +308,7 @@ class MiddleTests(QueueCase):
             if not asked:
                 asked.append(None)
                 ask()
-                self.assertTrue(queue._engine._isInBooks)
+                self.assertIs(queue._engine._phase, CHANGING)
             return original(*args, **kw)
 
         self.patch(scheduler, method, interrupted)
@@ -332,6 +333,32 @@ class MiddleTests(QueueCase):
 
     def test_aCallInTheMiddleOfADecisionIsNotLost(self) -> None:
         self.checkCallsIn("decide")
+
+    def checkCallsInACancellation(
+        self, method: str, cancel: Callable[[TaskQueue, QueuedTask], object]
+    ) -> None:
+        queue = self.makeQueue(StepWorker(), StepWorker())
+        queue.call(far.echo, "keeps a worker")
+        asked: list[QueuedTask] = []
+        self.interrupt(queue, method, lambda: asked.append(queue.submit(far.echo, "inner")))
+        cancelled = queue.submit(far.echo, series="cancelled")
+        cancel(queue, cancelled)
+        self.errorOf(cancelled.d, CancelledError)
+        self.assertIs(asked[0].state, UNDERWAY)
+
+    def test_aCallInTheMiddleOfACancellationIsNotLost(self) -> None:
+        self.checkCallsInACancellation("cancel", lambda queue, task: task.cancel())
+
+    def test_aCallInTheMiddleOfACancellationOfManyIsNotLost(self) -> None:
+        self.checkCallsInACancellation("clear", lambda queue, task: queue.cancelAll())
+
+    def test_aQueueThatIsResumedInTheMiddleOfASubmissionGoesOn(self) -> None:
+        queue = self.makeQueue(StepWorker())
+        queue.pause()
+        first = queue.submit(far.echo)
+        self.interrupt(queue, "submit", queue.resume)
+        second = queue.submit(far.echo)
+        self.assertEqual([task.state for task in (first, second)], [UNDERWAY, PENDING])
 
     def test_aCancellationInTheMiddleOfASubmissionIsOne(self) -> None:
         queue = self.makeQueue(StepWorker())

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue._queue.engine import BUSY, IDLE
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
@@ -121,9 +122,9 @@ class QueueCase(SynchronousTestCase):
         callbacks of one batch of results.
         """
         engine = queue._engine
-        engine._isBusy = True
+        engine._phase = BUSY
         yield
-        engine._isBusy = False
+        engine._phase = IDLE
         engine.wake()
 
     def settle(self) -> None:
