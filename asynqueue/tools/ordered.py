@@ -5,6 +5,7 @@ Items handed on in the order of the calls that produce them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -70,6 +71,23 @@ class ReorderBuffer:
         return thing
 
 
+class ProducerState(Enum):
+    """
+    The states of an L{OrderedItemProducer}. Each leads to a later one only::
+
+        NEW --- start() ---> OPEN --- stop() ---> STOPPING --- the last item ---> OVER
+          |                   +--------------------- a failure, shutdown() --------^
+          +------------------------------------------ any end --------------------^
+
+    With a consumer, the producer is OPEN from the beginning.
+    """
+
+    NEW = "not started"
+    OPEN = "started"
+    STOPPING = "stopping"
+    OVER = "stopped"
+
+
 @implementer(IPushProducer)
 class OrderedItemProducer:
     """
@@ -130,7 +148,7 @@ class OrderedItemProducer:
         self._items = ReorderBuffer()
         self._calls: dict[Deferred[Any], Deferred[Any]] = {}
         self._outcome: OneShotObserverList[Any] = OneShotObserverList()
-        self._isPaused = self._isStopping = self._isOver = False
+        self._isPaused = False
         self._isHandling = False
         self._handling: Deferred[Any] | None = None
         self._failure: Failure | None = None
@@ -141,7 +159,7 @@ class OrderedItemProducer:
             raise ImplementationError(
                 f"a consumer must provide IConsumer or be callable, unlike {consumer!r}"
             )
-        self._isStarted = self.i is None
+        self._state = ProducerState.NEW if self.i is not None else ProducerState.OPEN
         self._consumer = consumer
         self._write: Callable[[Any], Any] = consumer
         if IConsumer.providedBy(consumer):
@@ -153,7 +171,8 @@ class OrderedItemProducer:
         """
         Whether L{produceItem} still calls anything.
         """
-        return not (self._isStopping or self._isOver or self._failure)
+        isOpen = self._state in (ProducerState.NEW, ProducerState.OPEN)
+        return isOpen and self._failure is None
 
     def start(self, fb: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[None]:
         """
@@ -163,10 +182,11 @@ class OrderedItemProducer:
             fails with L{StateError<asynqueue.errors.StateError>} if the producer was started or
             stopped before, or has a consumer.
         """
-        if self._isStarted or not self.isProducing:
-            state = "started" if self._isStarted else "stopped"
-            return fail(StateError(self, state, "start"))
-        self._isStarted = True
+        if self._state is not ProducerState.NEW or self._failure is not None:
+            isNew = self._state is ProducerState.NEW
+            state = ProducerState.OVER if isNew else self._state
+            return fail(StateError(self, state.value, "start"))
+        self._state = ProducerState.OPEN
         started: Deferred[None] = Deferred()
 
         def run() -> Any:
@@ -224,12 +244,12 @@ class OrderedItemProducer:
             returned, or C{None} if it was never started; with the consumer if there is one; or with
             the first failure. A later call gives the same. Cancelling it ends only this wait.
         """
-        self._isStopping = True
-        if self._isStarted:
-            self._advance()
-        else:
+        if self._state is ProducerState.NEW:
             # Nobody will ever take the items that are there.
             self._finish()
+        elif self._state is ProducerState.OPEN:
+            self._state = ProducerState.STOPPING
+            self._advance()
         return self._outcome.whenFired()
 
     def shutdown(self) -> Deferred[Any]:
@@ -265,7 +285,7 @@ class OrderedItemProducer:
     # Handing on -----------------------------------------------------------------------------------
 
     def _arrived(self, result: Any, number: int, d: Deferred[Any]) -> None:
-        if self._isOver:
+        if self._state is ProducerState.OVER:
             return
         if isinstance(result, Failure) and self._failure is None:
             self._failure = result
@@ -285,12 +305,13 @@ class OrderedItemProducer:
                 self._hand(*self._items.take())
         finally:
             self._isHandling = False
-        if self._isStopping and not self._isOver and not self._items and self._handling is None:
+        isStopping = self._state is ProducerState.STOPPING
+        if isStopping and not self._items and self._handling is None:
             self._finish()
 
     def _mayHand(self) -> bool:
-        isReady = self._isStarted and not self._isPaused
-        return isReady and not self._isOver and self._handling is None
+        isStarted = self._state in (ProducerState.OPEN, ProducerState.STOPPING)
+        return isStarted and not self._isPaused and self._handling is None
 
     def _hand(self, item: Any, d: Deferred[Any]) -> None:
         if isinstance(item, Failure):
@@ -301,7 +322,7 @@ class OrderedItemProducer:
 
     def _handed(self, _: Any, item: Any, d: Deferred[Any]) -> None:
         self._handling = None
-        if self._isOver:
+        if self._state is ProducerState.OVER:
             return
         del self._calls[d]
         if not d.called:
@@ -324,9 +345,10 @@ class OrderedItemProducer:
         """
         Hand on nothing more.
         """
-        if self._isOver:
+        if self._state is ProducerState.OVER:
             return
-        self._isOver = True
+        wasNew = self._state is ProducerState.NEW
+        self._state = ProducerState.OVER
         self._failure = failure
         try:
             self._leaveConsumer()
@@ -335,7 +357,7 @@ class OrderedItemProducer:
         self._cancelCalls()
         if self.i is None:
             self._outcome.fire(self._failure or self._consumer)
-        elif not self._isStarted:
+        elif wasNew:
             self._outcome.fire(self._failure)
 
     def _leaveConsumer(self) -> None:
