@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from asynqueue._command import main
-from asynqueue._dispatch.sqlitestore import SQLiteJobStore
-from asynqueue._dispatch.stores import BEGIN, DEAD_LETTER, INSERT, StoredJob
+from asynqueue._dispatch.stores import BEGIN, DEAD_LETTER, INSERT
 from asynqueue.aio import ResizableDispatchQueue
+from asynqueue.rdq import SQLiteJobStore, StoredJob
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._core.heap import Place, PriorityHeap
+from asynqueue._core.heap import Place
+from asynqueue.tasks import PriorityHeap
 
 
 class Thing:

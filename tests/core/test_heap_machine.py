@@ -5,7 +5,7 @@ import math
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asynqueue._core.heap import PriorityHeap
+from asynqueue.tasks import PriorityHeap
 from tests.core.test_heap import Thing
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue._core.options import OPTION_NAMES, USUAL, TaskOptions
+from asynqueue._core.options import OPTION_NAMES, USUAL
+from asynqueue.tasks import TaskOptions
 
 
 def test_theNamesAreThoseThatACallTakesForItself() -> None:

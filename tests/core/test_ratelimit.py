@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue._core.ratelimit import RateLimit
+from asynqueue.rdq import RateLimit
 
 # Multiples of these are exact, so that the limits can be checked to the last bit.
 TICK = 2.0**-10

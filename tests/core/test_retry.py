@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.application.internet import backoffPolicy
 
-from asynqueue._core.retry import Retry, backoff
+from asynqueue import Retry, backoff
 
 
 class Fixed(Random):

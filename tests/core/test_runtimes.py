@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._core.scheduler import UNKNOWN, RunTimes
+from asynqueue._core.scheduler import UNKNOWN
+from asynqueue.tasks import RunTimes
 
 
 def work() -> None: ...

@@ -14,11 +14,11 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import provider
 
-from asynqueue import ResizableDispatchQueue
-from asynqueue._dispatch.job import DeadLetter, DurableJob, JobDeferred
-from asynqueue._dispatch.stores import Change, MemoryJobStore, StoredJob
+from asynqueue import DeadLetter, DurableJob, ResizableDispatchQueue
+from asynqueue._dispatch.stores import Change
 from asynqueue._reactor import Done, ImmediateExecutor, SerialExecutor
 from asynqueue.errors import StoreError
+from asynqueue.rdq import JobDeferred, MemoryJobStore, StoredJob
 from tests.dispatch.cases import DispatchCase
 
 

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from asynqueue._core.retry import Retry
+from asynqueue import Retry
 from asynqueue.errors import JobNotDispatched, QueueStopped
 from asynqueue.rdq import Job, JobCancelled, ResizableDispatchQueue
 from tests.dispatch.cases import DispatchCase, firings

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue._dispatch.stores import MemoryJobStore
 from asynqueue._reactor import ImmediateExecutor
+from asynqueue.rdq import MemoryJobStore
 from asynqueue.testing import far
 
 

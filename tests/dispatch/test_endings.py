@@ -15,8 +15,6 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from asynqueue import ResizableDispatchQueue, Retry, TaskQueue
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
-from asynqueue._dispatch.job import JobCancelled
 from asynqueue._dispatch.stores import WAITING
 from asynqueue.errors import (
     IterationStopped,
@@ -26,6 +24,8 @@ from asynqueue.errors import (
     WorkerDied,
     WorkerError,
 )
+from asynqueue.rdq import JobCancelled
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.dispatch.cases import CountingClock

@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._dispatch.groupcommit import AGAIN_SECONDS, LARGEST_GROUP, GroupCommit
-from asynqueue._dispatch.stores import BEGIN, DEAD, DEAD_LETTER, END, INSERT, WAIT, StoredJob
+from asynqueue._dispatch.stores import BEGIN, DEAD, DEAD_LETTER, END, INSERT, WAIT
 from asynqueue.errors import StoreError
+from asynqueue.rdq import StoredJob
 from tests.dispatch.stored import FrailStore, SteppedAside
 
 

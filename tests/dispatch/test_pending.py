@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from asynqueue._dispatch.job import Job
+from asynqueue import Job
 from asynqueue._dispatch.pending import FEW, PendingJobs
 
 

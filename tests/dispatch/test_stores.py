@@ -13,9 +13,9 @@ from tempfile import mkdtemp
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._dispatch.sqlitestore import SQLiteJobStore
-from asynqueue._dispatch.stores import INSERT, MemoryJobStore, StoredJob
+from asynqueue._dispatch.stores import INSERT
 from asynqueue.errors import StoreError
+from asynqueue.rdq import MemoryJobStore, SQLiteJobStore, StoredJob
 from asynqueue.testing import JobStoreContract
 
 

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.template import Tag, flattenString
 
 from asynqueue import DeadLetter, ResizableDispatchQueue
-from asynqueue._dispatch.stores import WAITING, Change, MemoryJobStore
+from asynqueue._dispatch.stores import WAITING, Change
 from asynqueue.errors import StoreError
 from asynqueue.interfaces import IJobStore
-from asynqueue.rdq import QueueFull
+from asynqueue.rdq import MemoryJobStore, QueueFull
 from examples.sms import texting
 from examples.sms.client import Window
 from examples.sms.messages import Message, makeMessage

@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.template import flattenString
 
-from asynqueue._dispatch.stores import DEAD, INSERT, MemoryJobStore, StoredJob
+from asynqueue._dispatch.stores import DEAD, INSERT
+from asynqueue.rdq import MemoryJobStore, StoredJob
 from examples.sms.client import MessageRefused
 from examples.sms.messages import Message, makeMessage
 from examples.sms.texting import Settings, Texting

@@ -15,10 +15,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
-from asynqueue import ResizableDispatchQueue, Retry
-from asynqueue._dispatch.job import DurableJob
-from asynqueue._dispatch.sqlitestore import SQLiteJobStore
+from asynqueue import DurableJob, ResizableDispatchQueue, Retry
 from asynqueue.errors import StoreError
+from asynqueue.rdq import SQLiteJobStore
 
 WIDTH = 4
 
@@ -133,7 +132,8 @@ def fork(folder: Path) -> None:
     """
     Have a child process use a store and end; put a job afterwards, and die.
     """
-    from asynqueue._dispatch.stores import END, INSERT, StoredJob
+    from asynqueue._dispatch.stores import END, INSERT
+    from asynqueue.rdq import StoredJob
 
     store = SQLiteJobStore(folder / "jobs.db")
     store.open()

@@ -15,8 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import ILogObserver, LogLevel, globalLogBeginner
 from zope.interface import provider
 
-from asynqueue import Delay, ProcessQueue, ResizableDispatchQueue
-from asynqueue._dispatch.job import DurableJob
+from asynqueue import Delay, DurableJob, ProcessQueue, ResizableDispatchQueue
 from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
 from tests.faults import endingtasks

@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from asynqueue import Delay, ProcessQueue
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue import Delay, ProcessQueue, QueuedTask
 from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
 from tests.integration import tasks

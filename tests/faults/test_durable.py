@@ -21,9 +21,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue._dispatch.sqlitestore import SQLiteJobStore
-from asynqueue._dispatch.stores import INSERT, StoredJob
+from asynqueue._dispatch.stores import INSERT
 from asynqueue.errors import StoreCorrupt, StoreLocked
+from asynqueue.rdq import SQLiteJobStore, StoredJob
 from tests.faults.durableprograms import WIDTH
 from tests.support.processes import startProgram
 

@@ -21,8 +21,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 
 from asynqueue import ResizableDispatchQueue, TaskQueue
-from asynqueue._core.priorities import priorityOf
-from asynqueue._dispatch.job import JobCancelled
+from asynqueue.rdq import JobCancelled
+from asynqueue.tasks import priorityOf
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from benchmarks.measure import Contender

@@ -16,8 +16,8 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from asynqueue import ResizableDispatchQueue
-from asynqueue._dispatch.sqlitestore import SQLiteJobStore
 from asynqueue._dispatch.stores import WAITING
+from asynqueue.rdq import SQLiteJobStore
 from tests.faults.endingprograms import JOBS
 from tests.support.processes import (
     PATIENCE,

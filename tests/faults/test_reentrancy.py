@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
 from asynqueue import Delay, ListConsumer, ProcessQueue
-from asynqueue._core.states import CANCELLED, FAILED, UNDERWAY
 from asynqueue._runner.messages import CREDIT_BYTES
 from asynqueue._runner.streams import BATCH_BYTES
 from asynqueue.errors import IterationStopped, QueueStopped, TaskTimeout, WorkerDied
+from asynqueue.tasks import CANCELLED, FAILED, UNDERWAY
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase, isGone

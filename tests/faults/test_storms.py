@@ -20,14 +20,13 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from asynqueue import Event, ProcessQueue, ThreadQueue
 from asynqueue._core.options import RUNS
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED
 from asynqueue._iteration import patience
 from asynqueue._observers import QUEUED
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers import supervisor
 from asynqueue._workers.launch import startContext
 from asynqueue.errors import PoisonTask, WorkerDied
-from asynqueue.tasks import TaskOptions
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, TaskOptions
 from asynqueue.testing import far
 from benchmarks.pools import OURS
 from benchmarks.storms.comparison import goThrough

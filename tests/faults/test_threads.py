@@ -19,9 +19,9 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from asynqueue import Delay, ThreadQueue
-from asynqueue._core.states import CANCELLED, FAILED
 from asynqueue._reactor import defaultReactor
 from asynqueue.errors import ReactorTouched, TaskTimeout
+from asynqueue.tasks import CANCELLED, FAILED
 from tests.support.processes import PATIENCE, startProgram
 
 EXIT_WITHIN = 20.0

@@ -8,7 +8,6 @@ import os
 from typing import Any
 
 from asynqueue import ProcessQueue, ProcessWorker, TaskQueue
-from asynqueue._core.states import FAILED, FINISHED, PENDING
 from asynqueue.errors import (
     CallNotPicklable,
     CallNotRebuilt,
@@ -19,6 +18,7 @@ from asynqueue.errors import (
     ResultNotPicklable,
     ResultNotRebuilt,
 )
+from asynqueue.tasks import FAILED, FINISHED, PENDING
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase

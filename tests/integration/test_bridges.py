@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from asynqueue._queue.ownqueues import ThreadQueue
+from asynqueue import ThreadQueue
 from asynqueue._reactor import defaultReactor
 from asynqueue.errors import NotReadyError
 from asynqueue.iteration import (

@@ -15,9 +15,9 @@ import psutil
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 from asynqueue import Deferator, ListConsumer, ProcessQueue, ProcessWorker, TaskQueue
-from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
 from asynqueue._workers.launch import startContext
 from asynqueue.errors import QueueStopped, RemoteTraceback
+from asynqueue.tasks import FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import PollingReactor, ProcessTestCase, areGone, isGone

@@ -14,8 +14,8 @@ import pytest
 from twisted.internet.task import deferLater
 
 from asynqueue import ProcessWorker, ResizableDispatchQueue, TaskQueue, ThreadQueue
-from asynqueue._core.states import STOPPED
 from asynqueue._reactor import defaultReactor
+from asynqueue.tasks import STOPPED
 from tests.support.processes import ProcessTestCase, isGone
 
 

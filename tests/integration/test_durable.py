@@ -14,8 +14,8 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from asynqueue import Delay, ResizableDispatchQueue
-from asynqueue._dispatch.stores import MemoryJobStore
 from asynqueue.errors import StoreLocked
+from asynqueue.rdq import MemoryJobStore
 
 
 def storeThreads() -> list[threading.Thread]:

@@ -17,9 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
-from asynqueue._queue.taskqueue import TaskQueue
-from asynqueue._runner.progress import report
-from asynqueue._workers.executor import ExecutorWorker
+from asynqueue import ExecutorWorker, TaskQueue, report
 from asynqueue.errors import (
     CallNotPicklable,
     CallNotRebuilt,

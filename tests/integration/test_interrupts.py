@@ -12,8 +12,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue import ListConsumer, ProcessQueue
-from asynqueue._core.states import CANCELLED, FAILED
 from asynqueue.errors import TaskTimeout
+from asynqueue.tasks import CANCELLED, FAILED
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase, isGone

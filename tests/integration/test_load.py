@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
-from asynqueue._core.states import CANCELLED, FINISHED
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers import supervisor
+from asynqueue.tasks import CANCELLED, FINISHED
 from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase

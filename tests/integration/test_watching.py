@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from asynqueue import Delay, Event, ThreadQueue, report
-from asynqueue._core.states import FAILED, FINISHED, LOST
 from asynqueue._observers import HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
 from asynqueue.errors import WorkerDetached, WorkerDied
+from asynqueue.tasks import FAILED, FINISHED, LOST
 from asynqueue.testing import far
 from tests.support.processes import ProcessTestCase, isGone
 

@@ -15,17 +15,15 @@ from unittest.mock import patch
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from asynqueue import Event
+from asynqueue import Event, QueuedTask
 from asynqueue._core.options import USUAL
-from asynqueue._core.states import STOPPED
 from asynqueue._queue.engine import Engine
-from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._runner.framing import LARGEST
 from asynqueue._runner.messages import UNBEGUN, Message
 from asynqueue._workers import supervisor
 from asynqueue._workers.supervisor import STALL_SECONDS, RunnerLink
 from asynqueue.errors import PoisonTask, QueueStopped, WorkerDetached, WorkerDied
-from asynqueue.tasks import TaskOptions
+from asynqueue.tasks import STOPPED, TaskOptions
 from asynqueue.testing import memory
 from asynqueue.testing.memory import DEAD, OPEN, MemoryChannel, MemoryWorker, act
 from tests.model.contract import BEGAN, FIRED, UNHEARD, Contract, Fact, RecordingProtocol

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asynqueue._dispatch.job import Job
+from asynqueue import Job
 from asynqueue._dispatch.pending import PendingJobs
 from tests.model.explorer import Counterexample, explore
 

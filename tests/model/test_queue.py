@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from asynqueue import QueuedTask
 from asynqueue._queue.engine import BUSY, Engine
-from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._queue.shutdown import Shutdown
 from tests.model.contract import RecordingProtocol
 from tests.model.explorer import Counterexample, Explored, explore

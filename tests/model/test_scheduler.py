@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from asynqueue._core.groups import Groups, WorkerLoad
-from asynqueue._core.heap import IN_LINE, PriorityHeap
+from asynqueue._core.heap import IN_LINE
 from asynqueue._core.options import USUAL
-from asynqueue.tasks import Capacity, Scheduler, Task, TaskOptions
+from asynqueue.tasks import Capacity, PriorityHeap, Scheduler, Task, TaskOptions
 from tests.model.explorer import Counterexample, Explored, explore
 from tests.model.schedulerworld import SchedulerWorld, Setup, short, unmeasured
 

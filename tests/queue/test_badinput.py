@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from asynqueue._core.states import PENDING
 from asynqueue.errors import (
     CallNotPicklable,
     ImplementationError,
@@ -16,6 +15,7 @@ from asynqueue.errors import (
     ResultNotPicklable,
     ResultNotRebuilt,
 )
+from asynqueue.tasks import PENDING
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase

@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
+from asynqueue import TaskQueue
 from asynqueue._core.options import OPTION_NAMES
-from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.errors import QueueStopped
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.testing import far

@@ -12,8 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
-from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue._queue.engine import TOLD_AT_ONCE
+from asynqueue.tasks import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.dispatch.cases import CountingClock

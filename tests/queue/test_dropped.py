@@ -16,9 +16,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import NullQueue, TaskQueue, ThreadQueue
-from asynqueue._core.states import STOPPED
 from asynqueue.errors import QueueStopped
 from asynqueue.iteration import Deferator
+from asynqueue.tasks import STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker
 from asynqueue.testing.stepworker import StepWorker

@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import NullQueue, ProcessQueue, ResizableDispatchQueue, TaskQueue, ThreadQueue
-from asynqueue._queue.remotequeue import RemoteQueue
 from asynqueue._queue.taskqueue import QueueKeywords
 from asynqueue.testing import SynchronousQueue
+from asynqueue.wire import RemoteQueue
 from tests.support.cases import QueueCase
 
 QUEUES: tuple[tuple[Any, tuple[Any, ...]], ...] = (

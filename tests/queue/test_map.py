@@ -14,12 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._iteration.producer import IterationProducer
+from asynqueue import TaskQueue
 from asynqueue._queue.map import LARGEST_CHUNK
-from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._runner.chunks import runChunk
 from asynqueue.errors import CallNotPicklable, QueueStopped, WorkerDied
-from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.iteration import Deferator, IterationProducer, ListConsumer
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker

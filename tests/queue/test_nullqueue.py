@@ -13,9 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import asynqueue
 import asynqueue.null
 import asynqueue.workers
-from asynqueue._queue.ownqueues import NullQueue
-from asynqueue._workers.executor import ExecutorWorker
-from asynqueue._workers.local import AsyncWorker
+from asynqueue import AsyncWorker, ExecutorWorker, NullQueue
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
 from asynqueue.testing import far

@@ -10,20 +10,11 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
-from asynqueue import IObserver, LoggingObserver, TaskQueue
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, PENDING, UNDERWAY
-from asynqueue._observers import (
-    GIVEN_BACK,
-    HIRED,
-    LEFT,
-    PROGRESSED,
-    QUEUED,
-    REPLACED,
-    STARTED,
-    Event,
-)
+from asynqueue import Event, IObserver, LoggingObserver, TaskQueue
+from asynqueue._observers import GIVEN_BACK, HIRED, LEFT, PROGRESSED, QUEUED, REPLACED, STARTED
 from asynqueue._workers.picklability import EACH
 from asynqueue.errors import WorkerDetached, WorkerDied, WorkerError
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, LOST, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.support.cases import QueueCase

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from asynqueue import Event
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
 from asynqueue._observers import (
     GIVEN_BACK,
     HIRED,
@@ -23,6 +22,7 @@ from asynqueue._observers import (
     REPLACED,
     STARTED,
 )
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, LOST
 from asynqueue.testing.memory import MemoryWorker
 from tests.queue.test_storm import QueueMachine
 

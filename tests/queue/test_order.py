@@ -9,11 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue._core.priorities import priorityOf
-from asynqueue._core.states import FINISHED, PENDING, UNDERWAY
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import QueuedTask, TaskQueue
 from asynqueue.errors import WorkerDied
+from asynqueue.tasks import FINISHED, PENDING, UNDERWAY, priorityOf
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.testing.stepworker import StepWorker

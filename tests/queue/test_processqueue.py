@@ -9,9 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue._core.states import READY, STOPPED, UNDERWAY
-from asynqueue._queue.ownqueues import ProcessQueue
+from asynqueue import ProcessQueue
 from asynqueue.errors import QueueStopped, WorkerDetached, WorkerStartError
+from asynqueue.tasks import READY, STOPPED, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.testing.stepworker import StepWorker

@@ -17,11 +17,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import provider
 
-from asynqueue import TaskQueue, _lifecycle
-from asynqueue._core.states import CANCELLED, STOPPED
+from asynqueue import AsyncWorker, TaskQueue, _lifecycle
 from asynqueue._lifecycle import SecondSignal, exitSignal
-from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerError
+from asynqueue.tasks import CANCELLED, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.iteration.ledger import Notebook

@@ -11,12 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
-from asynqueue._core.states import LOST
 from asynqueue._iteration.delivery import deliver
-from asynqueue._iteration.sources import ItemSource, makeSource
+from asynqueue._iteration.sources import makeSource
 from asynqueue._queue.engine import IDLE
 from asynqueue._workers.events import GivenBack, Logged
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerDetached, WorkerError
+from asynqueue.iteration import ItemSource
+from asynqueue.tasks import LOST
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import StepWorker
 from tests.queue.test_subscribe import LoadConsumer

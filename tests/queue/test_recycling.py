@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from asynqueue._core.states import LOST
-from asynqueue._observers import REPLACED, Event
+from asynqueue import Event
+from asynqueue._observers import REPLACED
 from asynqueue._workers.restart import LOOK_SECONDS, Recycling
 from asynqueue.errors import WorkerRecycled
+from asynqueue.tasks import LOST
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from tests.support.cases import QueueCase

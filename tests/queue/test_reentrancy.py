@@ -13,12 +13,11 @@ from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue._core.states import CANCELLED, PENDING, UNDERWAY
+from asynqueue import QueuedTask, TaskQueue
 from asynqueue._queue.engine import CHANGING
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._workers.picklability import EACH
 from asynqueue.errors import CallNotPicklable, QueueStopped
+from asynqueue.tasks import CANCELLED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import InlineWorker, StepWorker

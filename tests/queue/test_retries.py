@@ -8,8 +8,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue._observers import GIVEN_BACK, STARTED, Event
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import Event, TaskQueue
+from asynqueue._observers import GIVEN_BACK, STARTED
 from asynqueue.errors import PoisonTask, TaskStalled, WorkerDied
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act

@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import AsyncWorker, Event, Retry, TaskQueue, backoff
-from asynqueue._core.states import FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.errors import QueueStopped, RemoteError, TaskTimeout, WorkerDied
+from asynqueue.tasks import FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing.memory import MemoryWorker, act
 from asynqueue.testing.stepworker import StepWorker
 from tests.support.cases import QueueCase

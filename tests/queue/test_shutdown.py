@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
-from asynqueue._core.states import FAILED, STOPPED
 from asynqueue.errors import IterationStopped, QueueStopped, WorkerDetached, WorkerDied
+from asynqueue.tasks import FAILED, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act
 from asynqueue.testing.stepworker import StepWorker

@@ -15,9 +15,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import QueuedTask, TaskQueue
 from asynqueue.errors import (
     CallNotPicklable,
     IterationStopped,
@@ -27,6 +25,7 @@ from asynqueue.errors import (
     WorkerDied,
 )
 from asynqueue.iteration import Deferator
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from asynqueue import AsyncWorker, Event, TaskQueue, report
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
+from asynqueue import AsyncWorker, Event, QueuedTask, TaskQueue, report
 from asynqueue._iteration.patience import IDLE_SECONDS
-from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._runner.messages import CREDIT_ITEMS
 from asynqueue.errors import IterationStopped, TaskStalled, TaskTimeout, WorkerDied
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.iterating import PausingConsumer
 from asynqueue.testing.memory import MemoryWorker, act

@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from asynqueue import TaskQueue
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.errors import TaskTimeout
 from asynqueue.iteration import Deferator
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import act
 from asynqueue.testing.stepworker import StepWorker

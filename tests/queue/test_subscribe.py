@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from asynqueue._core.states import FINISHED
-from asynqueue._observers import Event
+from asynqueue import Event
 from asynqueue.errors import ImplementationError
+from asynqueue.tasks import FINISHED
 from asynqueue.testing import far
 from asynqueue.testing.stepworker import InlineWorker, StepWorker
 from tests.support.cases import QueueCase

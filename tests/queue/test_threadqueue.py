@@ -18,17 +18,17 @@ from twisted.trial.unittest import TestCase
 from asynqueue import (
     Delay,
     ListConsumer,
+    QueuedTask,
     ThreadLooper,
     ThreadQueue,
     ThreadWorker,
     deferToThread,
     report,
 )
-from asynqueue._core.states import CANCELLED
-from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._workers import restart
 from asynqueue._workers.threads import ThreadChannel
 from asynqueue.errors import QueueStopped, ResultNotPicklable, TaskTimeout, WorkerStartError
+from asynqueue.tasks import CANCELLED
 from asynqueue.testing import far
 
 PATIENCE = 20.0

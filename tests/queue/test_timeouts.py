@@ -8,10 +8,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import TaskQueue
 from asynqueue.errors import TaskTimeout, WorkerDied
 from asynqueue.iteration import ListConsumer
+from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act, actStubbornly
 from asynqueue.testing.stepworker import StepWorker

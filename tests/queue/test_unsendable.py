@@ -15,15 +15,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from asynqueue import ResizableDispatchQueue, TaskQueue
-from asynqueue._core.states import FAILED, PENDING
-from asynqueue._observers import QUEUED, Event
+from asynqueue import Event, ResizableDispatchQueue, TaskQueue
+from asynqueue._observers import QUEUED
 from asynqueue._queue import checks
 from asynqueue._runner.codecs import DIRECT
 from asynqueue._runner.messages import CALL
 from asynqueue._workers.picklability import EACH, CallCheck
 from asynqueue.errors import CallNotPicklable
 from asynqueue.iteration import ListConsumer
+from asynqueue.tasks import FAILED, PENDING
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 from asynqueue.testing.stepworker import StepWorker

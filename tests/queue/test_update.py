@@ -7,8 +7,8 @@ from __future__ import annotations
 from signal import SIGABRT, SIGKILL, SIGSEGV
 from typing import Any
 
-from asynqueue._observers import LEFT, STARTED, Event
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import Event, TaskQueue
+from asynqueue._observers import LEFT, STARTED
 from asynqueue._runner.messages import RECALL
 from asynqueue.errors import (
     CallNotPicklable,

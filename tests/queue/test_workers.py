@@ -9,8 +9,6 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from asynqueue._core.groups import Capacity
-from asynqueue._core.states import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY
 from asynqueue.errors import (
     IterationStopped,
     TaskTimeout,
@@ -18,6 +16,7 @@ from asynqueue.errors import (
     WorkerError,
     WorkerStartError,
 )
+from asynqueue.tasks import FAILED, FINISHED, PENDING, READY, STOPPED, UNDERWAY, Capacity
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 from asynqueue.testing.stepworker import StepWorker

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asynqueue._runner.streams import isIterator
+from asynqueue.iteration import isIterator
 
 
 class Own:

@@ -12,9 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from asynqueue import QueuedTask, TaskQueue
 from asynqueue._queue.engine import BUSY, IDLE
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker
 from asynqueue.testing.owner import RecordingListener, TaskOwner
 

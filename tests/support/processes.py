@@ -19,8 +19,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorFDSet, IReactorTim
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from asynqueue._queue.ownqueues import ProcessQueue
-from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue import ProcessQueue, TaskQueue
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.launch import startContext
 from asynqueue.tools.delay import Delay

@@ -24,11 +24,12 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import Interface, implementer, provider
 
-from asynqueue._queue.ownqueues import ThreadLooper, ThreadQueue
+from asynqueue import ThreadQueue, ThreadWorker
 from asynqueue._runner.messages import CALL, ENDED, ITEMS, QUIT, RAISED, RETURNED, Message
-from asynqueue._workers.threads import ThreadChannel, ThreadWorker
+from asynqueue._workers.threads import ThreadChannel
 from asynqueue.errors import ReactorTouched, ResultNotPicklable
 from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, far
+from asynqueue.threads import ThreadLooper
 
 
 class ContractTests(FarWorkerContract, IteratingWorkerContract, TestCase):

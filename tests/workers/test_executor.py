@@ -15,11 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from asynqueue._core.states import CANCELLED, LOST, PENDING, STOPPED, UNDERWAY
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
-from asynqueue._runner.progress import report
-from asynqueue._workers.executor import ExecutorWorker
+from asynqueue import ExecutorWorker, QueuedTask, TaskQueue, report
 from asynqueue.errors import (
     CallNotPicklable,
     ExecutorDied,
@@ -32,6 +28,7 @@ from asynqueue.errors import (
     WorkerError,
 )
 from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.tasks import CANCELLED, LOST, PENDING, STOPPED, UNDERWAY
 from asynqueue.testing import IteratingWorkerContract, far
 from asynqueue.testing.owner import TaskOwner
 from tests.support.executors import StepExecutor

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from asynqueue._workers.local import AsyncWorker
+from asynqueue import AsyncWorker
 from asynqueue.base import TaskQueue
 from asynqueue.errors import NotReadyError, StateError, WorkerDied, WorkerError
 from asynqueue.iteration import Deferator, ListConsumer

@@ -15,15 +15,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from asynqueue._core.states import DRAINING, READY, STOPPED
+from asynqueue import AsyncWorker, QueuedTask, TaskQueue, report
 from asynqueue._iteration.patience import IDLE_SECONDS
-from asynqueue._queue.queuedtask import QueuedTask
-from asynqueue._queue.taskqueue import TaskQueue
-from asynqueue._runner.progress import report
 from asynqueue._workers import local as module
-from asynqueue._workers.local import AsyncWorker
 from asynqueue.errors import IterationStopped
 from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.tasks import DRAINING, READY, STOPPED
 from asynqueue.testing import DeferredHold, IteratingWorkerContract, far
 from asynqueue.testing.owner import TaskOwner
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._core.states import LOST, READY, STOPPED
 from asynqueue._workers.restart import CRASH_TRIES, FIRST_DELAY, START_TRIES, RestartBackoff
 from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.tasks import LOST, READY, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from tests.support.cases import WorkerCase

@@ -7,9 +7,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynqueue._core.states import FINISHED, LOST, READY, UNDERWAY
 from asynqueue._runner.messages import ENDED, HELLO, ITEMS, RETURNED, UNBEGUN, VERSION
 from asynqueue.errors import ProtocolError, WorkerDied, WorkerStartError
+from asynqueue.tasks import FINISHED, LOST, READY, UNDERWAY
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, act
 from tests.support.cases import WorkerCase

@@ -4,7 +4,7 @@ Calls that are sent ahead, recalled and given back.
 
 from __future__ import annotations
 
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue import QueuedTask
 from asynqueue._runner.messages import CALL, RECALL
 from asynqueue.errors import CallNotPicklable, PayloadTooLarge
 from asynqueue.testing import far

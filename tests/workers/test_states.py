@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from asynqueue._core.states import DRAINING, LOST, PENDING, READY, STARTING, STOPPED
 from asynqueue._runner.messages import QUIT
 from asynqueue._workers.restart import FIRST_DELAY
 from asynqueue.errors import StateError, WorkerDied, WorkerStartError
+from asynqueue.tasks import DRAINING, LOST, PENDING, READY, STARTING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import OVER, MemoryChannel, MemoryWorker, act
 from tests.support.cases import WorkerCase

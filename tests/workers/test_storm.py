@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from asynqueue._core.states import DRAINING, LOST, READY, STARTING, STOPPED
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue import QueuedTask
 from asynqueue.errors import WorkerDied, WorkerStartError
+from asynqueue.tasks import DRAINING, LOST, READY, STARTING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act
 from asynqueue.testing.owner import RecordingListener, TaskOwner

@@ -11,9 +11,8 @@ from twisted.internet.interfaces import IConsumer, IReactorFromThreads
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from asynqueue._core.states import DRAINING, STOPPED
+from asynqueue import QueuedTask
 from asynqueue._iteration.patience import IDLE_SECONDS
-from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._runner.messages import CANCEL, CREDIT_ITEMS, GRANT
 from asynqueue.errors import (
     ImplementationError,
@@ -23,6 +22,7 @@ from asynqueue.errors import (
     WorkerDied,
 )
 from asynqueue.iteration import ListConsumer
+from asynqueue.tasks import DRAINING, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryWorker, act
 from tests.iteration.ledger import takeAll

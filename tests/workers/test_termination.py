@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from asynqueue._core.states import CANCELLED, READY, STOPPED
-from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue import QueuedTask
 from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.messages import CANCEL
 from asynqueue.errors import WorkerDied
 from asynqueue.iteration import Deferator, ListConsumer
+from asynqueue.tasks import CANCELLED, READY, STOPPED
 from asynqueue.testing import far
 from asynqueue.testing.memory import MemoryChannel, MemoryWorker, act, actStubbornly
 from tests.support.cases import WorkerCase

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import provider
 from zope.interface.verify import verifyObject
 
-from asynqueue._core.states import FINISHED, LOST, READY, STARTING, STOPPED
+from asynqueue import ThreadWorker
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,
@@ -29,9 +29,10 @@ from asynqueue._runner.messages import (
     Message,
 )
 from asynqueue._workers.restart import START_TRIES
-from asynqueue._workers.threads import Inbox, ThreadChannel, ThreadWorker
+from asynqueue._workers.threads import Inbox, ThreadChannel
 from asynqueue.errors import WorkerDied, WorkerStartError
 from asynqueue.interfaces import IChannel
+from asynqueue.tasks import FINISHED, LOST, READY, STARTING, STOPPED
 from asynqueue.testing import FarWorkerContract, IteratingWorkerContract, TaskOwner, far
 
 PATIENCE = 20.0

@@ -11,8 +11,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue import ProcessWorker
 from asynqueue._workers.launch import startContext
-from asynqueue._workers.process import ProcessWorker
 from asynqueue.testing import MortalRunnerContract, PicklingWorkerContract
 from tests.support.processes import PollingReactor, ProcessTestCase
 

@@ -15,8 +15,9 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from asynqueue import ProcessWorker
-from asynqueue._workers.preload import LOADING, OFF, READY, PreloadServer, preloadServer
+from asynqueue._workers.preload import LOADING, OFF, PreloadServer, preloadServer
 from asynqueue.errors import StateError
+from asynqueue.tasks import READY
 from asynqueue.testing import far
 from tests.support.processes import PATIENCE, ROOT, ProcessTestCase
 from tests.workers.process.preloadable import loader, random
