@@ -5,6 +5,7 @@ Remote workers in a queue: their companions, series, refusals and ends.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from asynqueue import RemoteQueue, TaskQueue
@@ -170,6 +172,37 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
             calls = [queue.call(wiretasks.meet) for _ in range(2)]
             names = await defer.gatherResults(calls)
         self.assertEqual(len(set(names)), 2)
+
+    async def test_whatATaskLogsInAThreadOfTheServerReachesItsClientAlone(self) -> None:
+        await self.serve(threads=1)
+        heard: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.emit = heard.append  # type: ignore[method-assign]
+        logging.getLogger("tests.wire").addHandler(handler)
+        self.addCleanup(logging.getLogger("tests.wire").removeHandler, handler)
+        queues = [self.queueOf(self.remote()) for _ in range(2)]
+        for queue in queues:
+            await queue.call(far.add, 1, 2)
+        task = queues[0].submit(wiretasks.logBoth, "tests.wire.task", logging.WARNING)
+        await task.d
+        await queues[0].call(wiretasks.logBoth, "tests.wire.task", logging.DEBUG)
+        # The server is in this process, where each record is logged as well.
+        forwarded = [record for record in heard if hasattr(record, "worker")]
+        self.assertEqual(
+            [(record.getMessage(), record.taskID) for record in forwarded],  # type: ignore[attr-defined]
+            [("from logging", task.id), ("from a thread of the task", task.id)],
+        )
+        self.assertEqual(len(heard), 4)
+
+    async def test_whatATaskLogsWithTwistedInAThreadReachesTheClient(self) -> None:
+        await self.serve(threads=1)
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        queue = self.queueOf(self.remote())
+        task = queue.submit(wiretasks.logBoth, "tests.wire.task", logging.ERROR)
+        await task.d
+        self.assertIn(task.id, [event.get("taskID") for event in events])
 
     async def test_aThreadMayUseTheMemoryOfAnItemAgain(self) -> None:
         await self.serve(threads=1)

@@ -487,7 +487,8 @@ class RemoteService(Service):
         @param processes: how many processes each client gets. Default: 1.
         @param threads: how many threads of this process each client gets, in place of processes.
             What a task breaks is then broken for all clients, and a task that cannot be stopped is
-            left behind in its thread. What tasks log is logged here. Default: 0, for processes.
+            left behind in its thread. What tasks log is logged here as well, and reaches a client
+            only if the levels of this process's loggers let it pass. Default: 0, for processes.
         @param series: the series that the workers of this server are qualified for.
         @param only: the names of the modules whose functions may be called. Default: any.
         @param maxClients: how many clients there may be at once. Default: 16.
@@ -677,7 +678,9 @@ class RemoteService(Service):
         name, files = secrets.token_hex(16), self._begunFiles
         channel: PipeChannel | ThreadChannel
         if self._threads:
-            channel = ThreadChannel(self._reactor, wish.raw, codec=CODECS[wish.pickler])
+            channel = ThreadChannel(
+                self._reactor, wish.raw, codec=CODECS[wish.pickler], logLevels=wish.logLevels
+            )
         else:
             channel = PipeChannel(
                 self._reactor,
