@@ -41,6 +41,21 @@ def big(size: int) -> bytes:
     return os.urandom(1) * size
 
 
+def noise(seed: int, size: int) -> bytes:
+    """
+    Return so many bytes that another seed does not give.
+    """
+    return random.Random(seed).randbytes(size)
+
+
+def noises(count: int, size: int) -> Iterator[bytes]:
+    """
+    Yield such bytes, with each of so many seeds.
+    """
+    for seed in range(count):
+        yield noise(seed, size)
+
+
 def digest(value: bytes) -> str:
     """
     Return what tells a value from others.

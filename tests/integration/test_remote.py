@@ -126,6 +126,19 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
         await self.assertFailure(queue.call(wiretasks.big, 1 << 19), PayloadTooLarge)
         self.assertEqual(len(await queue.call(wiretasks.big, 1 << 17)), 1 << 17)
 
+    async def test_anArrayThatCannotBeChangedTravelsBothWays(self) -> None:
+        numpy = import_module("numpy")
+        await self.serve()
+        queue = self.queueOf(self.remote())
+        for size in (10_000, 1 << 20):
+            array = numpy.arange(size, dtype=numpy.float64)
+            array.flags.writeable = False
+            # The process is not there yet when the first call comes.
+            for _ in range(2):
+                echo = await queue.call(far.echo, array)
+                self.assertTrue((echo == array).all())
+                self.assertFalse(echo.flags.writeable)
+
     async def test_aFunctionThatTheServerCannotImportFailsThatCall(self) -> None:
         await self.serve()
         queue = self.queueOf(self.remote())
