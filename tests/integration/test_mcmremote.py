@@ -66,7 +66,7 @@ class RemotePictureTests(RemoteMixin, TestCase):
             await deferToDelay(0.01)
         return service, work
 
-    async def fails(self, work: Deferred[None]) -> str:
+    async def fails(self, work: Any) -> str:
         error = await self.assertFailure(work, RenderingFailed)
         self.assertEqual(error.exitStatus, 1)
         self.assertNotIn("\n", str(error))

@@ -189,8 +189,8 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
     async def test_whatATaskLogsInAThreadOfTheServerReachesItsClientAlone(self) -> None:
         await self.serve(threads=1)
         heard: list[logging.LogRecord] = []
-        handler = logging.Handler()
-        handler.emit = heard.append  # type: ignore[method-assign]
+        handler: Any = logging.Handler()
+        handler.emit = heard.append
         logging.getLogger("tests.wire").addHandler(handler)
         self.addCleanup(logging.getLogger("tests.wire").removeHandler, handler)
         queues = [self.queueOf(self.remote()) for _ in range(2)]
@@ -210,8 +210,9 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
     async def test_whatATaskLogsWithTwistedInAThreadReachesTheClient(self) -> None:
         await self.serve(threads=1)
         events: list[Any] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        observer: Any = events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         queue = self.queueOf(self.remote())
         task = queue.submit(wiretasks.logBoth, "tests.wire.task", logging.ERROR)
         await task.d
