@@ -5,7 +5,6 @@ The console command C{asynqueue}.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -298,9 +297,6 @@ def _serve(options: argparse.Namespace) -> None:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    if options.threads:
-        # What the threads' tasks log is to reach the clients from whatever level they have set.
-        logging.getLogger().setLevel(logging.DEBUG)
     server = _Server(service, reactor, options.grace)
     server.run()
     if server.failure is not None:

@@ -57,12 +57,15 @@ from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
 
 if TYPE_CHECKING:
+    from asynqueue._workers.wire.endpoints import TlsFolder
     from asynqueue.admin.server import Administration
 
 __all__ = [
     "CallOptions",
     "JobFuture",
+    "NullQueue",
     "ProcessQueue",
+    "RemoteQueue",
     "ResizableDispatchQueue",
     "Stream",
     "SubmittedTask",
@@ -77,6 +80,18 @@ _T = TypeVar("_T")
 
 _Later = Later | asyncio.Future[Any]
 """What a function may return in place of its result."""
+
+
+def _checkLoop(subject: object, loop: asyncio.AbstractEventLoop) -> None:
+    """
+    @raise StateError: unless the caller is in the loop.
+    """
+    try:
+        isOwn = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        isOwn = False
+    if not isOwn:
+        raise StateError(subject, "used outside of the event loop that it belongs to", "do this")
 
 
 def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
@@ -129,8 +144,7 @@ class _DeferredFuture(asyncio.Future[_T]):
             # It was cancelled. An iteration is stopped when the garbage collector finds it.
             return
         if not isinstance(result, Failure):
-            value: Any = Stream[Any](result, owner) if isinstance(result, Deferator) else result
-            self.set_result(value)
+            self.set_result(_withStream(result, owner, self.get_loop()))
             return
         error: Any = result.value
         if isinstance(error, CancelledError | asyncio.CancelledError):
@@ -154,12 +168,15 @@ class Stream(Generic[_T]):
     that is garbage-collected stops as well.
     """
 
-    def __init__(self, deferator: Deferator, owner: object) -> None:
+    def __init__(
+        self, deferator: Deferator, owner: object, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """
         @param owner: the queue, which lives as long as this.
         """
         self._deferator = deferator
         self._owner = owner
+        self._loop = loop
 
     def __repr__(self) -> str:
         return repr(self._deferator).replace("Deferator", "Stream", 1)
@@ -178,7 +195,9 @@ class Stream(Generic[_T]):
         @return: the next item.
         @raise StopAsyncIteration: at the end.
         @raise NotReadyError: if an item is being waited for already.
+        @raise StateError: in another event loop than that of the queue.
         """
+        _checkLoop(self, self._loop)
         source = self._deferator.source
         if source.items and source.listener is None:
             return cast(_T, source.take())
@@ -204,33 +223,47 @@ class Stream(Generic[_T]):
         self.stop()
 
 
+def _withStream(result: Any, owner: object, loop: asyncio.AbstractEventLoop) -> Any:
+    """
+    @return: the result of a call; a stream if that is an iteration.
+    """
+    return Stream[Any](result, owner, loop) if isinstance(result, Deferator) else result
+
+
 class SubmittedTask(Generic[_T]):
     """
-    A call that was put into a queue with C{submit}. Await it for its result, as often as you like.
-    Cancelling a coroutine that awaits it does not cancel the call; L{cancel} does.
+    A call of a queue, as C{submit} and C{tasks} return it. Await it for its result, as often as you
+    like. Cancelling a coroutine that awaits it does not cancel the call; L{cancel} does.
 
     It has all the attributes of a L{QueuedTask<asynqueue.QueuedTask>}, such as C{id}, C{state} and
-    C{progress}.
+    C{progress}. It is equal to the C{task} of an L{Event<asynqueue.Event>} of the same call, and to
+    every other object of this class for that call.
     """
 
-    def __init__(self, task: QueuedTask, owner: object) -> None:
+    def __init__(self, task: QueuedTask, owner: _Face) -> None:
         self._task = task
         self._owner = owner
-        # A call that was given up has nothing more to tell.
-        task.d.addErrback(lambda failure: failure.trap(CancelledError) and None)
 
     def __repr__(self) -> str:
         return repr(self._task)
 
+    def __eq__(self, other: object) -> bool:
+        return self._task is (other._task if isinstance(other, SubmittedTask) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._task)
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
+        return _withStream(getattr(self._task, name), self._owner, self._owner._loop)
 
     def cancel(self) -> bool:
         """
         Give the call up. See L{QueuedTask.cancel<asynqueue.QueuedTask.cancel>}.
 
         @return: C{False} if it was done already.
+        @raise StateError: in another event loop than that of the queue.
         """
+        self._owner._use()
         return self._task.cancel()
 
     def __await__(self) -> Generator[Any, None, _T]:
@@ -239,8 +272,10 @@ class SubmittedTask(Generic[_T]):
     def whenDone(self) -> asyncio.Future[_T]:
         """
         @return: a new future of the result.
+        @raise StateError: in another event loop than that of the queue.
         """
-        return _DeferredFuture(self._task.whenDone(), self._owner, asyncio.get_running_loop())
+        self._owner._use()
+        return self._owner._await(self._task.whenDone())
 
 
 class _Face:
@@ -268,16 +303,74 @@ class _Face:
         """
         @return: the Twisted queue, for a caller in the queue's own loop.
         """
-        try:
-            isOwn = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            isOwn = False
-        if not isOwn:
-            raise StateError(self, "used outside of the event loop that it belongs to", "do this")
+        _checkLoop(self, self._loop)
         return self._queue
 
     def _await(self, deferred: Deferred[Any]) -> asyncio.Future[Any]:
         return _DeferredFuture(deferred, self, self._loop)
+
+    def _submitted(self, task: QueuedTask) -> SubmittedTask[Any]:
+        """
+        @return: a task that was just put into the queue.
+        """
+        # A call that was given up has nothing more to tell.
+        task.d.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        return SubmittedTask(task, self)
+
+    def _awaitTasks(
+        self, deferred: Deferred[list[QueuedTask]]
+    ) -> asyncio.Future[list[SubmittedTask[Any]]]:
+        return self._await(
+            deferred.addCallback(lambda tasks: [SubmittedTask(task, self) for task in tasks])
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    @property
+    def paused(self) -> bool:
+        """
+        Whether the queue is paused.
+        """
+        return cast(bool, self._queue.paused)
+
+    def whenReady(self) -> asyncio.Future[None]:
+        """
+        Wait until the queue has room for a job or a call, if it has a limit. See
+        L{whenReady<asynqueue.TaskQueue.whenReady>}.
+
+        @return: a future that is done when there is room.
+        @raise QueueStopped: if the queue was shut down or stopped.
+        """
+        return self._await(self._use().whenReady())
+
+    def addObserver(self, observer: Observer) -> None:
+        """
+        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on.
+        """
+        self._use().addObserver(observer)
+
+    def removeObserver(self, observer: Observer) -> None:
+        """
+        Stop calling an observer.
+        """
+        self._use().removeObserver(observer)
+
+    def admin(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> Administration:
+        """
+        Let others of this user see and steer this queue. See L{admin<asynqueue.TaskQueue.admin>}.
+        """
+        return cast(
+            "Administration",
+            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
+        )
 
 
 class CallOptions:
@@ -330,7 +423,7 @@ class CallOptions:
         @return: the task.
         """
         self._face._use()
-        return SubmittedTask(self._own.submit(function, *args, **kwargs), self._face)
+        return self._face._submitted(self._own.submit(function, *args, **kwargs))
 
     @overload
     def map(
@@ -378,7 +471,23 @@ class CallOptions:
             ordered=ordered,
             returnExceptions=returnExceptions,
         )
-        return Stream(found, self._face)
+        return Stream(found, self._face, self._face._loop)
+
+    @property
+    def room(self) -> float:
+        """
+        How many more calls the queue takes now. See L{TaskQueue.room}.
+        """
+        return self._own.room
+
+    def whenReady(self) -> asyncio.Future[None]:
+        """
+        Wait until the queue has room for a call. See L{TaskQueue.whenReady}.
+
+        @return: a future that is done when there is room.
+        @raise QueueStopped: after the queue's C{shutdown}.
+        """
+        return self._face.whenReady()
 
 
 class TaskQueue(_Face):
@@ -411,9 +520,6 @@ class TaskQueue(_Face):
         Return whether the queue is running and has a worker.
         """
         return bool(self._queue)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self,
@@ -479,7 +585,7 @@ class TaskQueue(_Face):
 
         @raise QueueStopped: after L{shutdown}.
         """
-        return SubmittedTask(self._use().submit(function, *args, **kw), self)
+        return self._submitted(self._use().submit(function, *args, **kw))
 
     def options(self, **keywords: Any) -> CallOptions:
         """
@@ -541,7 +647,7 @@ class TaskQueue(_Face):
             returnExceptions=returnExceptions,
             **keywords,
         )
-        return Stream(found, self)
+        return Stream(found, self, self._loop)
 
     def update(
         self, function: Callable[..., Any], /, *args: Any, **kw: Any
@@ -560,6 +666,22 @@ class TaskQueue(_Face):
         The number of calls that are pending or underway.
         """
         return self._queue.load
+
+    def tasks(self) -> list[SubmittedTask[Any]]:
+        """
+        List the calls that are pending or underway. See L{tasks<asynqueue.TaskQueue.tasks>}.
+
+        @return: the tasks, those that are underway first.
+        """
+        return [SubmittedTask(task, self) for task in self._use().tasks()]
+
+    @property
+    def room(self) -> float:
+        """
+        How many more calls the queue takes now, apart from those that somebody waits to make. See
+        L{room<asynqueue.TaskQueue.room>}.
+        """
+        return self._queue.room
 
     def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
         """
@@ -585,29 +707,6 @@ class TaskQueue(_Face):
         """
         self._use().resume()
 
-    @property
-    def paused(self) -> bool:
-        """
-        Whether the queue is paused.
-        """
-        return self._queue.paused
-
-    def admin(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> Administration:
-        """
-        Let others of this user see and steer this queue. See L{admin<asynqueue.TaskQueue.admin>}.
-        """
-        return cast(
-            "Administration",
-            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
-        )
-
     def attachWorker(self, worker: IWorker) -> asyncio.Future[int]:
         """
         Attach a worker.
@@ -618,13 +717,13 @@ class TaskQueue(_Face):
 
     def detachWorker(
         self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
-    ) -> asyncio.Future[list[QueuedTask]]:
+    ) -> asyncio.Future[list[SubmittedTask[Any]]]:
         """
         Detach a worker. See L{detachWorker<asynqueue.TaskQueue.detachWorker>}.
 
         @return: a future of the tasks that it left unfinished, done when the worker is gone.
         """
-        return self._await(self._use().detachWorker(workerOrID, reassign, crash))
+        return self._awaitTasks(self._use().detachWorker(workerOrID, reassign, crash))
 
     def qualifyWorker(self, worker: IWorker, series: Hashable) -> None:
         """
@@ -638,17 +737,14 @@ class TaskQueue(_Face):
         """
         return self._queue.workers(ID)
 
-    def addObserver(self, observer: Observer) -> None:
+    def subscribe(self, consumer: Any) -> None:
         """
-        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on.
-        """
-        self._use().addObserver(observer)
+        Write the L{load} to a consumer whenever it changes. See
+        L{subscribe<asynqueue.TaskQueue.subscribe>}.
 
-    def removeObserver(self, observer: Observer) -> None:
+        @param consumer: a provider of C{IConsumer}.
         """
-        Stop calling an observer.
-        """
-        self._use().removeObserver(observer)
+        self._use().subscribe(consumer)
 
     def shutdown(self) -> asyncio.Future[None]:
         """
@@ -674,13 +770,13 @@ class _OwnWorkersQueue(TaskQueue):
         """
         return self._await(self._use().resize(N))
 
-    def crashWorkers(self) -> asyncio.Future[list[QueuedTask]]:
+    def crashWorkers(self) -> asyncio.Future[list[SubmittedTask[Any]]]:
         """
         Crash all workers, busy or not, and detach them.
 
         @return: a future of the tasks that they left unfinished.
         """
-        return self._await(self._use().crashWorkers())
+        return self._awaitTasks(self._use().crashWorkers())
 
     def stats(self) -> asyncio.Future[list[tuple[float, float]]]:
         """
@@ -717,6 +813,28 @@ class ProcessKeywords(taskqueue.QueueKeywords, total=False):
     preload: Iterable[str]
     startTimeout: float
     pickler: PicklerName
+
+
+class NullKeywords(taskqueue.QueueKeywords, total=False):
+    """
+    The keywords of L{NullQueue}. The Twisted face describes them.
+    """
+
+    series: Iterable[Hashable]
+    raw: bool
+
+
+class RemoteKeywords(taskqueue.QueueKeywords, total=False):
+    """
+    The keywords of L{RemoteQueue}. The Twisted face describes them.
+    """
+
+    series: Iterable[Hashable]
+    raw: bool
+    callStats: bool
+    forwardLogs: bool
+    pickler: PicklerName
+    tls: TlsFolder
 
 
 class DispatchKeywords(TypedDict, total=False):
@@ -776,6 +894,43 @@ class ThreadQueue(_OwnWorkersQueue):
         self._wrap(ownqueues.ThreadQueue(N, reactor=getReactor(), **keywords))
 
 
+class NullQueue(TaskQueue):
+    """
+    A L{NullQueue<asynqueue.NullQueue>} for asyncio: it calls functions in the event loop. They may
+    be coroutine functions and asynchronous generators of asyncio.
+    """
+
+    def __init__(self, *, slots: int = 1, **keywords: Unpack[NullKeywords]) -> None:
+        """
+        @param slots: how many calls may be underway at once. Default: 1.
+        @param keywords: the keywords of L{NullQueue<asynqueue.NullQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+        self._wrap(ownqueues.NullQueue(slots=slots, reactor=getReactor(), **keywords))
+
+
+class RemoteQueue(TaskQueue):
+    """
+    A L{RemoteQueue<asynqueue.wire.RemoteQueue>} for asyncio: it calls functions on servers.
+    """
+
+    def __init__(
+        self, addresses: Iterable[str], key: Any, **keywords: Unpack[RemoteKeywords]
+    ) -> None:
+        """
+        Begin to connect to the servers. Calls wait until the first one is there.
+
+        @param addresses: the servers' addresses.
+        @param key: the key that all the servers have, or the path of its file.
+        @param keywords: the keywords of L{RemoteQueue<asynqueue.wire.RemoteQueue>}.
+        @raise RuntimeError: if no event loop runs in this thread.
+        """
+        # A program without servers need not import what talks to them.
+        from asynqueue._queue import remotequeue
+
+        self._wrap(remotequeue.RemoteQueue(addresses, key, reactor=getReactor(), **keywords))
+
+
 class JobFuture(_DeferredFuture[Job]):
     """
     A future of a job.
@@ -827,9 +982,6 @@ class ResizableDispatchQueue(_Face):
             **keywords,
         )
         self._wrap(inner)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self,
@@ -926,18 +1078,26 @@ class ResizableDispatchQueue(_Face):
         self._use().width = width
 
     @property
-    def paused(self) -> bool:
-        """
-        Whether the queue is paused.
-        """
-        return self._queue.paused
-
-    @property
     def stopped(self) -> bool:
         """
         Whether the queue was stopped.
         """
         return self._queue.stopped
+
+    @property
+    def drainTimeout(self) -> float | None:
+        """
+        For how many seconds jobs that are underway may go on after a signal; C{None} if signals are
+        left to others.
+        """
+        return self._queue.drainTimeout
+
+    @drainTimeout.setter
+    def drainTimeout(self, seconds: float | None) -> None:
+        """
+        Change it for signals that come later.
+        """
+        self._queue.drainTimeout = seconds
 
     @property
     def rate(self) -> tuple[int, float, int | None] | None:
@@ -952,23 +1112,6 @@ class ResizableDispatchQueue(_Face):
         """
         self._use().setRate(rate, per, burst)
 
-    def admin(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> Administration:
-        """
-        Let others of this user see and steer this queue. See
-        L{admin<asynqueue.ResizableDispatchQueue.admin>}.
-        """
-        return cast(
-            "Administration",
-            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
-        )
-
     def pause(self) -> asyncio.Future[None]:
         """
         Begin no more jobs.
@@ -982,25 +1125,6 @@ class ResizableDispatchQueue(_Face):
         Begin jobs again, perhaps with another width.
         """
         self._use().resume(width)
-
-    def whenReady(self) -> asyncio.Future[None]:
-        """
-        @return: a future that is done when the queue has room for a job.
-        """
-        return self._await(self._use().whenReady())
-
-    def addObserver(self, observer: Observer) -> None:
-        """
-        Call an observer with an L{Event<asynqueue.Event>} for everything that happens from now on
-        to jobs.
-        """
-        self._use().addObserver(observer)
-
-    def removeObserver(self, observer: Observer) -> None:
-        """
-        Stop calling an observer.
-        """
-        self._use().removeObserver(observer)
 
     def deadLetters(self) -> asyncio.Future[list[DeadLetter]]:
         """

@@ -177,25 +177,43 @@ class PendingJobs:
         @return: the next job to begin at this time, which is taken out; C{None} if there is none,
             or none that may begin.
         """
+        bucket = self._nextBucket(now)
+        if bucket is None:
+            return None
+        heappop(self._open)
+        bucket.announced = None
+        if bucket.limit is not None:
+            bucket.limit.take(now)
+        job = bucket.jobs.take()
+        job.home = None
+        self._size -= 1
+        self._announce(bucket)
+        return job
+
+    def hasNext(self, now: float) -> bool:
+        """
+        @return: whether L{take} would give a job at this time.
+        """
+        return self._nextBucket(now) is not None
+
+    def _nextBucket(self, now: float) -> RateBucket | None:
+        """
+        @return: the bucket of the next job to begin, whose entry then is the first of the heap.
+        """
         if self._shut or self._delayed:
             self._wake(now)
         while self._open:
-            entry = heappop(self._open)
+            entry = self._open[0]
             bucket = entry[3]
-            if bucket.announced is not entry:
-                # The bucket has had another first job since.
-                continue
-            bucket.announced = None
-            limit = bucket.limit
-            if limit is not None and not limit.take(now):
-                bucket.opensAt = until = limit.earliest()
+            # Otherwise the bucket has had another first job since.
+            if bucket.announced is entry:
+                limit = bucket.limit
+                if limit is None or (until := limit.earliest()) <= now:
+                    return bucket
+                bucket.announced = None
+                bucket.opensAt = until
                 heappush(self._shut, (until, next(self._numbers), bucket))
-                continue
-            job = bucket.jobs.take()
-            job.home = None
-            self._size -= 1
-            self._announce(bucket)
-            return job
+            heappop(self._open)
         return None
 
     def nextTime(self) -> float | None:

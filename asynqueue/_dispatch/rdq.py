@@ -109,7 +109,8 @@ of these can have another reason, too; then the job is only tried once more than
 
 class Caller(Protocol):
     """
-    Calls functions and returns Deferreds: a C{TaskQueue}, or what its C{options(…)} returns.
+    Calls functions and returns Deferreds: a C{TaskQueue}, or what its C{options(…)} returns. If it
+    also has C{room} and C{whenReady} as these have, it may raise C{QueueFull}.
     """
 
     def call(self, function: Any, /, *args: Any, **kw: Any) -> Deferred[Any]:
@@ -180,7 +181,7 @@ class ResizableDispatchQueue:
         @param size: how many jobs may be pending at once; C{None} for no limit.
         @param backlog: is accepted for txRDQ's callers and has no effect.
         @param queue: calls the function: a C{TaskQueue}, or what its C{options} returns. Default:
-            the main loop. This queue does not shut it down.
+            the main loop. This queue does not shut it down. While it is full, no job begins.
         @param rate: how many jobs may begin in any C{per} seconds, wherever these begin; C{None}
             for no limit.
         @param per: see C{rate}.
@@ -219,6 +220,12 @@ class ResizableDispatchQueue:
         reactor = defaultReactor() if reactor is None else reactor
         # Without a caller the main loop calls the function.
         self._caller = queue
+        # The caller, if its room may be limited.
+        self._bounded: Any = queue if hasattr(queue, "room") else None
+        # While a job could begin, and the caller has no room for its call.
+        self._roomAwaited: Deferred[None] | None = None
+        # How many jobs are underway of which it is still to be written that they begin.
+        self._uncalled = 0
         self._retry = retry
         self._clock = SteadyClock(reactor)
         self._observers = ObserverList(self._clock.seconds)
@@ -526,6 +533,8 @@ class ResizableDispatchQueue:
         @raise ValueError: if the width is not an integer, or negative.
         """
         self._width = _checkWidth(width)
+        # Others may use the room that the caller has.
+        self._cancelLook()
         self._lookSoon()
 
     width = property(getWidth, setWidth)
@@ -897,8 +906,16 @@ class ResizableDispatchQueue:
         """
         Look for jobs in the reactor's next turn, if one could begin then.
         """
-        if self._state == RUNNING and len(self._underway) < self._width and self._pending:
+        if self._mayBegin and self._pending:
             self._lookAt(NEXT_TURN)
+
+    @property
+    def _mayBegin(self) -> bool:
+        """
+        Whether a job may begin if one waits whose time has come.
+        """
+        isOpen = self._state == RUNNING and len(self._underway) < self._width
+        return isOpen and self._roomAwaited is None
 
     def _lookAt(self, time: float) -> None:
         """
@@ -916,26 +933,54 @@ class ResizableDispatchQueue:
             self._look.cancel()
             self._look = None
             self._lookTime = NEVER
+        if self._roomAwaited is not None:
+            awaited, self._roomAwaited = self._roomAwaited, None
+            awaited.cancel()
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, hasRoom: bool = False) -> None:
         """
         Begin jobs for a while, among them those that come in the meantime.
+
+        @param hasRoom: whether the caller is known to have room for a call.
         """
         self._look = None
         # Nobody has to ask for another look while this one lasts.
         self._lookTime = NEXT_TURN
         try:
-            mayFollow = self._beginMany()
+            mayFollow = self._beginMany(hasRoom)
         finally:
             self._lookTime = NEVER
         self._tell()
-        if self._state == RUNNING and len(self._underway) < self._width:
+        if self._mayBegin:
             time = NEXT_TURN if mayFollow else self._pending.nextTime()
             if time is not None:
                 self._lookAt(time)
 
-    def _beginMany(self) -> bool:
+    def _findRoom(self) -> bool:
         """
+        @return: whether the caller has room for another call. If not, jobs begin when it has.
+        """
+        if self._bounded.room > self._uncalled:
+            return True
+        if not self._uncalled:
+            try:
+                room: Deferred[None] = self._bounded.whenReady()
+            except QueueStopped:
+                # The call of the next job tells that.
+                return True
+            self._roomAwaited = room
+            room.addBoth(self._roomCame, room)
+        return False
+
+    def _roomCame(self, result: Failure | None, room: Deferred[None]) -> None:
+        if self._roomAwaited is room:
+            self._roomAwaited = None
+            self._cancelLook()
+            self._dispatch(hasRoom=result is None)
+
+    def _beginMany(self, hasRoom: bool) -> bool:
+        """
+        @param hasRoom: whether the caller is known to have room for a call.
         @return: whether there may be more jobs that could begin now.
         """
         seconds, underway, take = self._clock.seconds, self._underway, self._pending.take
@@ -944,9 +989,14 @@ class ResizableDispatchQueue:
         while self._state == RUNNING and len(underway) < self._width:
             if now >= until:
                 return True
+            if self._bounded is not None and not hasRoom and self._pending.hasNext(now):
+                hasRoom = self._findRoom()
+                if not hasRoom:
+                    return False
             job = take(now)
             if job is None:
                 return False
+            hasRoom = False
             job.begin(now)
             underway[job] = None
             self._record(STARTED, job)
@@ -955,6 +1005,8 @@ class ResizableDispatchQueue:
             else:
                 # An attempt counts before it begins, because it may take the program with it.
                 begun = partial(self._begun, job)
+                if self._bounded is not None:
+                    self._uncalled += 1
                 self._persistence.commits.note((BEGIN, job.id), begun, False)
                 self._observers.flush()
             now = seconds()
@@ -986,16 +1038,25 @@ class ResizableDispatchQueue:
 
     def _run(self, job: Job) -> None:
         self._observers.flush()
+        if self._uncalled:
+            self._uncalled -= 1
+            self._lookSoon()
         if job.state != UNDERWAY:
             # The job was cancelled, or waits again, before its function was called.
             del self._underway[job]
             self._changed()
             return
+        self._call(job)
+
+    def _call(self, job: Job) -> None:
         try:
             if self._caller is None:
                 result = copy_context().run(self._callHere, job)
             else:
                 result = self._caller.call(self._func, job.jobarg)
+        except QueueFull:
+            self._runWhenReady(job, Failure())
+            return
         except BaseException:
             # The function itself has raised, as with maybeDeferred; or a task queue refuses.
             self._ended(Failure(), job)
@@ -1012,6 +1073,24 @@ class ResizableDispatchQueue:
         if job.isDone:
             # The function has cancelled its own job.
             self._cancelCall(job, result)
+
+    def _runWhenReady(self, job: Job, refusal: Failure) -> None:
+        """
+        Call a job's function when the caller has room again. There was room when the job was taken,
+        but writing has taken time since.
+        """
+        room = None
+        if self._bounded is not None:
+            try:
+                room = self._bounded.whenReady()
+            except QueueStopped:
+                refusal = Failure()
+        if room is None or room.called:
+            # The function itself has raised it, or the caller contradicts itself.
+            self._ended(refusal, job)
+            return
+        self._underway[job] = room
+        room.addCallbacks(lambda _: self._call(job), self._ended, errbackArgs=(job,))
 
     def _callHere(self, job: Job) -> Any:
         """

@@ -437,9 +437,14 @@ class Engine:
         @return: a Deferred that fires when there is room for another call.
         """
         self.checkRunning("room for a call")
-        if self._room() > len(self._ready):
-            return succeed(None)
-        return self._ready.add()
+        return succeed(None) if self.room > 0 else self._ready.add()
+
+    @property
+    def room(self) -> float:
+        """
+        How many more calls the queue takes, apart from those that somebody waits to make.
+        """
+        return self._room() - len(self._ready)
 
     def _room(self) -> float:
         if self.state is not RUNNING:

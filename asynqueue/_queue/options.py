@@ -125,6 +125,19 @@ class CallOptions:
             returnExceptions,
         )
 
+    @property
+    def room(self) -> float:
+        """
+        How many more calls the queue takes now. See C{TaskQueue.room}.
+        """
+        return self._engine.room
+
+    def whenReady(self) -> Deferred[None]:
+        """
+        Wait until the queue has room for a call. See C{TaskQueue.whenReady}.
+        """
+        return self._engine.whenReady()
+
 
 def takeOptions(kw: dict[str, Any]) -> TaskOptions:
     """

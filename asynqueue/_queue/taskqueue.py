@@ -452,6 +452,15 @@ class TaskQueue:
         """
         return self._engine.tasks()
 
+    @property
+    def room(self) -> float:
+        """
+        How many more calls the queue takes now, apart from those that somebody waits to make with
+        L{whenReady}: C{math.inf} without C{maxPending}, and 0 or less if the queue is full or was
+        shut down.
+        """
+        return self._engine.room
+
     def whenReady(self) -> Deferred[None]:
         """
         Wait until the queue has room, if it was made with C{maxPending}.
