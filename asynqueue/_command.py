@@ -9,10 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from asynqueue._version import __version__
 from asynqueue.errors import AdminError, ExtraMissing
+
+if TYPE_CHECKING:
+    from asynqueue._workers.wire.server import RemoteService
 
 EXAMPLES: Final = """\
 examples:
@@ -96,29 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     serve.set_defaults(do=_serve)
-    add = serve.add_argument
-    add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address")
-    add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
-    add("--tls", metavar="DIR", help="the folder with ca.pem, cert.pem and key.pem: use TLS 1.3")
-    runners = serve.add_mutually_exclusive_group().add_argument
-    runners("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
-    runners("--threads", type=int, default=0, metavar="N", help="in place of processes")
-    add("--series", action="append", default=[], metavar="NAME", help="offer a series")
-    add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
-    add("--max-clients", type=int, default=16, metavar="N", help="at once (default: 16)")
-    add("--keep", type=float, default=60.0, metavar="SECONDS", help="keep cut sessions (60)")
-    add(
-        "--grace",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="let tasks end for so long after SIGTERM (30)",
-    )
-    add(
-        "--state",
-        metavar="FOLDER",
-        help="note there which calls begin, for the server after a killed one (a temporary folder)",
-    )
+    addServerOptions(serve)
     top = commands.add_parser(
         "top",
         help="show the queues of running programs",
@@ -166,6 +147,35 @@ def _parser() -> argparse.ArgumentParser:
     tls.add_argument("--days", type=int, default=365, metavar="N", help="valid for (365)")
     tls.set_defaults(do=_newCertificates)
     return parser
+
+
+def addServerOptions(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of C{asynqueue serve} to a parser.
+    """
+    add = parser.add_argument
+    add("--listen", required=True, metavar="ADDRESS", help="a tcp: or unix: address")
+    add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
+    add("--tls", metavar="DIR", help="the folder with ca.pem, cert.pem and key.pem: use TLS 1.3")
+    runners = parser.add_mutually_exclusive_group().add_argument
+    runners("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
+    runners("--threads", type=int, default=0, metavar="N", help="in place of processes")
+    add("--series", action="append", default=[], metavar="NAME", help="offer a series")
+    add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
+    add("--max-clients", type=int, default=16, metavar="N", help="at once (default: 16)")
+    add("--keep", type=float, default=60.0, metavar="SECONDS", help="keep cut sessions (60)")
+    add(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="let tasks end for so long after SIGTERM (30)",
+    )
+    add(
+        "--state",
+        metavar="FOLDER",
+        help="note there which calls begin, for the server after a killed one (a temporary folder)",
+    )
 
 
 def _addJobs(commands: Any) -> None:
@@ -272,14 +282,17 @@ def _newCertificates(options: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
 
 
-def _serve(options: argparse.Namespace) -> None:
-    from twisted.internet import reactor
-    from twisted.logger import globalLogBeginner, textFileLogObserver
+def makeServer(options: argparse.Namespace) -> RemoteService:
+    """
+    Make the server that C{asynqueue serve} runs.
 
+    @param options: what L{addServerOptions} has the parser find.
+    @raise UsageError: if it cannot be made with these.
+    """
     from asynqueue._workers.wire.server import RemoteService
 
     try:
-        service = RemoteService(
+        return RemoteService(
             options.listen,
             _keyFile(options.key),
             tls=options.tls,
@@ -290,14 +303,21 @@ def _serve(options: argparse.Namespace) -> None:
             maxClients=options.max_clients,
             keep=options.keep,
             state=options.state,
+            drainTimeout=options.grace,
         )
     except (ValueError, ExtraMissing) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    server = _Server(makeServer(options), reactor)
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    server = _Server(service, reactor, options.grace)
     server.run()
     if server.failure is not None:
         raise UsageError(f"cannot listen at {options.listen}: {server.failure}")
@@ -319,11 +339,10 @@ class _Server:
     @ivar failure: why it cannot listen, as a text, or C{None}.
     """
 
-    def __init__(self, service: Any, reactor: Any, grace: float) -> None:
+    def __init__(self, service: RemoteService, reactor: Any) -> None:
         self.failure: str | None = None
         self._service = service
         self._reactor = reactor
-        self._grace = grace
         self._signals = 0
 
     def run(self) -> None:
@@ -345,18 +364,14 @@ class _Server:
         self._reactor.callFromThread(self._end)
 
     def _end(self) -> None:
+        from asynqueue._systemd import notifierOf
+
         self._signals += 1
         if self._signals > 1:
             self._service.abort()
             return
-        timer = self._reactor.callLater(self._grace, self._service.abort)
-
-        def ended(_: object) -> None:
-            if timer.active():
-                timer.cancel()
-            self._reactor.stop()
-
-        self._service.stopService().addCallback(ended)
+        notifierOf(self._reactor).stopping()
+        self._service.stopService().addCallback(lambda _: self._reactor.stop())
 
 
 if __name__ == "__main__":

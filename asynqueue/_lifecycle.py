@@ -15,6 +15,8 @@ A program ends in one of these ways. C{docs/shutdown.rst} shows them from the ou
                                     "during"; endNow() of each Ending
     a signal asks a program of      drain() of each Ending that has a drainTimeout, and cut() at a
     asyncio to end                  second signal; the others are the program's to end
+    somebody ends one object alone  drain() of that one, and cut() when its drainTimeout has passed;
+                                    if a signal comes meanwhile, as if it drained because of that
     the interpreter ends, and the   abort() of each Ending
     reactor has not stopped
     SIGKILL                         nobody: see _workers/reaper.py
@@ -33,7 +35,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Literal, Protocol
-from weakref import ref
+from weakref import WeakSet, ref
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -43,6 +45,7 @@ from twisted.python.failure import Failure
 from asynqueue._core.checks import checkSeconds
 from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import callFromAnyThread
+from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import signalName
 
 DRAIN_SECONDS: Final = 5.0
@@ -115,6 +118,16 @@ class Ending:
         interpreter ends, which it does without its main thread.
         """
         return self._program.isEnding
+
+    def begin(self, why: str) -> Deferred[None]:
+        """
+        Drain the object now, as when a signal stops the reactor, although the program may go on.
+        A C{drainTimeout} of C{None} is no limit here.
+
+        @param why: why, as the end of a sentence.
+        @return: a Deferred that fires when the object is over.
+        """
+        return self._program.drainOne(self, why)
 
     def forget(self) -> None:
         """
@@ -198,7 +211,7 @@ class _Program:
         self._trigger: Any = None
         self._isStopping = False
         # The endings that drain or have drained.
-        self._drained: list[Ending] = []
+        self._drained: WeakSet[Ending] = WeakSet()
         self._drains: dict[_Drain, None] = {}
         self._second = SecondSignal(reactor, self._signalled)
 
@@ -277,24 +290,56 @@ class _Program:
             # This comes after the triggers of a program that ends something in a way of its own.
             self._watch()
         number = exitSignal(self._reactor)
-        return None if number is None else self.drain(number)
+        if number is not None:
+            return self.drain(number)
+        if self._drains:
+            # Whoever drains these has the reactor wait for them.
+            self._second.install()
+        return None
 
     def drain(self, number: int) -> Deferred[Any]:
         why = f"the program was asked to end by {signalName(number)}"
-        for ending in self._present():
-            seconds = ending.owner.drainTimeout
-            if seconds is not None:
-                self._drained.append(ending)
-                drain = _Drain(ending, seconds, why, self._reactor, self._drainOver)
-                self._drains[drain] = None
+        present = self._present()
+        new = [
+            self._makeDrain(ending, why)
+            for ending in present
+            if ending.owner.drainTimeout is not None
+        ]
+        # Some may drain already.
         drains = list(self._drains)
         if drains:
             # This comes first, because a second signal may come as soon as one of these says that
             # it drains. The last one that is over uninstalls it.
             self._second.install()
-        for drain in drains:
+        for drain in new:
             drain.begin()
-        return DeferredList([drain.done for drain in drains])
+        return DeferredList([drain.whenOver() for drain in drains])
+
+    def drainOne(self, ending: Ending, why: str) -> Deferred[None]:
+        found = next((drain for drain in self._drains if drain.ending is ending), None)
+        if found is None:
+            if ending in self._drained:
+                return succeed(None)
+            found = self._makeDrain(ending, why)
+            if self._isStopping or exitSignal(self._reactor) is not None:
+                # It ends before the reactor tells this of the signal. If there was none, the first
+                # one is to stop the reactor.
+                self._second.install()
+            found.begin()
+        return found.whenOver()
+
+    def _makeDrain(self, ending: Ending, why: str) -> _Drain:
+        seconds = ending.owner.drainTimeout
+        drain = _Drain(
+            ending,
+            math.inf if seconds is None else seconds,
+            why,
+            self._reactor,
+            self._drainOver,
+        )
+        self._drained.add(ending)
+        self._drains[drain] = None
+        return drain
 
     def _signalled(self, number: int) -> None:
         for drain in list(self._drains):
@@ -353,7 +398,7 @@ DRAIN: Final[Table] = {
 
 class _Drain:
     """
-    The last seconds of one object, after a signal.
+    The last seconds of one object.
     """
 
     def __init__(
@@ -367,8 +412,8 @@ class _Drain:
         """
         @param seconds: for how long what is underway may go on.
         """
-        self.done: Deferred[None] = Deferred()
-        self._ending = ending
+        self.ending = ending
+        self._done: OneShotObserverList[None] = OneShotObserverList()
         self._seconds = seconds
         self._why = why
         self._reactor = reactor
@@ -377,7 +422,7 @@ class _Drain:
         self._timer: IDelayedCall | None = None
 
     def begin(self) -> None:
-        maybeDeferred(self._ending.drain, self._why).addBoth(self._over)
+        maybeDeferred(self.ending.drain, self._why).addBoth(self._over)
         if self._state == OVER:
             return
         if self._seconds < math.inf:
@@ -385,9 +430,9 @@ class _Drain:
         _log.info(
             "{subject} drains, because {why}. {count} underway may go on for {seconds} seconds. A "
             "second signal ends them at once",
-            subject=self._ending.owner,
+            subject=self.ending.owner,
             why=self._why,
-            count=self._ending.countUnderway(),
+            count=self.ending.countUnderway(),
             seconds=self._seconds,
         )
 
@@ -402,11 +447,11 @@ class _Drain:
         wasDraining = self._state == DRAINING
         self._state = nextState(DRAIN, self._state, "cut", self)
         if wasDraining:
-            maybeDeferred(self._ending.cut, why).addBoth(self._over)
+            maybeDeferred(self.ending.cut, why).addBoth(self._over)
 
     def _over(self, result: object) -> None:
         if isinstance(result, Failure):
-            _log.failure("{subject} failed to end", result, subject=self._ending.owner)
+            _log.failure("{subject} failed to end", result, subject=self.ending.owner)
         wasOver = self._state == OVER
         self._state = nextState(DRAIN, self._state, "finish", self)
         if wasOver:
@@ -414,7 +459,10 @@ class _Drain:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._tellOver(self)
-        self.done.callback(None)
+        self._done.fire(None)
+
+    def whenOver(self) -> Deferred[None]:
+        return self._done.whenFired()
 
 
 # Signals ------------------------------------------------------------------------------------------

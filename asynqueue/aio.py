@@ -754,6 +754,14 @@ class TaskQueue(_Face):
         """
         return self._await(self._use().shutdown())
 
+    def drain(self) -> asyncio.Future[None]:
+        """
+        Shut down as at a SIGTERM. See L{drain<asynqueue.TaskQueue.drain>}.
+
+        @return: a future that is done when all workers are gone. Cancelling it ends only this wait.
+        """
+        return self._await(self._use().drain())
+
 
 class _OwnWorkersQueue(TaskQueue):
     """
@@ -1155,3 +1163,12 @@ class ResizableDispatchQueue(_Face):
         @return: a future of the jobs that were left.
         """
         return self._await(self._use().stop(cancelUnderway))
+
+    def drain(self) -> asyncio.Future[None]:
+        """
+        Stop as at a SIGTERM. See L{drain<asynqueue.ResizableDispatchQueue.drain>} of the Twisted
+        face.
+
+        @return: a future that is done when no job is underway any more.
+        """
+        return self._await(self._use().drain())

@@ -165,7 +165,41 @@ class TaskError(AsynQueueError):
     """
 
 
-class TaskTimeout(TaskError, builtins.TimeoutError):
+class TaskGivenUp(TaskError):
+    """
+    A task was given up while it was underway.
+
+    @ivar stacks: what its worker was doing at that moment: the Python stacks of its threads as
+        text. C{None} if that could not be told. They are in the C{__cause__}, too.
+    @ivar residentKilobytes: the resident memory of the worker's process at that moment, or C{None}
+        if that is not known.
+    """
+
+    stacks: str | None = None
+    residentKilobytes: int | None = None
+
+    def lastSeen(self, stacks: str | None, residentKilobytes: int | None) -> None:
+        """
+        Take note of what the worker was doing when the task was given up.
+
+        @param stacks: the Python stacks of its threads, or C{None}.
+        @param residentKilobytes: the resident memory of its process, or C{None}.
+        """
+        self.stacks = stacks
+        self.residentKilobytes = residentKilobytes
+        if stacks is not None:
+            memory = "" if residentKilobytes is None else f" ({residentKilobytes} kB resident)"
+            self.__cause__ = RemoteTraceback(f"The worker was here{memory}:\n{stacks}")
+
+
+class TaskTerminated(TaskGivenUp):
+    """
+    Somebody had the process killed in which the task was running, over the program's admin socket.
+    The task is not run again.
+    """
+
+
+class TaskTimeout(TaskGivenUp, builtins.TimeoutError):
     """
     A task ran for longer than its timeout, in seconds.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from asynqueue._runner.messages import Message
     from asynqueue._workers.events import WorkerEvent
     from asynqueue._workers.picklability import CallCheck
-    from asynqueue._workers.procinfo import RunnerFacts
+    from asynqueue._workers.procinfo import RunnerFacts, Sight
 
 
 class IWorker(Interface):
@@ -119,6 +119,23 @@ class IPoolWorker(IWorker):
         """
         Stop the run of a task that has been ended here and is no longer wanted, if it can be
         stopped. This may cost the runner, but no other task.
+        """
+
+    def terminate(task: QueuedTask) -> None:
+        """
+        Kill the runner at once, because the task that is running in it is to be ended.
+
+        @raise WorkerError: if the worker has no process that could be killed, or something else is
+            running in it. Nothing was done then.
+        """
+
+    def lookAt(task: QueuedTask) -> Deferred[Sight] | None:
+        """
+        Look at the run of a task that is about to be given up, without harm to it.
+
+        @return: a Deferred that fires soon, within a fraction of a second at the most, with a
+            L{Sight<asynqueue._workers.procinfo.Sight>}. It does not fail. C{None} if there is
+            nothing to be seen.
         """
 
     def facts() -> RunnerFacts:

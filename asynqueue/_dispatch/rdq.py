@@ -833,6 +833,16 @@ class ResizableDispatchQueue:
                 self._cancelJob(job, isLeft=True)
         return self._whenDrained().addCallback(self._closeStore).addCallback(self._allOver)
 
+    def drain(self) -> Deferred[None]:
+        """
+        Stop as at a SIGTERM: as L{stop}, but jobs that are underway are cancelled after
+        C{drainTimeout} seconds. If that is C{None}, there is no limit.
+
+        @return: a Deferred that fires with C{None} when no job is underway any more and the store
+            is closed.
+        """
+        return self._ending.begin("it was asked to drain")
+
     def _leaveEach(self, jobs: Iterable[Job]) -> Iterator[object]:
         for job in jobs:
             self._left.append(job)

@@ -66,13 +66,16 @@ from asynqueue._workers.events import (
     Yielded,
     perform,
 )
+from asynqueue._workers.procinfo import Sight
 from asynqueue.errors import (
+    AdminError,
     AsynQueueError,
     IterationStopped,
     QueueFull,
     QueueStopped,
     RemoteError,
     StateError,
+    TaskTerminated,
     WorkerError,
 )
 
@@ -225,7 +228,7 @@ class Engine:
         self._ids = count(1)
         # Timeouts count by a clock that is never set back.
         self._clock = SteadyClock(self.reactor)
-        self._timers = Timers(self._clock, self._stopRun, self._waitsForTaker)
+        self._timers = Timers(self._clock, self._stopRun, self._waitsForTaker, self._lookAt)
         # The Deferators that were handed out as results, and that are still referred to.
         self._iterations: WeakSet[Deferator] = WeakSet()
         # The streams of the tasks that yield items.
@@ -870,6 +873,31 @@ class Engine:
         except BaseException:
             # A generator has raised when it was closed, or a worker of the program's own has.
             self.log.failure("the run of {task} could not be stopped", task=task)
+
+    def _lookAt(self, task: QueuedTask) -> Deferred[Sight] | None:
+        record = self.pool.find(task.worker)
+        return None if record is None else record.port.lookAt(task)
+
+    def terminate(self, task: QueuedTask) -> Deferred[None]:
+        """
+        Look at the run of a task that is underway, and kill the process in which it runs.
+
+        @return: a Deferred that fires when that was done. It fails with C{AdminError} if the task
+            ended meanwhile, and with C{WorkerError} if there is no process that could be killed for
+            this task alone.
+        """
+
+        def end(seen: Sight) -> None:
+            record = self.pool.find(task.worker)
+            if task.state is not UNDERWAY or record is None:
+                raise AdminError(f"{task} has ended before it could be terminated")
+            record.port.terminate(task)
+            error = TaskTerminated(f"{task} was terminated: its process was killed on request")
+            error.lastSeen(*seen)
+            task.errback(Failure(error))
+            self.wake()
+
+        return (self._lookAt(task) or succeed(Sight())).addCallback(end)
 
     def _waitsForTaker(self, task: QueuedTask) -> bool:
         stream = self._streams.get(task)

@@ -88,6 +88,7 @@ class QueueInspection:
             "snapshot": self.snapshot,
             "stacks": self._stacks,
             "cancel": self._cancel,
+            "terminate": self._terminate,
             "reprioritise": self._reprioritise,
             "pause": engine.pause,
             "resume": engine.resume,
@@ -294,6 +295,16 @@ class QueueInspection:
                 cancelled.append(task.id)
             if number % STEPS == STEPS - 1:
                 yield
+
+    def _terminate(self, task: int) -> Deferred[dict[str, int]]:
+        """
+        Kill the process in which a task runs.
+        """
+        found = next((each for each in self._engine.underway if each.id == task), None)
+        if found is None:
+            raise AdminError(f"no worker of {self.name} has a task {task}")
+        done = self._engine.terminate(found)
+        return done.addCallback(lambda _: {"terminated": task})
 
     def _reprioritise(self, task: int, priority: float) -> Deferred[dict[str, Any]]:
         """

@@ -633,6 +633,16 @@ class TaskQueue:
         """
         return self._engine.shutdown(self.timeout)
 
+    def drain(self) -> Deferred[None]:
+        """
+        Shut down as at a SIGTERM: refuse new calls, fail those that wait with C{QueueStopped}, and
+        let those that are underway end. After C{drainTimeout} seconds these fail, too, because
+        their workers are crashed. If C{drainTimeout} is C{None}, there is no limit.
+
+        @return: a Deferred that fires with C{None} when all workers are gone.
+        """
+        return self._ending.begin("it was asked to drain")
+
     async def __aenter__(self) -> Self:
         return self
 

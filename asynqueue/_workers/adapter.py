@@ -169,6 +169,19 @@ class WorkerAdapter:
         elif self._cancel is not None:
             self._cancel(task)
 
+    def terminate(self, task: Any) -> None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. There is no process.
+        """
+        raise WorkerError(
+            f"{self.worker!r} has no process that could be killed: {task} can only be cancelled"
+        )
+
+    def lookAt(self, task: Any) -> None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The six members tell nothing.
+        """
+
     def facts(self) -> RunnerFacts:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The six members tell nothing.

@@ -31,7 +31,7 @@ from asynqueue._workers.events import (
 )
 from asynqueue._workers.from09 import OldTask, asGiven, asTask, nextItem
 from asynqueue._workers.picklability import CHECKS, CallCheck
-from asynqueue._workers.procinfo import RunnerFacts
+from asynqueue._workers.procinfo import RunnerFacts, Sight
 from asynqueue._workers.protocol import CallWriter, DirectWriter
 from asynqueue._workers.restart import Recycling
 from asynqueue._workers.standalone import Standalone
@@ -193,6 +193,19 @@ class ChannelWorker:
             link.termination.begin(number)
         else:
             stream.stop()
+
+    def terminate(self, task: Any) -> None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The streams in the process end, too.
+        """
+        self._supervisor.terminate(task)
+
+    def lookAt(self, task: Any) -> Deferred[Sight] | None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. A process answers between two steps of
+        its Python code. If it is stuck in other code for 0.1 seconds, C{faulthandler} tells where.
+        """
+        return self._supervisor.link.lookAt(task)
 
     def facts(self) -> RunnerFacts:
         """

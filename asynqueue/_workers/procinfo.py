@@ -36,6 +36,20 @@ class RunnerFacts(NamedTuple):
     begun: Sequence[Any] | None = None
 
 
+class Sight(NamedTuple):
+    """
+    What was seen of the run of a task before it was given up.
+
+    @ivar stacks: the Python stacks of the runner's threads, as text; C{None} if they could not be
+        told.
+    @ivar residentKilobytes: the resident memory of the runner's process, or C{None} if it is not
+        known.
+    """
+
+    stacks: str | None = None
+    residentKilobytes: int | None = None
+
+
 def cores(process: Path = Path("/proc/self")) -> int:
     """
     @param process: the folder in which Linux describes this process.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -48,6 +48,7 @@ from asynqueue._workers.events import (
     WorkerEvent,
     Yielded,
 )
+from asynqueue._workers.procinfo import Sight
 from asynqueue._workers.protocol import RunnerProtocol, Writer
 from asynqueue._workers.restart import Recycling, RestartBackoff
 from asynqueue._workers.termination import Termination
@@ -72,6 +73,10 @@ LONGEST_STALL_SECONDS: Final = 5.0
 TELL_SECONDS: Final = 0.5
 """A runner that has not told what it is doing after so many seconds is stuck."""
 
+LOOK_SECONDS: Final = 0.1
+"""For how long, in seconds, it is waited for an answer before a task is given up. After that it is
+stuck."""
+
 DUMP_SECONDS: Final = 0.05
 """How long C{faulthandler} has, in seconds, to write the stacks of a runner that is stuck."""
 
@@ -82,6 +87,20 @@ _FROM_WITHIN: Final = (GivenBack, Logged, Progressed)
 """What may come from a runner while a stream holds it up."""
 
 Report = Callable[[list[WorkerEvent]], None]
+
+
+class Answer(NamedTuple):
+    """
+    What a runner is doing.
+
+    @ivar task: the task whose code was running, or C{None} if there was none or it is not known.
+    @ivar text: the stacks of the runner's threads, or C{None} if they cannot be told.
+    @ivar isOwn: whether the runner has answered itself. Otherwise it was stuck.
+    """
+
+    task: Any
+    text: str | None
+    isOwn: bool
 
 
 class RunnerLink:
@@ -118,7 +137,7 @@ class RunnerLink:
         self.isBlocked = False
         # Who asked what the runner is doing, and what comes if it does not answer, by number.
         self._numbers = count(1)
-        self._questions: dict[int, tuple[Deferred[str], IDelayedCall]] = {}
+        self._questions: dict[int, tuple[Deferred[Answer], IDelayedCall]] = {}
         # Set for good with the first question, because an answer may be late.
         self.isAsked = False
 
@@ -204,14 +223,48 @@ class RunnerLink:
     def askStacks(self) -> Deferred[str]:
         """
         Ask what the runner is doing.
+
+        @return: a Deferred that fires with a text for people.
+        """
+
+        def described(answer: Answer) -> str:
+            if answer.isOwn:
+                return ("" if answer.task is None else f"{answer.task!r}\n") + (answer.text or "")
+            why = f"The runner did not answer within {TELL_SECONDS:g} seconds"
+            return f"{why}.\n" if answer.text is None else f"{why}. It was here:\n{answer.text}"
+
+        return self._ask(TELL_SECONDS).addCallback(described)
+
+    def lookAt(self, task: Any) -> Deferred[Sight] | None:
+        """
+        Look at the run of a task.
+
+        @return: a Deferred that fires with what was seen, or C{None} if it has not begun.
+        """
+        protocol, begun = self.protocol, self.channel.lastBegun
+        number = protocol.numberOf(task)
+        if number is None or begun is None or not protocol.mayRun(number, begun) or begun < number:
+            return None
+
+        def seen(answer: Answer) -> Sight:
+            # It may have ended, and another one may have begun meanwhile.
+            isIts = answer.task is task or not answer.isOwn
+            return Sight(answer.text if isIts else None, self.channel.residentKilobytes())
+
+        return self._ask(LOOK_SECONDS, task).addCallback(seen)
+
+    def _ask(self, seconds: float, task: Any = None) -> Deferred[Answer]:
+        """
+        @param seconds: after how many seconds without an answer the runner is taken to be stuck.
+        @param task: the task that is running, where it is known.
         """
         known = self.channel.stacks()
         if known is not None and not self.channel.isMortal:
-            return succeed(known)
+            return succeed(Answer(task, known, True))
         self.isAsked = True
         number = next(self._numbers)
-        told: Deferred[str] = Deferred(lambda _: None)
-        timer = self._reactor.callLater(TELL_SECONDS, self._dump, number)
+        told: Deferred[Answer] = Deferred(lambda _: None)
+        timer = self._reactor.callLater(seconds, self._dump, number)
         self._questions[number] = told, timer
         self.channel.send([(STACK, number)])
         self.channel.nudge()
@@ -224,9 +277,7 @@ class RunnerLink:
         self._questions[number] = told, timer
 
     def _dumped(self, number: int) -> None:
-        text = self.channel.stacks()
-        why = f"The runner did not answer within {TELL_SECONDS:g} seconds"
-        self._tell(number, f"{why}.\n" if text is None else f"{why}. It was here:\n{text}")
+        self._tell(number, Answer(None, self.channel.stacks(), False))
 
     def takeAnswers(self, events: list[WorkerEvent]) -> list[StacksTold]:
         """
@@ -241,15 +292,14 @@ class RunnerLink:
         """
         The runner has told what it is doing.
         """
-        what = "" if answer.task is None else f"{answer.task!r}\n"
-        self._tell(answer.question, what + answer.text)
+        self._tell(answer.question, Answer(answer.task, answer.text, True))
 
-    def _tell(self, number: int, text: str) -> None:
+    def _tell(self, number: int, answer: Answer) -> None:
         told, timer = self._questions.pop(number, (None, None))
         if timer is not None and timer.active():
             timer.cancel()
         if told is not None and not told.called:
-            told.callback(text)
+            told.callback(answer)
 
     # What streams need ----------------------------------------------------------------------------
 
@@ -433,6 +483,24 @@ class Supervisor:
         if self.state in (LOST, STOPPED, STARTING):
             return succeed(f"{self._worker!r} has no runner that could do anything.\n")
         return self.link.askStacks()
+
+    def terminate(self, task: Any) -> None:
+        """
+        Kill the runner, because of the task that it runs.
+
+        @raise WorkerError: if it cannot be killed, or runs something else.
+        """
+        channel, protocol = self.link.channel, self.link.protocol
+        if not channel.isMortal:
+            raise WorkerError(
+                f"{task} runs in a thread, which nothing can end: it can only be cancelled"
+            )
+        number = protocol.numberOf(task)
+        if number is None or not protocol.mayRun(number, channel.lastBegun):
+            raise WorkerError(
+                f"{task} is not what {self._worker!r} is running: it can only be cancelled"
+            )
+        channel.kill()
 
     def retire(self, reason: Exception) -> None:
         """

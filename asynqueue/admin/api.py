@@ -155,6 +155,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "underway": Parameter(_yes, False),
         },
     ),
+    "terminate": Verb(True, {**_QUEUE, "task": Parameter(_whole(0, 2**63))}),
     "reprioritise": Verb(
         True,
         {**_QUEUE, "task": Parameter(_whole(0, 2**63)), "priority": Parameter(_priority)},

@@ -450,6 +450,19 @@ class DaskWorker:
                     stream.stop()
                 return
 
+    def terminate(self, task: Any) -> None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.
+        """
+        raise WorkerError(
+            f"{self!r} cannot kill the cluster's processes: {task} can only be cancelled"
+        )
+
+    def lookAt(self, task: Any) -> None:
+        """
+        See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The cluster does not tell.
+        """
+
     def facts(self) -> RunnerFacts:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.

@@ -14,13 +14,14 @@ from pickle import PickleBuffer
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.states import Table, nextState
+from asynqueue._lifecycle import Ending
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import CODECS
 from asynqueue._runner.exceptions import describe
@@ -37,6 +38,7 @@ from asynqueue._runner.messages import (
 )
 from asynqueue._runner.packing import LARGE, PLAIN
 from asynqueue._runner.processmain import ChildOptions
+from asynqueue._systemd import notifierOf
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
@@ -473,6 +475,7 @@ class RemoteService(Service):
         heartbeat: float = 5.0,
         startTimeout: float = START_SECONDS,
         state: str | PathLike[str] | None = None,
+        drainTimeout: float | None = 30.0,
         reactor: Any = None,
     ) -> None:
         """
@@ -501,6 +504,9 @@ class RemoteService(Service):
         @param state: a folder for a file of each session. If this server is killed, the server that
             takes its place reads there which calls had begun. Default: a folder for this address
             in C{XDG_RUNTIME_DIR}, or where temporary files are.
+        @param drainTimeout: for how many seconds calls that are underway may go on when the service
+            stops, or after a SIGINT or SIGTERM that stops the reactor. A second signal ends them at
+            once. C{None} for no limit; then it ignores signals. Default: 30.
         @param reactor: the reactor. Default: the global reactor.
         @raise ValueError: if a number or the address is not valid, there is no key, others can read
             a key's file, or a file in the folder does not hold what it should.
@@ -526,6 +532,8 @@ class RemoteService(Service):
         self._begunFiles: BegunFiles | None = None
         # The calls that are going to remove files that no client asks for any more.
         self._removals: set[IDelayedCall] = set()
+        self.drainTimeout = checkSeconds("drainTimeout", drainTimeout, optional=True)
+        self._ending: Ending | None = None
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self.whenListening: Deferred[Any] = Deferred()
         self._port: Any = None
@@ -543,6 +551,15 @@ class RemoteService(Service):
         self._reaper = programReaper()
         self._reaper.hold()
         self._openFiles()
+        self._ending = Ending(
+            self._reactor,
+            self,
+            lambda: len(self._sessions),
+            self._drain,
+            self._cut,
+            self._endNow,
+            self._killAll,
+        )
         listening = maybeDeferred(self._endpoint.listen, AcceptingFactory(self._build))
         listening.addCallback(self._listens)
         listening.addCallbacks(self.whenListening.callback, self.whenListening.errback)
@@ -575,16 +592,23 @@ class RemoteService(Service):
     def _listens(self, port: Any) -> Any:
         self._port = port
         self.log.info("serving at {address}", address=self._address)
+        notifierOf(self._reactor).serviceStarted()
         return port
 
     def stopService(self) -> Deferred[None]:
         """
         Drain: take no clients and no calls any more, give back what has not begun, and let what is
-        underway end.
+        underway end. After C{drainTimeout} seconds do what L{abort} does.
 
         @return: a Deferred that fires when all sessions are over.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._ending is None:
+            # It was never started.
+            return succeed(None)
+        return self._ending.begin("the service was stopped")
+
+    def _drain(self, why: str) -> Deferred[None]:
         if not self._isDraining:
             self._isDraining = True
             if self._port is not None:
@@ -604,6 +628,17 @@ class RemoteService(Service):
         self.log.info("ends {count} sessions at once", count=len(self._sessions))
         for session in list(self._sessions.values()):
             session.abort()
+
+    def _cut(self, why: str) -> Deferred[None]:
+        self.abort()
+        return self._ended.whenFired()
+
+    def _endNow(self, why: str) -> None:
+        self._killAll()
+
+    def _killAll(self) -> None:
+        for session in list(self._sessions.values()):
+            session.end()
 
     @property
     def sessions(self) -> list[ServerSession]:
@@ -717,4 +752,8 @@ class RemoteService(Service):
             for timer in self._removals:
                 timer.cancel()
             self._removals.clear()
+            if self._ending is not None:
+                self._ending.forget()
+            if self._port is not None:
+                notifierOf(self._reactor).serviceEnded()
             self._ended.fire(None)

@@ -1,0 +1,94 @@
+"""
+Twisted's services for queues: for C{.tac} files, C{Application} and C{MultiService}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+
+from asynqueue._dispatch.rdq import ResizableDispatchQueue
+from asynqueue._queue.taskqueue import TaskQueue
+from asynqueue._reactor import defaultReactor
+from asynqueue._systemd import notifierOf
+from asynqueue._workers.wire.server import RemoteService
+from asynqueue.errors import QueueStopped
+
+__all__ = ["QueueService", "RemoteService"]
+
+P = ParamSpec("P")
+Q = TypeVar("Q", bound=TaskQueue | ResizableDispatchQueue)
+
+
+class QueueService(Service, Generic[Q]):
+    """
+    Makes a queue when it starts, and drains it when it stops::
+
+        application = Application("mails")
+        mails = QueueService(ProcessQueue, 4, drainTimeout=20)
+        mails.setServiceParent(application)
+
+    C{twistd} reads its file before it goes into the background, and starts the services afterwards.
+    A queue belongs to the process that has made it, so it has to be made by then.
+
+    Where systemd has asked for that (C{Type=notify}), it is told when the program is ready and when
+    it ends, and for as long as C{WatchdogSec} demands it, that the reactor runs.
+    """
+
+    def __init__(self, makeQueue: Callable[P, Q], *args: P.args, **kw: P.kwargs) -> None:
+        """
+        @param makeQueue: makes the queue: a class, such as C{ProcessQueue} or
+            C{ResizableDispatchQueue}, or a function. It is called at each start.
+        @param args: its arguments.
+        @param kw: its keywords.
+        """
+        self._makeQueue = lambda: makeQueue(*args, **kw)
+        self._queue: Q | None = None
+        self._reactor: Any = kw.get("reactor")
+
+    @property
+    def queue(self) -> Q:
+        """
+        The queue, after the first start.
+
+        @raise QueueStopped: before that.
+        """
+        if self._queue is None:
+            name = self.name or type(self).__name__
+            raise QueueStopped(f"the service {name} has no queue yet, because it was not started")
+        return self._queue
+
+    def startService(self) -> None:
+        """
+        Make the queue.
+        """
+        self._queue = self._makeQueue()
+        super().startService()  # type: ignore[no-untyped-call]
+        self._notifier.serviceStarted()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Drain the queue: what waits is refused, or stays in its store. What is underway may go on
+        for as many seconds as the queue's C{drainTimeout} says. A second signal, or a first one
+        while the reactor does not stop because of a signal, ends it at once.
+
+        @return: a Deferred that fires when the queue is shut down.
+        """
+        wasRunning = self.running
+        super().stopService()  # type: ignore[no-untyped-call]
+        if not wasRunning:
+            return succeed(None)
+        drained = self.queue.drain()
+        drained.addBoth(self._drained)
+        return drained
+
+    def _drained(self, result: Any) -> Any:
+        self._notifier.serviceEnded()
+        return result
+
+    @property
+    def _notifier(self) -> Any:
+        return notifierOf(defaultReactor() if self._reactor is None else self._reactor)
