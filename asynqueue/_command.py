@@ -68,11 +68,23 @@ class UsageError(Exception):
     """
 
 
+class CommandParser(argparse.ArgumentParser):
+    """
+    A parser that refuses a command line in one sentence.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """
+        Say what is wrong, and exit with status 2.
+        """
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     Do what the command line says, and exit.
     """
-    options = _parser().parse_args(arguments)
+    options = parserOfCommand().parse_args(arguments)
     try:
         options.do(options)
     except UsageError as error:
@@ -81,9 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parserOfCommand() -> CommandParser:
+    """
+    @return: what understands the command line.
+    """
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "asynqueue",
         description="Look at queues, and serve the calls of other programs' queues.",
         epilog=EXAMPLES,

@@ -14,7 +14,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as TwistedOptions
 
-from asynqueue._command import SERVE_EXAMPLES, UsageError, addServerOptions, makeServer
+from asynqueue._command import (
+    SERVE_EXAMPLES,
+    CommandParser,
+    UsageError,
+    addServerOptions,
+    makeServer,
+)
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.wire.server import RemoteService
 
@@ -33,7 +39,7 @@ class Options(TwistedOptions):
         Parse the command line after C{twist asynqueue}. What makes no sense ends the program with
         one sentence and exit status 2.
         """
-        parser = argparse.ArgumentParser(
+        parser = CommandParser(
             "twist asynqueue",
             description="Run the calls of RemoteWorkers, each client's in processes of its own.",
             epilog=SERVE_EXAMPLES.replace("asynqueue serve", "twist asynqueue"),

@@ -35,8 +35,13 @@ class QueueService(Service, Generic[Q]):
     A queue belongs to the process that has made it, so it has to be made by then.
 
     Where systemd has asked for that (C{Type=notify}), it is told when the program is ready and when
-    it ends, and for as long as C{WatchdogSec} demands it, that the reactor runs.
+    it ends, and with C{WatchdogSec}, that the reactor runs.
+
+    @ivar reactor: the reactor of the program, whose end systemd hears of. Set it before the start.
+        Default: C{None}, for the global reactor.
     """
+
+    reactor: Any = None
 
     def __init__(self, makeQueue: Callable[P, Q], *args: P.args, **kw: P.kwargs) -> None:
         """
@@ -45,9 +50,8 @@ class QueueService(Service, Generic[Q]):
         @param args: its arguments.
         @param kw: its keywords.
         """
-        self._makeQueue = lambda: makeQueue(*args, **kw)
+        self._makeQueue: Callable[[], Q] = lambda: makeQueue(*args, **kw)
         self._queue: Q | None = None
-        self._reactor: Any = kw.get("reactor")
 
     @property
     def queue(self) -> Q:
@@ -72,23 +76,21 @@ class QueueService(Service, Generic[Q]):
     def stopService(self) -> Deferred[None]:
         """
         Drain the queue: what waits is refused, or stays in its store. What is underway may go on
-        for as many seconds as the queue's C{drainTimeout} says. A second signal, or a first one
-        while the reactor does not stop because of a signal, ends it at once.
+        for as many seconds as the queue's C{drainTimeout} says. While the reactor stops because of
+        a signal, a second signal ends it at once.
 
         @return: a Deferred that fires when the queue is shut down.
         """
-        wasRunning = self.running
-        super().stopService()  # type: ignore[no-untyped-call]
-        if not wasRunning:
+        if self._queue is None:
             return succeed(None)
-        drained = self.queue.drain()
-        drained.addBoth(self._drained)
-        return drained
+        if self.running:
+            super().stopService()  # type: ignore[no-untyped-call]
+            self._queue.drain().addBoth(self._drained)
+        return self._queue.drain()
 
-    def _drained(self, result: Any) -> Any:
+    def _drained(self, _: object) -> None:
         self._notifier.serviceEnded()
-        return result
 
     @property
     def _notifier(self) -> Any:
-        return notifierOf(defaultReactor() if self._reactor is None else self._reactor)
+        return notifierOf(defaultReactor() if self.reactor is None else self.reactor)

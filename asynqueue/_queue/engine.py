@@ -897,7 +897,11 @@ class Engine:
             task.errback(Failure(error))
             self.wake()
 
-        return (self._lookAt(task) or succeed(Sight())).addCallback(end)
+        # Whoever waits for the task may wait for this one, too, while the task's end is being told.
+        done: Deferred[None] = Deferred()
+        seen = self._lookAt(task) or succeed(Sight())
+        seen.addCallback(end).addCallbacks(done.callback, done.errback)
+        return done
 
     def _waitsForTaker(self, task: QueuedTask) -> bool:
         stream = self._streams.get(task)

@@ -279,15 +279,6 @@ class RunnerLink:
     def _dumped(self, number: int) -> None:
         self._tell(number, Answer(None, self.channel.stacks(), False))
 
-    def takeAnswers(self, events: list[WorkerEvent]) -> list[StacksTold]:
-        """
-        Take the answers to L{askStacks} out of some events.
-        """
-        answers: list[StacksTold] = [each for each in events if isinstance(each, StacksTold)]
-        if answers:
-            events[:] = [event for event in events if not isinstance(event, StacksTold)]
-        return answers
-
     def answered(self, answer: StacksTold) -> None:
         """
         The runner has told what it is doing.
@@ -427,7 +418,6 @@ class Supervisor:
             return
         link, protocol = self.link, self.link.protocol
         events = protocol.receive(messages)
-        answers = link.takeAnswers(events) if link.isAsked else []
         if self.state != READY:
             events = self._notReady(events)
         if protocol.completed != self._completed:
@@ -439,9 +429,10 @@ class Supervisor:
         if self.link.isBlocked and any(not isinstance(event, _FROM_WITHIN) for event in events):
             self.link.isBlocked = False
             events.append(Unblocked())
-        self.report(events)
-        for answer in answers:
-            link.answered(answer)
+        if link.isAsked:
+            self._reportAround(link, events)
+        else:
+            self.report(events)
         if protocol.error is not None:
             self.log.failure(
                 "{worker} kills its runner because its messages make no sense",
@@ -451,6 +442,23 @@ class Supervisor:
             self.link.channel.kill()
         if self.state in (DRAINING, RETIRING):
             self._quitIfDue()
+
+    def _reportAround(self, link: RunnerLink, events: list[WorkerEvent]) -> None:
+        """
+        Report events among which there may be answers. Whoever asked hears of what came before an
+        answer first, and of what came after it last.
+        """
+        others: list[WorkerEvent] = []
+        for event in events:
+            if not isinstance(event, StacksTold):
+                others.append(event)
+                continue
+            if others:
+                self.report(others)
+                others = []
+            link.answered(event)
+        if others:
+            self.report(others)
 
     def _notReady(self, events: list[WorkerEvent]) -> list[WorkerEvent]:
         """
@@ -496,7 +504,9 @@ class Supervisor:
                 f"{task} runs in a thread, which nothing can end: it can only be cancelled"
             )
         number = protocol.numberOf(task)
-        if number is None or not protocol.mayRun(number, channel.lastBegun):
+        if number is None:
+            raise WorkerError(f"{task} has ended in its process before it could be terminated")
+        if not protocol.mayRun(number, channel.lastBegun):
             raise WorkerError(
                 f"{task} is not what {self._worker!r} is running: it can only be cancelled"
             )

@@ -35,6 +35,7 @@ Tab          the next queue               q  leave
 Up, Down     another task                 ?  this text
 n, b         the next page of what waits, the one before
 c            cancel the task              C  cancel all that wait
+T            terminate the task: kill its process at once
 f, l         run the task first, last
 p            pause the queue, or resume it
 +, -         more or fewer processes, or jobs at once
@@ -438,12 +439,19 @@ class Top:
             self._resize(seen, 1 if key == "+" else -1)
         elif key == "C":
             what = f"cancel all {seen['pending']} that wait in {self._queue.name}"
-            self._ask(what, "cancel", all=True)
+            self._ask(what, "cancelled", "cancel", all=True)
         elif task is None:
             self._message = "there is no task"
-        elif key == "c":
+        else:
+            self._steerTask(key, task)
+
+    def _steerTask(self, key: str, task: Row) -> None:
+        if key == "c":
             what = f"cancel {task['id']}, {task['function']}, which is {task['state']}"
-            self._ask(what, "cancel", tasks=[task["id"]])
+            self._ask(what, "cancelled", "cancel", tasks=[task["id"]])
+        elif key == "T":
+            what = f"kill the process of {task['id']}, {task['function']}"
+            self._ask(what, "terminated", "terminate", task=task["id"])
         elif key in ("f", "l"):
             where = "first" if key == "f" else "last"
             what = f"task {task['id']} runs {where}"
@@ -469,15 +477,17 @@ class Top:
 
         self._try(act)
 
-    def _ask(self, what: str, verb: str, **parameters: Any) -> None:
+    def _ask(self, what: str, done: str, verb: str, **parameters: Any) -> None:
         """
         Ask whether something is meant that cannot be undone.
+
+        @param done: the word in the answer to the verb.
         """
         queue = self._queue
 
         def act() -> None:
             answer = queue.ask(verb, **parameters)
-            self._message = f"{answer['cancelled']} cancelled"
+            self._message = f"{answer[done]} {done}"
 
         self._move("ask")
         self._message = f"{what}? (y/n)"

@@ -9,13 +9,15 @@ import json
 from itertools import chain, count
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from asynqueue import TaskQueue
-from asynqueue.errors import AdminError, QueueStopped
-from asynqueue.testing import InlineWorker
+from asynqueue import AsyncWorker, ResizableDispatchQueue, TaskQueue
+from asynqueue.admin.api import VERBS
+from asynqueue.errors import AdminError, QueueStopped, TaskTerminated
+from asynqueue.rdq import MemoryJobStore
+from asynqueue.testing import InlineWorker, StepWorker
 from asynqueue.testing.memory import act
 from tests.admin.cases import WHO, AdminCase
 
@@ -238,6 +240,85 @@ class SteeringTests(AdminCase):
         worker.stepAll()
         self.clock.advance(1)
 
+    def test_aTaskIsTerminatedAtOnceTogetherWithItsProcess(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        admin = queue.admin()
+        worker.stepAll()
+        worker.channel.resident = 1234
+        replies: list[Any] = []
+
+        def ask() -> None:
+            request = {"do": "terminate", "task": task.id}
+            admin.api.answer(request, WHO).addCallback(replies.append)
+            worker.channel.deliver()
+
+        worker.actions["ask"] = ask
+        # It would be run again if its process died by itself.
+        task = queue.options(idempotent=True).submit(act, "ask")
+        worker.stepAll()
+        self.assertEqual(replies, [{"ok": True, "result": {"terminated": task.id}}])
+        error = self.errorOf(task.d, TaskTerminated)
+        self.assertIn("in act\n", error.stacks)
+        self.assertEqual(error.residentKilobytes, 1234)
+        signals = [name for name, _ in worker.channels[0].signals]
+        self.assertEqual(signals, ["nudge", "kill"])
+        self.clock.advance(0)
+        d = queue.call(len, "abc")
+        worker.stepAll()
+        self.assertEqual((self.resultOf(d), len(worker.channels)), (3, 2))
+
+    def test_onlyTheTaskThatIsRunningIsTerminated(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        admin = queue.admin()
+        worker.stepAll()
+        queue.call(len, "abc")
+        worker.stepAll()
+        ahead = [queue.submit(len, "abc") for _ in range(2)][1]
+        self.settle()
+        self.assertEqual(ahead.state, "UNDERWAY")
+        text = self.refusal(admin, "terminate", task=ahead.id)
+        self.assertIn("is not what", text)
+        self.assertIn("cancelled", text)
+        waiting = queue.submit(len, "abc", series="nobody's")
+        self.assertIn("no worker", self.refusal(admin, "terminate", task=waiting.id))
+        worker.stepAll()
+        self.assertEqual(ahead.result, 3)
+        waiting.cancel()
+        self.errorOf(waiting.d, CancelledError)
+
+    def test_whatHasNoProcessIsNotTerminated(self) -> None:
+        ends: Deferred[None] = Deferred()
+        for worker in (StepWorker(), AsyncWorker(reactor=self.clock)):
+            queue = self.makeQueue(worker)
+            admin = queue.admin()
+            task = queue.submit(lambda: ends)
+            self.settle()
+            text = self.refusal(admin, "terminate", task=task.id, queue=admin.name)
+            self.assertIn("has no process that could be killed", text)
+            self.assertEqual(task.state, "UNDERWAY")
+            if isinstance(worker, StepWorker):
+                worker.finish()
+        ends.callback(None)
+
+    def test_aTaskThatEndsMeanwhileIsNotTerminated(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        admin = queue.admin()
+        worker.stepAll()
+        replies: list[Any] = []
+
+        def ask() -> None:
+            request = {"do": "terminate", "task": task.id}
+            admin.api.answer(request, WHO).addCallback(replies.append)
+
+        worker.actions["ask"] = ask
+        task = queue.submit(act, "ask")
+        worker.stepAll()
+        self.assertIn("has ended in its process before", replies[0]["error"])
+        self.assertEqual((task.state, len(worker.channels)), ("FINISHED", 1))
+
     def test_aSelectionHasToBeOne(self) -> None:
         self.held()
         self.assertIn("one of", self.refusal(self.admin, "cancel"))
@@ -277,6 +358,29 @@ class SteeringTests(AdminCase):
         self.held()
         for verb, parameters in [("width", {"width": 3}), ("processes", {"count": 3})]:
             self.assertIn(f"no {verb}", self.refusal(self.admin, verb, **parameters))
+
+    def test_eachActIsRefusedToThoseWhoMayOnlyLook(self) -> None:
+        self.held((len, "a"))
+        jobs = ResizableDispatchQueue(print, reactor=self.clock, store=MemoryJobStore())
+        owner = jobs.admin(readOnly=True)
+        acts = [word for word, verb in VERBS.items() if verb.acts]
+        self.assertIn("terminate", acts)
+        needed: dict[str, Any] = {
+            "reprioritise": {"task": 1, "priority": 1},
+            "terminate": {"task": 1},
+            "width": {"width": 2},
+            "rate": {"rate": 2},
+            "processes": {"count": 2},
+            "recycle": {"worker": 1},
+        }
+        with capturedLogs() as events:
+            for word in acts:
+                parameters = needed.get(word, {})
+                if word in owner.queue.verbs:
+                    text = self.refusal(owner, word, queue=owner.name, **parameters)
+                    self.assertIn("only be looked at", text)
+        self.assertEqual(events, [])
+        self.successResultOf(jobs.stop())
 
     def test_aQueueThatIsReadOnlyIsNotChanged(self) -> None:
         queue = self.makeQueue()

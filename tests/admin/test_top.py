@@ -131,6 +131,16 @@ class TopTests(AdminCase):
         self.press("y")
         self.assertEqual([task.state[0] for task in tasks], ["U", "C", "C"])
 
+    def test_aTaskIsTerminatedAfterAsking(self) -> None:
+        [running] = self.put("a")
+        self.top.look()
+        self.assertIn(f"kill the process of {running.id}, len? (y/n)", self.press("T"))
+        self.press("n")
+        self.assertEqual(running.state, "UNDERWAY")
+        self.assertIn(f"{running.id} terminated", self.press("T", "y"))
+        self.assertEqual(running.state, "FAILED")
+        self.assertEqual(self.worker.channels[0].signals[-1][0], "kill")
+
     def test_theQueueIsPausedAndResumed(self) -> None:
         self.top.look()
         self.assertIn("PAUSED", self.press("p"))

@@ -58,7 +58,7 @@ def test_theDaemonOfTwistdEndsInOrderAtSigterm(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
     text = log.read_text()
     assert text.count("bytes left") == 2
-    assert text.index("the queue is shut down") < text.index("Server Shut Down")
+    assert text.index("drains, because") < text.index("Server Shut Down")
     assert "Traceback" not in text
 
 

@@ -19,7 +19,8 @@ import pytest
 
 from asynqueue._command import main
 from asynqueue.wire import readKey, writeKey
-from tests.support.remote import serveCommand
+from tests.support.remote import serveCommand, twistCommand
+from tests.support.systemd import Systemd
 
 SERVE = ["serve", "--listen", "tcp:0:interface=127.0.0.1"]
 
@@ -144,8 +145,10 @@ def test_theHelpShowsExamples(capsys: Any) -> None:
 
 
 @contextmanager
-def serving(key: str, address: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(serveCommand(key, address), stderr=subprocess.PIPE, text=True) as server:
+def serving(command: list[str], **environ: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ}
+    ) as server:
         try:
             yield server
         finally:
@@ -155,19 +158,70 @@ def serving(key: str, address: str) -> Iterator[subprocess.Popen[str]]:
 def test_aPortThatIsTakenIsOneSentence(key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
-        with serving(key, address) as server:
+        with serving(serveCommand(key, address)) as server:
             text = server.communicate(timeout=20)[1]
     assert server.returncode == 2
     assert text.splitlines()[-1].startswith(f"asynqueue: cannot listen at {address}: ")
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_aSignalEndsAnIdleServer(key: str, number: int) -> None:
-    with serving(key, "tcp:0:interface=127.0.0.1") as server:
-        assert server.stderr is not None
-        while "serving at" not in server.stderr.readline():
-            assert server.poll() is None
+@pytest.mark.parametrize(
+    ("makeCommand", "number", "code"),
+    [
+        (serveCommand, signal.SIGTERM, 0),
+        (serveCommand, signal.SIGINT, 0),
+        (twistCommand, signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_aSignalEndsAnIdleServerAndSystemdHearsOfIt(
+    makeCommand: Any, number: int, code: int, key: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "notify")
+    command = makeCommand(key, "tcp:0:interface=127.0.0.1")
+    with Systemd(path) as systemd, serving(command, NOTIFY_SOCKET=path) as server:
+        assert systemd.wait() == "READY=1"
         server.send_signal(number)
-        server.communicate(timeout=20)
-    assert server.returncode == 0
+        assert systemd.wait() == "STOPPING=1"
+        text = server.communicate(timeout=20)[1]
+        assert systemd.heard() == []
+    assert server.returncode == code
+    assert "serving at" in text
+    assert "Traceback" not in text
+
+
+def test_theWatchdogOfSystemdHearsThatTheServerWorks(key: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    command = serveCommand(key, "tcp:0:interface=127.0.0.1")
+    with (
+        Systemd(path) as systemd,
+        serving(command, NOTIFY_SOCKET=path, WATCHDOG_USEC="100000"),
+    ):
+        assert [systemd.wait() for _ in range(3)] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+
+
+def test_twistRefusesWhatServeRefuses(key: str, tmp_path: Path) -> None:
+    os.chmod(key, 0o644)
+    for options in (
+        ["--key", str(tmp_path / "nothing"), "--listen", "tcp:0:interface=127.0.0.1"],
+        ["--key", key, "--listen", "tcp:0:interface=127.0.0.1"],
+        ["--listen", "tcp:0"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "twisted", "asynqueue", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("twist asynqueue: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_twistShowsTheHelpOfServe() -> None:
+    program = [sys.executable, "-m", "twisted"]
+    listed = subprocess.run([*program, "--help"], capture_output=True, text=True, check=True)
+    assert "Run the calls of asynqueue's RemoteWorkers" in listed.stdout
+    shown = subprocess.run(
+        [*program, "asynqueue", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "\n  twist asynqueue --listen" in shown.stdout

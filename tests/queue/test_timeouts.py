@@ -83,7 +83,12 @@ class TimeoutTests(QueueCase):
         self.settle()
         self.errorOf(d, TaskTimeout)
         self.assertEqual(
-            worker.channels[0].signals, [("nudge", 1.0), ("terminate", 1.25), ("kill", 2.25)]
+            worker.channels[0].signals,
+            # Before that it is asked what it is doing.
+            [
+                *[("nudge", 1.0), ("dump", 1.125)],
+                *[("nudge", 1.25), ("terminate", 1.5), ("kill", 2.5)],
+            ],
         )
         self.assertEqual(self.resultOf(other), 1)
         self.assertEqual(len(worker.channels), 2)

@@ -24,6 +24,14 @@ def serveCommand(key: str, address: str, *options: str) -> list[str]:
     return [*program, "serve", "--listen", address, "--key", key, *options]
 
 
+def twistCommand(key: str, address: str, *options: str) -> list[str]:
+    """
+    @return: the command that starts a server under C{twist}, which logs to stderr as text.
+    """
+    program = [sys.executable, "-m", "twisted", "--log-format", "text", "--log-file", "+"]
+    return [*program, "asynqueue", "--listen", address, "--key", key, *options]
+
+
 class RemoteMixin:
     """
     For a trial test case: servers, proxies and workers that end with the test.
