@@ -5,6 +5,7 @@ The console command C{asynqueue}.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -333,6 +334,9 @@ def _serve(options: argparse.Namespace) -> None:
     server = _Server(makeServer(options), reactor)
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    if options.threads:
+        # What the threads' tasks log is to reach the clients from whatever level they have set.
+        logging.getLogger().setLevel(logging.DEBUG)
     server.run()
     if server.failure is not None:
         raise UsageError(f"cannot listen at {options.listen}: {server.failure}")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -34,6 +35,11 @@ _RETRIES = 5
 _CONNECTING = 10.0
 
 _log = Logger()
+
+# For how many seconds all servers may be out of reach in the middle of a picture, and how often to
+# look.
+_ABSENCE = 60.0
+_LOOK = 1.0
 
 # How many stripes for each process may have been cut and not been written: one that is being drawn,
 # one that was sent ahead, and one that waits for a stripe above it.
@@ -72,7 +78,8 @@ async def renderRemotely(
     Render a picture on servers and write it, as a PNG file, to an output.
 
     The work begins when the first server answers. The others join it when they do, and a server
-    that was restarted joins it again.
+    that was restarted joins it again. If none is left, or none can be reached for a minute, the
+    work ends.
 
     @param view: the view that the picture shows.
     @param servers: the addresses of the servers.
@@ -80,7 +87,8 @@ async def renderRemotely(
     @param output: the output, which is finished at the end.
     @param progress: shows the progress of the work.
     @raise BadRequest: if an address or the key is not valid, or a server refuses the key.
-    @raise MandelbrotError: if no server answers, the picture cannot be written, or a task fails.
+    @raise MandelbrotError: if no server answers any more, the picture cannot be written, or a task
+        fails.
     """
     makers = [partial(RemoteWorker, address, key) for address in servers]
     who = "the server does not answer" if len(servers) == 1 else "no server answers"
@@ -126,44 +134,108 @@ async def _renderElsewhere(
     @param trouble: what to say if none of them can work.
     """
     async with TaskQueue(timeout=_PATIENCE) as queue:
-        await _attachFirst(queue, makers, trouble)
-        plan = StripePlan(view, _slots(queue))
-
-        def advance(rows: int) -> None:
-            # Others may have joined.
-            plan.processes = _slots(queue)
-            progress.advance(rows)
-
+        workers = await _attachFirst(queue, makers, trouble)
+        work = Deferred.fromCoroutine(_renderWith(queue, view, output, progress))
+        watch = _WorkersWatch(queue, workers, work.cancel)
         try:
-            retrying = queue.options(retries=_RETRIES)
-            # One process compiles the kernel before the others need it.
-            await retrying.call(prepareWorker, view)
-            # The others prepare themselves before their first stripe. Nobody waits for a server
-            # that is not there.
-            queue.update(prepareWorker, view).addErrback(_notPrepared)
-            progress.begin()
-            await writePicture(retrying, view, plan, output.write, advance)
+            await work
         except MandelbrotError:
             raise
         except Exception as error:
-            raise RenderingFailed(f"{type(error).__name__}: {error}") from error
+            why = watch.whyGone or f"{type(error).__name__}: {error}"
+            raise RenderingFailed(why) from error
+        finally:
+            watch.stop()
         output.finish()
+
+
+async def _renderWith(queue: TaskQueue, view: View, output: Output, progress: Progress) -> None:
+    plan = StripePlan(view, _slots(queue))
+
+    def advance(rows: int) -> None:
+        # Others may have joined.
+        plan.processes = _slots(queue)
+        progress.advance(rows)
+
+    retrying = queue.options(retries=_RETRIES)
+    # One process compiles the kernel before the others need it.
+    await retrying.call(prepareWorker, view)
+    # The others prepare themselves before their first stripe. Nobody waits for a server that is
+    # not there.
+    queue.update(prepareWorker, view).addErrback(_notPrepared)
+    progress.begin()
+    await writePicture(retrying, view, plan, output.write, advance)
+
+
+class _WorkersWatch:
+    """
+    Ends the work when no worker is left, or no server was reached for too long.
+
+    @ivar whyGone: why it ended the work, or C{None}.
+    """
+
+    def __init__(self, queue: TaskQueue, workers: Sequence[Any], end: Callable[[], None]) -> None:
+        """
+        @param workers: the workers that were attached.
+        @param end: ends the work.
+        """
+        self.whyGone: str | None = None
+        self._queue = queue
+        self._remote = [worker for worker in workers if isinstance(worker, RemoteWorker)]
+        self._end = end
+        self._absentSince: float | None = None
+        queue.addObserver(self._observe)
+        self._looking = LoopingCall(self._look)
+        if self._remote:
+            self._looking.start(_LOOK)
+
+    def stop(self) -> None:
+        self._queue.removeObserver(self._observe)
+        if self._looking.running:
+            self._looking.stop()
+
+    def _observe(self, event: Any) -> None:
+        if event.kind == "LEFT" and not self._queue.workers():
+            who = "the last server" if self._remote else "the last worker"
+            self._leave(f"{who} cannot be used any more: {event.reason}")
+
+    def _look(self) -> None:
+        attached = self._queue.workers()
+        troubles = [worker.trouble for worker in self._remote if worker in attached]
+        now = self._looking.clock.seconds()
+        if not troubles or None in troubles:
+            self._absentSince = None
+        elif self._absentSince is None:
+            self._absentSince = now
+        elif now - self._absentSince >= _ABSENCE:
+            self._leave(f"no server was reached for {_ABSENCE:g} seconds: {troubles[-1]}")
+
+    def _leave(self, why: str) -> None:
+        if self.whyGone is None:
+            self.whyGone = why
+            self._end()
 
 
 def _slots(queue: TaskQueue) -> int:
     return sum(worker.capacity.slots for worker in queue.workers())
 
 
-async def _attachFirst(queue: TaskQueue, makers: Sequence[Callable[[], Any]], trouble: str) -> None:
+async def _attachFirst(
+    queue: TaskQueue, makers: Sequence[Callable[[], Any]], trouble: str
+) -> list[Any]:
     """
     Attach the workers, and wait for the first.
+
+    @return: the workers.
     """
     from twisted.internet import reactor
 
+    workers: list[Any] = []
     attached: list[Deferred[int]] = []
     try:
         for make in makers:
-            attached.append(queue.attachWorker(make()))
+            workers.append(make())
+            attached.append(queue.attachWorker(workers[-1]))
     finally:
         # Once one is there, the others are not waited for.
         first = DeferredList(attached, True, fireOnOneErrback=True, consumeErrors=True)
@@ -174,6 +246,7 @@ async def _attachFirst(queue: TaskQueue, makers: Sequence[Callable[[], Any]], tr
         if error.subFailure.check(CancelledError):
             raise RenderingFailed(trouble) from error
         raise RenderingFailed(str(error.subFailure.value)) from error
+    return workers
 
 
 def _notPrepared(failure: Failure) -> None:

@@ -163,7 +163,7 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
     size = len(body)
     if not buffers:
         if size > largest:
-            raise _tooLarge(size, largest)
+            raise tooLarge(size, largest)
         head = _packOne(1, size)
         return [head + body] if size < SCRATCH else [head, body]
     raws = [buffer.raw() for buffer in buffers]
@@ -174,7 +174,7 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
             f"a message with {len(buffers)} large buffers is over the limit of {MANY - 1} buffers"
         )
     if sum(sizes) > largest:
-        raise _tooLarge(sum(sizes), largest)
+        raise tooLarge(sum(sizes), largest)
     return [_packHead(sizes, [MEMORY, *map(kindOf, raws)]), *pieces]
 
 
@@ -202,19 +202,35 @@ def decode(segments: Segments) -> list[Message]:
     return messages
 
 
-def _tooLarge(size: int, largest: int) -> PayloadTooLarge:
+def tooLarge(size: int, largest: int) -> PayloadTooLarge:
+    """
+    Make the error of a frame whose segments have too many bytes.
+    """
     return PayloadTooLarge(f"a message of {size} bytes is over the limit of {largest} bytes")
 
 
 class OpenFrame(NamedTuple):
     """
-    A large frame of which only the beginning has come.
+    A frame with large buffers, of which only the beginning has come.
     """
 
     head: bytes
     body: bytes
     sizes: Sequence[int]
     """The sizes of the other segments, whose bytes are still to come."""
+
+    def messages(self) -> list[Message]:
+        """
+        @return: the frame's messages, with empty buffers.
+        @raise ProtocolError: if these are no messages.
+        """
+        return decode(self.emptied())
+
+    def emptied(self) -> Segments:
+        """
+        @return: the frame's segments, where all but the first are empty.
+        """
+        return [self.body, *[b""] * len(self.sizes)]
 
 
 Sink = Callable[[memoryview], None]
@@ -227,7 +243,8 @@ class FrameDecoder:
 
     Between two frames, read some bytes and hand them to L{feed}. Within a frame, read into
     L{space}, then say how much came with L{filled}. A segment that does not fit the scratch space
-    is read into an object of its own directly, or passed on in pieces.
+    is read into an object of its own directly. The buffers of a frame may also be passed on in
+    pieces.
 
     @ivar isPassing: whether the next bytes are to go to L{passOn}.
     """
@@ -235,9 +252,9 @@ class FrameDecoder:
     def __init__(self, largest: int = LARGEST, passOn: PassOn | None = None) -> None:
         """
         @param largest: how many bytes a frame may have before the peer is given up.
-        @param passOn: is asked what takes the bytes of a large frame after its first segment. It
-            gets the frames that came before, and takes out of the list what it uses. If it returns
-            C{None}, the frame is put together here.
+        @param passOn: is asked what takes the bytes of a frame after its first segment. It gets the
+            frames that came before, and takes out of the list what it uses. If it returns C{None},
+            the frame is put together here, and it may be asked again.
         """
         self._largest = largest
         self._passOn = passOn
@@ -277,9 +294,28 @@ class FrameDecoder:
             self._parse(frames)
         return frames
 
+    def abandon(self) -> None:
+        """
+        Forget the frame that has begun to arrive, because its rest is not going to come.
+
+        @raise ProtocolError: if there is none, or a part of it was passed on.
+        """
+        if self.isBetween or self.isPassing:
+            raise ProtocolError("a frame was given up that nothing is known of")
+        self._end = 0
+        self._sizes, self._kinds, self._segments = [], [], []
+        self._segment = None
+
     @property
     def isPassing(self) -> bool:
         return self._sink is not None
+
+    @property
+    def left(self) -> int:
+        """
+        How many bytes of the frame are still to be passed on.
+        """
+        return self._left
 
     def passOn(self, data: memoryview) -> memoryview:
         """
@@ -350,15 +386,17 @@ class FrameDecoder:
                     break
                 start = body
             if len(self._segments) == 1 and self._isPassed(frames):
-                start = end - len(self.passOn(memoryview(bytes(view[start:end]))))
+                piece = bytes(view[start : min(end, start + self._left)])
+                start += len(piece)
+                self.passOn(memoryview(piece))
                 if self.isPassing:
                     break
                 continue
             size, kind = self._sizes[len(self._segments)], self._kinds[len(self._segments)]
             if end - start >= size:
-                piece = view[start : start + size]
+                whole = view[start : start + size]
                 isBytes = kind == BYTES or not self._segments
-                self._keep(bytes(piece) if isBytes else bytearray(piece), frames)
+                self._keep(bytes(whole) if isBytes else bytearray(whole), frames)
                 start += size
             elif size > SCRATCH // 2:
                 self._segment = makeSegment(kind, size)
@@ -377,12 +415,11 @@ class FrameDecoder:
         """
         Return whether the bytes after the first segment are passed on.
         """
-        sizes = self._sizes[1:]
-        if self._passOn is None or sum(sizes) <= SCRATCH // 2:
+        if self._passOn is None:
             return False
-        head = _packHead(self._sizes, self._kinds)
-        self._sink = self._passOn(frames, OpenFrame(head, self._segments[0], sizes))
+        head, sizes = _packHead(self._sizes, self._kinds), self._sizes[1:]
         self._left = sum(sizes)
+        self._sink = self._passOn(frames, OpenFrame(head, self._segments[0], sizes))
         return self._sink is not None
 
     def _header(self, start: int, end: int) -> int | None:

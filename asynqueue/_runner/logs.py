@@ -55,6 +55,7 @@ class LogForwarding(logging.Handler):
         super().__init__()
         self._forward = forward
         self._twisted: Any = None
+        self._isHeard = _isLoggedHere
         self._texts = logging.Formatter()
 
     def install(self, levels: Mapping[str, int]) -> None:
@@ -71,11 +72,27 @@ class LogForwarding(logging.Handler):
         logging.getLogger().addHandler(self)
         self.catchTwisted()
 
+    def installAmongOthers(self, levels: Mapping[str, int], isMine: Callable[[], bool]) -> None:
+        """
+        Begin, in a process whose loggers are not this one's alone: their levels stay as they are.
+
+        @param levels: the levels that the near side has set, by the names of their loggers.
+        @param isMine: returns whether the code that logs something at this moment is to be heard.
+        """
+        self._isHeard = lambda name, level: level >= _levelOf(name, levels) and isMine()
+        self.addFilter(lambda record: self._isHeard(record.name, record.levelno))
+        logging.getLogger().addHandler(self)
+        self._twisted = sys.modules.get("twisted.logger")
+        if self._twisted is not None:
+            self._twisted.globalLogPublisher.addObserver(self._twistedEvent)
+
     def uninstall(self) -> None:
         """
-        Hand nothing on any more. Twisted's logger cannot be told, and is not listened to.
+        Hand nothing on any more.
         """
         logging.getLogger().removeHandler(self)
+        if self._twisted is not None:
+            self._twisted.globalLogPublisher.removeObserver(self._twistedEvent)
         self._forward = _drop
 
     def createLock(self) -> None:
@@ -139,7 +156,7 @@ class LogForwarding(logging.Handler):
     def _twistedEvent(self, event: dict[str, Any]) -> None:
         level = _LEVELS.get(getattr(event.get("log_level"), "name", "info"), logging.INFO)
         name = str(event.get("log_namespace", "twisted"))
-        if level < logging.getLogger(name).getEffectiveLevel():
+        if not self._isHeard(name, level):
             return
         record: Record = {
             "name": _nearName(name),
@@ -160,6 +177,19 @@ def _nearName(name: str) -> str:
     Return the name that a child's logger has in the near process.
     """
     return MAIN + name[len(CHILDS_MAIN) :] if name.partition(".")[0] == CHILDS_MAIN else name
+
+
+def _isLoggedHere(name: str, level: int) -> bool:
+    return level >= logging.getLogger(name).getEffectiveLevel()
+
+
+def _levelOf(name: str, levels: Mapping[str, int]) -> int:
+    """
+    Return the level that a logger has where only these levels are set.
+    """
+    while name and name not in levels:
+        name = name.rpartition(".")[0]
+    return levels.get(name, logging.WARNING)
 
 
 def _drop(record: Record) -> None:

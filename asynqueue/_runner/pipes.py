@@ -14,12 +14,24 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
-from asynqueue._runner.framing import SCRATCH, FrameDecoder, decode, encode
+from asynqueue._runner.framing import (
+    SCRATCH,
+    FrameDecoder,
+    OpenFrame,
+    PassOn,
+    Segments,
+    Sink,
+    decode,
+    encode,
+)
 from asynqueue._runner.messages import Message
 
 CHUNK: Final = 1 << 14
 """How many bytes are read at once between two frames. Python allocates the memory for more of them
 in a slower way."""
+
+PASSED: Final = 1 << 16
+"""How many bytes of a frame that is passed on are read at once."""
 
 
 class FrameReader:
@@ -32,11 +44,11 @@ class FrameReader:
     @ivar transferred: how many bytes were read, and written, so far.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, passOn: PassOn | None = None) -> None:
         self.fd = fd
         self.isClosed = self.hasMore = False
         self.transferred = 0
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(passOn=passOn)
 
     def readOnce(self, limit: int = SCRATCH) -> list[Message]:
         """
@@ -53,6 +65,12 @@ class FrameReader:
             data = os.read(self.fd, room)
             count = len(data)
             frames = decoder.feed(data)
+        elif decoder.isPassing:
+            room = min(limit, PASSED, decoder.left)
+            data = os.read(self.fd, room)
+            count = len(data)
+            decoder.passOn(memoryview(data))
+            frames = []
         else:
             with decoder.space() as space:
                 room = min(limit, len(space))
@@ -183,6 +201,10 @@ BUFFER: Final = 1 << 20
 PIECES: Final = 64
 """How many pieces are written at once."""
 
+PassFrame = Callable[[list[Message], OpenFrame], Sink | None]
+"""Is asked what takes the bytes of a frame's buffers while they arrive. It gets the messages that
+came before, and the frame. If it returns C{None}, the frame's messages arrive whole."""
+
 
 class NearPipe(FrameReader):
     """
@@ -192,14 +214,18 @@ class NearPipe(FrameReader):
     @ivar outgoingBytes: how many bytes wait until the pipe takes more.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, passFrame: PassFrame | None = None) -> None:
         """
         @param fd: the file descriptor of a pipe or socket that goes both ways. It is made
             non-blocking.
+        @param passFrame: takes the frames with large buffers while they arrive.
         """
         os.set_blocking(fd, False)
         _widen(fd)
-        super().__init__(fd)
+        super().__init__(fd, None if passFrame is None else self._offer)
+        self._passFrame = passFrame
+        # What the present call of L{read} has read.
+        self._messages: list[Message] = []
         self._outgoing: deque[bytes | memoryview] = deque()
         self.outgoingBytes = 0
 
@@ -290,7 +316,7 @@ class NearPipe(FrameReader):
         @return: the messages that are complete.
         @raise ProtocolError: if these are no messages.
         """
-        messages: list[Message] = []
+        messages = self._messages = []
         end = self.transferred + SHARE
         for _ in range(READS):
             try:
@@ -303,6 +329,15 @@ class NearPipe(FrameReader):
             if self.isClosed or not self.hasMore or self.transferred >= end:
                 break
         return messages
+
+    def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
+        assert self._passFrame is not None
+        before = [*self._messages]
+        for frame in frames:
+            before += decode(frame)
+        self._messages.clear()
+        frames.clear()
+        return self._passFrame(before, opened)
 
     def close(self) -> None:
         """

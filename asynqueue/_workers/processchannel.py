@@ -24,7 +24,7 @@ from zope.interface import implementer
 from asynqueue._core.states import Table, nextState
 from asynqueue._reactor import turnsOf
 from asynqueue._runner.exceptions import describe, explained, withoutFrames
-from asynqueue._runner.framing import encode
+from asynqueue._runner.framing import OpenFrame, Sink, encode
 from asynqueue._runner.messages import CALL, QUIT, RAISED, Message
 from asynqueue._runner.pipes import NearPipe
 from asynqueue._runner.processmain import NUDGE, ChildOptions
@@ -128,9 +128,13 @@ class PipeChannel:
     for the cases that the reactor does not notice.
 
     @ivar state: a state of L{CHANNEL}.
+    @ivar passOn: is asked what takes the bytes of large buffers while they arrive from the child.
+        It gets the messages whose buffers they are, with empty ones. If it returns C{None}, the
+        messages arrive whole. It is set before L{open}. Default: all messages arrive whole.
     """
 
     isMortal = True
+    passOn: Callable[[list[Message], OpenFrame], Sink | None] | None = None
 
     log = Logger()
 
@@ -271,7 +275,7 @@ class PipeChannel:
             return
         self._move("ask")
         self._startTimer = self._reactor.callLater(self._startTimeout, self._isLate)
-        self._pipe = NearPipe(self._child.fd)
+        self._pipe = NearPipe(self._child.fd, None if self.passOn is None else self._offer)
         self._watchEnd(self._child.endFd)
         if self._child.hasAnswered:
             self._answer()
@@ -460,16 +464,25 @@ class PipeChannel:
         try:
             messages = self._pipe.read()
             if messages:
-                if self.state == STARTED:
-                    self._move("speak")
-                    self._launcher.done(self._launch)
-                    self._memory.look(self.residentKilobytes)
-                self._receiver.received(messages)
+                self._hear(messages)
         except Exception:
             self._broke(Failure())
             return
         if self._pipe.isClosed:
             self._hangUp()
+
+    def _hear(self, messages: list[Message]) -> None:
+        if self.state == STARTED:
+            self._move("speak")
+            self._launcher.done(self._launch)
+            self._memory.look(self.residentKilobytes)
+        self._receiver.received(messages)
+
+    def _offer(self, before: list[Message], opened: OpenFrame) -> Sink | None:
+        assert self.passOn is not None
+        if before:
+            self._hear(before)
+        return self.passOn(opened.messages(), opened)
 
     def doWrite(self) -> None:
         """

@@ -7,10 +7,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import cached_property, partial
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -19,7 +20,8 @@ from zope.interface import implementer
 from asynqueue._reactor import ReactorInbox, callFromAnyThread, startThread, turnsOf
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import DIRECT, Codec
-from asynqueue._runner.messages import CALL, CANCEL, RECALL, UNBEGUN, Message
+from asynqueue._runner.logs import LogForwarding, Record
+from asynqueue._runner.messages import CALL, CANCEL, LOG, RECALL, UNBEGUN, Message
 from asynqueue._runner.stacks import describeThread
 from asynqueue._workers.channelworker import ChannelWorker
 from asynqueue.errors import WorkerDied, WorkerStartError
@@ -91,7 +93,7 @@ class Inbox:
 def _copied(value: Any) -> Any:
     kind = type(value)
     if kind is PickleBuffer:
-        return bytes(value.raw())
+        return PickleBuffer(bytes(value.raw()))
     if kind is tuple:
         return tuple([_copied(part) for part in value])
     if kind is list:
@@ -103,6 +105,9 @@ def _startWorker(target: Callable[[], object]) -> threading.Thread:
     thread = startThread(target, "asynqueue worker")
     thread.name = f"asynqueue worker {thread.native_id}"
     return thread
+
+
+_present: Final[ContextVar[ThreadChannel]] = ContextVar("the channel whose thread this is")
 
 
 @implementer(IChannel)
@@ -126,6 +131,7 @@ class ThreadChannel:
         start: Callable[[Callable[[], object]], Any] = _startWorker,
         debug: bool = False,
         codec: Codec = DIRECT,
+        logLevels: Mapping[str, int] | None = None,
     ) -> None:
         """
         @param reactor: the reactor, whose thread receives the messages.
@@ -133,6 +139,8 @@ class ThreadChannel:
         @param start: starts the thread, given the function that it is to call.
         @param debug: whether tasks are kept from touching the reactor.
         @param codec: packs and unpacks values in the thread.
+        @param logLevels: the levels from which on what the tasks log is sent in messages, by the
+            names of the loggers; C{None} to send nothing.
         """
         self._reactor = reactor
         self._start = start
@@ -153,6 +161,8 @@ class ThreadChannel:
         self._isOver = False
         self._lastBegun = 0
         self._thread: Any = None
+        self._logLevels = logLevels
+        self._logs = None if logLevels is None else LogForwarding(self._forward)
         # Why the thread could not be started, and the call that is going to tell it.
         self._refusal: tuple[WorkerStartError, IDelayedCall] | None = None
 
@@ -219,6 +229,9 @@ class ThreadChannel:
             reason.__cause__ = error
             # Unless it is still being opened, and the caller hears of it.
             self._refusal = reason, self._reactor.callLater(0, self._receiver.lost, reason)
+            return
+        if self._logs is not None and self._logLevels is not None:
+            self._logs.installAmongOthers(self._logLevels, self._isPresent)
 
     def send(self, messages: list[Message]) -> None:
         """
@@ -306,6 +319,8 @@ class ThreadChannel:
 
     def _serve(self, runner: CallRunner) -> None:
         inbox, watch = self._inbox, self._watch
+        # The contexts of the calls are copies of this thread's.
+        _present.set(self)
         try:
             runner.hello()
             while not runner.ended:
@@ -325,6 +340,12 @@ class ThreadChannel:
 
     def _note(self, number: int) -> None:
         self._lastBegun = number
+
+    def _isPresent(self) -> bool:
+        return _present.get(None) is self
+
+    def _forward(self, record: Record) -> None:
+        self._post((LOG, self._runner.current, record))
 
     def _post(self, message: Message) -> None:
         self._outbox.put(message)
@@ -356,6 +377,8 @@ class ThreadChannel:
         """
         if self._isOver:
             return
+        if self._logs is not None:
+            self._logs.uninstall()
         self._outbox.flush()
         self._isOver = True
         self._receiver.lost(WorkerDied())

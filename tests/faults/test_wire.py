@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from twisted.internet import defer, threads
 from twisted.trial.unittest import TestCase
 
 from asynqueue import TaskQueue
+from asynqueue._runner.framing import SCRATCH
 from asynqueue._workers.processchannel import PipeChannel
 from asynqueue._workers.wire import conversation
+from asynqueue._workers.wire.conversation import Conversation
 from asynqueue._workers.wire.handshake import VERSION, Handshake, Hello
 from asynqueue._workers.wire.records import (
     HANDSHAKE_LIMIT,
@@ -28,7 +31,7 @@ from asynqueue._workers.wire.records import (
     RecordReader,
     RecordWriter,
 )
-from asynqueue.errors import ConnectionLost, ConnectionRefused
+from asynqueue.errors import ConnectionLost, ConnectionRefused, WorkerDied
 from asynqueue.testing import FileHold, far
 from asynqueue.tools import deferToDelay
 from asynqueue.wire import RemoteWorker, newKey
@@ -295,6 +298,116 @@ class WireFaults(RemoteMixin, TestCase):
             self.assertIsNone(proxy.cutAfter, "there was no cut")
         self.assertEqual(passed, [len(value)] * 3)
 
+    async def test_46a_aLargeResultReachesTheClientWholeAcrossCuts(self) -> None:
+        passed = self._passedBack(lambda count: None)
+        await self.serve()
+        proxy = await self.proxy()
+        queue = self.queueOf(self.remote())
+        await queue.call(far.add, 1, 2)
+        for seed, after in enumerate((1000, 1 << 20, 2 << 20)):
+            proxy.cutAfter = proxy.passed + after
+            calls = [queue.call(wiretasks.noise, seed, size) for size in (10, 3 << 20, 20)]
+            results = await defer.gatherResults(calls)
+            self.assertTrue(results == [wiretasks.noise(seed, size) for size in (10, 3 << 20, 20)])
+            self.assertIsNone(proxy.cutAfter, "there was no cut")
+        self.assertEqual(sum(passed), 3 * (3 << 20))
+        self.assertLessEqual(max(passed), SCRATCH, "the server had no more at once")
+
+    async def test_46a_largeItemsReachTheClientWholeAcrossCuts(self) -> None:
+        await self.serve()
+        proxy = await self.proxy()
+        queue = self.queueOf(self.remote())
+        deferator = await queue.call(wiretasks.noises, 8, 1 << 20)
+        taken = defer.ensureDeferred(self._take(deferator))
+        cuts = 0
+        while not taken.called:
+            if proxy.cutAfter is None:
+                cuts += 1
+                proxy.cutAfter = proxy.passed + 500_000
+            await deferToDelay(0.001)
+        self.assertTrue(await taken == list(wiretasks.noises(8, 1 << 20)))
+        self.assertGreater(cuts, 3)
+
+    def _passedBack(self, passed: Callable[[int], object]) -> list[int]:
+        """
+        @param passed: is called after each piece of a large result that a server passes on, with
+            the number of pieces so far.
+        @return: gets the sizes of the pieces.
+        """
+        sizes: list[int] = []
+        go = Conversation.continueFrame
+
+        def continueFrame(conversation: Conversation, piece: memoryview) -> None:
+            go(conversation, piece)
+            sizes.append(len(piece))
+            passed(len(sizes))
+
+        self.patch(Conversation, "continueFrame", continueFrame)
+        return sizes
+
+    async def test_46e_aProcessThatDiesInTheMiddleOfAResultIsNoticed(self) -> None:
+        service = await self.serve()
+        proxy = await self.proxy()
+        large, whatHappens = 8 << 20, ""
+
+        def passed(count: int) -> None:
+            nonlocal whatHappens
+            happens, whatHappens = whatHappens, ""
+            if happens:
+                pid = service.sessions[0].pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+            if happens == "death and cut":
+                # The client hears over the next connection that the rest does not come.
+                proxy.cut()
+
+        pieces = self._passedBack(passed)
+        queue = self.queueOf(self.remote())
+        for happening in ("death", "death and cut"):
+            pieces.clear()
+            whatHappens = happening
+            died = await self.outcomeOf(queue.call(wiretasks.noise, 1, large))
+            self.assertIs(type(died), WorkerDied)
+            self.assertLess(sum(pieces), large)
+            self.assertEqual(await queue.call(far.add, 1, 2), 3)
+        whatHappens = "death"
+        task = queue.options(idempotent=True).submit(wiretasks.noise, 2, large)
+        self.assertTrue(await self.outcomeOf(task.d) == wiretasks.noise(2, large))
+        self.assertEqual(task.attempts, 2)
+
+    @staticmethod
+    async def outcomeOf(result: defer.Deferred[Any]) -> Any:
+        """
+        @return: the result or the error. An assertion would show all of a large one.
+        """
+        try:
+            return await result
+        except WorkerDied as error:
+            return error
+
+    async def test_46e_aStreamWhoseProcessDiesInTheMiddleOfAnItemFailsAfterTheOthers(self) -> None:
+        service = await self.serve()
+
+        def passed(count: int) -> None:
+            if count == 3 * 16 + 1:
+                pid = service.sessions[0].pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+
+        self._passedBack(passed)
+        queue = self.queueOf(self.remote())
+        items: list[bytes] = []
+        deferator = await queue.call(wiretasks.noises, 10, 1 << 20)
+        taking = defer.ensureDeferred(self._takeInto(items, deferator))
+        await self.assertFailure(taking, WorkerDied)
+        self.assertLess(len(items), 10)
+        self.assertTrue(items == list(wiretasks.noises(len(items), 1 << 20)))
+
+    @staticmethod
+    async def _takeInto(items: list[Any], deferator: Any) -> None:
+        async for item in deferator:
+            items.append(item)
+
     @staticmethod
     async def _take(deferator: Any) -> list[Any]:
         return [item async for item in deferator]
@@ -363,3 +476,15 @@ class WireFaults(RemoteMixin, TestCase):
         channel._conversation.holdAcknowledgements(False)
         for result in results:
             self.assertEqual(len(await result), 1 << 19)
+
+    async def test_46d_aLargeResultStaysWithinTheBudgetOfTheServer(self) -> None:
+        budget, size = 1 << 20, 12 << 20
+        service = await self.serve(keepBytes=budget)
+        kept: list[int] = []
+        self._passedBack(
+            lambda count: kept.append(service.sessions[0].conversation.session.keptBytes)
+        )
+        queue = self.queueOf(self.remote())
+        self.assertTrue(await queue.call(wiretasks.noise, 1, size) == wiretasks.noise(1, size))
+        # What was read when it became too much is kept as well.
+        self.assertLess(max(kept), budget + (4 << 20))

@@ -4,12 +4,17 @@ Functions that the tests of cut connections call in runners.
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
+import logging
 import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from twisted.logger import Logger
 
 
 def note(path: str, number: int) -> int:
@@ -36,11 +41,41 @@ def big(size: int) -> bytes:
     return os.urandom(1) * size
 
 
+def noise(seed: int, size: int) -> bytes:
+    """
+    Return so many bytes that another seed does not give.
+    """
+    return random.Random(seed).randbytes(size)
+
+
+def noises(count: int, size: int) -> Iterator[bytes]:
+    """
+    Yield such bytes, with each of so many seeds.
+    """
+    for seed in range(count):
+        yield noise(seed, size)
+
+
 def digest(value: bytes) -> str:
     """
     Return what tells a value from others.
     """
     return hashlib.sha256(value).hexdigest()
+
+
+def logBoth(name: str, level: int) -> None:
+    """
+    Log with C{logging}, in this thread and in one with the same context, and with Twisted's logger.
+    """
+    logging.getLogger(name).log(level, "from %s", "logging")
+    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=context.run, args=(logging.getLogger(name).log, level, "from a thread of the task")
+    )
+    thread.start()
+    thread.join()
+    if level == logging.ERROR:
+        Logger(name).error("from Twisted")
 
 
 _barriers: list[threading.Barrier] = []

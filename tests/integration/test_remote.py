@@ -5,6 +5,7 @@ Remote workers in a queue: their companions, series, refusals and ends.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from asynqueue import RemoteQueue, TaskQueue
@@ -124,6 +126,19 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
         await self.assertFailure(queue.call(wiretasks.big, 1 << 19), PayloadTooLarge)
         self.assertEqual(len(await queue.call(wiretasks.big, 1 << 17)), 1 << 17)
 
+    async def test_anArrayThatCannotBeChangedTravelsBothWays(self) -> None:
+        numpy = import_module("numpy")
+        await self.serve()
+        queue = self.queueOf(self.remote())
+        for size in (10_000, 1 << 20):
+            array = numpy.arange(size, dtype=numpy.float64)
+            array.flags.writeable = False
+            # The process is not there yet when the first call comes.
+            for _ in range(2):
+                echo = await queue.call(far.echo, array)
+                self.assertTrue((echo == array).all())
+                self.assertFalse(echo.flags.writeable)
+
     async def test_aFunctionThatTheServerCannotImportFailsThatCall(self) -> None:
         await self.serve()
         queue = self.queueOf(self.remote())
@@ -170,6 +185,38 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
             calls = [queue.call(wiretasks.meet) for _ in range(2)]
             names = await defer.gatherResults(calls)
         self.assertEqual(len(set(names)), 2)
+
+    async def test_whatATaskLogsInAThreadOfTheServerReachesItsClientAlone(self) -> None:
+        await self.serve(threads=1)
+        heard: list[logging.LogRecord] = []
+        handler: Any = logging.Handler()
+        handler.emit = heard.append
+        logging.getLogger("tests.wire").addHandler(handler)
+        self.addCleanup(logging.getLogger("tests.wire").removeHandler, handler)
+        queues = [self.queueOf(self.remote()) for _ in range(2)]
+        for queue in queues:
+            await queue.call(far.add, 1, 2)
+        task = queues[0].submit(wiretasks.logBoth, "tests.wire.task", logging.WARNING)
+        await task.d
+        await queues[0].call(wiretasks.logBoth, "tests.wire.task", logging.DEBUG)
+        # The server is in this process, where each record is logged as well.
+        forwarded = [record for record in heard if hasattr(record, "worker")]
+        self.assertEqual(
+            [(record.getMessage(), record.taskID) for record in forwarded],  # type: ignore[attr-defined]
+            [("from logging", task.id), ("from a thread of the task", task.id)],
+        )
+        self.assertEqual(len(heard), 4)
+
+    async def test_whatATaskLogsWithTwistedInAThreadReachesTheClient(self) -> None:
+        await self.serve(threads=1)
+        events: list[Any] = []
+        observer: Any = events.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        queue = self.queueOf(self.remote())
+        task = queue.submit(wiretasks.logBoth, "tests.wire.task", logging.ERROR)
+        await task.d
+        self.assertIn(task.id, [event.get("taskID") for event in events])
 
     async def test_aThreadMayUseTheMemoryOfAnItemAgain(self) -> None:
         await self.serve(threads=1)

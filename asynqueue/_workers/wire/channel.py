@@ -396,7 +396,7 @@ class WireChannel:
         while calls and calls[0][1] <= acknowledged:
             self._lastAccepted = calls.popleft()[0]
 
-    def _arrived(self, messages: list[Message]) -> None:
+    def _arrived(self, messages: list[Message], hasBuffers: bool) -> None:
         last = messages[-1]
         if last[0] == HELLO or last[0] < RUNNER_LOST:
             self._receiver.received(messages)

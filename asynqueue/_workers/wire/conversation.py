@@ -18,10 +18,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
-from asynqueue._runner.framing import OpenFrame, Segments, Sink, encode
+from asynqueue._runner.framing import OpenFrame, Segments, Sink, encode, tooLarge
 from asynqueue._runner.messages import Message
 from asynqueue._workers.wire.handshake import UNFIT, Handshake, encodeRefusal
 from asynqueue._workers.wire.records import (
+    ABANDON,
     ACK,
     DATA,
     PIECE,
@@ -32,7 +33,7 @@ from asynqueue._workers.wire.records import (
     RecordReader,
     RecordWriter,
 )
-from asynqueue._workers.wire.session import Session
+from asynqueue._workers.wire.session import ABANDONED, Session
 from asynqueue.errors import AsynQueueError, ConnectionRefused, ProtocolError
 
 HANDSHAKE_SECONDS: Final = 2.0
@@ -95,6 +96,10 @@ def _decode(segments: Segments) -> list[Message]:
 
 def _decodeAll(frames: list[Segments]) -> list[Message]:
     return [message for frame in frames for message in _decode(frame)]
+
+
+def _haveBuffers(frames: list[Segments]) -> bool:
+    return any(len(frame) > 1 for frame in frames)
 
 
 SHAKING: Final = "SHAKING"
@@ -298,7 +303,7 @@ class Conversation:
         reactor: IReactorTime,
         largest: int,
         heartbeat: float,
-        arrived: Callable[[list[Message]], None],
+        arrived: Callable[[list[Message], bool], None],
         cut: Callable[[Exception], None],
         broken: Callable[[Exception], None],
         signalled: Callable[[int], None] = lambda signal: None,
@@ -308,14 +313,15 @@ class Conversation:
         """
         @param largest: how many bytes a frame of the other side's may have.
         @param heartbeat: after how many seconds at the most this side sends something.
-        @param arrived: takes the messages.
+        @param arrived: takes the messages, and whether there are large buffers in them.
         @param cut: is called, with the reason, when the connection is gone.
         @param broken: is called, with the reason, when the messages make no sense, so that the
             session cannot go on.
         @param signalled: takes the client's signals.
         @param acknowledged: is called when the other side said what has arrived.
-        @param passOn: is asked what takes the bytes of a large frame while they arrive. It gets the
-            frame's messages with empty buffers. If it returns C{None}, the messages arrive whole.
+        @param passOn: is asked what takes the bytes of a frame's buffers while they arrive. It gets
+            the frame's messages with empty buffers. If it returns C{None}, the messages arrive
+            whole.
         """
         self.session = Session(largest, None if passOn is None else self._offer)
         self._passOn = passOn
@@ -373,6 +379,33 @@ class Conversation:
         @raise PayloadTooLarge: if they have more bytes than the other side takes in one frame.
         """
         self.session.put(encode(messages, self._peerLargest))
+        self._pump()
+
+    def beginFrame(self, opened: OpenFrame) -> None:
+        """
+        Send the beginning of a frame whose other bytes are going to follow through
+        L{continueFrame}. What L{send} gets then waits until the frame is whole.
+
+        @raise PayloadTooLarge: if it has more bytes than the other side takes in one frame.
+        """
+        left = sum(opened.sizes)
+        if len(opened.body) + left > self._peerLargest:
+            raise tooLarge(len(opened.body) + left, self._peerLargest)
+        self.session.beginFrame([opened.head, opened.body], left)
+        self._pump()
+
+    def continueFrame(self, piece: memoryview) -> None:
+        """
+        Send more of a frame. The bytes must not change any more.
+        """
+        self.session.continueFrame(piece)
+        self._pump()
+
+    def abandonFrame(self) -> None:
+        """
+        Have the other side forget the frame that was begun, if it is not whole.
+        """
+        self.session.abandonFrame()
         self._pump()
 
     def signal(self, number: int) -> None:
@@ -440,7 +473,11 @@ class Conversation:
             start, pieces = session.take(min(PIECE, FIRST_PIECE + self._crossed))
             self._crossed += session.cursor - start
             self._told = self._news()
-            self._said(DATA, _DATA.pack(start, *self._told), *pieces)
+            head = _DATA.pack(start, *self._told)
+            if pieces[0] is ABANDONED:
+                self._said(ABANDON, head)
+            else:
+                self._said(DATA, head, *pieces)
 
     def _news(self) -> tuple[int, int]:
         """
@@ -477,6 +514,10 @@ class Conversation:
                 start, received, begun = _DATA.unpack_from(record.body)
                 self._understood(received, begun)
                 self._receive(start, memoryview(record.body)[_DATA.size :])
+            elif record.kind == ABANDON:
+                start, received, begun = _DATA.unpack(record.body)
+                self._understood(received, begun)
+                self._receive(start, None)
             elif record.kind == ACK:
                 self._understood(*_ACK.unpack(record.body))
             elif record.kind == SIGNAL and len(record.body) == 1:
@@ -486,24 +527,32 @@ class Conversation:
         except struct.error as error:
             raise ProtocolError(f"a record is too short: {error}") from error
 
-    def _receive(self, start: int, data: memoryview) -> None:
+    def _receive(self, start: int, data: memoryview | None) -> None:
+        """
+        @param data: the bytes; C{None} for the mark of an abandoned frame.
+        """
+        frames: list[Segments] = []
         try:
-            messages = _decodeAll(self.session.receive(start, data))
+            if data is None:
+                self.session.receiveAbandonment(start)
+            else:
+                frames = self.session.receive(start, data)
+            messages = _decodeAll(frames)
         except ProtocolError as error:
             # Another connection would not mend it.
             self._broken(error)
             return
         self._acknowledgeSoon()
         if messages:
-            self._arrived(messages)
+            self._arrived(messages, _haveBuffers(frames))
 
     def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
         assert self._passOn is not None
-        before = _decodeAll(frames)
+        before, hasBuffers = _decodeAll(frames), _haveBuffers(frames)
         frames.clear()
         if before:
-            self._arrived(before)
-        return self._passOn(_decode([opened.body, *[b""] * len(opened.sizes)]), opened)
+            self._arrived(before, hasBuffers)
+        return self._passOn(_decode(opened.emptied()), opened)
 
     def _understood(self, received: int, begun: int) -> None:
         self.session.heard(received)

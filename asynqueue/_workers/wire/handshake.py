@@ -40,7 +40,7 @@ from asynqueue._workers.wire.records import (
 )
 from asynqueue.errors import ConnectionRefused, ProtocolError, ServerBusy, WorkerStartError
 
-VERSION: Final = f"2.{MESSAGES}"
+VERSION: Final = f"3.{MESSAGES}"
 """The version of the wire, and that of the messages that it carries. The sides must agree."""
 
 PRODUCT: Final = "asynqueue"

@@ -38,6 +38,7 @@ WELCOME: Final = 5
 DATA: Final = 6
 ACK: Final = 7
 SIGNAL: Final = 8
+ABANDON: Final = 9
 
 _HEAD: Final = struct.Struct("<IB")
 _NUMBER: Final = struct.Struct("<Q")

@@ -36,7 +36,7 @@ from asynqueue._runner.messages import (
     UNBEGUN,
     Message,
 )
-from asynqueue._runner.packing import LARGE, PLAIN
+from asynqueue._runner.packing import LARGE
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._systemd import notifierOf
 from asynqueue._waiters import OneShotObserverList
@@ -86,6 +86,8 @@ ABORT_SECONDS: Final = 1.0
 """How long a server that ends at once waits for its clients to hear of it."""
 
 _NOT_REBUILT: Final = typeName(CallNotRebuilt)
+
+_BUFFERS: Final = frozenset({bytearray, memoryview, mmap})
 
 STRANGERS: Final = 64
 """How many connections may be in the handshake at once."""
@@ -157,6 +159,8 @@ class ServerSession:
             self._acknowledged,
             self._passOn if isinstance(channel, PipeChannel) else None,
         )
+        if isinstance(channel, PipeChannel):
+            channel.passOn = self._passBack
         channel.open(self)
 
     @property
@@ -196,22 +200,34 @@ class ServerSession:
             self._channel.send([(RECALL,)])
             self._channel.nudge()
 
-    def _arrived(self, messages: list[Message]) -> None:
-        if self._channel is None:
+    def _arrived(self, messages: list[Message], hasBuffers: bool) -> None:
+        channel = self._channel
+        if channel is None:
             # The client hears of the runner's end after this.
             return
-        passed: list[Message] = []
-        for message in messages:
-            if message[0] == CALL:
-                answer = self._turnDown(message)
-                if answer is not None:
-                    self._answer(answer)
-                    continue
-                self._given = message[1]
-            passed.append(_beside(message))
-        if passed:
-            self._channel.send(passed)
+        if self._isDraining or self._only is not None:
+            messages = self._accepted(messages)
+        if hasBuffers and isinstance(channel, PipeChannel):
+            messages = [_beside(message) for message in messages]
+        if messages:
+            self._give(messages)
+            channel.send(messages)
         self._balance()
+
+    def _accepted(self, messages: list[Message]) -> list[Message]:
+        """
+        Answer the calls that the runner is not to get.
+
+        @return: the other messages.
+        """
+        accepted: list[Message] = []
+        for message in messages:
+            answer = self._turnDown(message) if message[0] == CALL else None
+            if answer is None:
+                accepted.append(message)
+            else:
+                self._answer(answer)
+        return accepted
 
     def _turnDown(self, call: Message) -> Message | None:
         """
@@ -222,22 +238,29 @@ class ServerSession:
         refusal = None if self._only is None else self._only.refusal(call)
         return None if refusal is None else (RAISED, call[1], 0.0, describe(refusal))
 
+    def _give(self, messages: list[Message]) -> None:
+        """
+        Note which call is the last that the runner gets.
+        """
+        for message in reversed(messages):
+            if message[0] == CALL:
+                self._given = message[1]
+                return
+
     def _passOn(self, messages: list[Message], opened: OpenFrame) -> Sink | None:
         """
-        Have the runner get a large frame while it arrives, so that it is never here whole.
+        Have the runner get large buffers while they arrive, so that they are never here whole.
 
         @return: what takes the frame's bytes, or C{None} if the frame has to arrive first.
         """
         channel = self._channel
-        calls = [message for message in messages if message[0] == CALL]
         if (
             not isinstance(channel, PipeChannel)
-            or any(self._turnDown(call) is not None for call in calls)
+            or any(call[0] == CALL and self._turnDown(call) is not None for call in messages)
             or not channel.beginFrame([opened.head, opened.body], sum(opened.sizes))
         ):
             return None
-        if calls:
-            self._given = calls[-1][1]
+        self._give(messages)
 
         def passPiece(piece: memoryview) -> None:
             channel.continueFrame(piece)
@@ -326,12 +349,35 @@ class ServerSession:
         if self.state == OVER or self._channel is None:
             return
         self.conversation.begun = self._channel.lastBegun
-        for message in messages:
-            if message[0] == UNBEGUN and self._given in message[1]:
-                # It will never begin.
-                self._given = min(message[1]) - 1
-        self._pass([_beside(_placed(message)) for message in messages])
+        self._pass([each if each[0] == RETURNED else self._placed(each) for each in messages])
         self._balance()
+
+    def _passBack(self, messages: list[Message], opened: OpenFrame) -> Sink | None:
+        """
+        Have the client get large buffers while the runner sends them, so that they are never here
+        whole.
+
+        @return: what takes the frame's bytes, or C{None} if the frame has to arrive first.
+        """
+        channel, conversation = self._channel, self.conversation
+        if self.state == OVER or channel is None:
+            return _drop
+        if any(self._placed(message) is not message for message in messages):
+            return None
+        conversation.begun = channel.lastBegun
+        try:
+            conversation.beginFrame(opened)
+        except PayloadTooLarge as error:
+            for message in messages:
+                self._refuse(message, error)
+            return _drop
+
+        def passPiece(piece: memoryview) -> None:
+            if self.state != OVER:
+                conversation.continueFrame(piece)
+                self._balance()
+
+        return passPiece
 
     def lost(self, reason: Exception) -> None:
         """
@@ -343,7 +389,24 @@ class ServerSession:
             return
         begun = 0 if channel is None else channel.lastBegun
         self.conversation.begun = begun
+        self.conversation.abandonFrame()
         self.conversation.send([(RUNNER_LOST, describe(reason), begun)])
+
+    def _placed(self, message: Message) -> Message:
+        """
+        Take note of calls that will never begin. Say on which machine a call could not be rebuilt,
+        because the caller can rebuild it.
+
+        @return: the message for the client.
+        """
+        if message[0] == UNBEGUN and self._given in message[1]:
+            self._given = min(message[1]) - 1
+        if message[0] != RAISED or message[3][1] != _NOT_REBUILT:
+            return message
+        kind, number, seconds, (_, _, text, trace) = message
+        error = CallNotRebuilt(f"{text} (on the server {platform.node()})")
+        packed, name, text, _ = describe(error)
+        return (kind, number, seconds, (packed, name, text, trace))
 
     def _pass(self, messages: list[Message]) -> None:
         try:
@@ -394,48 +457,22 @@ class ServerSession:
         self._balance()
 
 
-def _placed(message: Message) -> Message:
+def _drop(piece: memoryview) -> None:
     """
-    Say on which machine a call could not be rebuilt, because the caller can rebuild it.
+    Take bytes that nobody is to get.
     """
-    if message[0] != RAISED or message[3][1] != _NOT_REBUILT:
-        return message
-    kind, number, seconds, (_, _, text, trace) = message
-    packed, name, text, _ = describe(CallNotRebuilt(f"{text} (on the server {platform.node()})"))
-    return (kind, number, seconds, (packed, name, text, trace))
 
 
-def _beside(message: Message) -> Message:
+def _beside(value: Any) -> Any:
     """
     Have the large buffers in a message travel beside its pickle again, as they came.
     """
-    # Nearly all messages are small. To look is cheaper than to build them again.
-    return tuple([_partBeside(part) for part in message]) if _hasLarge(message) else message
-
-
-def _hasLarge(parts: Iterable[Any]) -> bool:
-    for part in parts:
-        kind = type(part)
-        if kind in PLAIN:
-            continue
-        if kind is bytes:
-            if len(part) >= LARGE:
-                return True
-        elif kind is tuple or kind is list:
-            if _hasLarge(part):
-                return True
-        elif kind is bytearray or kind is mmap:
-            return True
-    return False
-
-
-def _partBeside(value: Any) -> Any:
     kind = type(value)
     if kind is tuple:
-        return tuple([_partBeside(part) for part in value])
+        return tuple([_beside(part) for part in value])
     if kind is list:
-        return [_partBeside(part) for part in value]
-    if kind is bytearray or kind is mmap or (kind is bytes and len(value) >= LARGE):
+        return [_beside(part) for part in value]
+    if kind in _BUFFERS or (kind is bytes and len(value) >= LARGE):
         return PickleBuffer(value)
     return value
 
@@ -490,7 +527,8 @@ class RemoteService(Service):
         @param processes: how many processes each client gets. Default: 1.
         @param threads: how many threads of this process each client gets, in place of processes.
             What a task breaks is then broken for all clients, and a task that cannot be stopped is
-            left behind in its thread. What tasks log is logged here. Default: 0, for processes.
+            left behind in its thread. What tasks log is logged here as well, and reaches a client
+            only if the levels of this process's loggers let it pass. Default: 0, for processes.
         @param series: the series that the workers of this server are qualified for.
         @param only: the names of the modules whose functions may be called. Default: any.
         @param maxClients: how many clients there may be at once. Default: 16.
@@ -712,7 +750,9 @@ class RemoteService(Service):
         name, files = secrets.token_hex(16), self._begunFiles
         channel: PipeChannel | ThreadChannel
         if self._threads:
-            channel = ThreadChannel(self._reactor, wish.raw, codec=CODECS[wish.pickler])
+            channel = ThreadChannel(
+                self._reactor, wish.raw, codec=CODECS[wish.pickler], logLevels=wish.logLevels
+            )
         else:
             channel = PipeChannel(
                 self._reactor,

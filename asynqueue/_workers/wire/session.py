@@ -4,6 +4,9 @@ A session: two streams of bytes, one in each direction, that survive the connect
 Each side counts the bytes of its frames of messages from the session's first one. It keeps what the
 other side has not acknowledged. After a cut, each side says how many bytes have arrived, and the
 other goes on at that byte. So nothing is lost and nothing arrives twice, wherever the cut was.
+
+A frame may be sent while it is being made, and be abandoned in the middle. The mark of that counts
+as one byte. So it has its place between the bytes, and is kept and repeated as they are.
 Nothing here does I/O or knows a clock.
 """
 
@@ -23,6 +26,9 @@ it."""
 
 TOGETHER: Final = 1 << 12
 """Pieces that are smaller than this are put together, so that few are kept."""
+
+ABANDONED: Final = memoryview(b"\0")
+"""The mark that stands for the rest of a frame that was abandoned. It is this very object."""
 
 
 class Session:
@@ -45,6 +51,9 @@ class Session:
         self.end = self.cursor = self.farthest = self.acknowledged = self.received = 0
         self._waiting: deque[memoryview] = deque()
         self._kept: deque[memoryview] = deque()
+        # How many bytes of a frame are going to follow, and the frames to be sent after it.
+        self._frameLeft = 0
+        self._held: list[Sequence[bytes | memoryview]] = []
         self._passOn = passOn
         self._decoder = FrameDecoder(largest, None if passOn is None else self._offer)
         # The frames that the present call of C{receive} has completed.
@@ -66,8 +75,47 @@ class Session:
 
     def put(self, pieces: Sequence[bytes | memoryview]) -> None:
         """
-        Add a frame, to be sent.
+        Add a frame, to be sent after all that was added before.
         """
+        if self._frameLeft:
+            self._held.append(pieces)
+        else:
+            self._add(pieces)
+
+    def beginFrame(self, pieces: Sequence[bytes | memoryview], left: int) -> None:
+        """
+        Add the beginning of a frame.
+
+        @param left: how many bytes are going to follow, through L{continueFrame}.
+        """
+        self._add(pieces)
+        self._frameLeft = left
+
+    def continueFrame(self, piece: memoryview) -> None:
+        """
+        Add more of the frame that was begun. The bytes must not change any more.
+        """
+        self._add([piece])
+        self._frameLeft -= len(piece)
+        self._addHeld()
+
+    def abandonFrame(self) -> None:
+        """
+        Have the other side forget the frame that was begun, if its rest was not added.
+        """
+        if self._frameLeft:
+            self._frameLeft = 0
+            self._waiting.append(ABANDONED)
+            self.end += 1
+            self._addHeld()
+
+    def _addHeld(self) -> None:
+        if self._held and not self._frameLeft:
+            held, self._held = self._held, []
+            for pieces in held:
+                self._add(pieces)
+
+    def _add(self, pieces: Sequence[bytes | memoryview]) -> None:
         for piece in pieces:
             if len(piece):
                 self._waiting.append(memoryview(piece).cast("B"))
@@ -78,13 +126,18 @@ class Session:
         Take what is to be sent next.
 
         @param limit: how many bytes to take at the most.
-        @return: the number of the first byte, and the bytes in pieces. They are kept until they
-            are acknowledged.
+        @return: the number of the first byte, and the bytes in pieces, or L{ABANDONED} alone. They
+            are kept until they are acknowledged.
         """
-        start, taken = self.cursor, []
+        start = self.cursor
+        taken: list[memoryview] = []
         limit = min(limit, self.acknowledged + WINDOW - start)
         waiting = self._waiting
         while waiting and limit > 0:
+            if waiting[0] is ABANDONED:
+                if taken:
+                    break
+                limit = 1
             piece = waiting.popleft()
             if len(piece) > limit:
                 waiting.appendleft(piece[limit:])
@@ -140,10 +193,7 @@ class Session:
         @return: the frames that are now complete. Bytes that had arrived before are skipped.
         @raise ProtocolError: if bytes before them are missing, or these are no frames.
         """
-        if start > self.received:
-            raise ProtocolError(
-                f"bytes from number {start} on came, where number {self.received} was to be next"
-            )
+        self._checkStart(start)
         data = data[self.received - start :]
         self.received += len(data)
         decoder = self._decoder
@@ -161,6 +211,24 @@ class Session:
             frames += decoder.filled(count)
             data = data[count:]
         return frames
+
+    def receiveAbandonment(self, start: int) -> None:
+        """
+        Take in that the other side has abandoned the frame that it was sending.
+
+        @param start: the number of the byte that the mark of it counts as.
+        @raise ProtocolError: if bytes before it are missing, or there is no such frame.
+        """
+        self._checkStart(start)
+        if start == self.received:
+            self._decoder.abandon()
+            self.received += 1
+
+    def _checkStart(self, start: int) -> None:
+        if start > self.received:
+            raise ProtocolError(
+                f"bytes from number {start} on came, where number {self.received} was to be next"
+            )
 
     def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
         assert self._passOn is not None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from asynqueue._runner import framing
 from asynqueue._runner.framing import OpenFrame, Segments, Sink, decode, encode
 from asynqueue._workers.wire import session as sessions
-from asynqueue._workers.wire.session import WINDOW, Session
+from asynqueue._workers.wire.session import ABANDONED, WINDOW, Session
 from asynqueue.errors import ProtocolError
 
 LIMIT = 1 << 20
@@ -30,19 +30,59 @@ class Pair:
 
     def __init__(self) -> None:
         self.near, self.far = Session(LIMIT), Session(LIMIT)
-        self.flying: list[tuple[Session, int, bytes]] = []
+        # Bytes, or C{None} for the mark of an abandoned frame.
+        self.flying: list[tuple[Session, int, bytes | None]] = []
         self.arrived: dict[Session, list[Any]] = {self.near: [], self.far: []}
+        self.expected: dict[Session, list[Any]] = {self.near: [], self.far: []}
+        # The messages of the frames that were begun, and their bytes that were not added.
+        self._begun: dict[Session, tuple[Any, bytes]] = {}
+        # What is to arrive after those.
+        self._behind: dict[Session, list[Any]] = {self.near: [], self.far: []}
+
+    def put(self, session: Session, message: Any) -> None:
+        session.put(encode([message]))
+        isBehind = session in self._begun
+        (self._behind[session] if isBehind else self.expected[self.other(session)]).append(message)
+
+    def begin(self, session: Session, message: Any) -> None:
+        if session not in self._begun:
+            whole = b"".join(encode([message]))
+            session.beginFrame([whole[:20]], len(whole) - 20)
+            self._begun[session] = message, whole[20:]
+
+    def proceed(self, session: Session, size: int) -> None:
+        if session in self._begun:
+            message, left = self._begun[session]
+            self._begun[session] = message, left[size:]
+            session.continueFrame(memoryview(left[:size]))
+            if len(left) <= size:
+                self._leave(session, isWhole=True)
+
+    def abandon(self, session: Session) -> None:
+        session.abandonFrame()
+        if session in self._begun:
+            self._leave(session, isWhole=False)
+
+    def _leave(self, session: Session, isWhole: bool) -> None:
+        message, _ = self._begun.pop(session)
+        self.expected[self.other(session)] += [message] * isWhole + self._behind[session]
+        self._behind[session] = []
 
     def other(self, session: Session) -> Session:
         return self.far if session is self.near else self.near
 
     def transmit(self, session: Session, count: int) -> None:
         start, pieces = session.take(count)
-        self.flying.append((self.other(session), start, b"".join(pieces)))
+        isMark = any(piece is ABANDONED for piece in pieces)
+        assert not isMark or len(pieces) == 1
+        self.flying.append((self.other(session), start, None if isMark else b"".join(pieces)))
 
     def deliver(self) -> None:
         if self.flying:
             session, start, data = self.flying.pop(0)
+            if data is None:
+                session.receiveAbandonment(start)
+                return
             for frame in session.receive(start, memoryview(data)):
                 self.arrived[session] += decode(frame)
 
@@ -52,6 +92,8 @@ class Pair:
         self.far.resume(self.near.received)
 
     def finish(self) -> None:
+        self.abandon(self.near)
+        self.abandon(self.far)
         self.cut()
         while self.near.hasWaiting or self.far.hasWaiting:
             for session in (self.near, self.far):
@@ -64,6 +106,9 @@ class Pair:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.booleans(), st.integers(0, 300)),
+        st.tuples(st.just("begin"), st.booleans(), st.integers(0, 300)),
+        st.tuples(st.just("continue"), st.booleans(), st.integers(1, 200)),
+        st.tuples(st.just("abandon"), st.booleans(), st.just(0)),
         st.tuples(st.just("transmit"), st.booleans(), st.integers(1, 200)),
         st.tuples(st.just("deliver"), st.booleans(), st.just(0)),
         st.tuples(st.just("hear"), st.booleans(), st.just(0)),
@@ -76,13 +121,16 @@ STEPS = st.lists(
 @given(STEPS)
 def test_everyMessageArrivesOnceInOrderWhateverIsCut(steps: Any) -> None:
     pair = Pair()
-    sent: dict[Session, list[Any]] = {pair.near: [], pair.far: []}
     for number, (step, isNear, size) in enumerate(steps):
         session = pair.near if isNear else pair.far
         if step == "put":
-            message = (number, "x" * size)
-            session.put(encode([message]))
-            sent[pair.other(session)].append(message)
+            pair.put(session, (number, "x" * size))
+        elif step == "begin":
+            pair.begin(session, (number, "x" * size))
+        elif step == "continue":
+            pair.proceed(session, size)
+        elif step == "abandon":
+            pair.abandon(session)
         elif step == "transmit":
             pair.transmit(session, size)
         elif step == "deliver":
@@ -92,7 +140,7 @@ def test_everyMessageArrivesOnceInOrderWhateverIsCut(steps: Any) -> None:
         else:
             pair.cut()
     pair.finish()
-    assert pair.arrived == sent
+    assert pair.arrived == pair.expected
     assert pair.near.keptBytes == pair.far.keptBytes == 0
 
 
@@ -169,7 +217,35 @@ def test_aLargeFrameIsPassedOnInItsPlaceWhateverTheCuts(
             far.receive(start, whole[start:end])
         assert far.messages() == sent
     passed = sum(isinstance(part, bytearray) for part in far.out)
-    assert passed == (sum(size > 128 for size in sizes) if isPassed else 0)
+    assert passed == (len(sizes) if isPassed else 0)
+
+
+@given(st.integers(1, 3000), st.integers(0, 2000))
+def test_whatFollowsAnAbandonedFrameArrives(shown: int, size: int) -> None:
+    whole = b"".join(encode([(1, PickleBuffer(bytes(3000)))]))
+    with tiny():
+        session = Session(LIMIT)
+        assert session.receive(0, memoryview(whole[:shown])) == []
+        for _ in range(2):
+            session.receiveAbandonment(shown)
+        frames = session.receive(shown + 1, memoryview(b"".join(encode([(2, "x" * size)]))))
+    assert [decode(frame) for frame in frames] == [[(2, "x" * size)]]
+
+
+def test_anAbandonmentOfNothingIsRefused() -> None:
+    session = Session(LIMIT)
+    with pytest.raises(ProtocolError, match="given up"):
+        session.receiveAbandonment(0)
+    with pytest.raises(ProtocolError, match="number 3"):
+        session.receiveAbandonment(3)
+
+
+def test_aFrameThatWasPassedOnCannotBeAbandoned() -> None:
+    session = Session(LIMIT, lambda frames, opened: lambda piece: None)
+    whole = b"".join(encode([(1, PickleBuffer(bytes(3000)))]))
+    session.receive(0, memoryview(whole[:1000]))
+    with pytest.raises(ProtocolError, match="given up"):
+        session.receiveAbandonment(1000)
 
 
 def test_missingBytesAreRefused() -> None:
