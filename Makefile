@@ -81,10 +81,10 @@ browser: ## install Chromium where apt can, for the tests that look at pages
 	fi
 
 # The tests of Dask have processes of their own: tests/conftest.py says why. With ARGS, only what they
-# name runs. They run on the first Python alone: on 3.13 a call on a Dask worker is not interrupted yet.
+# name runs.
 test: $(READY) browser ## run the whole test suite
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
-	$(if $(ARGS)$(filter .venv-second,$(VENV)),,$(BIN)/python -m pytest tests/dask)
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/dask)
 
 check: $(READY) ## lint, formats, types, imports between rooms, README examples, news fragments
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import DeferredList, gatherResults
 from twisted.trial.unittest import TestCase
 
 from asynqueue import DaskWorker, TaskQueue
@@ -109,6 +109,24 @@ class DeathTests(DaskCase):
         self.assertEqual(worker.repeated, 1, "Dask has tried to run it again")
         self.assertEqual(await queue.call(far.add, 1, 2), 3)
         self.assertEqual(self.read(self.begun), ["run"])
+
+    async def test_aDeathCostsOnlyTheCallThatRanOfThoseThatTravelledTogether(self) -> None:
+        queue, worker = self.queue()
+        # When they were measured to be short, they travel together.
+        for _ in range(3):
+            await queue.call(tasks.stepOrDie, os.devnull, 0, -1)
+        outcomes: list[Any] = await DeferredList(
+            [queue.call(tasks.stepOrDie, self.begun, number, 17) for number in range(40)],
+            consumeErrors=True,
+        )
+        failed = [number for number, (isSound, _) in enumerate(outcomes) if not isSound]
+        self.assertEqual(failed, [17])
+        self.assertEqual(outcomes[17][1].value.begun, "yes")
+        self.assertEqual(
+            [value for isSound, value in outcomes if isSound], [*range(17), *range(18, 40)]
+        )
+        self.assertEqual(sorted(map(int, self.read(self.begun))), list(range(40)), "each ran once")
+        self.assertEqual(worker.repeated, 1)
 
     async def test_anIdempotentCallRunsAgain(self) -> None:
         queue, _ = self.queue()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pickle import loads
@@ -23,17 +24,20 @@ from asynqueue._runner.messages import Message
 from asynqueue._workers.dask.far import (
     RAN,
     UNPREPARED,
+    Parcel,
     Reply,
     Request,
     Session,
     UpdatePlugin,
     exchange,
     exitNow,
+    leftBy,
     outcomeOfUpdate,
     runBatch,
     tokenOf,
     wrap,
 )
+from asynqueue._workers.dask.journal import Left
 from asynqueue.errors import WorkerError, textOf, typeName
 
 EXCHANGE_SECONDS: Final = 5.0
@@ -41,6 +45,10 @@ EXCHANGE_SECONDS: Final = 5.0
 
 COUNT_SECONDS: Final = 2.0
 """After how many seconds the threads of the cluster are counted again."""
+
+JOURNAL_SECONDS: Final = 5.0
+"""For how many seconds a Dask worker is waited for that can read what a batch left behind, such as
+the one that a nanny starts in place of the dead one."""
 
 AGAIN_SECONDS: Final = 0.5
 """When a question failed, it is asked again after so many seconds."""
@@ -97,12 +105,15 @@ class End:
 
     @ivar why: what happened, for people.
     @ivar begun: whether it had begun; C{None} if that is not known.
+    @ivar lastBegun: the number of the call that had begun last; 0 if none had, and C{None} if that
+        is not known.
     @ivar isOurs: whether this side has cancelled it.
     @ivar cause: the error that Dask gave.
     """
 
     why: str
     begun: bool | None
+    lastBegun: int | None = None
     isOurs: bool = False
     cause: BaseException | None = None
 
@@ -347,7 +358,8 @@ class Cluster:
                 self._take(sent, outcome[1])
                 return None
             if outcome[0] != UNPREPARED:
-                return End("Dask has lost the worker that ran it", True)
+                left = outcome[1] or await self._leftBy(sent)
+                return self._endedEarly(sent, "Dask has lost the worker that ran it", left)
             # A new scheduler does not know the plugin, and its workers do not have it.
             sent.future.release()
             await self._register()
@@ -363,7 +375,43 @@ class Cluster:
                 begun = await Event(tokenOf(sent.name), client=self.client).is_set()
             except Exception as lost:
                 self.log.debug("a Dask scheduler is gone: {error}", error=lost)
+        if begun:
+            return self._endedEarly(sent, why, await self._leftBy(sent), error)
         return End(why, begun, cause=error)
+
+    def _endedEarly(
+        self, sent: Sent, why: str, left: Left | None, cause: BaseException | None = None
+    ) -> End:
+        if left is None:
+            return End(why, True, cause=cause)
+        self._take(sent, Reply(0, left.messages, 0))
+        return End(why, True, left.begun, cause=cause)
+
+    async def _leftBy(self, sent: Sent) -> Left | None:
+        """
+        Find what a batch left behind when its process died.
+        """
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + JOURNAL_SECONDS
+        parcel = wrap(self._session.name, sent.name)
+        while self.client.status == "running":
+            asked = [
+                asyncio.ensure_future(self._ask(address, leftBy, parcel))
+                for address in await self._addresses()
+            ]
+            try:
+                with suppress(TimeoutError):
+                    for each in asyncio.as_completed(asked, timeout=max(0.1, limit - loop.time())):
+                        left: Left | None = await each
+                        if left is not None:
+                            return left
+            finally:
+                for unanswered in asked:
+                    unanswered.cancel()
+            if loop.time() > limit:
+                break
+            await asyncio.sleep(AGAIN_SECONDS)
+        return None
 
     async def _forgetToken(self, sent: Sent) -> None:
         try:
@@ -416,15 +464,9 @@ class Cluster:
         @return: whether the Dask worker answered, and has one of these batches.
         """
         parcel = wrap(self._session.name, [sent.request() for sent in there], seconds)
-        try:
-            answers = await self.client.run(exchange, parcel, workers=[address], on_error="ignore")
-        except Exception as error:
-            self.log.debug("{address} does not answer: {error}", address=address, error=error)
+        replies: dict[str, Reply | None] | None = await self._ask(address, exchange, parcel)
+        if replies is None:
             return False
-        answer = answers.get(address)
-        if answer is None:
-            return False
-        replies: dict[str, Reply | None] = loads(answer.content)[0]
         for sent in there:
             reply = replies.get(sent.name)
             if reply is not None:
@@ -434,6 +476,20 @@ class Cluster:
                 # Its result is on its way, or it is lost.
                 sent.address = None
         return not replies or any(reply is not None for reply in replies.values())
+
+    async def _ask(self, address: str, function: Callable[..., Any], parcel: Parcel) -> Any:
+        """
+        Call a function in a Dask worker.
+
+        @return: the value that it wrapped, or C{None} if no answer comes.
+        """
+        try:
+            answers = await self.client.run(function, parcel, workers=[address], on_error="ignore")
+        except Exception as error:
+            self.log.debug("{address} does not answer: {error}", address=address, error=error)
+            return None
+        answer = answers.get(address)
+        return None if answer is None else loads(answer.content)[0]
 
     def send(
         self,

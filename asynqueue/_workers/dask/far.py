@@ -44,6 +44,7 @@ from asynqueue._runner.messages import (
 from asynqueue._runner.packing import STANDARD
 from asynqueue._version import __version__
 from asynqueue._workers.dask.interrupting import Guard, GuardedReader, GuardedWaiter
+from asynqueue._workers.dask.journal import Journal, Left, readJournal, sweep
 from asynqueue.errors import ProtocolError
 
 NOTE_SECONDS: Final = 0.05
@@ -128,8 +129,11 @@ class FarBatch:
     L{Session} calls run in the thread of the worker's event loop.
     """
 
-    def __init__(self, calls: Sequence[Message], raw: bool, session: Session) -> None:
+    def __init__(
+        self, calls: Sequence[Message], raw: bool, session: Session, journal: Journal | None
+    ) -> None:
         self._session = session
+        self._journal = journal
         self._calls = deque(calls)
         self._raw = raw
         self._changed = threading.Condition()
@@ -149,7 +153,8 @@ class FarBatch:
         self._reader = GuardedReader(guard, raw)
         codec = replace(PICKLED, makeReader=lambda: self._reader, describe=_describe)
         waiter = GuardedWaiter(CoroutineRunner(), guard, lambda: self.runner.running)
-        self.runner = CallRunner(self.post, raw=raw, codec=codec, waiter=waiter)
+        begin = _begin if journal is None else journal.begin
+        self.runner = CallRunner(self.post, begin, raw, codec=codec, waiter=waiter)
 
     # In the thread of the batch -------------------------------------------------------------------
 
@@ -199,6 +204,8 @@ class FarBatch:
         data = dumps(message, 5)
         with self._changed:
             self._outbox.append(data)
+            if self._journal is not None:
+                self._journal.add(data)
         if message[0] == STREAMING and not self._hasSeceded:
             self._hasSeceded = True
             # A stream may pause for ever. Another thread takes this one's place.
@@ -292,6 +299,10 @@ class FarBatch:
         return self._guard.strike(number)
 
 
+def _begin(number: int) -> None:
+    pass
+
+
 class Session(WorkerPlugin):
     """
     What one near side has in one Dask worker.
@@ -320,6 +331,9 @@ class Session(WorkerPlugin):
         self._early: dict[str, Request] = {}
         self._byThread: dict[int, FarBatch] = {}
         self._waiters: set[asyncio.Event] = set()
+        self._journals: deque[Journal] = deque()
+        self._isOver = False
+        sweep(self._folder)
         self._logs: LogForwarding | None = None
         if self._forwardLogs:
             self._logs = LogForwarding(self._logged)
@@ -333,6 +347,8 @@ class Session(WorkerPlugin):
         """
         for batch in list(self._batches.values()):
             batch.end()
+        self._isOver = True
+        self._closeJournals()
         if self._logs is not None:
             self._logs.uninstall()
 
@@ -345,9 +361,11 @@ class Session(WorkerPlugin):
         """
         token = Event(tokenOf(name))
         if token.is_set():
-            return (REFUSED,)
+            return REFUSED, self.left(name)
         token.set()
-        batch = self._batches[name] = FarBatch(calls, self._raw, self)
+        # Not before, because only the run that has the token may have a journal.
+        journal = self._openJournal(name)
+        batch = self._batches[name] = FarBatch(calls, self._raw, self, journal)
         thread = threading.get_ident()
         self._byThread[thread] = batch
         self._worker.loop.add_callback(self._begun, name, batch)
@@ -355,6 +373,40 @@ class Session(WorkerPlugin):
             return RAN, batch.run()
         finally:
             del self._batches[name], self._byThread[thread]
+            if journal is not None:
+                self._journals.append(journal)
+            if self._isOver:
+                self._closeJournals()
+
+    def _closeJournals(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._journals.pop().close()
+
+    def _openJournal(self, name: str) -> Journal | None:
+        """
+        Take the journal that was not used for the longest time, or make one.
+        """
+        try:
+            # The last one is left as it is: Dask may not have fetched its batch's result yet.
+            isSpare = len(self._journals) > 1
+            journal = self._journals.popleft() if isSpare else Journal(self._folder, self.name)
+        except (IndexError, OSError) as error:
+            _log.debug("a batch has no journal: %r", error)
+            return None
+        journal.open(name)
+        return journal
+
+    @property
+    def _folder(self) -> str:
+        # The worker's own folder is removed after it has died.
+        return os.path.dirname(str(self._worker.local_directory))
+
+    def left(self, batch: str) -> Left | None:
+        """
+        Tell what a batch left behind whose process has died on this machine.
+        """
+        return readJournal(self._folder, self.name, batch)
 
     def _logged(self, record: Any) -> None:
         batch = self._byThread.get(threading.get_ident())
@@ -471,6 +523,18 @@ def runBatch(parcel: Parcel) -> Parcel:
         return wrap(UNPREPARED)
     assert isinstance(plugin, Session)
     return wrap(*plugin.run(batch, loads(calls)))
+
+
+def leftBy(parcel: Parcel, dask_worker: Any) -> Parcel | None:
+    """
+    Tell what a batch left behind. See L{Session.left}.
+    """
+    session, batch = loads(parcel.content)
+    plugin = dask_worker.plugins.get(session)
+    if plugin is None:
+        return None
+    assert isinstance(plugin, Session)
+    return wrap(plugin.left(batch))
 
 
 async def exchange(parcel: Parcel, dask_worker: Any) -> Parcel | None:

@@ -615,8 +615,10 @@ class DaskWorker:
         What becomes of a lost batch's tasks and streams.
         """
         protocol = batch.protocol
-        begun, unbegun = protocol.split(None)
-        tasks = [*begun, *unbegun]
+        lastBegun = None if end is None else end.lastBegun
+        tasks, unbegun = protocol.split(lastBegun)
+        if lastBegun is None:
+            tasks, unbegun = [*tasks, *unbegun], []
         if end is not None and end.isOurs:
             return [Freed(task) for task in tasks]
         if end is not None and end.begun is False:
@@ -624,11 +626,12 @@ class DaskWorker:
         if end is not None and end.cause is None:
             self.repeated += 1
         why = "it has not answered" if end is None else end.why
-        isKnown = end is not None and end.begun is True and len(tasks) == 1
+        isAlone = end is not None and end.begun is True and len(tasks) == 1
+        isKnown = lastBegun is not None or isAlone
         reason = DaskWorkerDied(why, "yes" if isKnown else "unknown")
         if end is not None:
             reason.__cause__ = end.cause
-        events: list[WorkerEvent] = []
+        events: list[WorkerEvent] = [GivenBack(unbegun)] if unbegun else []
         again = []
         for task in tasks:
             if task.isDone or task.attempts >= task.options.runs:
