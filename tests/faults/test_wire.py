@@ -171,7 +171,7 @@ class WireFaults(RemoteMixin, TestCase):
     async def test_40_aHandshakeThatTricklesIsClosed(self) -> None:
         self.patch(conversation, "HANDSHAKE_SECONDS", 0.2)
         await self.serve()
-        hello = RecordWriter().write(*Handshake(b"", Hello(), isServer=False).start()[0])
+        hello = b"".join(RecordWriter().write(*Handshake(b"", Hello(), isServer=False).start()[0]))
         began = time.monotonic()
         self.assertEqual(await self.talk(hello, pause=0.05), b"")
         self.assertLess(time.monotonic() - began, 2.0)
@@ -196,14 +196,15 @@ class WireFaults(RemoteMixin, TestCase):
         service = await self.serve()
         writer = RecordWriter()
         hello = writer.write(*Handshake(b"", Hello(), isServer=False).start()[0])
-        answer = await self.talk(hello + writer.write(PROOF, bytes(32)) + bytes(5000))
+        answer = await self.talk(b"".join([*hello, *writer.write(PROOF, bytes(32)), bytes(5000)]))
         self.assertIn(b"the client's key is not the server's", answer)
         self.assertEqual(service.sessions, [])
 
     async def test_43_anotherVersionIsRefusedAndBothAreNamed(self) -> None:
         await self.serve()
         fields = {"product": "asynqueue", "version": "9.9", "python": "5.0"}
-        answer = await self.talk(RecordWriter().write(HELLO, json.dumps(fields).encode()))
+        hello = RecordWriter().write(HELLO, json.dumps(fields).encode())
+        answer = await self.talk(b"".join(hello))
         reader = RecordReader()
         reader.add(answer)
         record = reader.next()

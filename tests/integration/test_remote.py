@@ -294,7 +294,8 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
 
     async def test_aServerFromTheFutureMakesTheWorkerGiveUp(self) -> None:
         fields = {"product": "asynqueue", "version": "9.9", "python": "5.0"}
-        worker = await self._meets(RecordWriter().write(HELLO, json.dumps(fields).encode()))
+        hello = RecordWriter().write(HELLO, json.dumps(fields).encode())
+        worker = await self._meets(b"".join(hello))
         queue = TaskQueue()
         self.addCleanup(queue.shutdown)
         error = await self.assertFailure(queue.attachWorker(worker), ConnectionRefused)

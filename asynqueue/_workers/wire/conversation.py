@@ -189,7 +189,7 @@ class Connection(Protocol):
         Send a record.
         """
         if self.state != CLOSED:
-            self._transport.write(self._writer.write(kind, *parts))
+            self._transport.writeSequence(self._writer.write(kind, *parts))
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -213,7 +213,7 @@ class Connection(Protocol):
         for answer in handshake.receive(record):
             self.write(*answer)
         if handshake.isDone:
-            mine, theirs = handshake.keys()
+            mine, theirs = handshake.macs()
             self._writer.secure(mine)
             self._reader.secure(theirs)
             self.state = nextState(CONNECTION, self.state, "secure", self)

@@ -12,9 +12,9 @@ The handshake of a connection: both sides say hello, and each proves that it kno
     ATTACH (client, session or none, bytes received) ---->
            <---- WELCOME (session, bytes received)
 
-The keys of the MACs are made of the shared key and both nonces, so that they are new with each
-connection. The bodies of these records are JSON, because JSON builds nothing but plain values.
-Nothing here does I/O.
+The keys of the MACs are made of the shared key and both hellos, which have a nonce each, so that
+they are new with each connection. The MACs are of the best kind that both hellos name. The bodies
+of these records are JSON, because JSON builds nothing but plain values. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import hmac
 import json
 import platform
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclassFields
 from typing import Any, Final
 
@@ -33,10 +33,13 @@ from asynqueue._runner.messages import VERSION as MESSAGES
 from asynqueue._workers.wire.records import (
     ATTACH,
     HELLO,
+    MACS,
     PROOF,
     REFUSED,
     WELCOME,
+    Mac,
     Record,
+    availableMacs,
 )
 from asynqueue.errors import ConnectionRefused, ProtocolError, ServerBusy, WorkerStartError
 
@@ -60,6 +63,7 @@ class Hello:
     @ivar processes: how many runners a server offers to each client.
     @ivar keep: for how many seconds a server keeps a session whose connection was cut.
     @ivar series: the series that a server offers.
+    @ivar macs: the kinds of MACs that it can make, names in L{MACS}.
     """
 
     largest: int = LARGEST
@@ -67,6 +71,7 @@ class Hello:
     processes: int = 0
     keep: float = 0.0
     series: tuple[str, ...] = ()
+    macs: tuple[str, ...] = field(default_factory=availableMacs)
     product: str = PRODUCT
     version: str = VERSION
     python: str = platform.python_version()
@@ -91,7 +96,8 @@ class Hello:
         if version != VERSION:
             return cls(version=str(version), python=str(fields.get("python")))
         try:
-            hello = cls(**{**fields, "series": tuple(map(str, fields.get("series", ())))})
+            texts = {name: tuple(map(str, fields.get(name, ()))) for name in ("series", "macs")}
+            hello = cls(**{**fields, **texts})
             isSound = (
                 isinstance(hello.largest, int)
                 and hello.largest >= 1 << 16
@@ -142,6 +148,8 @@ class Handshake:
         self.peer: Hello | None = None
         self.isDone = False
         self._key = key
+        self._macs = hello.macs
+        self._mac: type[Mac] | None = None
         self._isServer = isServer
         nonce = secrets.token_hex(KEY_SIZE)
         self._hello = Hello(**{**asdict(hello), "nonce": nonce}).encode()
@@ -176,6 +184,10 @@ class Handshake:
                 f"{'the server' if self._isServer else 'this side'} speaks version {VERSION} "
                 f"(on Python {platform.python_version()})"
             )
+        both = [name for name in MACS if name in self._macs and name in peer.macs]
+        if not both:
+            raise ConnectionRefused("the two sides can make no MACs of the same kind")
+        self._mac = MACS[both[0]]
         client, server = (body, self._hello) if self._isServer else (self._hello, body)
         self._transcript = hashlib.sha256(client).digest() + hashlib.sha256(server).digest()
         if self._isServer:
@@ -193,12 +205,14 @@ class Handshake:
         self.isDone = True
         return [] if self._isServer else [(PROOF, self._derived(b"client"))]
 
-    def keys(self) -> tuple[bytes, bytes]:
+    def macs(self) -> tuple[Mac, Mac]:
         """
-        @return: the key of the MACs of what this side sends, and of what it receives. To be called
+        @return: what makes the MACs of what this side sends, and of what it receives. To be called
             when the handshake L{isDone}.
         """
-        toServer, toClient = self._derived(b"to server"), self._derived(b"to client")
+        assert self._mac is not None
+        toServer = self._mac(self._derived(b"to server"))
+        toClient = self._mac(self._derived(b"to client"))
         return (toClient, toServer) if self._isServer else (toServer, toClient)
 
     def _derived(self, label: bytes) -> bytes:

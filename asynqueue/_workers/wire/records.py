@@ -2,18 +2,20 @@
 Records: what crosses one connection, each with a length and, once both sides know the connection's
 keys, with a MAC.
 
-A record is its body's length (4 bytes) and its kind (1 byte, both little-endian), the body, and the
-first 16 bytes of an HMAC-SHA-256. The MAC covers the number of the record, counted from 0 in each
-direction, so that a record that was changed, left out, repeated, or moved is refused. Nothing here
-does I/O, and nothing is unpickled here.
+A record is its body's length (4 bytes) and its kind (1 byte, both little-endian), the body, and a
+MAC of 16 bytes. The MAC covers the number of the record, counted from 0 in each direction, so that
+a record that was changed, left out, repeated, or moved is refused. Nothing here does I/O, and
+nothing is unpickled here.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from asynqueue.errors import ProtocolError
 
@@ -73,10 +75,11 @@ class Record(NamedTuple):
     body: bytes | memoryview
 
 
-class Mac:
+class Hmac:
     """
-    Makes the MACs of one direction of a connection: HMAC-SHA-256, as RFC 2104 says. C{hmac} would
-    take in the key again for each record, or take four times as long to copy what has taken it in.
+    Makes the MACs of one direction of a connection: the first 16 bytes of an HMAC-SHA-256, as RFC
+    2104 says. C{hmac} would take in the key again for each record, or take four times as long to
+    copy what has taken it in.
 
     @ivar number: the number of the next record.
     """
@@ -87,17 +90,68 @@ class Mac:
         )
         self.number = 0
 
-    def next(self, *parts: bytes | memoryview) -> bytes:
+    def next(self, record: bytes | memoryview) -> bytes:
         """
-        @param parts: the next record, in pieces.
+        Make the MAC of the next record.
         """
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(_NUMBER.pack(self.number))
-        for part in parts:
-            inner.update(part)
+        inner.update(record)
         outer.update(inner.digest())
         self.number += 1
         return outer.digest()[:MAC_SIZE]
+
+
+class Gmac:
+    """
+    Makes the MACs of one direction of a connection: GMAC with AES-256, as NIST SP 800-38D says. The
+    record's number is the nonce, so no nonce comes twice with a key. 64 KiB take a twentieth of the
+    time of an HMAC-SHA-256 where the processor has instructions for both.
+
+    @ivar number: the number of the next record.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._mac = _aesGcm()(key).encrypt
+        self.number = 0
+
+    def next(self, record: bytes | memoryview) -> bytes:
+        """
+        Make the MAC of the next record.
+        """
+        mac: bytes = self._mac(self.number.to_bytes(12, "little"), b"", record)
+        self.number += 1
+        return mac
+
+
+@cache
+def _aesGcm() -> Any:
+    """
+    @raise ImportError: if the extra C{tls} is not installed.
+    """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM
+
+
+HMAC_SHA256: Final = "hmac-sha256"
+GMAC: Final = "aes-256-gmac"
+
+Mac = Hmac | Gmac
+
+MACS: Final[Mapping[str, type[Mac]]] = {GMAC: Gmac, HMAC_SHA256: Hmac}
+"""The kinds of MACs by their names, the best one first."""
+
+
+def availableMacs() -> tuple[str, ...]:
+    """
+    @return: the names of those that can be made here.
+    """
+    try:
+        _aesGcm()
+    except ImportError:
+        return (HMAC_SHA256,)
+    return tuple(MACS)
 
 
 class RecordWriter:
@@ -108,21 +162,19 @@ class RecordWriter:
     def __init__(self) -> None:
         self._mac: Mac | None = None
 
-    def secure(self, key: bytes) -> None:
+    def secure(self, mac: Mac) -> None:
         """
         Add a MAC to each record from now on.
         """
-        self._mac = Mac(key)
+        self._mac = mac
 
-    def write(self, kind: int, *parts: bytes | memoryview) -> bytes:
+    def write(self, kind: int, *parts: bytes | memoryview) -> list[bytes]:
         """
         @param parts: the body, in pieces.
-        @return: the bytes to send.
+        @return: the bytes to send, in pieces.
         """
-        head = _HEAD.pack(sum(map(len, parts)), kind)
-        if self._mac is None:
-            return b"".join([head, *parts])
-        return b"".join([head, *parts, self._mac.next(head, *parts)])
+        record = b"".join([_HEAD.pack(sum(map(len, parts)), kind), *parts])
+        return [record] if self._mac is None else [record, self._mac.next(record)]
 
 
 class RecordReader:
@@ -139,11 +191,11 @@ class RecordReader:
         # How many bytes the next record has, or its head as long as that has not come.
         self._needed = _HEAD.size
 
-    def secure(self, key: bytes) -> None:
+    def secure(self, mac: Mac) -> None:
         """
         Demand a MAC of each record from now on, also of those whose bytes are here already.
         """
-        self._mac = Mac(key)
+        self._mac = mac
         self._limit = RECORD_LIMIT
 
     def add(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asynqueue._workers.wire import records as recordsModule
 from asynqueue._workers.wire.handshake import (
     BUSY,
     UNFIT,
@@ -27,7 +28,19 @@ from asynqueue._workers.wire.handshake import (
     encodeWish,
     refusalIn,
 )
-from asynqueue._workers.wire.records import ATTACH, HELLO, PROOF, REFUSED, WELCOME, Record
+from asynqueue._workers.wire.records import (
+    ATTACH,
+    GMAC,
+    HELLO,
+    HMAC_SHA256,
+    PROOF,
+    REFUSED,
+    WELCOME,
+    Gmac,
+    Hmac,
+    Mac,
+    Record,
+)
 from asynqueue.errors import ConnectionRefused, ProtocolError, ServerBusy
 
 KEY = b"k" * 32
@@ -47,13 +60,21 @@ def makeSides(clientKey: bytes = KEY) -> tuple[Handshake, Handshake]:
     return client, Handshake(KEY, Hello(processes=4, series=("gpu",)), isServer=True)
 
 
+def macsOf(side: Handshake) -> list[bytes]:
+    """
+    @return: the MACs of the first records in both directions, if these were the same.
+    """
+    return [mac.next(b"record") for mac in side.macs()]
+
+
 def test_bothSidesGetTheSameKeys() -> None:
     client, server = makeSides()
     shake(client, server)
     assert client.isDone
     assert server.isDone
-    assert client.keys() == server.keys()[::-1]
-    assert len(set(client.keys())) == 2
+    made = macsOf(client)
+    assert made == macsOf(server)[::-1]
+    assert len(set(made)) == 2
     assert client.peer is not None
     assert (client.peer.processes, client.peer.series) == (4, ("gpu",))
 
@@ -62,7 +83,41 @@ def test_theKeysAreNewWithEachConnection() -> None:
     first, second = makeSides(), makeSides()
     shake(*first)
     shake(*second)
-    assert not {*first[0].keys()} & {*second[0].keys()}
+    assert not {*macsOf(first[0])} & {*macsOf(second[0])}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "chosen"),
+    [
+        ((GMAC, HMAC_SHA256), (HMAC_SHA256, GMAC), Gmac),
+        ((GMAC, HMAC_SHA256), (HMAC_SHA256,), Hmac),
+        ((HMAC_SHA256,), (GMAC, HMAC_SHA256, "of the future"), Hmac),
+    ],
+)
+def test_theMacsAreOfTheBestKindThatBothSidesHave(
+    mine: tuple[str, ...], theirs: tuple[str, ...], chosen: type[Mac]
+) -> None:
+    client = Handshake(KEY, Hello(macs=mine), isServer=False)
+    server = Handshake(KEY, Hello(macs=theirs), isServer=True)
+    shake(client, server)
+    for mac in (*client.macs(), *server.macs()):
+        assert type(mac) is chosen
+    assert macsOf(client) == macsOf(server)[::-1]
+
+
+def test_sidesWithoutAMacInCommonRefuseEachOther() -> None:
+    client = Handshake(KEY, Hello(macs=("of the past",)), isServer=False)
+    _, server = makeSides()
+    with pytest.raises(ConnectionRefused, match="MACs"):
+        shake(client, server)
+
+
+def test_withoutTheExtraThereIsStillAMac(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise ImportError("No module named 'cryptography'")
+
+    monkeypatch.setattr(recordsModule, "_aesGcm", missing)
+    assert Hello().macs == (HMAC_SHA256,)
 
 
 def test_aClientWithAnotherKeyRefusesTheServer() -> None:

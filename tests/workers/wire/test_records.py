@@ -7,6 +7,9 @@ from __future__ import annotations
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +18,10 @@ from asynqueue._workers.wire.records import (
     HANDSHAKE_LIMIT,
     HELLO,
     MAC_SIZE,
+    MACS,
     RECORD_LIMIT,
+    Gmac,
+    Hmac,
     Mac,
     Record,
     RecordReader,
@@ -26,10 +32,13 @@ from asynqueue.errors import ProtocolError
 KEY = bytes(range(32))
 
 
-def makeSecure() -> tuple[RecordWriter, RecordReader]:
+eachMac = pytest.mark.parametrize("makeMac", MACS.values(), ids=MACS)
+
+
+def makeSecure(makeMac: type[Mac]) -> tuple[RecordWriter, RecordReader]:
     writer, reader = RecordWriter(), RecordReader()
-    writer.secure(KEY)
-    reader.secure(KEY)
+    writer.secure(makeMac(KEY))
+    reader.secure(makeMac(KEY))
     return writer, reader
 
 
@@ -41,28 +50,44 @@ def readAll(reader: RecordReader, data: bytes) -> list[Record]:
     return records
 
 
+@eachMac
 @given(st.lists(st.binary(max_size=300), max_size=8), st.integers(1, 50))
-def test_recordsArriveWholeFromWhateverPieces(bodies: list[bytes], size: int) -> None:
-    writer, reader = makeSecure()
-    data = b"".join(writer.write(DATA, body) for body in bodies)
+def test_recordsArriveWholeFromWhateverPieces(
+    makeMac: type[Mac], bodies: list[bytes], size: int
+) -> None:
+    writer, reader = makeSecure(makeMac)
+    data = b"".join(piece for body in bodies for piece in writer.write(DATA, body))
     records = []
     for start in range(0, len(data), size):
         records += readAll(reader, data[start : start + size])
     assert records == [Record(DATA, body) for body in bodies]
 
 
-@given(st.binary(max_size=64), st.lists(st.lists(st.binary(max_size=200), max_size=3), max_size=3))
-def test_theMacIsAnHmacOfTheRecordsNumberAndBytes(key: bytes, records: list[list[bytes]]) -> None:
-    mac = Mac(key)
-    for number, parts in enumerate(records):
-        whole = number.to_bytes(8, "little") + b"".join(parts)
-        assert mac.next(*parts) == hmac.digest(key, whole, "sha256")[:MAC_SIZE]
+@given(st.binary(max_size=64), st.lists(st.binary(max_size=200), max_size=3))
+def test_anHmacIsThatOfTheRecordsNumberAndBytes(key: bytes, records: list[bytes]) -> None:
+    mac = Hmac(key)
+    for number, record in enumerate(records):
+        whole = number.to_bytes(8, "little") + record
+        assert mac.next(record) == hmac.digest(key, whole, "sha256")[:MAC_SIZE]
 
 
+@given(st.binary(min_size=32, max_size=32), st.lists(st.binary(max_size=200), max_size=3))
+def test_aGmacIsThatOfTheBytesWithTheRecordsNumberAsItsNonce(
+    key: bytes, records: list[bytes]
+) -> None:
+    mac = Gmac(key)
+    for number, record in enumerate(records):
+        encryptor = Cipher(AES(key), GCM(number.to_bytes(12, "little"))).encryptor()
+        encryptor.authenticate_additional_data(record)
+        encryptor.finalize()
+        assert mac.next(record) == encryptor.tag
+
+
+@eachMac
 @given(st.data())
-def test_aChangedRecordIsRefused(data: st.DataObject) -> None:
-    writer, reader = makeSecure()
-    record = bytearray(writer.write(DATA, b"some body"))
+def test_aChangedRecordIsRefused(makeMac: type[Mac], data: st.DataObject) -> None:
+    writer, reader = makeSecure(makeMac)
+    record = bytearray(b"".join(writer.write(DATA, b"some body")))
     # A changed length only makes the reader wait for more, or is refused for its size.
     position = data.draw(st.integers(4, len(record) - 1))
     record[position] ^= 1 << data.draw(st.integers(0, 7))
@@ -70,31 +95,33 @@ def test_aChangedRecordIsRefused(data: st.DataObject) -> None:
         readAll(reader, bytes(record))
 
 
+@eachMac
 @pytest.mark.parametrize("order", [(0, 0), (1, 0), (0, 2), (2,)])
-def test_aRecordInAnotherPlaceIsRefused(order: tuple[int, ...]) -> None:
-    writer, reader = makeSecure()
-    records = [writer.write(DATA, bytes([number])) for number in range(3)]
+def test_aRecordInAnotherPlaceIsRefused(makeMac: type[Mac], order: tuple[int, ...]) -> None:
+    writer, reader = makeSecure(makeMac)
+    records = [b"".join(writer.write(DATA, bytes([number]))) for number in range(3)]
     with pytest.raises(ProtocolError, match="repeated, or moved"):
         readAll(reader, b"".join(records[number] for number in order))
 
 
-def test_aRecordOfAnotherConnectionIsRefused() -> None:
-    writer, reader = makeSecure()
-    writer.secure(bytes(32))
+@eachMac
+def test_aRecordOfAnotherConnectionIsRefused(makeMac: type[Mac]) -> None:
+    writer, reader = makeSecure(makeMac)
+    writer.secure(makeMac(bytes(32)))
     with pytest.raises(ProtocolError, match="MAC"):
-        readAll(reader, writer.write(DATA, b"old"))
+        readAll(reader, b"".join(writer.write(DATA, b"old")))
 
 
 @pytest.mark.parametrize(("isSecure", "limit"), [(False, HANDSHAKE_LIMIT), (True, RECORD_LIMIT)])
 def test_aRecordOverTheLimitIsRefusedByItsLength(isSecure: bool, limit: int) -> None:
     reader = RecordReader()
     if isSecure:
-        reader.secure(KEY)
+        reader.secure(Hmac(KEY))
     reader.add(limit.to_bytes(4, "little") + b"\1")
     assert reader.next() is None
     reader = RecordReader()
     if isSecure:
-        reader.secure(KEY)
+        reader.secure(Hmac(KEY))
     reader.add((limit + 1).to_bytes(4, "little") + b"\1")
     with pytest.raises(ProtocolError, match=str(limit)):
         reader.next()
@@ -108,4 +135,5 @@ def test_anAnswerOfAnotherKindOfServerIsRefused() -> None:
 
 
 def test_beforeTheKeysAreKnownThereIsNoMac() -> None:
-    assert readAll(RecordReader(), RecordWriter().write(HELLO, b"{}")) == [Record(HELLO, b"{}")]
+    written = b"".join(RecordWriter().write(HELLO, b"{}"))
+    assert readAll(RecordReader(), written) == [Record(HELLO, b"{}")]
