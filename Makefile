@@ -124,7 +124,7 @@ walk: $(READY) ## count the functions and files that a call, a batch and a durab
 	@$(BIN)/python -m benchmarks.walk $(ARGS)
 
 clean: ## remove what these rules and their tools made
-	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build $(PICTURE) build dist *.egg-info
+	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build docs/api/asynqueue*.rst docs/api/mcmandelbrot*.rst $(PICTURE) build dist *.egg-info
 	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

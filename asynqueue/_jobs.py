@@ -35,7 +35,7 @@ Facts = Mapping[str, Any]
 
 class JobsError(Exception):
     """
-    What was asked cannot be done. The text says why in one sentence.
+    The command cannot be carried out. The text says why in one sentence.
     """
 
 

@@ -70,7 +70,7 @@ class Drainable(Protocol):
 
 class Ending:
     """
-    What the end of the program does to one object, a queue for example. Constructing it registers
+    The effect of the program's end on one object, a queue for example. Constructing it registers
     it, until L{forget}.
 
     The object must keep it: the registry refers to it weakly, so that nobody is kept alive in order

@@ -368,8 +368,8 @@ class ReactorTurns:
         """
         Call a function now, or in a later turn.
 
-        @param function: takes no arguments. What it raises comes through if it is called now, and
-            is logged if it is called later.
+        @param function: takes no arguments. An exception comes through if the function is called
+            now, and is logged if it is called later.
         """
         if not self._functions and self._hasTime():
             self._call(function)
@@ -422,7 +422,7 @@ STEPS_SECONDS: Final = 0.01
 class ReactorSteps:
     """
     Does something that may take many steps: some at once, and the others in the reactor's next
-    turns. What is added first is done first.
+    turns. Functions are called in the order in which they were added.
     """
 
     def __init__(self, reactor: IReactorTime, over: Callable[[], object]) -> None:

@@ -65,7 +65,7 @@ class Waiters(Generic[_T]):
 
     def fire(self, result: _T | Failure) -> int:
         """
-        Fire every Deferred that waits now. One that a callback adds goes on waiting.
+        Fire every Deferred that waits now. A Deferred that a callback adds goes on waiting.
 
         @return: how many were fired.
         """

@@ -79,7 +79,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _Later = Later | asyncio.Future[Any]
-"""What a function may return in place of its result."""
+"""The things that a function may return in place of its result."""
 
 
 def _checkLoop(subject: object, loop: asyncio.AbstractEventLoop) -> None:
@@ -172,6 +172,7 @@ class Stream(Generic[_T]):
         self, deferator: Deferator, owner: object, loop: asyncio.AbstractEventLoop
     ) -> None:
         """
+        @param deferator: the items.
         @param owner: the queue, which lives as long as this.
         """
         self._deferator = deferator
@@ -271,7 +272,8 @@ class SubmittedTask(Generic[_T]):
 
     def whenDone(self) -> asyncio.Future[_T]:
         """
-        @return: a new future of the result.
+        Return a new future of the result.
+
         @raise StateError: in another event loop than that of the queue.
         """
         self._owner._use()
@@ -280,7 +282,7 @@ class SubmittedTask(Generic[_T]):
 
 class _Face:
     """
-    What the queues of this module have in common: an event loop.
+    The part that the queues of this module have in common: an event loop.
     """
 
     _queue: Any
@@ -492,8 +494,8 @@ class CallOptions:
 
 class TaskQueue(_Face):
     """
-    A L{TaskQueue<asynqueue.TaskQueue>} whose methods return futures and streams of asyncio. What it
-    takes, does and raises is described there.
+    A L{TaskQueue<asynqueue.TaskQueue>} whose methods return futures and streams of asyncio. Its
+    arguments, effects and errors are described there.
 
     Use it in the thread and the event loop in which it was made.
     """
@@ -502,7 +504,7 @@ class TaskQueue(_Face):
 
     def __init__(self, *workers: IWorker, **keywords: Unpack[taskqueue.QueueKeywords]) -> None:
         """
-        @param workers: providers of C{IWorker} to attach at once. Those that take a reactor need
+        @param workers: providers of C{IWorker} to attach at once. Workers that take a reactor need
             that of L{getReactor}.
         @param keywords: the keywords of L{TaskQueue<asynqueue.TaskQueue>}.
         @raise RuntimeError: if no event loop runs in this thread.
@@ -545,7 +547,7 @@ class TaskQueue(_Face):
 
     def isRunning(self) -> bool:
         """
-        @return: C{True} until L{shutdown} is called.
+        Return C{True} until L{shutdown} is called.
         """
         return self._queue.isRunning()
 
@@ -733,7 +735,7 @@ class TaskQueue(_Face):
 
     def workers(self, ID: int | None = None) -> Any:
         """
-        @return: the worker with this ID, or C{None}. Without an ID, a list of all workers.
+        Return the worker with this ID, or C{None}. Without an ID, a list of all workers.
         """
         return self._queue.workers(ID)
 
@@ -881,7 +883,7 @@ class ProcessQueue(_OwnWorkersQueue):
     @staticmethod
     def cores() -> int:
         """
-        @return: how many processor cores this program may use.
+        Return how many processor cores this program may use.
         """
         return ownqueues.ProcessQueue.cores()
 
@@ -1023,7 +1025,7 @@ class ResizableDispatchQueue(_Face):
 
     def saved(self, job: DurableJob) -> asyncio.Future[DurableJob]:
         """
-        @return: a future of a job, done when the store has it.
+        Return a future of a job, done when the store has it.
         """
         waiter: Deferred[DurableJob] = Deferred(lambda _: None)
 
@@ -1037,19 +1039,19 @@ class ResizableDispatchQueue(_Face):
 
     def pending(self) -> list[Job]:
         """
-        @return: the jobs that wait, in their order.
+        Return the jobs that wait, in their order.
         """
         return self._queue.pending()
 
     def underway(self) -> set[Job]:
         """
-        @return: the jobs that were begun.
+        Return the jobs that were begun.
         """
         return self._queue.underway()
 
     def size(self) -> rdq.Size:
         """
-        @return: how many jobs are pending, and how many are underway.
+        Return how many jobs are pending, and how many are underway.
         """
         return self._queue.size()
 
@@ -1136,7 +1138,7 @@ class ResizableDispatchQueue(_Face):
 
     def deadLetters(self) -> asyncio.Future[list[DeadLetter]]:
         """
-        @return: a future of the jobs that the store keeps because they have failed for good.
+        Return a future of the jobs that the store keeps because they have failed for good.
         """
         return self._await(self._use().deadLetters())
 

@@ -462,6 +462,10 @@ class ConnectionLost(WorkerDied):
         lastBegun: int = 0,
     ) -> None:
         """
+        @param address: the server's address.
+        @param why: what happened, as a text.
+        @param accepted: whether the call had arrived at the server.
+        @param begun: whether the call had begun there.
         @param lastAccepted: the number of the last call that is known to have arrived.
         @param lastBegun: the number of the last call that is known to have begun.
         """

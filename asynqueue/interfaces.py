@@ -140,7 +140,7 @@ class IPoolWorker(IWorker):
 
     def facts() -> RunnerFacts:
         """
-        @return: what the worker can tell of its runner, for people.
+        Return what the worker can tell of its runner, for people.
         """
 
     def stacks() -> Deferred[str]:
@@ -179,6 +179,7 @@ class IObserver(Interface):
         event. If an observer raises, the exception is logged and the other observers are called.
 
         @param event: an L{Event<asynqueue._observers.Event>}.
+        @return: anything. It is not used.
         """
 
 
@@ -202,7 +203,7 @@ class IAdministered(Interface):
 
     def summary() -> dict[str, Any]:
         """
-        @return: the facts about the queue that cost little, as JSON can express them.
+        Return the facts about the queue that cost little, as JSON can express them.
         """
 
     def observe(isWatched: bool) -> None:
@@ -270,8 +271,8 @@ class IChannel(Interface):
 
     def stacks() -> str | None:
         """
-        @return: the stacks that L{dump} has had written, which takes some milliseconds, or those
-            that can be read at once; C{None} if there are none.
+        Return the stacks that L{dump} has had written, which takes some milliseconds, or those that
+        can be read at once; C{None} if there are none.
         """
 
     def terminate() -> None:
@@ -286,7 +287,7 @@ class IChannel(Interface):
 
     def residentKilobytes() -> int | None:
         """
-        @return: the runner's resident memory, in kilobytes, or C{None} if that is not known.
+        Return the runner's resident memory, in kilobytes, or C{None} if that is not known.
         """
 
 
@@ -311,7 +312,7 @@ class IJobStore(Interface):
 
     def highest() -> int:
         """
-        @return: the highest number that a job in the store ever had; 0 if there was none.
+        Return the highest number that a job in the store ever had; 0 if there was none.
         """
 
     def apply(changes: list[Change]) -> None:
@@ -325,7 +326,7 @@ class IJobStore(Interface):
 
     def jobs(state: str) -> list[StoredJob]:
         """
-        @return: the jobs in a state, in the order of their numbers.
+        Return the jobs in a state, in the order of their numbers.
         """
 
     def close() -> None:

@@ -50,6 +50,7 @@ FACES = (
     "asynqueue.threads",
     "asynqueue.process",
     "asynqueue.rdq",
+    "asynqueue.wire",
     "asynqueue.tasks",
 )
 """Where users import names from. A name that several of these list is shown on the first one's

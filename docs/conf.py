@@ -1,8 +1,8 @@
 """
 How Sphinx builds the documentation: C{make docs}.
 
-It needs no network. pydoctor makes the pages of the API, from the sources, into C{api/} of the
-same build.
+It needs no network. The extension C{apipages} has pydoctor make the pages of the API from the
+sources.
 """
 
 from __future__ import annotations
@@ -21,29 +21,17 @@ author = "the asynqueue team"
 copyright = f"2026, {author}"
 version = release = __version__
 
-# intersphinx is given one inventory only, of the pages that pydoctor has just made.
-extensions = ["pydoctor.sphinx_ext.build_apidocs", "sphinx.ext.intersphinx"]
-exclude_patterns = ["_build"]
+extensions = ["apipages", "changelog", "sphinx_copybutton"]
+exclude_patterns = ["_build", "apitemplates"]
 nitpicky = True
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "One prioritised queue for a Twisted program's slow work",
-    "fixed_sidebar": True,
-}
+html_theme = "furo"
+html_title = f"asynqueue {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
+html_show_sourcelink = False
 
-# The extension turns all that pydoctor prints, which is its warnings, into Sphinx's own.
-pydoctor_args = [
-    "--system-class=apisystem.ApiSystem",
-    "--project-name=asynqueue",
-    f"--project-version={version}",
-    "--project-url=../index.html",
-    f"--config={ROOT / 'pyproject.toml'}",
-    "--html-output={outdir}/api",
-    f"--project-base-dir={ROOT}",
-    str(ROOT / "asynqueue"),
-    str(ROOT / "mcmandelbrot"),
-]
-pydoctor_url_path = "api"
+# The output of an example is no text to copy, and neither is a shell's prompt.
+copybutton_selector = "div.highlight-python pre, div.highlight-default pre, div.highlight-ini pre"

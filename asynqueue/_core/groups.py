@@ -32,7 +32,7 @@ class Capacity:
 @dataclass(slots=True, eq=False)
 class WorkerLoad:
     """
-    What the scheduler knows of one worker.
+    The scheduler's knowledge of one worker.
 
     @ivar groups: the groups of series that the worker is qualified for.
     @ivar isOpen: whether the worker may get tasks.

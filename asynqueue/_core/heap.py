@@ -91,8 +91,8 @@ class PriorityHeap(Generic[Item]):
 
     def walk(self) -> Iterator[Item]:
         """
-        @return: an iterator over the items, in their order, that copies nothing. So the first items
-            of a million cost little. The heap must not change while the iterator is used.
+        Return an iterator over the items, in their order, that copies nothing. So the first items
+        of a million cost little. The heap must not change while the iterator is used.
         """
         line = self._line
         live = (line[index] for index in range(self._first, len(line)))
@@ -113,6 +113,8 @@ class PriorityHeap(Generic[Item]):
 
     def put(self, item: Item, priority: float | None = None) -> None:
         """
+        Add an item.
+
         @param item: the item to add.
         @param priority: its priority here. Default: C{item.priority}. Another one costs memory.
         @raise ValueError: if the item is in a heap already.
@@ -135,7 +137,7 @@ class PriorityHeap(Generic[Item]):
 
     def head(self) -> Item | None:
         """
-        @return: the item that L{take} would return, or C{None} if the heap is empty.
+        Return the item that L{take} would return, or C{None} if the heap is empty.
         """
         if self._dead:
             self._dropDead()

@@ -90,7 +90,8 @@ class TaskOptions:
 
     def changed(self, **changes: Any) -> TaskOptions:
         """
-        @return: a copy in which the given options are different.
+        Return a copy in which the given options are different.
+
         @raise TypeError: if one of the names is no option.
         """
         return replace(self, **changes)

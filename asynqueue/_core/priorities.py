@@ -32,6 +32,7 @@ def priorityOf(serial: int, niceness: int) -> float:
 
     @param serial: the task's number within its series, from 1.
     @param niceness: an integer from -20 to 20.
+    @return: the priority.
     """
     return serial * FACTORS[niceness]
 

@@ -60,8 +60,8 @@ class RateLimit:
 
     def earliest(self) -> float:
         """
-        @return: the time of the next start that is allowed. L{take} succeeds from then on, and not
-            before.
+        Return the time of the next start that is allowed. L{take} succeeds from then on, and not
+        before.
         """
         starts = self._starts
         earliest = starts[0] + self.per if len(starts) == self.rate else -math.inf
@@ -107,7 +107,7 @@ class RateLimit:
 
     def isIdle(self, now: float) -> bool:
         """
-        @return: whether this limit allows as much as a new one, so that it can be forgotten.
+        Return whether this limit allows as much as a new one, so that it can be forgotten.
         """
         # A bucket takes burst * per / rate seconds to fill, which is no longer than a window.
         return self._latest + self.per <= now

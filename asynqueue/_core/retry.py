@@ -90,6 +90,8 @@ class Retry:
 
     def delayAfter(self, error: BaseException, attempts: int) -> float | None:
         """
+        Decide whether there is another attempt, and when.
+
         @param error: why the latest attempt failed.
         @param attempts: how many attempts there have been.
         @return: how many seconds to wait before the next attempt, or C{None} if there is none.

@@ -77,7 +77,7 @@ class RunTimes:
 
     def expect(self, function: Callable[..., Any]) -> float:
         """
-        @return: the estimate in seconds; C{UNKNOWN} if there is none.
+        Return the estimate in seconds; C{UNKNOWN} if there is none.
         """
         key = function.__code__ if type(function) is FunctionType else keyOf(function)
         return self.estimates.get(key, UNKNOWN)
@@ -161,6 +161,7 @@ class Scheduler(Generic[TaskType]):
         worker could take goes first, the task is assigned at once, to the same worker that
         L{decide} would choose. It then counts as held by that worker. Otherwise it waits.
 
+        @param task: the task, which no worker has.
         @param mayStart: C{False} to have the task wait in any case.
         @return: the worker that the task is assigned to, or C{None} if it waits.
         """
@@ -320,14 +321,14 @@ class Scheduler(Generic[TaskType]):
 
     def resting(self) -> Iterator[TaskType]:
         """
-        @return: an iterator over the tasks that rest now. The scheduler may change meanwhile.
+        Return an iterator over the tasks that rest now. The scheduler may change meanwhile.
         """
         return (task for task in [*self._resting] if task in self._resting)
 
     def waitingIn(self, series: Hashable) -> Iterator[TaskType]:
         """
-        @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of one
-            series.
+        Return an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of one
+        series.
         """
         known = self._serials.get(series)
         resting = (task for task in self.resting() if task.options.series == series)
@@ -335,17 +336,16 @@ class Scheduler(Generic[TaskType]):
 
     def unrunnable(self) -> Iterator[TaskType]:
         """
-        @return: an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of those
-            series for which no worker is qualified.
+        Return an iterator, as C{iter()} of the scheduler gives, over the waiting tasks of those
+        series for which no worker is qualified.
         """
         return self._tasksOf(iter(self._groups.unserved.series))
 
     def walk(self) -> Iterator[TaskType]:
         """
-        @return: an iterator over the waiting tasks of all series by priority, as one worker that is
-            qualified for everything would take them, without those that rest. It copies nothing, so
-            the first tasks of a million cost little. The scheduler must not change while it is
-            used.
+        Return an iterator over the waiting tasks of all series by priority, as one worker that is
+        qualified for everything would take them, without those that rest. It copies nothing, so the
+        first tasks of a million cost little. The scheduler must not change while it is used.
         """
         every = self._groups.walk()
         following = next(every, None)
@@ -437,7 +437,7 @@ class Scheduler(Generic[TaskType]):
 
     def serves(self, series: Hashable) -> bool:
         """
-        @return: whether a worker is qualified for a series.
+        Return whether a worker is qualified for a series.
         """
         return series in self._groups.of
 
@@ -476,6 +476,8 @@ class Scheduler(Generic[TaskType]):
         Note that a worker no longer holds a task. A task that was never assigned here, or never
         put, may be named all the same.
 
+        @param worker: the worker that held it.
+        @param task: the task.
         @param seconds: how long its run took, or C{None} if it did not run to its end.
         @param isOver: whether the task is done. Otherwise it is given back, with L{putBack}, or
             done later.
@@ -502,6 +504,7 @@ class Scheduler(Generic[TaskType]):
         """
         Note that a worker no longer holds some tasks, which are not done by that.
 
+        @param worker: the worker that held them.
         @param ended: the tasks, each with the seconds as L{ended} takes them.
         """
         for task, seconds in ended:

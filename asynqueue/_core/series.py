@@ -144,13 +144,13 @@ class SerialNumbers:
 
     def get(self, name: Hashable) -> Series | None:
         """
-        @return: a series, or C{None} if it is not in use.
+        Return a series, or C{None} if it is not in use.
         """
         return self._series.get(name)
 
     def all(self) -> list[Series]:
         """
-        @return: all series in use, and perhaps the series C{None}.
+        Return all series in use, and perhaps the series C{None}.
         """
         return list(self._series.values())
 
@@ -159,6 +159,7 @@ class SerialNumbers:
         Give numbers back, because tasks of the series are done. If these were the last ones, the
         series is forgotten.
 
+        @param name: the series.
         @param number: how many.
         @raise KeyError: if not so many numbers of the series are taken.
         """

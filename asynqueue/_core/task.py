@@ -82,7 +82,7 @@ class Record:
     @property
     def result(self) -> Any:
         """
-        What came of it, once it is FINISHED; C{None} before.
+        Its result, once it is FINISHED; C{None} before.
         """
         return self.outcome if self.state == FINISHED else None
 

@@ -134,7 +134,8 @@ class GroupCommit:
 
     def close(self) -> Deferred[None]:
         """
-        Close the store when all changes so far are written. What is owed is tried once more.
+        Close the store when all changes so far are written. The changes that are owed are tried
+        once more.
 
         @return: a Deferred that fires when the store is closed. If the store fails to the last, the
             Deferred fires all the same, and the changes that were lost are logged.

@@ -1,5 +1,5 @@
 """
-What others see of a dispatch queue, and what they can do to it.
+The view of a dispatch queue that others have, and the actions that they can take.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ _ENDS = frozenset((FINISHED, FAILED, CANCELLED))
 @implementer(IAdministered)
 class DispatchInspection:
     """
-    What others see of a L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}, and what they
-    can do to it. This does not keep the queue, which is to notice that the program has dropped it.
+    The view of a L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>} that others have, and
+    the actions that they can take. This does not keep the queue, which is to notice that the
+    program has dropped it.
 
     @ivar name: the queue's name in requests.
     @ivar kind: the name of the queue's class.

@@ -175,9 +175,9 @@ class Job(Record):
 
     def watch(self) -> JobDeferred:
         """
-        @return: a new Deferred that fires with this job when the job is FINISHED, and fails when it
-            is FAILED or CANCELLED, or is left PENDING by its queue's C{stop}. The exception's
-            C{job} is the job. Cancelling the Deferred cancels the job.
+        Return a new Deferred that fires with this job when the job is FINISHED, and fails when it
+        is FAILED or CANCELLED, or is left PENDING by its queue's C{stop}. The exception's C{job} is
+        the job. Cancelling the Deferred cancels the job.
         """
         d = JobDeferred(self)
         if self._told is not None:
@@ -204,6 +204,8 @@ class Job(Record):
 
     def cancelled(self, now: float) -> None:
         """
+        Note that the job was cancelled.
+
         @raise StateError: if the job has ended.
         """
         self.giveUp(Failure(JobCancelled(f"{self} was cancelled", self)), now)

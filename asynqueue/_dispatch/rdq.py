@@ -103,7 +103,7 @@ NEVER: Final = math.inf
 """As a time to look for jobs."""
 
 ENDS: Final = (QueueStopped, WorkerError, IterationStopped, CancelledError)
-"""What a function fails with when the program ends, and with it a queue that the function uses. Any
+"""The errors of a function when the program ends, and with it a queue that the function uses. Any
 of these can have another reason, too; then the job is only tried once more than it need be."""
 
 
@@ -373,9 +373,9 @@ class ResizableDispatchQueue:
         @raise QueueStopped: after C{stop}.
         @raise QueueFull: if as many jobs as may be are pending.
         @raise ValueError: if the priority is not a number, C{delay} or C{at} is not a finite one or
-            the delay is negative, or both C{delay} and C{at} are given. What C{rateKey} raises
-            comes through, and so does a C{TypeError} if its key is not hashable. In each of these
-            cases there is no job.
+            the delay is negative, or both C{delay} and C{at} are given. Raises what C{rateKey}
+            raises, and C{TypeError} if its key is not hashable. In each of these cases there is no
+            job.
         """
         if self._state != RUNNING and self.stopped:
             raise self._stoppedError("a place for a job")
@@ -437,21 +437,21 @@ class ResizableDispatchQueue:
 
     def pending(self) -> list[Job]:
         """
-        @return: the jobs that wait, by priority and then in the order of putting. They can be
-            pickled, and put into a queue again after that.
+        Return the jobs that wait, by priority and then in the order of putting. They can be
+        pickled, and put into a queue again after that.
         """
         return list(self._pending)
 
     def underway(self) -> set[Job]:
         """
-        @return: the jobs whose calls have begun and have not ended. A cancelled job is among them
-            until its call has taken notice.
+        Return the jobs whose calls have begun and have not ended. A cancelled job is among them
+        until its call has taken notice.
         """
         return set(self._underway)
 
     def size(self) -> Size:
         """
-        @return: how many jobs are underway, and how many are pending.
+        Return how many jobs are underway, and how many are pending.
         """
         return Size(len(self._underway), len(self._pending))
 
@@ -495,6 +495,7 @@ class ResizableDispatchQueue:
         """
         Move a job among those that wait.
 
+        @param job: a job that waits in this queue.
         @param priority: lower is more important.
         @raise StateError: unless the job is PENDING.
         @raise ValueError: if the priority is not a number, or the job does not wait in this queue.
@@ -520,15 +521,15 @@ class ResizableDispatchQueue:
 
     def getWidth(self) -> int:
         """
-        @return: how many jobs may be underway at once, when the queue is not paused. More may be
-            underway for a while after this was made less.
+        Return how many jobs may be underway at once, when the queue is not paused. More may be
+        underway for a while after this was made less.
         """
         return self._width
 
     def setWidth(self, width: int) -> None:
         """
-        Change how many jobs may be underway at once. Those that are underway are left alone. While
-        the queue is paused, this takes effect with L{resume}.
+        Change how many jobs may be underway at once. The jobs that are underway are left alone.
+        While the queue is paused, this takes effect with L{resume}.
 
         @raise ValueError: if the width is not an integer, or negative.
         """
@@ -593,10 +594,11 @@ class ResizableDispatchQueue:
 
     def whenReady(self) -> Deferred[None]:
         """
-        @return: a Deferred that fires when there is room for another job, at once if there is. Of
-            several that wait, as many fire as there is room for, in the order of asking. The room
-            is not kept: somebody who puts later than in a callback may find it taken. Cancelling
-            the Deferred ends the wait.
+        Return a Deferred that fires when there is room for another job, at once if there is. Of
+        several that wait, as many fire as there is room for, in the order of asking. The room is
+        not kept: somebody who puts later than in a callback may find it taken. Cancelling the
+        Deferred ends the wait.
+
         @raise QueueStopped: after C{stop}. The Deferreds that wait then fail with it.
         """
         if self.stopped:
@@ -620,7 +622,9 @@ class ResizableDispatchQueue:
         Change how many jobs may begin in a length of time. The latest starts still count, as far as
         they are known: as many as the rate was until now.
 
-        @param rate: C{None} for no limit.
+        @param rate: how many jobs may begin in any C{per} seconds. C{None} for no limit.
+        @param per: the length of time, in seconds.
+        @param burst: how many of them may begin at once. C{None} for all of them.
         @raise ValueError: if these numbers are not a rate.
         """
         self._pending.setRate(None if rate is None else (rate, per, burst))
@@ -630,9 +634,10 @@ class ResizableDispatchQueue:
 
     def deadLetters(self) -> Deferred[list[DeadLetter]]:
         """
-        @return: a Deferred that fires with the dead letters of the store, in the order of putting:
-            the jobs that failed for good, that were begun as often as may be without an end, that
-            are for another function, or whose stored form cannot be read.
+        Return a Deferred that fires with the dead letters of the store, in the order of putting:
+        the jobs that failed for good, that were begun as often as may be without an end, that are
+        for another function, or whose stored form cannot be read.
+
         @raise StoreError: if the queue has no store.
         """
         return self._storeOfDeadLetters().deadLetters()

@@ -79,9 +79,8 @@ _STATEMENTS: Final = {
 @implementer(IJobStore)
 class SQLiteJobStore:
     """
-    Keeps jobs in one file, in write-ahead mode and with C{synchronous=FULL}. What L{apply} has
-    written is still there after a crash of the program or of the machine, if the disk does what it
-    says.
+    Keeps jobs in one file, in write-ahead mode and with C{synchronous=FULL}. Changes that L{apply}
+    has written outlive a crash of the program or of the machine, if the disk does what it says.
 
     The file belongs to one process at a time. Only their owner can read and write the file and the
     one beside it (C{-wal}).

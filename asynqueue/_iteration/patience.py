@@ -49,7 +49,8 @@ class StreamPatience:
         """
         Give up the streams that are not being consumed.
 
-        @param sources: the streams. One that is over and was taken to its end makes no difference.
+        @param sources: the streams. An iteration that is over and was taken to its end makes no
+            difference.
         @return: whether there is still one to wait for.
         """
         isWaiting = False

@@ -693,8 +693,8 @@ class Engine:
 
     def _gaveUp(self, record: WorkerRecord, reason: Exception) -> None:
         """
-        Let a worker go that can never work again. What only it could have run fails for the same
-        reason, and if it was the last worker, all that waits.
+        Let a worker go that can never work again. Tasks that only it could have run fail for the
+        same reason, and if it was the last worker, all tasks that wait.
         """
         if record.isLeaving:
             return

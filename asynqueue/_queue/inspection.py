@@ -1,5 +1,5 @@
 """
-What others see of a task queue, and what they can do to it.
+The view of a task queue that others have, and the actions that they can take.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _ENDS: Final = frozenset((FINISHED, FAILED, CANCELLED))
 @implementer(IAdministered)
 class QueueInspection:
     """
-    What others see of a L{TaskQueue<asynqueue.TaskQueue>}, and what they can do to it. This does
-    not refer to the queue, which is to notice that the program has dropped it.
+    The view of a L{TaskQueue<asynqueue.TaskQueue>} that others have, and the actions that they can
+    take. This does not refer to the queue, which is to notice that the program has dropped it.
 
     @ivar name: the queue's name in requests.
     @ivar kind: the name of the queue's class.

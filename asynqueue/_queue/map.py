@@ -32,7 +32,7 @@ LARGEST_CHUNK: Final = 4096
 """The largest number of items in a chunk."""
 
 UNBEGUN: Final = (CallNotPicklable, CallNotRebuilt)
-"""What the task of a chunk fails with if a single item may be the reason, and no call was run."""
+"""The errors of a chunk's task if a single item may be the reason, and no call was run."""
 
 GROWTH: Final = 4
 """A chunk has at most this many times as many items as one whose run was measured before."""

@@ -192,9 +192,9 @@ class ProcessQueue(OwnWorkersQueue):
     @classmethod
     def cores(cls) -> int:
         """
-        @return: how many processor cores this program may use: those of its affinity, as C{taskset}
-            sets it, or fewer if the quota of its control group, as of a container, allows fewer. A
-            part of a core counts as one.
+        Return how many processor cores this program may use: those of its affinity, as C{taskset}
+        sets it, or fewer if the quota of its control group, as of a container, allows fewer. A part
+        of a core counts as one.
         """
         return cls.workerClass.cores()
 

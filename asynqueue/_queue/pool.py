@@ -49,7 +49,7 @@ RECORD: Final[Table] = {
 @dataclass(slots=True, eq=False)
 class WorkerRecord:
     """
-    What a pool knows of one worker.
+    A pool's knowledge of one worker.
 
     @ivar worker: the worker that was attached.
     @ivar port: the same worker as an C{IPoolWorker}: itself, or its adapter.

@@ -218,9 +218,8 @@ class QueuedTask(Task[T], Generic[T]):
 
     def whenDone(self) -> Deferred[T]:
         """
-        @return: a new Deferred that fires when C{d} does, with the task's result or its failure.
-            The failure then counts as handled. Cancelling the new Deferred does not cancel the
-            task.
+        Return a new Deferred that fires when C{d} does, with the task's result or its failure. The
+        failure then counts as handled. Cancelling the new Deferred does not cancel the task.
         """
         waiter: Deferred[T] = Deferred(lambda _: None)
 

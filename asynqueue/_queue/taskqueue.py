@@ -186,7 +186,7 @@ class TaskQueue:
 
     def isRunning(self) -> bool:
         """
-        @return: C{True} until L{shutdown} is called.
+        Return C{True} until L{shutdown} is called.
         """
         return self._engine.state == RUNNING
 
@@ -393,9 +393,9 @@ class TaskQueue:
         All tasks are CANCELLED when this returns, before the first callback hears of it. Calls that
         the callbacks put into the queue are not cancelled.
 
-        The Deferreds fire in the order of the series. Those of the first thousand calls fire before
-        this returns. If there are more, the others fire in the reactor's next turns, so that none
-        of these takes long. A L{shutdown} waits for them. While Deferreds of an earlier
+        The Deferreds fire in the order of the series. The Deferreds of the first thousand calls
+        fire before this returns. If there are more, the others fire in the reactor's next turns, so
+        that none of these takes long. A L{shutdown} waits for them. While Deferreds of an earlier
         cancellation of that kind are still to fire, all of these fire after those.
 
         @param series: the name of the series; C{None} for the calls that name no series.
@@ -500,7 +500,7 @@ class TaskQueue:
 
         @param workerOrID: the worker, or its ID.
         @param reassign: whether tasks that the worker leaves unfinished, because it is crashed, go
-            back into the queue. Those that had begun are then run again from their start, so they
+            back into the queue. Tasks that had begun are then run again from their start, so they
             must be safe to do twice. Otherwise all of them fail with C{WorkerDetached}. Default:
             C{False}.
         @param crash: whether to crash the worker at once. Otherwise that happens after L{timeout}
@@ -526,6 +526,8 @@ class TaskQueue:
 
     def workers(self, ID: int | None = None) -> Any:
         """
+        Look one worker up, or list all.
+
         @param ID: the ID that L{attachWorker}'s Deferred fired with.
         @return: the worker with this ID, or C{None} if there is none. Without an ID, a list of all
             workers.

@@ -157,7 +157,7 @@ class CallRunner:
     @property
     def isTerminated(self) -> bool:
         """
-        Whether the runner was told to terminate. What it breaks off is not answered.
+        Whether the runner was told to terminate. A call that it breaks off is not answered.
         """
         return self._state == TERMINATED
 

@@ -174,7 +174,7 @@ PICKLED_BY_VALUE: Final = replace(PICKLED, pack=partial(_pack, CLOUDPICKLE))
 """For two sides that share nothing, and whose functions and classes need not be importable."""
 
 PicklerName = Literal["pickle", "cloudpickle"]
-"""What a worker's C{pickler} may be."""
+"""The values of a worker's C{pickler}."""
 
 CODECS: Final[Mapping[str, Codec]] = {"pickle": PICKLED, "cloudpickle": PICKLED_BY_VALUE}
 """The codecs of the picklers, by their names."""

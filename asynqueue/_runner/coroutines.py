@@ -128,7 +128,7 @@ class CoroutineRunner:
 
     def close(self) -> None:
         """
-        Close the event loop. What coroutines have left running in it is cancelled.
+        Close the event loop. Everything that coroutines have left running in it is cancelled.
         """
         runner, self._runner = self._runner, None
         if runner is not None:

@@ -24,7 +24,7 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 
 
 MAIN: Final = "__main__"
 CHILDS_MAIN: Final = "__mp_main__"
-"""What C{multiprocessing} calls a program's main module in a child."""
+"""The name that C{multiprocessing} gives to a program's main module in a child."""
 
 _OWN: Final = frozenset({"args", "exc_info", "exc_text", "message", "msg", "asctime"})
 """Attributes of a record that do not travel under their own names, or not as they are."""

@@ -54,8 +54,8 @@ making."""
 
 def quietly(close: Callable[[], object]) -> None:
     """
-    Close something after a failure that was reported already. What closing raises goes to the
-    interpreter's hook.
+    Close something after a failure that was reported already. An exception that closing raises goes
+    to the interpreter's hook.
     """
     try:
         close()

@@ -129,7 +129,7 @@ class Yielded(NamedTuple):
 
 class Freed(NamedTuple):
     """
-    The worker does not have a task any more. What became of the task was said elsewhere.
+    The worker does not have a task any more. Another event tells how the task ended.
     """
 
     task: Any

@@ -51,8 +51,8 @@ _SERVER: Final[Table] = {
 
 class PreloadServer:
     """
-    A fork server that loads some modules before it forks processes. One that was killed is started
-    again.
+    A fork server that loads some modules before it forks processes. A server that was killed is
+    started again.
 
     @ivar state: one of the states in the table above.
     """

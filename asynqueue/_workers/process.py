@@ -194,7 +194,7 @@ class ProcessWorker(ChannelWorker):
     @staticmethod
     def cores() -> int:
         """
-        @return: how many processor cores this program may use.
+        Return how many processor cores this program may use.
         """
         return cores()
 
@@ -208,7 +208,7 @@ class ProcessWorker(ChannelWorker):
 
     def memUsage(self) -> int | None:
         """
-        @return: the process's resident memory in kilobytes, or C{None} if it is not running.
+        Return the process's resident memory in kilobytes, or C{None} if it is not running.
         """
         return self._channel.residentKilobytes()
 

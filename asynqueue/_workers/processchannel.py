@@ -210,7 +210,7 @@ class PipeChannel:
     def pauseReading(self, isPaused: bool) -> None:
         """
         Read nothing from the child for now, so that it waits when the pipe is full, or read again.
-        What a child leaves behind at its end is read in any case.
+        The messages that a child leaves behind at its end are read in any case.
         """
         if isPaused == self._isPaused or not self._isLive or self._pipe.isClosed:
             return

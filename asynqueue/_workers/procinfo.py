@@ -16,7 +16,7 @@ import psutil
 
 class RunnerFacts(NamedTuple):
     """
-    What a worker tells of its runner.
+    The facts that a worker tells of its runner.
 
     @ivar state: how the worker is, in one word, or C{None} if it does not tell.
     @ivar pid: the process ID of its runner, or C{None} if that is no process of its own.
@@ -127,8 +127,8 @@ SAMPLE_SECONDS: Final = 1.0
 
 def residentKilobytes(pid: int) -> int | None:
     """
-    @return: a process's resident memory in kilobytes. C{None} if the process is gone, or the system
-        cannot be asked, as when no file descriptors are left.
+    Return a process's resident memory in kilobytes. C{None} if the process is gone, or the system
+    cannot be asked, as when no file descriptors are left.
     """
     try:
         return int(psutil.Process(pid).memory_info().rss // 1024)

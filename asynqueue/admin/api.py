@@ -56,7 +56,7 @@ class Parameter(NamedTuple):
 
 class Verb(NamedTuple):
     """
-    What can be asked.
+    The questions and actions.
 
     @ivar acts: whether it changes something. It is then logged with who asked.
     @ivar parameters: by their names.
@@ -247,7 +247,7 @@ class AdminAPI:
 
     def greeting(self) -> dict[str, Any]:
         """
-        @return: which program and which API this is.
+        Return which program and which API this is.
         """
         return {
             "asynqueue": __version__,

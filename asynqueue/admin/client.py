@@ -62,7 +62,7 @@ def socketFolder(make: bool = False) -> str:
 
 def findSockets() -> list[str]:
     """
-    Find the admin sockets of this user's programs. Those that a killed program has left are
+    Find the admin sockets of this user's programs. Sockets that a killed program has left are
     removed.
 
     @return: their paths.
@@ -105,6 +105,7 @@ class AdminClient:
         """
         Connect.
 
+        @param path: the path of the program's admin socket.
         @param timeout: for how many seconds an answer is waited for. Default: 10.
         @raise AdminError: if no program answers there.
         """

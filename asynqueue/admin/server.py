@@ -452,6 +452,7 @@ class Administration:
         @param queue: an L{IAdministered<asynqueue.interfaces.IAdministered>}, which must not keep
             the owner.
         @param owner: the queue itself. When the program has dropped it, it is not seen any more.
+        @param reactor: the reactor that the queue runs in.
         @raise AdminError: if the reactor cannot do this.
         """
         isAble = hasattr(socket, "AF_UNIX") and hasattr(reactor, "callWhenRunning")

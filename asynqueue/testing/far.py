@@ -36,6 +36,8 @@ def keywords(*args: Any, **kw: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def refuse(text: str = "no") -> Any:
     """
+    Fail.
+
     @raise ValueError: always, with this text.
     """
     raise ValueError(text)
@@ -153,6 +155,8 @@ def makeLambda() -> Any:
 
 def exit(code: int = 0) -> None:
     """
+    Leave the process.
+
     @raise SystemExit: always.
     """
     sys.exit(code)
@@ -180,6 +184,8 @@ class Unrebuildable(Exception):
 
 def raiseUnpicklable() -> None:
     """
+    Fail with an exception that cannot be pickled.
+
     @raise Unpicklable: always.
     """
     raise Unpicklable("stays here")
@@ -187,6 +193,8 @@ def raiseUnpicklable() -> None:
 
 def raiseUnrebuildable() -> None:
     """
+    Fail with an exception that can be pickled, but not rebuilt.
+
     @raise Unrebuildable: always.
     """
     raise Unrebuildable("arrives as text", 1)

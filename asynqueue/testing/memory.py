@@ -97,7 +97,7 @@ class MemoryChannel:
 
         NEW --open--> OPEN --die, or the runner ends--> DEAD --step--> OVER
 
-    Tests set the attributes of the first group. Those that concern L{open} must be set before it.
+    Tests set the attributes of the first group. Set the ones that concern L{open} before it.
 
     @ivar actions: the functions that L{act} calls, by name.
     @ivar refuses: whether L{open} raises. Default: C{False}.

@@ -92,7 +92,7 @@ class RecordingListener:
 
     def of(self, name: str) -> list[Any]:
         """
-        @return: the second halves of the L{notes} that have this name.
+        Return the second halves of the L{notes} that have this name.
         """
         return [what for noted, what in self.notes if noted == name]
 

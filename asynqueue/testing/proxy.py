@@ -171,6 +171,7 @@ class FaultProxy:
 
     def __init__(self, reactor: Any, host: str, port: int) -> None:
         """
+        @param reactor: the reactor to listen and connect with.
         @param host: where the server is.
         @param port: its port.
         """

@@ -63,7 +63,7 @@ class JobStoreContract:
 
     def opened(self) -> Any:
         """
-        @return: an open store, which is closed after the test.
+        Return an open store, which is closed after the test.
         """
         store = self.makeStore()
         self.assertEqual(store.open(), [])
@@ -72,14 +72,14 @@ class JobStoreContract:
 
     def job(self, id: int = 1, **fields: Any) -> StoredJob:
         """
-        @return: a job to insert.
+        Return a job to insert.
         """
         job = StoredJob(id, "some.function", '"an argument"', 0, 1000.25)
         return replace(job, **fields)
 
     def after(self, *changes: Change) -> list[StoredJob]:
         """
-        @return: the jobs in a store that was closed and opened again after these changes.
+        Return the jobs in a store that was closed and opened again after these changes.
         """
         store = self.opened()
         store.apply(list(changes))

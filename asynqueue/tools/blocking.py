@@ -508,19 +508,19 @@ class Filerator(BlockingIterator):
 
     def writable(self) -> bool:
         """
-        @return: C{True}.
+        Return C{True}.
         """
         return True
 
     def readable(self) -> bool:
         """
-        @return: C{False}, because you iterate instead.
+        Return C{False}, because you iterate instead.
         """
         return False
 
     def seekable(self) -> bool:
         """
-        @return: C{False}.
+        Return C{False}.
         """
         return False
 

@@ -26,8 +26,8 @@ class DeferredDict(dict[_K, _V]):
         answers[number] = answer            # ... and another one answers, sooner or later.
 
     Everything else works as with any C{dict}: C{values()}, C{items()} and C{pop()} give the values
-    themselves. Whatever sets a value (C{d[key] = value}, C{update}, C{setdefault}, C{put}) fires
-    the Deferreds that wait for it.
+    themselves. Setting a value (C{d[key] = value}, C{update}, C{setdefault}, C{put}) fires the
+    Deferreds that wait for it.
 
     A value stays until it is replaced or deleted. A value is not a Deferred. Everybody who asks has
     a Deferred of their own, so that the callbacks of one do not change what another one gets.
@@ -95,7 +95,7 @@ class DeferredDict(dict[_K, _V]):
         """
         Set several values, given as C{dict.update} takes them.
 
-        @raise TypeError: if a value is a Deferred. Those before it are set.
+        @raise TypeError: if a value is a Deferred. The keys before it are set.
         """
         for key, value in dict(*args, **kw).items():
             self[key] = value
@@ -130,7 +130,7 @@ class DeferredDict(dict[_K, _V]):
 
     def pending(self, key: _K) -> int:
         """
-        @return: how many Deferreds wait for the value.
+        Return how many Deferreds wait for the value.
         """
         return len(self._waiting.get(key, ()))
 

@@ -129,9 +129,9 @@ class Info:
 
     def getInfo(self, ID: int | None, name: str, nowForget: bool = False) -> Any:
         """
-        @param ID: a call's number; C{None} for the present call.
-        Get what is kept with a call.
+        Get something that is kept with a call.
 
+        @param ID: a call's number; C{None} for the present call.
         @param name: C{'callDict'} for a dict of its C{f}, C{args}, C{kw} and C{instance}; or a name
             that L{saveInfo} was given; or the name of a method that begins with C{about}, for the
             text that it gave.

@@ -146,7 +146,7 @@ class DeferredPriorityQueue(Generic[_T]):
 
     def asGenerator(self) -> Iterator[_T]:
         """
-        @return: an iterator over the objects that wait at its first step, in their order. They stay
-            where they are.
+        Return an iterator over the objects that wait at its first step, in their order. They stay
+        where they are.
         """
         return (entry.obj for entry in self._heap)

@@ -57,7 +57,7 @@ class DeferredTracker:
         """
         Track a Deferred until it fires.
 
-        @param d: the Deferred. One that has fired already counts as firing now. After
+        @param d: the Deferred. A Deferred that has fired already counts as firing now. After
             L{quitWaiting} it is left untouched.
         @return: the same Deferred.
         """
@@ -127,7 +127,7 @@ class DeferredTracker:
 
     def deferUntilFewer(self, N: float, timeout: float | None = None) -> Deferred[bool]:
         """
-        Wait until fewer than N Deferreds are tracked. Those put meanwhile count as well.
+        Wait until fewer than N Deferreds are tracked. Deferreds put meanwhile count as well.
 
         @param N: a number, which need not be whole. The Deferred does not fire for 0 or less,
             except on timeout or by L{quitWaiting}.
@@ -187,8 +187,8 @@ class DeferredPool:
         """
         Wait for a Deferred, too.
 
-        @param d: the Deferred. One that has fired already counts as firing now. One that is added
-            twice counts twice. Only those callbacks count as part of it that were there before.
+        @param d: the Deferred. A Deferred that has fired already counts as firing now. One added
+            twice counts twice. Only the callbacks that it has already count as part of it.
         @return: the same Deferred.
         """
         self._outstanding += 1
@@ -196,6 +196,8 @@ class DeferredPool:
 
     def notifyWhenEmpty(self, testImmediately: bool = True) -> Deferred[None]:
         """
+        Wait until nothing is outstanding.
+
         @param testImmediately: whether a pool that is empty now will do. Otherwise it has to become
             empty after this call.
         @return: a Deferred that fires with C{None} when nothing is outstanding. Several of them
@@ -209,7 +211,7 @@ class DeferredPool:
 
     def status(self) -> tuple[int, int]:
         """
-        @return: how many Deferreds are outstanding, and how many wait until there are none.
+        Return how many Deferreds are outstanding, and how many wait until there are none.
         """
         return self._outstanding, len(self._waiting)
 

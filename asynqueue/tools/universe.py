@@ -19,7 +19,7 @@ CallTuple = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function, its positional arguments and its keywords."""
 
 Answer = tuple[bytes, Any]
-"""What came of a call: its kind, and its result or text."""
+"""The outcome of a call: its kind, and its result or text."""
 
 
 class Connection(Protocol):
@@ -111,7 +111,7 @@ class ProcessUniverse:
         Advance an iterator.
 
         @return: its next item and C{True}; or C{None} and C{False} if it has ended, or there is no
-            iterator with this ID. What the iterator raises is raised here.
+            iterator with this ID. An exception that the iterator raises is raised here.
         """
         iterator = self.iterators.get(ID)
         if iterator is None:

@@ -1,6 +1,6 @@
 """
-Queues in programs of well-known frameworks, as real processes. The page docs/asyncio.rst has
-FastAPI's test client, and docs/howto-scrapy.rst has Scrapy.
+Queues in programs of well-known frameworks, as real processes. The page docs/howto-fastapi.rst
+has FastAPI's test client, and docs/howto-scrapy.rst has Scrapy.
 """
 
 from __future__ import annotations

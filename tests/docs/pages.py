@@ -16,12 +16,14 @@ DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.rst", *sorted(DOCS.glob("*.rst")))
 
 
-class _Toctree(Directive):
+class _Ignored(Directive):
     """
-    Sphinx's directive. What it names is Sphinx's to check, in C{make docs}.
+    A directive of Sphinx, or of these pages' own extensions. C{make docs} checks what it names.
     """
 
     has_content = True
+    optional_arguments = 1
+    final_argument_whitespace = True
     option_spec = {  # noqa: RUF012 - so does docutils declare it
         "caption": directives.unchanged,
         "glob": directives.flag,
@@ -34,11 +36,12 @@ class _Toctree(Directive):
 
 def readPage(page: Path) -> nodes.document:
     """
-    Parse a page that may hold Sphinx's C{toctree} and C{doc}.
+    Parse a page that may hold Sphinx's C{toctree}, C{guide} and C{doc}.
 
     @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
     """
-    directives.register_directive("toctree", _Toctree)
+    for name in ("toctree", "guide"):
+        directives.register_directive(name, _Ignored)
     roles.register_generic_role("doc", nodes.literal)
     strictly = {
         "halt_level": Reporter.WARNING_LEVEL,

@@ -37,13 +37,14 @@ class Example:
 
 def findExamples(page: Path) -> Iterator[Example]:
     """
-    Find each C{code-block:: python}, with the C{code-block:: text} that stands right after it.
+    Find each C{code-block:: python}, with the C{code-block:: text} that stands right after it. The
+    cells of notebooks are no programs.
 
     @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
     """
     number = 0
     for block in readPage(page).findall(nodes.literal_block):
-        if "python" in block["classes"]:
+        if "python" in block["classes"] and "cell" not in block["classes"]:
             output = None
             following = block.next_node(descend=False, siblings=True)
             if isinstance(following, nodes.literal_block) and "text" in following["classes"]:

@@ -111,7 +111,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What a batch has to say.
+    The messages of a batch.
 
     @ivar first: the number of the first message.
     @ivar messages: the messages, each pickled.

@@ -415,7 +415,7 @@ class DaskWorker:
 
     def runMany(self, tasks: list[Any]) -> list[WorkerEvent]:
         """
-        Send the calls of some tasks. Those that come before there is a cluster wait for it.
+        Send the calls of some tasks. Tasks that come before there is a cluster wait for it.
         """
         if self.state in (DRAINING, STOPPED):
             raise StateError(self, self.state, "run")

@@ -56,7 +56,7 @@ KEY_SIZE: Final = 32
 @dataclass(frozen=True, slots=True)
 class Hello:
     """
-    What a side says of itself.
+    The facts that a side tells of itself.
 
     @ivar largest: how many bytes a frame of messages to it may have.
     @ivar heartbeat: after how many seconds at the most it sends something.

@@ -100,6 +100,7 @@ def writeCertificates(
     server, its folder C{client} for the clients, and C{ca-key.pem} can sign more certificates. Only
     the owner can read the folder.
 
+    @param folder: the path of the folder to make.
     @param hosts: the names and IP addresses by which clients reach the server. Default: those of
         the loopback interface.
     @param days: for how many days the certificates are valid. Default: 365.

@@ -87,7 +87,7 @@ class OnlyModules:
 
     def __init__(self, modules: Iterable[str]) -> None:
         """
-        @param modules: the names of the modules. What is in a package's modules is allowed with it.
+        @param modules: the names of the modules. A package allows its modules with it.
         """
         self._modules = tuple(modules)
         self._refused: set[int] = set()

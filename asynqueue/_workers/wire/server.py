@@ -526,9 +526,10 @@ class RemoteService(Service):
             no TLS.
         @param processes: how many processes each client gets. Default: 1.
         @param threads: how many threads of this process each client gets, in place of processes.
-            What a task breaks is then broken for all clients, and a task that cannot be stopped is
-            left behind in its thread. What tasks log is logged here as well, and reaches a client
-            only if the levels of this process's loggers let it pass. Default: 0, for processes.
+            Damage that a task does is then done for all clients, and a task that cannot be stopped
+            is left behind in its thread. Log records of tasks are logged here as well, and reach a
+            client only if the levels of this process's loggers let them pass. Default: 0, for
+            processes.
         @param series: the series that the workers of this server are qualified for.
         @param only: the names of the modules whose functions may be called. Default: any.
         @param maxClients: how many clients there may be at once. Default: 16.

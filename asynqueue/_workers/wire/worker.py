@@ -88,7 +88,7 @@ class RemoteWorker(Companion):
     connection is cut, the session goes on over the next one: no call is lost, and none runs twice.
     If that takes longer than the server keeps a session, or the server was restarted, the tasks
     that may have begun fail with C{ConnectionLost}, or run again if they are C{idempotent} or have
-    retries left. Those that had not begun go back into the queue.
+    retries left. Tasks that had not begun go back into the queue.
 
     If the server has several processes, the queue that this worker is attached to gets as many
     workers, for it attaches the other ones itself. They leave the queue together with this one.
