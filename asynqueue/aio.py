@@ -174,6 +174,7 @@ class Stream(Generic[_T]):
         """
         @param deferator: the items.
         @param owner: the queue, which lives as long as this.
+        @param loop: the event loop of the queue.
         """
         self._deferator = deferator
         self._owner = owner

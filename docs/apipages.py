@@ -208,19 +208,21 @@ def guidesOf(names: Names) -> dict[str, list[str]]:
     @return: for the path of each public name, the guides that explain it, else those few that
         mention it.
     """
-    explaining: dict[str, list[str]] = {}
+    explaining: dict[str, list[tuple[int, str]]] = {}
     mentioning: dict[str, list[str]] = {}
     for source in sorted(DOCS.glob("*.rst")):
         text = source.read_text(encoding="utf-8")
         if source.stem.startswith(NOT_LINKED):
             continue
         for listed in re.findall(r"^\.\. guide:: (.*(?:\n {3}.*)*)", text, re.MULTILINE):
-            for path in names.matching(namesIn(listed)):
-                explaining.setdefault(path, []).append(source.stem)
+            for position, path in enumerate(names.matching(namesIn(listed))):
+                explaining.setdefault(path, []).append((position, source.stem))
         for word in set(re.findall(r"\b[A-Z]\w+", text)):
             for path in names.tops.get(word, [])[:1]:
                 mentioning.setdefault(path, []).append(source.stem)
-    return {path: pages[:3] for path, pages in {**mentioning, **explaining}.items()}
+    # The guides first that name it first.
+    chosen = {path: [page for _, page in sorted(guides)] for path, guides in explaining.items()}
+    return {path: pages[:5] for path, pages in {**mentioning, **chosen}.items()}
 
 
 def runPydoctor(version: str, folder: Path) -> None:
