@@ -19,11 +19,11 @@ from asynqueue.errors import QueueStopped
 
 __all__ = ["QueueService", "RemoteService"]
 
-P = ParamSpec("P")
-Q = TypeVar("Q", bound=TaskQueue | ResizableDispatchQueue)
+_P = ParamSpec("_P")
+_Q = TypeVar("_Q", bound=TaskQueue | ResizableDispatchQueue)
 
 
-class QueueService(Service, Generic[Q]):
+class QueueService(Service, Generic[_Q]):
     """
     Makes a queue when it starts, and drains it when it stops::
 
@@ -43,18 +43,18 @@ class QueueService(Service, Generic[Q]):
 
     reactor: Any = None
 
-    def __init__(self, makeQueue: Callable[P, Q], *args: P.args, **kw: P.kwargs) -> None:
+    def __init__(self, makeQueue: Callable[_P, _Q], *args: _P.args, **kw: _P.kwargs) -> None:
         """
         @param makeQueue: makes the queue: a class, such as C{ProcessQueue} or
             C{ResizableDispatchQueue}, or a function. It is called at each start.
         @param args: its arguments.
         @param kw: its keywords.
         """
-        self._makeQueue: Callable[[], Q] = lambda: makeQueue(*args, **kw)
-        self._queue: Q | None = None
+        self._makeQueue: Callable[[], _Q] = lambda: makeQueue(*args, **kw)
+        self._queue: _Q | None = None
 
     @property
-    def queue(self) -> Q:
+    def queue(self) -> _Q:
         """
         The queue, after the first start.
 
