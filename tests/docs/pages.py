@@ -1,5 +1,5 @@
 """
-The pages, read by docutils alone: quickly, and without Sphinx.
+The pages, read by docutils alone: quickly, and without a build by Sphinx.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from docutils import nodes
 from docutils.core import publish_doctree
 from docutils.parsers.rst import Directive, directives, roles
 from docutils.utils import Reporter
+from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -40,12 +41,14 @@ def readPage(page: Path) -> nodes.document:
 
     @raise docutils.utils.SystemMessage: The page is no valid reStructuredText.
     """
-    for name in ("toctree", "guide"):
-        directives.register_directive(name, _Ignored)
-    roles.register_generic_role("doc", nodes.literal)
     strictly = {
         "halt_level": Reporter.WARNING_LEVEL,
         "syntax_highlight": "none",
     }
     text = page.read_text(encoding="utf-8")
-    return publish_doctree(text, source_path=str(page), settings_overrides=strictly)
+    # What is registered here is forgotten at the end.
+    with docutils_namespace():
+        for name in ("toctree", "guide"):
+            directives.register_directive(name, _Ignored)
+        roles.register_generic_role("doc", nodes.literal)
+        return publish_doctree(text, source_path=str(page), settings_overrides=strictly)
