@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ def runInTerminal(script: Path, *arguments: Path) -> tuple[int, str]:
     @return: its exit code, and all that it wrote.
     """
     terminal, end = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
     command = [sys.executable, str(script), *map(str, arguments)]
     shown = b""
     with subprocess.Popen(
