@@ -104,6 +104,7 @@ dist: $(READY) ## build an sdist and a wheel, and try the wheel in an environmen
 	$(BIN)/python -m venv build/bare
 	build/bare/bin/python -m pip install --disable-pip-version-check --quiet "$$(echo dist/*.whl)[mcm]"
 	cd build/bare && bin/python -I -c "$$TRIAL"
+	build/bare/bin/asynqueue --version && build/bare/bin/twist asynqueue --help >/dev/null
 	build/bare/bin/mcm 300 -0.63 0 1.4 1.2 -o build/bare/picture.png
 
 storm: $(READY) ## run the tests that take long or load the machine
@@ -126,6 +127,7 @@ walk: $(READY) ## count the functions and files that a call, a batch and a durab
 clean: ## remove what these rules and their tools made
 	rm -rf .venv .venv-second .venv-peer benchmarks/results docs/_build docs/api/asynqueue*.rst docs/api/mcmandelbrot*.rst $(PICTURE) build dist *.egg-info
 	rm -rf tests.*.test_* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	rm -f twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a fresh installation has to be able to do. It is no file, so its calls are of other modules.

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from asynqueue._version import __version__
@@ -25,6 +26,7 @@ examples:
   asynqueue key tls-new certificates --host worker.example.com
   asynqueue top
   asynqueue jobs jobs.db list
+  eval "$(asynqueue --print-completion bash)"
 """
 
 JOBS_EXAMPLES: Final = """\
@@ -63,10 +65,51 @@ SIGTERM and SIGINT let what is underway end. The second one ends it at once.
 """
 
 
+MOST: Final = 10_000
+"""How many processes, threads or clients a server may have."""
+
+WEEK: Final = 604_800
+"""How many seconds a week has."""
+
+
 class UsageError(Exception):
     """
     The command cannot do what was asked. Its text says why in one sentence.
     """
+
+
+class _PrintCompletion(argparse.Action):
+    """
+    Prints a script that completes the command's words, and exits.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        try:
+            import shtab
+        except ImportError as error:
+            raise UsageError(str(ExtraMissing("--print-completion", "completions"))) from error
+        _markPaths(parser, shtab)
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
+def _markPaths(parser: argparse.ArgumentParser, shtab: Any) -> None:
+    """
+    Tell where the names of files and folders are completed.
+    """
+    kinds = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIR, "FOLDER": shtab.DIR}
+    for action in parser._actions:
+        if action.metavar in kinds:
+            action.complete = kinds[action.metavar]  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                _markPaths(each, shtab)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -76,17 +119,64 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """
-        Say what is wrong, and exit with status 2.
+        @raise UsageError: always.
         """
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """
+    @return: what makes a number of an option's text, if that is an integer in these bounds.
+    """
+
+    def check(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be an integer from {least} to {most}, not {text!r}"
+            )
+        return number
+
+    return check
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """
+    @return: what makes a length of time of an option's text, if that is a number in these bounds.
+    """
+
+    def check(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be from {least:g} to {most:g} seconds, not {text!r}"
+            )
+        return number
+
+    return check
+
+
+def named(text: str) -> str:
+    """
+    @return: an option's text, if it is not empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     Do what the command line says, and exit.
     """
-    options = parserOfCommand().parse_args(arguments)
     try:
+        options = parserOfCommand().parse_args(arguments)
         options.do(options)
     except UsageError as error:
         sys.stderr.write(f"asynqueue: {error}\n")
@@ -106,6 +196,12 @@ def parserOfCommand() -> CommandParser:
         formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"asynqueue {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh"),
+        help="print what completes these words in a shell (needs the extra 'completions')",
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
@@ -127,12 +223,22 @@ def parserOfCommand() -> CommandParser:
     top.add_argument("--socket", metavar="PATH", help="one program's admin socket (all programs)")
     top.add_argument("--queue", metavar="NAME", help="begin with this queue")
     top.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (1)"
+        "--interval",
+        type=seconds(0.05, 3600),
+        default=1.0,
+        metavar="SECONDS",
+        help="between two looks (1)",
     )
     top.add_argument("--once", action="store_true", help="show everything once, as text")
     top.add_argument("--json", action="store_true", help="show everything once, as JSON")
     _addJobs(commands)
-    key = commands.add_parser("key", help="make keys", description="Make keys.")
+    key = commands.add_parser(
+        "key",
+        help="make keys",
+        description="Make keys and certificates.",
+        epilog="examples:\n  asynqueue key new -o key\n  asynqueue key tls-new certificates",
+        formatter_class=raw,
+    )
     keys = key.add_subparsers(title="commands", required=True, metavar="COMMAND")
     new = keys.add_parser(
         "new",
@@ -160,7 +266,9 @@ def parserOfCommand() -> CommandParser:
         metavar="NAME",
         help="a name or IP address of the server (default: localhost, 127.0.0.1 and ::1)",
     )
-    tls.add_argument("--days", type=int, default=365, metavar="N", help="valid for (365)")
+    tls.add_argument(
+        "--days", type=whole(1, 36_500), default=365, metavar="N", help="valid for (365)"
+    )
     tls.set_defaults(do=_newCertificates)
     return parser
 
@@ -174,21 +282,41 @@ def addServerOptions(parser: argparse.ArgumentParser) -> None:
     add("--key", required=True, metavar="FILE", help="the file with the key, mode 0600")
     add("--tls", metavar="DIR", help="the folder with ca.pem, cert.pem and key.pem: use TLS 1.3")
     runners = parser.add_mutually_exclusive_group().add_argument
-    runners("--processes", type=int, default=1, metavar="N", help="for each client (default: 1)")
-    runners("--threads", type=int, default=0, metavar="N", help="in place of processes")
-    add("--series", action="append", default=[], metavar="NAME", help="offer a series")
-    add("--only", action="append", default=[], metavar="MODULE", help="run nothing else")
-    add("--max-clients", type=int, default=16, metavar="N", help="at once (default: 16)")
-    add("--keep", type=float, default=60.0, metavar="SECONDS", help="keep cut sessions (60)")
+    runners(
+        "--processes",
+        type=whole(1, MOST),
+        default=1,
+        metavar="N",
+        help="for each client (default: 1)",
+    )
+    runners("--threads", type=whole(0, MOST), default=0, metavar="N", help="in place of processes")
+    add("--series", action="append", type=named, default=[], metavar="NAME", help="offer a series")
+    add(
+        "--only",
+        action="append",
+        type=module,
+        default=[],
+        metavar="MODULE",
+        help="run nothing else",
+    )
+    add("--max-clients", type=whole(1, MOST), default=16, metavar="N", help="at once (default: 16)")
+    add(
+        "--keep",
+        type=seconds(0, WEEK),
+        default=60.0,
+        metavar="SECONDS",
+        help="keep cut sessions (60)",
+    )
     add(
         "--grace",
-        type=float,
+        type=seconds(0, WEEK),
         default=30.0,
         metavar="SECONDS",
         help="let tasks end for so long after SIGTERM (30)",
     )
     add(
         "--state",
+        type=named,
         metavar="FOLDER",
         help="note there which calls begin, for the server after a killed one (a temporary folder)",
     )
@@ -228,7 +356,9 @@ def _addJobs(commands: Any) -> None:
             add.add_argument("--state", choices=states, help="only those in this state")
         elif action != "export":
             isShow = action == "show"
-            add.add_argument("ids", type=int, nargs="+" if isShow else "*", metavar="JOB")
+            add.add_argument(
+                "ids", type=whole(1, 2**63 - 1), nargs="+" if isShow else "*", metavar="JOB"
+            )
             if not isShow:
                 add.add_argument("--all", action="store_true", help="all of them")
         if action != "export":
@@ -262,8 +392,6 @@ def _jobs(options: argparse.Namespace) -> None:
 def _top(options: argparse.Namespace) -> None:
     from asynqueue.admin._top import run
 
-    if not 0.05 <= options.interval <= 3600:
-        raise UsageError(f"--interval must be from 0.05 to 3600 seconds, not {options.interval:g}")
     try:
         run(options.socket, options.queue, options.interval, options.once, options.json)
     except AdminError as error:
@@ -298,6 +426,21 @@ def _newCertificates(options: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
 
 
+def module(text: str) -> str:
+    """
+    @return: the name of a module, if Python finds the package that it is in.
+    """
+    from importlib.util import find_spec
+
+    try:
+        found = find_spec(text.partition(".")[0])
+    except ValueError:
+        found = None
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a module that can be imported, not {text!r}")
+    return text
+
+
 def makeServer(options: argparse.Namespace) -> RemoteService:
     """
     Make the server that C{asynqueue serve} runs.
@@ -307,6 +450,11 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
     """
     from asynqueue._workers.wire.server import RemoteService
 
+    if options.state is not None:
+        try:
+            os.makedirs(options.state, 0o700, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot use {options.state}: {error.strerror}") from error
     try:
         return RemoteService(
             options.listen,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -46,7 +46,10 @@ class Options(TwistedOptions):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         addServerOptions(parser)
-        self.found = parser.parse_args(options)
+        try:
+            self.found = parser.parse_args(options)
+        except UsageError as error:
+            _refuse(error)
 
 
 def makeService(options: Options) -> RemoteService:
@@ -58,8 +61,7 @@ def makeService(options: Options) -> RemoteService:
     try:
         service = makeServer(options.found)
     except UsageError as error:
-        sys.stderr.write(f"twist asynqueue: {error}\n")
-        sys.exit(2)
+        _refuse(error)
 
     def cannotListen(failure: Failure) -> None:
         _log.critical(
@@ -72,3 +74,8 @@ def makeService(options: Options) -> RemoteService:
 
     service.whenListening.addErrback(cannotListen)
     return service
+
+
+def _refuse(error: UsageError) -> NoReturn:
+    sys.stderr.write(f"twist asynqueue: {error}\n")
+    sys.exit(2)

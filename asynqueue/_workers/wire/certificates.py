@@ -7,6 +7,7 @@ This module needs the extra C{tls}, so it is imported only when certificates are
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -143,7 +144,7 @@ def _host(host: str) -> x509.GeneralName:
         name = host.encode("idna").decode()
     except ValueError:
         name = ""
-    if not name:
+    if not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?", name, re.ASCII):
         raise ValueError(f"{host!r} is not the name of a host")
     return x509.DNSName(name)
 

@@ -47,6 +47,8 @@ _CLIENT_FIELDS: Final = {
 
 CONNECT_SECONDS: Final = 30
 
+HIGHEST_PORT: Final = 65_535
+
 LONGEST_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 
 
@@ -177,6 +179,11 @@ def _parse(address: str, known: dict[str, tuple[str, ...]]) -> tuple[str, dict[s
         if name in fields:
             raise ValueError(f"{address!r} is not an address of a server: it says {name} twice")
         fields[name] = re.sub(r"\\(.)", r"\1", value[0])
+    port = fields.get("port", "0")
+    if not (port.isdecimal() and int(port) <= HIGHEST_PORT):
+        raise ValueError(
+            f"{address!r} is not an address of a server: its port must be from 0 to {HIGHEST_PORT}"
+        )
     return kind, fields
 
 
