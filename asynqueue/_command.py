@@ -455,6 +455,9 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
             os.makedirs(options.state, 0o700, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot use {options.state}: {error.strerror}") from error
+    if options.threads:
+        # What the threads' tasks log is to reach the clients from whatever level they have set.
+        logging.getLogger().setLevel(logging.DEBUG)
     try:
         return RemoteService(
             options.listen,
@@ -482,9 +485,6 @@ def _serve(options: argparse.Namespace) -> None:
     server = _Server(makeServer(options), reactor)
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    if options.threads:
-        # What the threads' tasks log is to reach the clients from whatever level they have set.
-        logging.getLogger().setLevel(logging.DEBUG)
     server.run()
     if server.failure is not None:
         raise UsageError(f"cannot listen at {options.listen}: {server.failure}")
