@@ -43,6 +43,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from asynqueue._core.keywords import spellsOut
 from asynqueue._core.retry import Retry
 from asynqueue._dispatch import rdq
 from asynqueue._dispatch.encoding import JobCodec
@@ -53,7 +54,7 @@ from asynqueue._observers import Observer
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
-from asynqueue.errors import StateError
+from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IWorker
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from asynqueue.admin.server import Administration
 
 __all__ = [
+    "CallFuture",
     "CallOptions",
     "JobFuture",
     "NullQueue",
@@ -84,14 +86,23 @@ _Later = Later | asyncio.Future[Any]
 
 def _checkLoop(subject: object, loop: asyncio.AbstractEventLoop) -> None:
     """
-    @raise StateError: unless the caller is in the loop.
+    @raise WrongEventLoop: unless the caller is in the loop.
     """
     try:
         isOwn = asyncio.get_running_loop() is loop
     except RuntimeError:
         isOwn = False
     if not isOwn:
-        raise StateError(subject, "used outside of the event loop that it belongs to", "do this")
+        why = "belongs to an event loop that is not the one that runs here"
+        raise WrongEventLoop(subject, why, "use it in coroutines and callbacks of its own loop")
+
+
+def _runningLoop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        why = "needs an event loop of asyncio, and there is no running event loop in this thread"
+        raise WrongEventLoop("asynqueue.aio", why, "make queues in a coroutine") from None
 
 
 def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
@@ -100,9 +111,9 @@ def asFuture(deferred: Deferred[_T]) -> asyncio.Future[_T]:
 
     @param deferred: the Deferred. If it was cancelled, so is the future.
     @return: a future of the running loop. Cancelling it cancels the Deferred.
-    @raise RuntimeError: if no loop runs in this thread.
+    @raise WrongEventLoop: if no loop runs in this thread.
     """
-    return _DeferredFuture(deferred, None, asyncio.get_running_loop())
+    return CallFuture(deferred, None, _runningLoop())
 
 
 def getReactor() -> IReactorTime:
@@ -111,20 +122,22 @@ def getReactor() -> IReactorTime:
     C{TaskQueue(ProcessWorker(reactor=getReactor()))}. It lives until the loop's last queue has shut
     down, so do this for each queue.
 
-    @raise RuntimeError: if no loop runs in this thread.
+    @raise WrongEventLoop: if no loop runs in this thread.
     """
+    _runningLoop()
     return cast(IReactorTime, queuesOfLoop().getReactor())
 
 
-class _DeferredFuture(asyncio.Future[_T]):
+class CallFuture(asyncio.Future[_T]):
     """
-    A future that a Deferred settles. Cancelling it cancels the Deferred at once.
+    A future of a call, as the methods of queues return it. Cancelling it gives the call up.
     """
 
     def __init__(
         self, deferred: Deferred[Any], owner: object, loop: asyncio.AbstractEventLoop
     ) -> None:
         """
+        @param deferred: settles this. Cancelling this cancels the Deferred at once.
         @param owner: is not to be garbage-collected before the Deferred fires.
         """
         super().__init__(loop=loop)
@@ -197,7 +210,7 @@ class Stream(Generic[_T]):
         @return: the next item.
         @raise StopAsyncIteration: at the end.
         @raise NotReadyError: if an item is being waited for already.
-        @raise StateError: in another event loop than that of the queue.
+        @raise WrongEventLoop: in another event loop than that of the queue.
         """
         _checkLoop(self, self._loop)
         source = self._deferator.source
@@ -215,7 +228,10 @@ class Stream(Generic[_T]):
     def stop(self) -> None:
         """
         End the iteration here. Stopping again has no effect.
+
+        @raise WrongEventLoop: in another event loop than that of the queue.
         """
+        _checkLoop(self, self._loop)
         self._deferator.stop()
 
     async def aclose(self) -> None:
@@ -242,9 +258,16 @@ class SubmittedTask(Generic[_T]):
     every other object of this class for that call.
     """
 
-    def __init__(self, task: QueuedTask, owner: _Face) -> None:
+    def __init__(
+        self, task: QueuedTask, owner: _Face, future: asyncio.Future[_T] | None = None
+    ) -> None:
+        """
+        @param future: of the result. A failure that nobody looks at is reported through it, as
+            asyncio reports those of its tasks.
+        """
         self._task = task
         self._owner = owner
+        self._future = future
 
     def __repr__(self) -> str:
         return repr(self._task)
@@ -263,7 +286,7 @@ class SubmittedTask(Generic[_T]):
         Give the call up. See L{QueuedTask.cancel<asynqueue.QueuedTask.cancel>}.
 
         @return: C{False} if it was done already.
-        @raise StateError: in another event loop than that of the queue.
+        @raise WrongEventLoop: in another event loop than that of the queue.
         """
         self._owner._use()
         return self._task.cancel()
@@ -275,10 +298,12 @@ class SubmittedTask(Generic[_T]):
         """
         Return a new future of the result.
 
-        @raise StateError: in another event loop than that of the queue.
+        @raise WrongEventLoop: in another event loop than that of the queue.
         """
         self._owner._use()
-        return self._owner._await(self._task.whenDone())
+        if self._future is None:
+            return self._owner._await(self._task.whenDone())
+        return asyncio.shield(self._future)
 
 
 class _Face:
@@ -310,15 +335,13 @@ class _Face:
         return self._queue
 
     def _await(self, deferred: Deferred[Any]) -> asyncio.Future[Any]:
-        return _DeferredFuture(deferred, self, self._loop)
+        return CallFuture(deferred, self, self._loop)
 
     def _submitted(self, task: QueuedTask) -> SubmittedTask[Any]:
         """
         @return: a task that was just put into the queue.
         """
-        # A call that was given up has nothing more to tell.
-        task.d.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        return SubmittedTask(task, self)
+        return SubmittedTask(task, self, self._await(task.d))
 
     def _awaitTasks(
         self, deferred: Deferred[list[QueuedTask]]
@@ -503,12 +526,13 @@ class TaskQueue(_Face):
 
     _queue: taskqueue.TaskQueue
 
+    @spellsOut(taskqueue.TaskQueue.__init__, taskqueue.QueueKeywords.__annotations__)
     def __init__(self, *workers: IWorker, **keywords: Unpack[taskqueue.QueueKeywords]) -> None:
         """
         @param workers: providers of C{IWorker} to attach at once. Workers that take a reactor need
             that of L{getReactor}.
         @param keywords: the keywords of L{TaskQueue<asynqueue.TaskQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         self._wrap(taskqueue.TaskQueue(*workers, reactor=getReactor(), **keywords))
 
@@ -870,13 +894,14 @@ class ProcessQueue(_OwnWorkersQueue):
     A L{ProcessQueue<asynqueue.ProcessQueue>} for asyncio.
     """
 
+    @spellsOut(ownqueues.ProcessQueue.__init__, ProcessKeywords.__annotations__)
     def __init__(self, N: int | None = None, **keywords: Unpack[ProcessKeywords]) -> None:
         """
         Start the processes.
 
         @param N: the number of processes. Default: as many as the cores that this program may use.
         @param keywords: the keywords of L{ProcessQueue<asynqueue.ProcessQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         count = self.cores() if N is None else N
         self._wrap(ownqueues.ProcessQueue(count, reactor=getReactor(), **keywords))
@@ -894,13 +919,14 @@ class ThreadQueue(_OwnWorkersQueue):
     A L{ThreadQueue<asynqueue.ThreadQueue>} for asyncio.
     """
 
+    @spellsOut(ownqueues.ThreadQueue.__init__, ThreadKeywords.__annotations__)
     def __init__(self, N: int = 1, **keywords: Unpack[ThreadKeywords]) -> None:
         """
         Start the threads.
 
         @param N: the number of threads. Default: 1.
         @param keywords: the keywords of L{ThreadQueue<asynqueue.ThreadQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         self._wrap(ownqueues.ThreadQueue(N, reactor=getReactor(), **keywords))
 
@@ -911,11 +937,12 @@ class NullQueue(TaskQueue):
     be coroutine functions and asynchronous generators of asyncio.
     """
 
+    @spellsOut(ownqueues.NullQueue.__init__, NullKeywords.__annotations__)
     def __init__(self, *, slots: int = 1, **keywords: Unpack[NullKeywords]) -> None:
         """
         @param slots: how many calls may be underway at once. Default: 1.
         @param keywords: the keywords of L{NullQueue<asynqueue.NullQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         self._wrap(ownqueues.NullQueue(slots=slots, reactor=getReactor(), **keywords))
 
@@ -934,7 +961,7 @@ class RemoteQueue(TaskQueue):
         @param addresses: the servers' addresses.
         @param key: the key that all the servers have, or the path of its file.
         @param keywords: the keywords of L{RemoteQueue<asynqueue.wire.RemoteQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         # A program without servers need not import what talks to them.
         from asynqueue._queue import remotequeue
@@ -942,7 +969,7 @@ class RemoteQueue(TaskQueue):
         self._wrap(remotequeue.RemoteQueue(addresses, key, reactor=getReactor(), **keywords))
 
 
-class JobFuture(_DeferredFuture[Job]):
+class JobFuture(CallFuture[Job]):
     """
     A future of a job.
 
@@ -963,6 +990,7 @@ class ResizableDispatchQueue(_Face):
 
     _queue: rdq.ResizableDispatchQueue
 
+    @spellsOut(rdq.ResizableDispatchQueue.__init__, DispatchKeywords.__annotations__)
     def __init__(
         self,
         func: Callable[[Any], Any],
@@ -979,11 +1007,19 @@ class ResizableDispatchQueue(_Face):
         @param queue: calls the function: a queue of this module, or what its C{options} returns.
             Default: the event loop.
         @param keywords: those of L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>}.
-        @raise RuntimeError: if no event loop runs in this thread.
+        @raise TypeError: if C{queue} is something else, or there is an unknown keyword.
+        @raise WrongEventLoop: if no event loop runs in this thread.
         """
         caller: Any = None
-        if queue is not None:
-            caller = queue._own if isinstance(queue, CallOptions) else queue._queue
+        if isinstance(queue, CallOptions):
+            caller = queue._own
+        elif isinstance(queue, TaskQueue):
+            caller = queue._queue
+        elif queue is not None:
+            raise TypeError(
+                f"queue must be a queue of asynqueue.aio that makes calls, or what its options() "
+                f"returns, not {queue!r}"
+            )
         inner = rdq.ResizableDispatchQueue(
             func,
             width,

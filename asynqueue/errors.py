@@ -58,6 +58,15 @@ class StateError(AsynQueueError):
         return f"{self.subject} is {self.state}: '{self.event}' is not allowed now"
 
 
+class WrongEventLoop(StateError, RuntimeError):
+    """
+    A queue was used where its event loop does not run.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.state}: {self.event}"
+
+
 # The queue ----------------------------------------------------------------------------------------
 
 

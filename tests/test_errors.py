@@ -22,6 +22,7 @@ from asynqueue.errors import (
     TaskTimeout,
     WorkerDied,
     WorkerError,
+    WrongEventLoop,
     withTraceback,
 )
 
@@ -34,6 +35,7 @@ OURS = [
 ARGUMENTS: dict[type, tuple[Any, ...]] = {
     ExtraMissing: ("TLS", "tls"),
     StateError: ("the task", "PENDING", "finish"),
+    WrongEventLoop: ("the queue", "belongs elsewhere", "use it there"),
     RemoteError: ("far.Error", "text", "trace"),
     WorkerDied: (12, None, 9, 3456, True, "the stacks"),
     ReactorTouched: ("the call of work", "callLater"),

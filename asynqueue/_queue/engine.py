@@ -292,7 +292,9 @@ class Engine:
         if self.state is not RUNNING:
             self.checkRunning(f"call({functionName(function)})")
         if not callable(function):
-            raise TypeError(f"{function!r} cannot be called")
+            raise TypeError(
+                f"{function!r} cannot be called: name the function, and its arguments after it"
+            )
         if self.maxPending is not None and mustFit and len(self.scheduler) >= self.maxPending:
             raise QueueFull(f"{self!r} may have no more than {self.maxPending} calls pending")
         task = QueuedTask(next(self._ids), function, args, kwargs, options, self.seconds())

@@ -4,10 +4,12 @@ The task queue: the public face of an engine and its pool of workers.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from types import TracebackType
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, overload
 
 from twisted.internet.defer import Deferred, succeed
@@ -28,6 +30,7 @@ from asynqueue._queue.map import startMap
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.admin import openIfWanted
+from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IWorker
 
 if TYPE_CHECKING:
@@ -654,7 +657,40 @@ class TaskQueue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.shutdown()
+        done = self.shutdown()
+        if not done.called and _isAwaitedByAsyncio(sys._getframe(1)):
+            # Otherwise asyncio only complains of a bad yield.
+            done.addErrback(lambda _: None)
+            raise WrongEventLoop(
+                self,
+                "belongs to Twisted's reactor, and its Deferreds cannot be awaited in a coroutine "
+                "of asyncio",
+                "import the queue from asynqueue.aio; or, if the program runs on Twisted's asyncio "
+                "reactor, await queue.call(...).asFuture(loop), and shut the queue down like that",
+            )
+        await done
+
+
+def _isAwaitedByAsyncio(frame: FrameType | None) -> bool:
+    """
+    Tell whether a task of asyncio awaits a coroutine, with no Deferred in between.
+
+    @param frame: the frame of the coroutine, which is running.
+    """
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = None if asyncio is None else asyncio.current_task()
+    except RuntimeError:
+        # No loop runs.
+        return False
+    if task is None:
+        return False
+    outermost = getattr(task.get_coro(), "cr_frame", None)
+    while frame is not None and frame.f_code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        if frame is outermost:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _stopped(

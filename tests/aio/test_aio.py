@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -15,17 +16,22 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from math import factorial
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+import asynqueue
 from asynqueue import AsyncWorker, DurableJob, Event, ThreadWorker, report
 from asynqueue._eventloop import LoopReactor
 from asynqueue.aio import (
+    NullQueue,
     ProcessQueue,
     ResizableDispatchQueue,
     TaskQueue,
@@ -33,7 +39,7 @@ from asynqueue.aio import (
     asFuture,
     getReactor,
 )
-from asynqueue.errors import JobNotDispatched, QueueStopped, StateError
+from asynqueue.errors import JobNotDispatched, QueueStopped, WrongEventLoop
 from asynqueue.testing import InlineWorker
 from tests.support.processes import areGone
 
@@ -329,13 +335,116 @@ def test_severalLoopsRunAtOnce() -> None:
 
 
 def test_queueBelongsToItsLoop() -> None:
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        ThreadQueue(1)
+    makes: list[Callable[[], object]] = [ThreadQueue, getReactor, lambda: asFuture(Deferred())]
+    for make in makes:
+        with pytest.raises(RuntimeError, match=r"no running event loop.*in a coroutine"):
+            make()
+
+    def useElsewhere(*uses: Callable[[], Any]) -> None:
+        async def elsewhere() -> None:
+            for use in uses:
+                with pytest.raises(WrongEventLoop, match="belongs to an event loop"):
+                    await use()
+
+        asyncio.run(elsewhere())
 
     async def main() -> None:
         async with ThreadQueue(1) as queue:
-            with pytest.raises(StateError, match="event loop"):
+            with pytest.raises(WrongEventLoop, match="not the one that runs here"):
                 await asyncio.to_thread(queue.call, abs, 1)
+            task, stream = queue.submit(abs, -2), await queue.call(count, 3)
+            uses = (lambda: queue.call(abs, 1), task.whenDone, task.cancel, queue.shutdown)
+            ofStream = (lambda: anext(stream), stream.stop, stream.aclose)
+            await asyncio.to_thread(useElsewhere, *uses, *ofStream, queue.tasks, queue.whenReady)
+            assert (await task, [item async for item in stream]) == (2, [0, 1, 2])
+
+    run(main)
+
+
+def test_closedLoopIsNamedAsTheOneOfTheQueue() -> None:
+    async def main() -> ThreadQueue:
+        async with ThreadQueue(1) as queue:
+            return queue
+
+    queue = asyncio.run(main())
+
+    async def later() -> None:
+        with pytest.raises(WrongEventLoop, match=r"STOPPED.* belongs to an event loop"):
+            queue.call(abs, 1)
+
+    asyncio.run(later())
+
+
+def test_failureThatNobodyAwaitsIsReportedAsThoseOfAsyncioAre() -> None:
+    async def main() -> None:
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, each: reported.append(each))
+        async with ThreadQueue(1) as queue:
+            awaited = queue.submit(fail, "awaited")
+            queue.call(fail, "a call")
+            queue.submit(fail, "a task")
+        with pytest.raises(LookupError):
+            await awaited
+        del awaited
+        gc.collect()
+        assert sorted(str(each["exception"]) for each in reported) == ["a call", "a task"]
+        assert {each["message"] for each in reported} == {
+            "CallFuture exception was never retrieved"
+        }
+
+    run(main)
+
+
+def test_queueOfTheTwistedFaceSaysWhatToImport() -> None:
+    async def main() -> None:
+        async with asynqueue.ThreadQueue(1, reactor=getReactor()) as queue:
+            await queue.call(abs, -1)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with asynqueue.ThreadQueue(1, reactor=getReactor()):
+            yield
+
+    async def inLifespan() -> None:
+        async with lifespan():
+            pass
+
+    async def between() -> int:
+        async with asynqueue.ThreadQueue(1, reactor=getReactor()) as queue:
+            found: int = await queue.call(abs, -1)
+            return found
+
+    async def both() -> None:
+        async with ThreadQueue(1):
+            for function in (main, inLifespan):
+                with pytest.raises(WrongEventLoop, match=r"import the queue from asynqueue\.aio"):
+                    await function()
+            # A coroutine of Twisted runs its first part within the task that starts it.
+            assert await Deferred.fromCoroutine(between()).asFuture(asyncio.get_running_loop()) == 1
+            await asyncio.sleep(0.05)
+
+    run(both)
+
+
+def test_somethingElseThanAQueueRunsNoJobs() -> None:
+    async def main() -> None:
+        for wrong in (3, asynqueue.TaskQueue(reactor=Clock())):
+            other: Any = wrong
+            with pytest.raises(TypeError, match=r"must be a queue of asynqueue\.aio"):
+                ResizableDispatchQueue(abs, queue=other)
+
+    run(main)
+
+
+def test_keywordsAreSpelledOutAndChecked() -> None:
+    async def main() -> None:
+        for kind in (ProcessQueue, ThreadQueue, TaskQueue, NullQueue):
+            assert {"timeout", "maxPending"} <= {*inspect.signature(kind).parameters}
+            make: Any = kind
+            with pytest.raises(TypeError, match=r"takes no keyword 'timeuot'.*'timeout'"):
+                make(timeuot=3)
+            with pytest.raises(TypeError, match="takes no keyword 'reactor'"):
+                make(reactor=None)
 
     run(main)
 

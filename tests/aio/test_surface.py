@@ -51,6 +51,7 @@ def parametersOf(function: Callable[..., Any]) -> list[str]:
     found = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name == "keywords":
+            # Those of a method are any options.
             [unpacked] = get_args(get_type_hints(function)["keywords"]) or [None]
             if unpacked is not None:
                 found += unpacked.__annotations__
