@@ -5,7 +5,9 @@ A worker in a child process, and a base class for objects that keep values there
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from asynqueue._workers.procinfo import cores
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.restart import Recycling
 from asynqueue._workers.startmethods import packerFor
+from asynqueue.errors import CallNotRebuilt
 from asynqueue.interfaces import IChannel
 
 
@@ -150,7 +153,7 @@ class ProcessWorker(ChannelWorker):
         @raise ExtraMissing: if the pickler is not installed.
         """
         self.packer = packerFor(pickler, isForked=_isForking(context))
-        self.codec = CODECS[pickler]
+        self.codec = replace(CODECS[pickler], rebuild=self._rebuild)
         self._pickler = pickler
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self._raw = raw
@@ -190,6 +193,23 @@ class ProcessWorker(ChannelWorker):
         return PipeChannel(
             self._reactor, delay, options, context or self._context, self._startTimeout
         )
+
+    def _rebuild(self, described: Any) -> BaseException:
+        """
+        Rebuild an exception. If the process did not find a module, a note tells whether it would
+        have been found in a folder that was added here since.
+        """
+        error = CODECS[self._pickler].rebuild(described)
+        assert isinstance(self._channel, PipeChannel)
+        known = self._channel.searchPath
+        added = [folder for folder in sys.path if folder not in known]
+        if added and isinstance(error, CallNotRebuilt) and "ModuleNotFoundError" in str(error):
+            error.add_note(
+                f"sys.path has changed since worker process {self._channel.pid} was started, which "
+                f"does not have {', '.join(map(repr, added))}. Change it before you make the "
+                f"worker, or in the process as well: queue.update(site.addsitedir, {added[0]!r})"
+            )
+        return error
 
     @staticmethod
     def cores() -> int:

@@ -5,6 +5,7 @@ The channel to a child process.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any, Final
@@ -128,6 +129,8 @@ class PipeChannel:
     for the cases that the reactor does not notice.
 
     @ivar state: a state of L{CHANNEL}.
+    @ivar searchPath: the C{sys.path} of this process when the child was started, which is that of
+        the child.
     @ivar passOn: is asked what takes the bytes of large buffers while they arrive from the child.
         It gets the messages whose buffers they are, with empty ones. If it returns C{None}, the
         messages arrive whole. It is set before L{open}. Default: all messages arrive whole.
@@ -195,6 +198,7 @@ class PipeChannel:
         self._again: IDelayedCall | None = None
         self._memory = MemoryWatch(reactor.seconds)
         self._hasDumped = False
+        self.searchPath: list[str] = []
         self._child: ChildProcess | None = None
         self._endWatch: _EndWatch | None = None
 
@@ -268,6 +272,7 @@ class PipeChannel:
             raise reason
 
     def _launch(self) -> None:
+        self.searchPath = [*sys.path]
         try:
             self._child = ChildProcess(self._context, self._options, self._recordPath)
         except (OSError, EOFError) as error:

@@ -147,6 +147,31 @@ class StartTests(TestCase):
             lines, errors = self.runProgram(self.usual(), method)
             self.assertEqual((lines, errors), (["RESULT 1", "RESULT -1"], ""))
 
+    def test_25c_theSearchPathChangesLater(self) -> None:
+        folder = self.folder / "later"
+        folder.mkdir()
+        (folder / "foundlater.py").write_text("def twice(number): return 2 * number\n")
+        text = """
+        async def main():
+            queue = ProcessQueue(1, context=get_context("METHOD"))
+            await tell(queue.call(abs, -1))
+            sys.path.append(FOLDER)
+            import foundlater
+            await queue.call(foundlater.twice, 2).addErrback(
+                lambda failure: print(*failure.value.__notes__)
+            )
+            import site
+            await queue.update(site.addsitedir, FOLDER)
+            await tell(queue.call(foundlater.twice, 2))
+            await queue.shutdown()
+        if __name__ == "__main__": go(main)
+        """.replace("FOLDER", repr(str(folder)))
+        for method in METHODS:
+            lines, errors = self.runProgram(text, method)
+            self.assertEqual((lines[0], lines[2:], errors), ("RESULT 1", ["RESULT 4"], ""))
+            self.assertIn(f"does not have {str(folder)!r}", lines[1])
+            self.assertIn(f"queue.update(site.addsitedir, {str(folder)!r})", lines[1])
+
     def test_25e_aCopyThatTheMainModuleForksIsNoWorker(self) -> None:
         text = """
         if __name__ != "__main__":
