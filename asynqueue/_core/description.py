@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from reprlib import Repr
+from traceback import format_exception
 from typing import Any, Final
 
 from asynqueue._core.task import functionName
@@ -89,6 +90,17 @@ def shortly(value: object) -> str:
     """
     text = describeValue(value)
     return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+
+
+def withCause(text: str, error: BaseException | None) -> str:
+    """
+    @param text: an exception's traceback, without that of its cause.
+    @param error: the exception.
+    @return: both tracebacks. The cause of what happened to a task elsewhere has the stack there.
+    """
+    if error is None or error.__cause__ is None:
+        return text
+    return f"{''.join(format_exception(error.__cause__))}\nThis caused:\n\n{text}"
 
 
 def describeError(error: BaseException | None) -> str:

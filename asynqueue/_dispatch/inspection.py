@@ -30,6 +30,7 @@ from asynqueue.admin.api import (
     plain,
     plainPriority,
     plainProgress,
+    plainTraceback,
 )
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
@@ -131,7 +132,7 @@ class DispatchInspection:
         if event.reason is not None:
             facts["error"] = describeError(event.reason)
             if event.kind == FAILED:
-                facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
+                facts["traceback"] = plainTraceback(job.failure)
         elif "results" in self._show:
             facts["result"] = shortly(job.result)
         history.ended(event.kind, facts)

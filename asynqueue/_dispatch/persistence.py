@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue._core.description import describeError, shortly
+from asynqueue._core.description import describeError, shortly, withCause
 from asynqueue._dispatch.encoding import (
     LONGEST_TEXT,
     JobCodec,
@@ -195,7 +195,7 @@ class Persistence:
         @param told: is called when that is on disk, or could not be written for now.
         """
         text = describeForStore(error) if why is None else storable(why)
-        traceback = Failure(error).getTraceback()
+        traceback = withCause(Failure(error).getTraceback(), error)
         if len(self.tracebacks) >= TRACEBACKS:
             del self.tracebacks[next(iter(self.tracebacks))]
         self.tracebacks[id] = traceback[-LONGEST_TEXT:]

@@ -93,6 +93,14 @@ class ItemSource:
         return self.state is not SourceState.OPEN
 
     @property
+    def credit(self) -> tuple[int, int] | None:
+        """
+        How many items, and how many bytes, the producer may still send; C{None} if it sends them as
+        they are wanted.
+        """
+        return None
+
+    @property
     def knowsWhatFollows(self) -> bool:
         """
         Whether it is known what follows the first item in C{items}; or, if there is none, whether

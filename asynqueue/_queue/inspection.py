@@ -35,6 +35,7 @@ from asynqueue.admin.api import (
     plain,
     plainPriority,
     plainProgress,
+    plainTraceback,
 )
 from asynqueue.errors import AdminError
 from asynqueue.interfaces import IAdministered
@@ -121,6 +122,8 @@ class QueueInspection:
         facts["state"] = event.kind
         if event.reason is not None:
             facts["error"] = describeError(event.reason)
+            if event.kind == FAILED:
+                facts["traceback"] = plainTraceback(task.failure)
         elif "results" in self._show:
             facts["result"] = shortly(task.result)
         history.ended(event.kind, facts)
@@ -168,6 +171,8 @@ class QueueInspection:
                     "task": task.id,
                     "function": describeFunction(task.function),
                     "items": len(source.items),
+                    "creditItems": None if source.credit is None else source.credit[0],
+                    "creditBytes": None if source.credit is None else source.credit[1],
                     "paused": bool(source.isPaused),
                     "over": source.isOver,
                 }
@@ -216,6 +221,8 @@ class QueueInspection:
             "pid": runner.pid,
             "residentKilobytes": runner.residentKilobytes,
             "restarts": runner.restarts,
+            "recycled": runner.recycled,
+            "place": dict(runner.place),
             "losses": [{"ago": now - time, "reason": why} for time, why in runner.losses],
             "tasks": len(has),
             "running": [

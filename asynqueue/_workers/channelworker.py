@@ -4,7 +4,7 @@ Workers whose calls run in a runner beyond a channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -224,7 +224,16 @@ class ChannelWorker:
             supervisor.starts - 1,
             [*supervisor.losses],
             begun,
+            supervisor.recycled,
+            self.place(),
         )
+
+    def place(self) -> Mapping[str, Any]:
+        """
+        @return: what can be told of the place where the runner is, as JSON can express it. Nothing
+            if that is this machine.
+        """
+        return {}
 
     def stacks(self) -> Deferred[str]:
         """

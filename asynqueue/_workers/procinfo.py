@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import psutil
@@ -26,6 +27,10 @@ class RunnerFacts(NamedTuple):
         clock, and why.
     @ivar begun: the tasks that have begun in the runner, in the order of their beginning. The
         worker may have been sent others ahead. C{None} if the worker does not tell.
+    @ivar recycled: how many of the former runners were sound, and were replaced because that was
+        due or asked for.
+    @ivar place: what the worker tells of the place where its calls run, such as a server or a
+        cluster, as JSON can express it. Empty if that is this machine.
     """
 
     state: str | None = None
@@ -34,6 +39,8 @@ class RunnerFacts(NamedTuple):
     restarts: int = 0
     losses: Sequence[tuple[float, str]] = ()
     begun: Sequence[Any] | None = None
+    recycled: int = 0
+    place: Mapping[str, Any] = MappingProxyType({})
 
 
 class Sight(NamedTuple):

@@ -24,6 +24,8 @@ from asynqueue._runner.exceptions import withoutFrames
 from asynqueue._runner.messages import (
     CALL,
     CANCEL,
+    CREDIT_BYTES,
+    CREDIT_ITEMS,
     ENDED,
     GRANT,
     HELLO,
@@ -482,6 +484,8 @@ class NearStream(ItemSource):
         self.number = number
         self.task = task
         self.taskID = task.id
+        self._items = CREDIT_ITEMS
+        self._bytes = CREDIT_BYTES
         self._link = link
         self._unpack = unpack
 
@@ -490,6 +494,8 @@ class NearStream(ItemSource):
         Add a batch of items, which used so many bytes of credit. An item that cannot be rebuilt
         ends the stream, after the items before it.
         """
+        self._items -= len(batch)
+        self._bytes -= size
         unpack = self._unpack
         try:
             items = [item if type(item) in PLAIN else unpack(item) for item in batch]
@@ -518,7 +524,16 @@ class NearStream(ItemSource):
         Grant again what was taken.
         """
         if not self.isOver:
+            self._items += count
+            self._bytes += cost
             self._link.send([(GRANT, self.number, count, cost)])
+
+    @property
+    def credit(self) -> tuple[int, int]:
+        """
+        See L{ItemSource}.
+        """
+        return self._items, self._bytes
 
     def stopped(self) -> None:
         """

@@ -333,6 +333,7 @@ class Supervisor:
     @ivar report: takes the events that come from a runner or concern it.
     @ivar link: what belongs to the present runner, or to the last one.
     @ivar starts: how many runners were started.
+    @ivar recycled: how many of them were replaced although they were sound.
     @ivar losses: when the last few runners were lost or ended, in seconds of the reactor's clock,
         and why.
     """
@@ -362,7 +363,10 @@ class Supervisor:
         self._backoff = RestartBackoff()
         self._restart: IDelayedCall | None = None
         self._reason: Exception = WorkerDied()
+        # Why the present runner, or the last one that did, has retired.
+        self._retired: Exception = WorkerDied()
         self.starts = 0
+        self.recycled = 0
         self.losses: deque[tuple[float, str]] = deque(maxlen=LOSSES)
         self._ended: OneShotObserverList[None] = OneShotObserverList()
         # Once it is to stop, says which streams are waited for.
@@ -480,6 +484,7 @@ class Supervisor:
         why = self._recycling.due(self._completed, self.link.channel, self._reactor.seconds)
         if why is not None and not any(isinstance(event, Yielded) for event in events):
             self._move("retire")
+            self._retired = why
             events.append(Lost(why))
 
     def stacks(self) -> Deferred[str]:
@@ -520,6 +525,7 @@ class Supervisor:
         if self.state != READY:
             return
         self._move("retire")
+        self._retired = reason
         self.report([Lost(reason)])
         self._quitIfDue()
 
@@ -535,8 +541,11 @@ class Supervisor:
             return
         link = self.link
         link.over()
-        self.losses.append((self._reactor.seconds(), describeError(reason)))
         before = self.state
+        # A sound runner ends by itself when it has ended its tasks.
+        isSound = before == RETIRING and link.hasQuit
+        why = self._retired if isSound else reason
+        self.losses.append((self._reactor.seconds(), describeError(why)))
         if before == DRAINING and link.protocol.isIdle:
             self._move("stopped")
             self._gone()
@@ -550,6 +559,7 @@ class Supervisor:
             self._move("drain")
             self._gone()
         elif before == RETIRING:
+            self.recycled += isSound
             self._restart = self._reactor.callLater(0, self._restartNow)
         else:
             self._restartLater(reason)

@@ -28,6 +28,12 @@ PAGE: Final = 25
 MOST_WORKERS: Final = 8
 """How many workers are shown above the tasks."""
 
+MOST_STREAMS: Final = 4
+"""How many streams are shown above the tasks."""
+
+LETTERS: Final = 100
+"""How many dead letters are shown."""
+
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 
 HELP: Final = """\
@@ -41,6 +47,9 @@ p            pause the queue, or resume it
 +, -         more or fewer processes, or jobs at once
 s            what the task's worker is doing (its Python stack)
 r            replace the process of the task's worker when it has ended its tasks
+e            what has ended lately, with its errors
+d            the dead letters, with their tracebacks
+R, D         retry all dead letters, drop them all
 """
 
 Row = Mapping[str, Any]
@@ -234,8 +243,64 @@ def describe(seen: Row) -> Iterator[str]:
             + fit(str(worker["restarts"]), 10)
             + (runs or "".join(lost[-1:]))
         )
+        about = [f"{name} {value}" for name, value in worker.get("place", {}).items() if value]
+        if worker.get("recycled"):
+            about.append(f"recycled {worker['recycled']} times")
+        if runs and lost:
+            about.append(lost[-1])
+        if about:
+            yield printable(f"  {', '.join(about)}")
     if len(workers) > MOST_WORKERS:
         yield f"... and {seen['workerCount'] - MOST_WORKERS} more"
+    yield from describeStreams(seen.get("streams", []))
+
+
+def describeStreams(streams: Sequence[Row]) -> Iterator[str]:
+    """
+    @return: a line for each of the first streams.
+    """
+    if streams:
+        yield ""
+    for stream in streams[:MOST_STREAMS]:
+        facts = [f"{stream['items']} items wait here"]
+        if stream["creditItems"] is not None:
+            size = f"{stream['creditBytes'] / 1024:.0f}K"
+            facts.append(f"{stream['creditItems']} items or {size} more may come")
+        facts += [word for word in ("paused", "over") if stream[word]]
+        yield printable(f"stream of {stream['task']} {stream['function']}: {', '.join(facts)}")
+    if len(streams) > MOST_STREAMS:
+        yield f"... and {len(streams) - MOST_STREAMS} more streams"
+
+
+def describeEnded(ended: Sequence[Row]) -> str:
+    """
+    @return: what has ended lately, the latest first, with the errors of what has failed.
+    """
+    lines = []
+    for task in ended:
+        lines.append(
+            fit(str(task["id"]), 9)
+            + fit(task["state"], 10)
+            + fit(f"{length(task['ago'])} ago", 12)
+            + fit(length(task["ran"]), 8)
+            + str(task.get("call", task["function"]))
+        )
+        error = task.get("traceback") or task.get("error")
+        lines += [f"    {line}" for line in (error or "").splitlines()]
+    return "\n".join(lines) or "Nothing has ended since somebody looks."
+
+
+def describeLetters(answer: Row) -> str:
+    """
+    @return: dead letters with their tracebacks.
+    """
+    lines = [f"{answer['count']} dead letters"]
+    for letter in answer["letters"]:
+        call = letter.get("call", letter["function"])
+        lines.append(f"{fit(str(letter['id']), 9)}{letter['attempts']} attempts  {call}")
+        text = letter["traceback"] or letter["error"] or ""
+        lines += [f"    {line}" for line in text.splitlines()]
+    return "\n".join(lines)
 
 
 TASKS_HEADER: Final = (
@@ -326,6 +391,8 @@ class Top:
         self._seen: Row | None = None
         self._message = ""
         self._text: list[str] = []
+        # How many of its lines are above the screen.
+        self._above = 0
         # What is done if the answer is yes.
         self._confirmed: Callable[[], object] = lambda: None
 
@@ -373,7 +440,8 @@ class Top:
         @return: what is shown now, in so many columns and at most so many lines.
         """
         if self.state == TEXT:
-            shown = [*self._text[: height - 1], "-- any key --"]
+            shown = self._text[self._above : self._above + height - 1]
+            shown.append("-- Up, Down and Space scroll, any other key leaves --")
             return [fit(printable(line), width) for line in shown]
         tabs = "  ".join(
             f"[{each.name}]" if index == self._index else each.name
@@ -406,7 +474,7 @@ class Top:
         @param key: a character, or one of C{"up"} and C{"down"}.
         """
         if self.state == TEXT:
-            self._move("back")
+            self._scroll(key)
         elif self.state == CONFIRMING:
             self._move("back")
             self._message = ""
@@ -440,10 +508,25 @@ class Top:
         elif key == "C":
             what = f"cancel all {seen['pending']} that wait in {self._queue.name}"
             self._ask(what, "cancelled", "cancel", all=True)
+        elif key == "e":
+            self._show(describeEnded(seen.get("last", [])))
+        elif key in ("d", "R", "D"):
+            self._steerLetters(key)
         elif task is None:
             self._message = "there is no task"
         else:
             self._steerTask(key, task)
+
+    def _steerLetters(self, key: str) -> None:
+        def show() -> None:
+            self._show(describeLetters(self._queue.ask("deadLetters", size=LETTERS)))
+
+        if key == "d":
+            self._try(show)
+        elif key == "R":
+            self._ask(f"retry all dead letters of {self._queue.name}", "done", "retry", all=True)
+        else:
+            self._ask(f"drop all dead letters of {self._queue.name}", "done", "drop", all=True)
 
     def _steerTask(self, key: str, task: Row) -> None:
         if key == "c":
@@ -487,7 +570,8 @@ class Top:
 
         def act() -> None:
             answer = queue.ask(verb, **parameters)
-            self._message = f"{answer[done]} {done}"
+            found = answer[done]
+            self._message = f"{len(found) if isinstance(found, list) else found} {done}"
 
         self._move("ask")
         self._message = f"{what}? (y/n)"
@@ -501,7 +585,15 @@ class Top:
 
     def _show(self, text: str) -> None:
         self._text = text.splitlines()
+        self._above = 0
         self._move("show")
+
+    def _scroll(self, key: str) -> None:
+        by = {"up": -1, "k": -1, "down": 1, "j": 1, " ": PAGE}.get(key)
+        if by is None:
+            self._move("back")
+        else:
+            self._above = min(max(0, self._above + by), max(0, len(self._text) - 1))
 
 
 _KEYS: Final = {"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down"}

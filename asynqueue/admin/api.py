@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue._core.description import describeError, shortly
+from asynqueue._core.description import describeError, shortly, withCause
 from asynqueue._core.task import Progress
 from asynqueue._version import __version__
 from asynqueue.errors import AdminError, AsynQueueError, textOf
@@ -32,6 +32,9 @@ have to be walked."""
 
 MOST_NAMED: Final = 10_000
 """How many tasks or jobs one request can name."""
+
+LONGEST_TRACEBACK: Final = 10_000
+"""How many characters of a traceback are shown: the last ones."""
 
 LONGEST: Final = 200
 """How many characters of one text in a request are allowed."""
@@ -371,6 +374,15 @@ def checkShow(show: Any) -> frozenset[str]:
     if unknown:
         raise AdminError(f"show can name 'arguments' and 'results', not {unknown[0]!r}")
     return names
+
+
+def plainTraceback(failure: Failure) -> str:
+    """
+    @return: the end of a failure's traceback, with that of its cause, which has the stack of a task
+        that ran elsewhere.
+    """
+    text = withCause(failure.getTraceback(elideFrameworkCode=True), failure.value)
+    return text[-LONGEST_TRACEBACK:]
 
 
 def plainPriority(priority: Any) -> Any:

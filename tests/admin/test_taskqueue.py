@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from asynqueue import AsyncWorker, ResizableDispatchQueue, TaskQueue
+from asynqueue._runner.messages import CREDIT_BYTES, CREDIT_ITEMS
 from asynqueue.admin.api import VERBS
 from asynqueue.errors import AdminError, QueueStopped, TaskTerminated
 from asynqueue.rdq import MemoryJobStore
@@ -113,6 +114,16 @@ class SeeingTests(AdminCase):
         items = self.resultOf(queue.call(count))
         [stream] = self.get(admin, "snapshot")["streams"]
         self.assertEqual((stream["task"], stream["function"]), (1, "count"))
+        for _ in range(20):
+            self.clock.advance(0)
+        # The far side has sent what it may, and nobody takes it.
+        [stream] = self.get(admin, "snapshot")["streams"]
+        self.assertEqual((stream["items"], stream["creditItems"]), (CREDIT_ITEMS, 0))
+        self.assertLess(stream["creditBytes"], CREDIT_BYTES)
+        items.source.items.clear()
+        items.source.taken(CREDIT_ITEMS)
+        [stream] = self.get(admin, "snapshot")["streams"]
+        self.assertEqual((stream["items"], stream["creditItems"]), (0, CREDIT_ITEMS))
         items.stop()
 
     def test_argumentsAndResultsAreHiddenUnlessTheyAreAllowed(self) -> None:
@@ -141,6 +152,8 @@ class SeeingTests(AdminCase):
         self.assertEqual(sum(seen["ended"]["rates"]), 2)
         failed, finished = seen["last"]
         self.assertEqual((failed["function"], failed["error"]), ("fail", "ValueError: oh"))
+        # Where that was raised, in the runner, is in the cause.
+        self.assertIn("in fail\n", failed["traceback"])
         self.assertEqual((finished["function"], finished["state"]), ("len", "FINISHED"))
         admin.api.detach()
         self.assertEqual(self.get(admin, "snapshot")["last"], [])
@@ -350,6 +363,9 @@ class SteeringTests(AdminCase):
         [seen] = self.get(admin, "snapshot")["workers"]
         self.get(admin, "recycle", worker=seen["id"])
         self.clock.pump([0.0] * 5)
+        [seen] = self.get(admin, "snapshot")["workers"]
+        self.assertEqual((seen["restarts"], seen["recycled"], seen["place"]), (1, 1, {}))
+        self.assertIn("somebody asked for it", seen["losses"][-1]["reason"])
         self.assertIsNot(worker.channel, former)
         self.assertEqual(self.resultOf(queue.call(len, "abc")), 3)
         self.assertIn("no worker 77", self.refusal(admin, "recycle", worker=77))

@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from asynqueue.admin._top import (
 )
 from asynqueue.aio import TaskQueue
 from asynqueue.errors import AdminError
+from asynqueue.rdq import MemoryJobStore
 from asynqueue.testing import InlineWorker
 from tests.admin.cases import AdminCase
 
@@ -153,6 +155,62 @@ class TopTests(AdminCase):
         self.top.look()
         text = self.press("down", "down", "f")
         self.assertLess(text.index("len('c')"), text.index("len('b')"))
+
+    def test_whatHasEndedIsShownWithItsErrors(self) -> None:
+        self.admin.api.attach()
+        self.addCleanup(self.admin.api.detach)
+        d = self.queue.call(int, "twelve")
+        self.worker.stepAll()
+        self.errorOf(d, ValueError)
+        self.top.look()
+        text = self.press("e")
+        self.assertIn("FAILED", text)
+        self.assertIn("invalid literal for int() with base 10: 'twelve'", text)
+        self.assertIn("scroll", text)
+        before = text.splitlines()
+        after = self.press("down").splitlines()
+        self.assertEqual(after[0], before[1])
+        self.press("up", "up", " ", " ", "q")
+        self.assertEqual(self.top.state, LIST)
+
+    def test_streamsAreShownWithTheirCredit(self) -> None:
+        d = self.queue.call(count)
+        self.worker.step()
+        items = self.resultOf(d)
+        self.worker.stepAll()
+        self.top.look()
+        text = self.press()
+        self.assertRegex(text, r"stream of 1 count: 16384 items wait here, 0 items or \d+K more")
+        items.stop()
+        self.worker.stepAll()
+        self.clock.advance(1)
+
+    def test_deadLettersAreShownRetriedAndDropped(self) -> None:
+        def send(number: str) -> None:
+            raise ValueError(f"no number {number}")
+
+        store = MemoryJobStore()
+        jobs = ResizableDispatchQueue(send, 4, store=store, storedAs="send", reactor=self.clock)
+        jobs.admin(name="jobs", show="arguments")
+        for number in "ab":
+            jobs.put(number).addErrback(lambda _: None)
+        for _ in range(3):
+            self.settle()
+        self.top.look()
+        self.press("\t")
+        text = self.press("d")
+        for part in ("2 dead letters", "send('a')", "ValueError: no number b", "Traceback"):
+            self.assertIn(part, text)
+        self.press("x")
+        self.assertIn("retry all dead letters of jobs? (y/n)", self.press("R"))
+        self.assertIn("2 done", self.press("y"))
+        for _ in range(3):
+            self.settle()
+        self.assertIn("2 done", self.press("D", "y"))
+        self.assertIn("0 dead letters", self.press("d"))
+        self.press("x", "\t")
+        self.assertIn("which has no deadLetters", self.press("d"))
+        self.successResultOf(jobs.stop())
 
     def test_aRefusalIsShown(self) -> None:
         self.top.look()

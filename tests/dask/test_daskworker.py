@@ -200,6 +200,9 @@ class ClusterTests(DaskCase):
         await self.until(lambda: worker.capacity.slots == 2, "the threads are counted")
         cluster.scale(3)
         await self.until(lambda: worker.capacity.slots == 3, "there are more threads")
+        place = worker.facts().place
+        self.assertEqual((place["threads"], place["missing"], place["repeated"]), (3, [], 0))
+        self.assertGreater(place["workers"], 1)
         cluster.scale(2)
         await self.until(lambda: worker.capacity.slots == 2, "there are fewer threads")
         self.assertEqual(len(queue), 1, "it is one worker all the time")

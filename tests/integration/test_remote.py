@@ -57,6 +57,10 @@ class RemoteWorkersInAQueue(RemoteMixin, TestCase):
         for hold in holds:
             hold.release()
         await defer.gatherResults([task.d for task in tasks])
+        address = f"tcp:127.0.0.1:{self.port}"
+        for worker in queue.workers():
+            place = {"address": address, "session": "LIVE", "trouble": None}
+            self.assertEqual(worker.facts().place, place)
 
     async def test_anUpdateReachesEachProcessAndEachLaterOne(self) -> None:
         await self.serve(processes=2)

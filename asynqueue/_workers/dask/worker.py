@@ -235,6 +235,7 @@ class DaskWorker:
         self.iQualified = [*series, *self.resources]
         self.restartWorkers = restartWorkers
         self.threads = 0
+        self._daskWorkers = 0
         self.repeated = 0
         self.state: str = STARTING
         self._slots = None if slots is None else checkCount("slots", slots)
@@ -356,6 +357,7 @@ class DaskWorker:
         The cluster has as many threads.
         """
         self.threads = sum(threads.values())
+        self._daskWorkers = len(threads)
         missing = {
             name for needed in self.resources.values() for name in needed if name not in resources
         }
@@ -467,7 +469,14 @@ class DaskWorker:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.
         """
-        return RunnerFacts(self.state)
+        cluster = {
+            "workers": self._daskWorkers,
+            "threads": self.threads,
+            "batches": len(self._batches),
+            "repeated": self.repeated,
+            "missing": sorted(self.missing),
+        }
+        return RunnerFacts(self.state, place=cluster)
 
     def stacks(self) -> Deferred[str]:
         """

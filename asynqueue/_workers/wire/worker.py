@@ -5,7 +5,7 @@ A worker behind a server.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from random import Random
 from typing import Any, ClassVar, Final
 
@@ -21,6 +21,7 @@ from asynqueue._workers.wire.channel import Dialer, WireChannel
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.handshake import LARGEST, Attach, Hello
 from asynqueue._workers.wire.keys import keyBytes
+from asynqueue.errors import textOf
 from asynqueue.interfaces import IChannel
 
 AHEAD_TASKS: Final = 512
@@ -72,6 +73,15 @@ class Companion(ChannelWorker):
         or not tried yet. The worker tries again.
         """
         return self._dialer.trouble
+
+    def place(self) -> Mapping[str, Any]:
+        """
+        @return: the server's C{address}, how the C{session} with it is, and the C{trouble} if it
+            cannot be reached.
+        """
+        assert isinstance(self._channel, WireChannel)
+        trouble = None if self.trouble is None else textOf(self.trouble)
+        return {"address": self.address, "session": self._channel.state, "trouble": trouble}
 
     def makeChannel(self) -> IChannel:
         """
