@@ -45,6 +45,7 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.keywords import spellsOut
 from asynqueue._core.retry import Retry
+from asynqueue._core.task import Size
 from asynqueue._dispatch import rdq
 from asynqueue._dispatch.encoding import JobCodec
 from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
@@ -326,6 +327,12 @@ class _Face:
 
     def __reduce__(self) -> Any:
         return self._queue.__reduce__()
+
+    def seconds(self) -> float:
+        """
+        Return the time by the queue's clock, in seconds.
+        """
+        return cast(float, self._queue.seconds())
 
     def _use(self) -> Any:
         """
@@ -710,6 +717,12 @@ class TaskQueue(_Face):
         """
         return self._queue.room
 
+    def size(self) -> Size:
+        """
+        Return how many calls are underway, and how many are pending.
+        """
+        return self._queue.size()
+
     def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
         """
         Cancel the calls of a series. See L{cancelSeries<asynqueue.TaskQueue.cancelSeries>}.
@@ -1086,9 +1099,9 @@ class ResizableDispatchQueue(_Face):
         """
         return self._queue.underway()
 
-    def size(self) -> rdq.Size:
+    def size(self) -> Size:
         """
-        Return how many jobs are pending, and how many are underway.
+        Return how many jobs are underway, and how many are pending.
         """
         return self._queue.size()
 

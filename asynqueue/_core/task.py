@@ -192,6 +192,15 @@ class Progress(NamedTuple):
     time: float
 
 
+class Size(NamedTuple):
+    """
+    How many tasks or jobs a queue has that are not done.
+    """
+
+    underway: int
+    pending: int
+
+
 NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 """The keyword arguments of all tasks that have none."""
 

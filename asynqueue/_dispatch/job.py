@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Record
+from asynqueue._runner.context import Pairs
 from asynqueue._waiters import QuietDeferred
 from asynqueue.errors import JobError, JobNotDispatched, StoreError
 
@@ -68,9 +69,9 @@ class Job(Record):
                    |            |  +----> FAILED
                    +------------+-------> CANCELLED
 
-    A job can be pickled. The copy keeps everything that stands below except C{progress}, C{result}
-    and C{failure}, and belongs to no queue: give it to the C{put} of one to have its argument
-    dispatched.
+    A job can be pickled. The copy keeps everything that stands below except C{context},
+    C{progress}, C{result} and C{failure}, and belongs to no queue: give it to the C{put} of one to
+    have its argument dispatched.
 
     @ivar id: a number that is unique within its queue, in the order of putting.
     @ivar jobarg: the argument.
@@ -81,6 +82,7 @@ class Job(Record):
     @ivar startTime: when its last attempt began, or C{None}.
     @ivar stopTime: when the job ended, or C{None}.
     @ivar due: the time before which the job does not begin, or C{None}.
+    @ivar context: what tracers have travel with the job, as pairs of name and value, or C{None}.
     @ivar progress: the latest C{Progress} that the function reported with L{report
         <asynqueue.report>}, or C{None}.
     @ivar result: what the function returned, once the job is FINISHED.
@@ -101,6 +103,7 @@ class Job(Record):
         "_owner",
         "_told",
         "_watchers",
+        "context",
         "due",
         "home",
         "jobarg",
@@ -125,6 +128,7 @@ class Job(Record):
         super().__init__(id, priority, now)
         self.jobarg = jobarg
         self.due: float | None = None
+        self.context: Pairs | None = None
         self.key: Any = None
         self.home: Any = None
         self._owner = owner

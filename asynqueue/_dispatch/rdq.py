@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
@@ -34,7 +35,7 @@ from asynqueue._core.states import (
     Table,
     nextState,
 )
-from asynqueue._core.task import Progress
+from asynqueue._core.task import Progress, Size
 from asynqueue._dispatch.encoding import ExactJSON, JobCodec, checkText, describeForStore
 from asynqueue._dispatch.groupcommit import AGAIN_SECONDS
 from asynqueue._dispatch.job import DeadLetter, DurableJob, Job, JobCancelled, JobDeferred
@@ -61,8 +62,10 @@ from asynqueue._reactor import (
     callFromAnyThread,
     defaultReactor,
     serialExecutor,
-    takeReports,
 )
+from asynqueue._runner.context import applyContext
+from asynqueue._runner.packing import PLAIN
+from asynqueue._runner.progress import setReporter
 from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue.admin import openIfWanted
 from asynqueue.errors import (
@@ -115,15 +118,6 @@ class Caller(Protocol):
 
     def call(self, function: Any, /, *args: Any, **kw: Any) -> Deferred[Any]:
         """Call a function."""
-
-
-class Size(NamedTuple):
-    """
-    How many jobs a dispatch queue has.
-    """
-
-    underway: int
-    pending: int
 
 
 class ResizableDispatchQueue:
@@ -268,6 +262,8 @@ class ResizableDispatchQueue:
         self._ids = count(first)
         # A forked process has no part in it. This also says that the queue was constructed.
         self._pid = os.getpid()
+        # The reactor's, as far as it is known.
+        self._thread = get_ident()
         self._changed()
         openIfWanted(self)
 
@@ -377,31 +373,26 @@ class ResizableDispatchQueue:
             raises, and C{TypeError} if its key is not hashable. In each of these cases there is no
             job.
         """
-        if self._state != RUNNING and self.stopped:
-            raise self._stoppedError("a place for a job")
         if isinstance(jobarg, Job):
             priority = jobarg.priority if priority is None else priority
             if unique is None and self._persistence is not None:
                 unique = getattr(jobarg, "unique", None)
             jobarg = jobarg.jobarg
-        if unique is not None:
-            standing = self._standing(unique, mayStand)
+        if self._state != RUNNING or unique is not None or self._limit is not None:
+            standing = self._checkPlace(unique, mayStand)
             if standing is not None:
                 return standing.watch()
-        if priority is None:
-            priority = 0
-        else:
-            self._checkPriority(priority)
-        if self._limit is not None and len(self._pending) >= self._limit:
-            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
+        priority = 0 if priority is None else self._checkPriority(priority)
         now = self._clock.seconds()
         due = None if delay is None and at is None else dueTime(now, delay, at)
+        isObserved = bool(self._observers.observers)
         job: Job
         if self._persistence is None:
             job = Job(next(self._ids), self, jobarg, priority, now)
             job.due = due
             self._pending.put(job, now)
-            self._record(QUEUED, job)
+            if isObserved:
+                self._observers.record(QUEUED, job=job)
         else:
             encoded = self._persistence.encode(jobarg)
             job = DurableJob(next(self._ids), self, jobarg, priority, now, unique)
@@ -409,14 +400,32 @@ class ResizableDispatchQueue:
             self._pending.put(job, now)
             if unique is not None:
                 self._byKey[unique] = job
-            self._record(QUEUED, job)
+            if isObserved:
+                self._observers.record(QUEUED, job=job)
             stored = self._persistence.stored(job, encoded)
             self._persistence.commits.note((INSERT, stored), partial(self._saved, job), False)
         d = job.watch()
         if self._lookTime > NEXT_TURN:
             self._lookSoon()
-        self._observers.flush()
+        if isObserved:
+            self._observers.flush()
         return d
+
+    def _checkPlace(self, unique: str | None, mayStand: bool) -> DurableJob | None:
+        """
+        Check whether there is a place for another job.
+
+        @return: the job that has its key already, if there is one and there may be.
+        """
+        if self.stopped:
+            raise self._stoppedError("a place for a job")
+        if unique is not None:
+            standing = self._standing(unique, mayStand)
+            if standing is not None:
+                return standing
+        if self._limit is not None and len(self._pending) >= self._limit:
+            raise QueueFull(f"{self!r} may have no more than {self._limit} jobs pending")
+        return None
 
     def _standing(self, unique: str, mayStand: bool) -> DurableJob | None:
         """
@@ -454,6 +463,12 @@ class ResizableDispatchQueue:
         Return how many jobs are underway, and how many are pending.
         """
         return Size(len(self._underway), len(self._pending))
+
+    def seconds(self) -> float:
+        """
+        @return: the time by the queue's clock, in seconds. Jobs and events tell times by it.
+        """
+        return self._clock.seconds()
 
     def clearQueue(self, cancelPending: bool = True) -> list[Job]:
         """
@@ -507,8 +522,9 @@ class ResizableDispatchQueue:
         if self._persistence is not None:
             self._persistence.commits.note((MOVE, job.id, priority))
 
-    def _checkPriority(self, priority: float) -> None:
+    def _checkPriority(self, priority: float) -> float:
         """
+        @return: the priority.
         @raise ValueError: if the priority is not a number, or too large an integer for the store.
         """
         if not isinstance(priority, int | float) or math.isnan(priority):
@@ -516,6 +532,7 @@ class ResizableDispatchQueue:
         isTooLong = isinstance(priority, int) and not -(2**63) <= priority < 2**63
         if isTooLong and self._persistence is not None:
             raise ValueError(f"a store keeps priorities of up to 64 bits, not {priority!r}")
+        return priority
 
     # Width ----------------------------------------------------------------------------------------
 
@@ -999,6 +1016,8 @@ class ResizableDispatchQueue:
         @return: whether there may be more jobs that could begin now.
         """
         seconds, underway, take = self._clock.seconds, self._underway, self._pending.take
+        observers = self._observers
+        self._thread = get_ident()
         now = seconds()
         until = now + TURN_SECONDS
         while self._state == RUNNING and len(underway) < self._width:
@@ -1014,7 +1033,8 @@ class ResizableDispatchQueue:
             hasRoom = False
             job.begin(now)
             underway[job] = None
-            self._record(STARTED, job)
+            if observers.observers:
+                observers.record(STARTED, job=job)
             if self._persistence is None:
                 self._run(job)
             else:
@@ -1023,7 +1043,8 @@ class ResizableDispatchQueue:
                 if self._bounded is not None:
                     self._uncalled += 1
                 self._persistence.commits.note((BEGIN, job.id), begun, False)
-                self._observers.flush()
+                if observers.observers:
+                    observers.flush()
             now = seconds()
         return False
 
@@ -1052,7 +1073,8 @@ class ResizableDispatchQueue:
         self._run(job)
 
     def _run(self, job: Job) -> None:
-        self._observers.flush()
+        if self._observers.observers:
+            self._observers.flush()
         if self._uncalled:
             self._uncalled -= 1
             self._lookSoon()
@@ -1067,8 +1089,10 @@ class ResizableDispatchQueue:
         try:
             if self._caller is None:
                 result = copy_context().run(self._callHere, job)
-            else:
+            elif job.context is None:
                 result = self._caller.call(self._func, job.jobarg)
+            else:
+                result = copy_context().run(self._callThere, self._caller, job)
         except QueueFull:
             self._runWhenReady(job, Failure())
             return
@@ -1111,9 +1135,26 @@ class ResizableDispatchQueue:
         """
         Call the function in the main loop, in the job's own context.
         """
-        reactor = self._clock.reactor
-        takeReports(reactor, partial(self._jobProgressed, job, job.attempts))
-        return asDeferred(reactor, self._func(job.jobarg))
+        setReporter(partial(self._jobReports, job, job.attempts))
+        if job.context is not None:
+            applyContext(job.context)
+        result = self._func(job.jobarg)
+        return result if type(result) in PLAIN else asDeferred(self._clock.reactor, result)
+
+    def _callThere(self, caller: Caller, job: Job) -> Deferred[Any]:
+        """
+        Have a task queue call the function. Its own tracers find the job's span.
+        """
+        applyContext(job.context or ())
+        return caller.call(self._func, job.jobarg)
+
+    def _jobReports(self, job: Job, attempt: int, done: float, total: float | None) -> None:
+        if get_ident() == self._thread:
+            self._jobProgressed(job, attempt, done, total)
+        else:
+            # The function has passed its context to a thread.
+            progressed = partial(self._jobProgressed, job, attempt, done, total)
+            callFromAnyThread(self._clock.reactor, progressed)
 
     def _jobProgressed(self, job: Job, attempt: int, done: float, total: float | None) -> None:
         if self._reported(job, attempt, done, total):
@@ -1216,7 +1257,8 @@ class ResizableDispatchQueue:
         job.fail(Failure(error), self._clock.seconds())
         why = f"its key for the rate cannot be told: {describeForStore(error)}"
         self._persistence.bury(job.id, job.jobarg, error, why)
-        self._recordEnd(job)
+        if self._observers.observers:
+            self._recordEnd(job)
 
     def _saved(self, job: DurableJob, error: StoreError | None) -> None:
         """
@@ -1290,10 +1332,13 @@ class ResizableDispatchQueue:
         Tell a job's end: now, or when it is on disk. A job that was told to be over is not done
         again then.
         """
-        self._recordEnd(job)
+        isObserved = bool(self._observers.observers)
+        if isObserved:
+            self._recordEnd(job)
         persistence = self._persistence
         if persistence is None:
-            self._observers.flush()
+            if isObserved:
+                self._observers.flush()
             job.tellEnd()
             return
         assert isinstance(job, DurableJob)
@@ -1304,12 +1349,11 @@ class ResizableDispatchQueue:
             persistence.bury(job.id, job.jobarg, job.failure.value, told=told)
         else:
             persistence.commits.note((END, job.id), told)
-        # An observer may put a job with the same key, which the store must hear of after this.
-        self._observers.flush()
+        if isObserved:
+            # An observer may put a job with the same key, which the store must hear of after this.
+            self._observers.flush()
 
     def _recordEnd(self, job: Job) -> None:
-        if not self._observers.observers:
-            return
         reason = None if job.failure is None else job.failure.value
         self._observers.record(job.state, reason=reason, job=job)
         if job.state == FAILED and self._persistence is not None:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from asynqueue._core.keywords import spellsOut
 from asynqueue._core.options import USUAL
 from asynqueue._core.states import RUNNING
-from asynqueue._core.task import NO_KEYWORDS, T, functionName
+from asynqueue._core.task import NO_KEYWORDS, Size, T, functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._lifecycle import DRAIN_SECONDS, Ending
 from asynqueue._observers import LoggingObserver, Observer
@@ -387,6 +387,20 @@ class TaskQueue:
         is underway until its last item has arrived. Updates do not count.
         """
         return self._engine.scheduler.alive
+
+    def size(self) -> Size:
+        """
+        @return: how many calls are underway, and how many are pending. The calls that wait for
+            another run because of C{retryOn} are pending. Updates do not count.
+        """
+        underway = len(self._engine.underway)
+        return Size(underway, self.load - underway)
+
+    def seconds(self) -> float:
+        """
+        @return: the time by the queue's clock, in seconds. Tasks and events tell times by it.
+        """
+        return self._engine.seconds()
 
     def cancelSeries(self, series: Hashable, underway: bool = False) -> int:
         """
