@@ -7,8 +7,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -22,7 +21,8 @@ from asynqueue._core.description import (
 )
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST
 from asynqueue._core.task import Task
-from asynqueue.interfaces import IObserver, IWorker
+from asynqueue._runner.context import Pairs
+from asynqueue.interfaces import IObserver, ITracer, IWorker
 
 if TYPE_CHECKING:
     from asynqueue._dispatch.job import Job
@@ -40,8 +40,7 @@ REPLACED: Final = "REPLACED"
 LEFT: Final = "LEFT"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """
     One thing that happened to a task, a worker or a job.
 
@@ -92,6 +91,8 @@ class Event:
 
 Observer = Callable[[Event], object]
 
+_BEGINNINGS: Final = frozenset((QUEUED, STARTED))
+
 
 class ObserverList:
     """
@@ -99,11 +100,12 @@ class ObserverList:
     to date. An observer may therefore call any method of the queue.
 
     @ivar observers: the observers. While there are none, no events need to be recorded.
+    @ivar tracers: those of the observers that provide L{ITracer<asynqueue.interfaces.ITracer>}.
     """
 
     log = Logger()
 
-    __slots__ = ("_isFlushing", "_recorded", "_seconds", "observers")
+    __slots__ = ("_isFlushing", "_recorded", "_seconds", "observers", "tracers")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """
@@ -114,6 +116,7 @@ class ObserverList:
         # Each event comes with the observers of the moment when it happened.
         self._recorded: deque[tuple[Event, tuple[Observer, ...]]] = deque()
         self.observers: tuple[Observer, ...] = ()
+        self.tracers: tuple[Any, ...] = ()
 
     def add(self, observer: Observer) -> None:
         """
@@ -125,6 +128,8 @@ class ObserverList:
             raise TypeError(f"an observer must be callable, but {observer!r} is not")
         if observer not in self.observers:
             self.observers += (observer,)
+            if ITracer.providedBy(observer):
+                self.tracers += (observer,)
 
     def remove(self, observer: Observer) -> None:
         """
@@ -135,6 +140,7 @@ class ObserverList:
         if observer not in self.observers:
             raise ValueError(f"{observer!r} is not an observer of this queue")
         self.observers = tuple(other for other in self.observers if other != observer)
+        self.tracers = tuple(other for other in self.tracers if other != observer)
         if not self.observers:
             self._recorded.clear()
 
@@ -151,6 +157,16 @@ class ObserverList:
         """
         event = Event(kind, self._seconds(), task, worker, reason, job)
         self._recorded.append((event, self.observers))
+        if self.tracers and kind in _BEGINNINGS:
+            for tracer in self.tracers:
+                self._call(tracer.begins, event)
+
+    def capture(self) -> Pairs:
+        """
+        @return: what the tracers want to travel with calls that are made here, but put into the
+            queue later.
+        """
+        return tuple(pair for tracer in self.tracers for pair in tracer.capture())
 
     def flush(self) -> None:
         """

@@ -4,7 +4,7 @@ The interfaces between the parts of asynqueue, and to workers, observers and sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -180,6 +180,34 @@ class IObserver(Interface):
 
         @param event: an L{Event<asynqueue._observers.Event>}.
         @return: anything. It is not used.
+        """
+
+
+class ITracer(IObserver):
+    """
+    An observer that lets something travel with the tasks of a queue. Add it to the queue with
+    C{addObserver}.
+    """
+
+    def capture() -> Iterable[tuple[str, Any]]:
+        """
+        Take what is to travel from here with calls that are put into the queue later, as those of
+        C{map}.
+
+        @return: pairs of a name and a value, as they stand in a task's C{context}. The values must
+            be picklable where the calls must be.
+        """
+
+    def begins(event: Event) -> None:
+        """
+        Handle a QUEUED or a STARTED when it happens: the task is not in the queue yet, or the
+        worker does not have it yet. The C{context} of the task or the job may be changed here,
+        though not by the STARTED of an update. This must not call the queue.
+
+        The tracer gets the event once more, as all observers do, when the queue's own state is up
+        to date.
+
+        @param event: an L{Event<asynqueue._observers.Event>}.
         """
 
 

@@ -301,8 +301,10 @@ class Engine:
         # What QueuedTask.belongTo does, without the call.
         task.d = d = TaskDeferred(task)
         d.owner = self
-        if self._declared is not None:
-            task.context = (self._declared.capture() if context is None else context) or None
+        if context is not None:
+            task.context = context or None
+        elif self._declared is not None:
+            task.context = self._declared.capture()
         if self._phase is CHANGING:
             self._late.append(partial(self._schedule, task))
         else:
@@ -1195,9 +1197,11 @@ class Engine:
 
     def captureContext(self) -> Pairs | None:
         """
-        @return: the declared context variables that are set, and their present values.
+        @return: the declared context variables that are set, and their present values; and what
+            tracers add to these.
         """
-        return None if self._declared is None else self._declared.capture()
+        declared = None if self._declared is None else self._declared.capture()
+        return (*(declared or ()), *self.observers.capture()) or None
 
     def pause(self) -> None:
         """
