@@ -9,6 +9,9 @@ speaks it, and so does L{AdminClient}::
     for path in findSockets():
         with AdminClient(path) as client:
             print(client.ask("queues"))
+
+L{QueueMetrics} and L{MetricsResource} tell Prometheus what queues do. L{QueueTracer} makes spans of
+OpenTelemetry of their tasks.
 """
 
 from __future__ import annotations
@@ -21,14 +24,27 @@ from asynqueue._lazy import lazyNames
 if TYPE_CHECKING:
     from asynqueue.admin.api import AdminAPI
     from asynqueue.admin.client import AdminClient, findSockets
+    from asynqueue.admin.metrics import DASHBOARD, MetricsResource, QueueMetrics
     from asynqueue.admin.server import Administration
+    from asynqueue.admin.tracing import QueueTracer
 
-__all__ = ["AdminAPI", "AdminClient", "Administration", "findSockets"]
+__all__ = [
+    "DASHBOARD",
+    "AdminAPI",
+    "AdminClient",
+    "Administration",
+    "MetricsResource",
+    "QueueMetrics",
+    "QueueTracer",
+    "findSockets",
+]
 
 _HOMES = {
     "api": "AdminAPI",
     "client": "AdminClient findSockets",
+    "metrics": "DASHBOARD MetricsResource QueueMetrics",
     "server": "Administration",
+    "tracing": "QueueTracer",
 }
 
 __getattr__, __dir__ = lazyNames(globals(), _HOMES)
