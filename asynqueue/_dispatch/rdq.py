@@ -466,7 +466,7 @@ class ResizableDispatchQueue:
 
     def seconds(self) -> float:
         """
-        @return: the time by the queue's clock, in seconds. Jobs and events tell times by it.
+        Return the time by the queue's clock, in seconds. Jobs and events tell times by it.
         """
         return self._clock.seconds()
 

@@ -390,15 +390,15 @@ class TaskQueue:
 
     def size(self) -> Size:
         """
-        @return: how many calls are underway, and how many are pending. The calls that wait for
-            another run because of C{retryOn} are pending. Updates do not count.
+        Return how many calls are underway, and how many are pending. The calls that wait for
+        another run because of C{retryOn} are pending. Updates do not count.
         """
         underway = len(self._engine.underway)
         return Size(underway, self.load - underway)
 
     def seconds(self) -> float:
         """
-        @return: the time by the queue's clock, in seconds. Tasks and events tell times by it.
+        Return the time by the queue's clock, in seconds. Tasks and events tell times by it.
         """
         return self._engine.seconds()
 

@@ -83,6 +83,8 @@ _STATUS: Final = {FINISHED: "finished", FAILED: "failed", CANCELLED: "cancelled"
 
 def reasonOf(error: BaseException | None) -> str:
     """
+    Find the word for the reason of a loss.
+
     @param error: why a worker lost its runner.
     @return: one of L{REASONS}.
     """
@@ -180,13 +182,13 @@ class QueueMetrics:
 
     def describe(self) -> Iterable[Any]:
         """
-        @return: the metrics without any values, by which the registry knows their names.
+        Return the metrics without any values, by which the registry knows their names.
         """
         return self._families().values()
 
     def collect(self) -> Iterator[Any]:
         """
-        @return: the metrics with their present values.
+        Return the metrics with their present values.
         """
         self._forgetEnded()
         families = self._families()
