@@ -47,6 +47,11 @@ NOT_LINKED = ("api/asynqueue", "api/mcmandelbrot", "changelog", "design")
 not public."""
 
 
+LINK = re.compile(r'<a href="([\w.]+)\.html#?([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
+"""A link of pydoctor's to another of its pages, with an anchor, and its text."""
+PRIVATE = re.compile("_(?!_)")
+
+
 @dataclass(frozen=True)
 class Name:
     """
@@ -300,9 +305,15 @@ def readPages(folder: Path, guides: dict[str, list[str]]) -> Iterator[Page]:
     """
     files = {path.stem: path for path in sorted(folder.glob("*.html"))}
     names = [name for name in files if name.split(".")[0] in ("asynqueue", "mcmandelbrot")]
+
+    def unlink(link: re.Match[str]) -> str:
+        isPublic = link[1] in names and not PRIVATE.match(link[2])
+        return link[0] if isPublic else link[3]
+
     for name in names:
         children = [other for other in names if _parent(other, names) == name]
-        html = files[name].read_text(encoding="utf-8")
+        # pydoctor links to what is hidden, too, such as a private base class.
+        html = LINK.sub(unlink, files[name].read_text(encoding="utf-8"))
         yield Page(name, html, children, guides.get(name, []))
 
 

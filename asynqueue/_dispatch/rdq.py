@@ -556,6 +556,7 @@ class ResizableDispatchQueue:
         self._lookSoon()
 
     width = property(getWidth, setWidth)
+    """How many jobs may be underway at once. Setting it is the same as L{setWidth}."""
 
     def start(self, width: int) -> None:
         """
