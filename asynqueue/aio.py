@@ -140,6 +140,7 @@ class CallFuture(asyncio.Future[_T]):
         """
         @param deferred: settles this. Cancelling this cancels the Deferred at once.
         @param owner: is not to be garbage-collected before the Deferred fires.
+        @param loop: the event loop of the queue.
         """
         super().__init__(loop=loop)
         self._deferred = deferred
@@ -147,6 +148,12 @@ class CallFuture(asyncio.Future[_T]):
         deferred.addBoth(self._fired)
 
     def cancel(self, msg: Any = None) -> bool:
+        """
+        Give the call up, unless this is done.
+
+        @param msg: the text of the C{CancelledError}.
+        @return: whether this was not done before.
+        """
         isCancelled = super().cancel(msg)
         if isCancelled:
             self._deferred.cancel()
@@ -263,6 +270,8 @@ class SubmittedTask(Generic[_T]):
         self, task: QueuedTask, owner: _Face, future: asyncio.Future[_T] | None = None
     ) -> None:
         """
+        @param task: the task of the queue below.
+        @param owner: the queue.
         @param future: of the result. A failure that nobody looks at is reported through it, as
             asyncio reports those of its tasks.
         """
