@@ -5,19 +5,14 @@ What holds for every test.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from asynqueue import _reactor
-from asynqueue._runner import packing
 from tests.support import leaks
-
-CACHED = {name for name, each in vars(packing.Packer).items() if isinstance(each, cached_property)}
 
 DASK = Path(__file__).parent / "dask"
 
@@ -64,23 +59,6 @@ def _clocksLookOften() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_reactor, "WATCH_SECONDS", 0.05)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _forgetsCloudpickle() -> Iterator[None]:
-    """
-    Forget cloudpickle after a test that has had it imported: exceptions travel by value where it
-    is.
-    """
-    isThere = "cloudpickle" in sys.modules
-    yield
-    if not isThere and "cloudpickle" in sys.modules:
-        for name in [name for name in sys.modules if name.split(".")[0] == "cloudpickle"]:
-            del sys.modules[name]
-        # Its pickler finds its own functions by the names of their modules.
-        kept = vars(packing.CLOUDPICKLE)
-        for name in [name for name in kept if name in CACHED]:
-            del kept[name]
 
 
 @pytest.fixture(autouse=True)

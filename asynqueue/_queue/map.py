@@ -19,9 +19,8 @@ from asynqueue._core.task import functionName
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._queue.engine import Engine
-from asynqueue._runner.chunks import ChunkResult, runChunk
+from asynqueue._runner.chunks import ChunkResult, raisedIn, runChunk
 from asynqueue._runner.context import Pairs
-from asynqueue._runner.exceptions import rebuild
 from asynqueue.errors import CallNotPicklable, CallNotRebuilt
 
 CHUNK_SECONDS: Final = 0.02
@@ -275,7 +274,7 @@ class Mapping(ItemSource):
             chunk.results += results
             chunk.runs = 1 if results else chunk.runs + 1
             for place, described in failures.items():
-                error, delay = rebuild(described), None
+                error, delay = raisedIn(described), None
                 if self._options.retry is not None:
                     error, delay = self._options.retry.decide(error, chunk.runs)
                 if delay is not None:

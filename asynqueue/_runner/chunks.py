@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from asynqueue._runner.exceptions import Described, describe
+from asynqueue._runner.exceptions import rebuild, withoutCatcher
 
-ChunkResult = tuple[list[Any], float, dict[int, Described]]
+Describe = Callable[[BaseException], Any]
+"""Makes an exception ready to travel, as the codec of a channel does."""
+
+ChunkResult = tuple[list[Any], float, dict[int, Any]]
 """The results, with C{None} for each call that raised and was followed by another; how many seconds
-all took; and what the calls raised, by their numbers, counted from 0."""
+all took; and what the calls raised, by their numbers, counted from 0: the exceptions themselves, or
+what a codec has made of them to travel."""
 
 
 def runChunk(
@@ -20,6 +25,8 @@ def runChunk(
     items: Sequence[Any],
     isApart: bool = False,
     goesOn: bool = False,
+    *,
+    describe: Describe = withoutCatcher,
 ) -> ChunkResult:
     """
     Call a function for each item, in order, up to the first one that raises.
@@ -29,10 +36,11 @@ def runChunk(
     @param isApart: whether each item is a tuple of several arguments.
     @param goesOn: whether to go on after one that raises an C{Exception}. Other errors, such as
         C{SystemExit} or the request to end, end the chunk all the same.
+    @param describe: makes an exception ready to travel. Default: it stays what it is.
     """
     started = time.perf_counter()
     results: list[Any] = []
-    failures: dict[int, Described] = {}
+    failures: dict[int, Any] = {}
     remaining = iter(items)
     while True:
         try:
@@ -48,3 +56,19 @@ def runChunk(
                 results.append(None)
                 continue
         return results, time.perf_counter() - started, failures
+
+
+def describing(function: Any, describe: Describe) -> Any:
+    """
+    @param function: a function that a call names.
+    @param describe: makes an exception ready to travel from here.
+    @return: the function. If it runs chunks, what their calls raise is described.
+    """
+    return partial(runChunk, describe=describe) if function is runChunk else function
+
+
+def raisedIn(described: Any) -> BaseException:
+    """
+    @param described: what a call of a chunk has raised, after its journey.
+    """
+    return described if isinstance(described, BaseException) else rebuild(described)

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, Protocol
 
-from asynqueue._runner.exceptions import describe, explained, rebuild
+from asynqueue._runner.chunks import Describe, describing
+from asynqueue._runner.exceptions import (
+    describe,
+    explained,
+    packByValue,
+    rebuild,
+    withoutCatcher,
+)
 from asynqueue._runner.messages import RAISED, RETURNED, Message
 from asynqueue._runner.packing import CLOUDPICKLE, STANDARD, Packed, Packer, sizeOf, unpack
 from asynqueue.errors import PayloadTooLarge, ResultNotPicklable, typeName
@@ -39,7 +46,11 @@ class PickleReader:
     numbered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, describe: Describe = describe) -> None:
+        """
+        @param describe: describes what calls within a call have raised.
+        """
+        self._describe = describe
         # Each function that was defined: packed, and rebuilt once it was called.
         self._definitions: dict[int, Packed] = {}
         self._functions: dict[int, Any] = {}
@@ -73,9 +84,10 @@ class PickleReader:
         function = call[2]
         number = function[0] if type(function) is tuple else function
         if type(number) is not int:
-            return unpack(function)
+            return describing(unpack(function), self._describe)
         if number not in self._functions:
-            self._functions[number] = unpack(self._definitions[number])
+            found = unpack(self._definitions[number])
+            self._functions[number] = describing(found, self._describe)
         return self._functions[number]
 
 
@@ -151,14 +163,6 @@ def _sizeInMemory(value: Any) -> int:
         return object.__sizeof__(value)
 
 
-def _withoutCatcher(error: BaseException) -> BaseException:
-    """
-    An exception, without the entry of the function that caught it in its traceback.
-    """
-    trace = error.__traceback__
-    return error if trace is None else error.with_traceback(trace.tb_next)
-
-
 PICKLED: Final = Codec(
     pack=partial(_pack, STANDARD),
     unpack=unpack,
@@ -170,7 +174,14 @@ PICKLED: Final = Codec(
 )
 """For two sides that share nothing."""
 
-PICKLED_BY_VALUE: Final = replace(PICKLED, pack=partial(_pack, CLOUDPICKLE))
+_describeByValue: Final = partial(describe, pack=packByValue)
+
+PICKLED_BY_VALUE: Final = replace(
+    PICKLED,
+    pack=partial(_pack, CLOUDPICKLE),
+    describe=_describeByValue,
+    makeReader=partial(PickleReader, _describeByValue),
+)
 """For two sides that share nothing, and whose functions and classes need not be importable."""
 
 PicklerName = Literal["pickle", "cloudpickle"]
@@ -184,7 +195,7 @@ DIRECT: Final = Codec(
     unpack=_asItIs,
     sizeOf=_sizeInMemory,
     isShared=lambda packed: False,
-    describe=_withoutCatcher,
+    describe=withoutCatcher,
     rebuild=_asItIs,
     makeReader=DirectReader,
 )

@@ -4,7 +4,6 @@ How an exception travels.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -28,22 +27,23 @@ Described = tuple[Packed, str, str, str]
 traceback's text."""
 
 
-def _packed(error: BaseException) -> Packed:
+def packByValue(error: BaseException) -> Packed:
     """
-    Pack an exception, even of a class that came by value.
+    Pack an exception by its class's name, or by value if that cannot be imported.
     """
     try:
         return STANDARD.pack(error)
     except Exception:
-        if "cloudpickle" not in sys.modules:
-            raise
         return CLOUDPICKLE.pack(error)
 
 
-def describe(error: BaseException, pack: Callable[[BaseException], Packed] = _packed) -> Described:
+def describe(
+    error: BaseException, pack: Callable[[BaseException], Packed] = STANDARD.pack
+) -> Described:
     """
     @param error: an exception that was caught in the function that calls this one. That function's
         own entry is left out of the traceback.
+    @param pack: packs the exception, or raises.
     @return: what L{rebuild} makes an exception of. That works for every exception, in one way or
         another.
     """
@@ -158,6 +158,14 @@ def caughtHere(error: BaseException) -> BaseException:
     except BaseException as caught:
         caught.__context__ = context
         return caught
+
+
+def withoutCatcher(error: BaseException) -> BaseException:
+    """
+    @return: an exception, without the entry of the function that caught it in its traceback.
+    """
+    trace = error.__traceback__
+    return error if trace is None else error.with_traceback(trace.tb_next)
 
 
 def withoutFrames(error: BaseException) -> BaseException:

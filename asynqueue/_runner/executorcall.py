@@ -11,12 +11,14 @@ import os
 import sys
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from pickle import dumps, loads
 from typing import Any, Final, NamedTuple, Protocol
 
+from asynqueue._runner.chunks import describing
 from asynqueue._runner.codecs import DIRECT, PICKLED, Body, Codec
 from asynqueue._runner.coroutines import CoroutineRunner
-from asynqueue._runner.exceptions import Described, describe, explained
+from asynqueue._runner.exceptions import describe, explained
 from asynqueue._runner.makecall import ITERATOR, RAISED, makeCall
 from asynqueue._runner.packing import PLAIN, Packed
 from asynqueue._runner.pullstream import PullStream
@@ -150,7 +152,8 @@ def execute(call: Call | PickledCall) -> Outcome:
     isHere = call.isHere
     codec = DIRECT if isHere else CARRIED
     try:
-        body = call.open()
+        function, *rest = call.open()
+        body: Any = (describing(function, codec.describe), *rest)
     except BaseException as error:
         ours = explained(CallNotRebuilt, "rebuild the call", error)
         return Outcome(isHere, None, codec.describe(ours))
@@ -230,14 +233,5 @@ def _carry(value: Any) -> Packed:
         return cloudpickle.dumps(value)
 
 
-def _describe(error: BaseException) -> Described:
-    packed, *texts = describe(error)
-    if type(packed) is not bytes and packed is not None:
-        # With its large buffers beside it, it could not be pickled once more.
-        packed = dumps(error, 5)
-    name, text, trace = texts
-    return packed, name, text, trace
-
-
-CARRIED: Final = replace(PICKLED, pack=_carry, describe=_describe)
+CARRIED: Final = replace(PICKLED, pack=_carry, describe=partial(describe, pack=_carry))
 """For two interpreters with an executor between them, which pickles in its own way."""

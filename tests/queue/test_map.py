@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue import TaskQueue
+from asynqueue import AsyncWorker, TaskQueue
 from asynqueue._queue.map import LARGEST_CHUNK
 from asynqueue._runner.chunks import runChunk
 from asynqueue.errors import CallNotPicklable, QueueStopped, WorkerDied
@@ -403,6 +403,17 @@ class ExceptionsInPlaceTests(MapCase):
         queue = self.makeQueue(self.makeWorker())
         results, _ = self.takeAll(queue.map(far.reciprocal, [0], returnExceptions=True))
         self.assertIn("reciprocal", str(results[0].__cause__))
+
+    def test_whereNothingIsPickledItIsTheVeryException(self) -> None:
+        raised = far.Unpicklable("stays here")
+
+        def fail(_: object) -> None:
+            raise raised
+
+        for worker in (InlineWorker(), AsyncWorker(reactor=self.clock)):
+            queue = self.makeQueue(worker)
+            results, _ = self.takeAll(queue.map(fail, [1, 2], returnExceptions=True))
+            self.assertEqual(results, [raised, raised])
 
     def test_withSeveralIterables(self) -> None:
         queue = self.makeQueue(self.makeWorker())

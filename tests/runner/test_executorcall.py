@@ -86,6 +86,8 @@ class ExecutedTests(SynchronousTestCase):
 
     def test_aBetterPicklerIsUsedWhereThereIsOne(self) -> None:
         letter = PickledCall((far.makeLambda, (), {}, None), False)
+        without = {name: each for name, each in sys.modules.items() if name != "cloudpickle"}
+        self.patch(sys, "modules", without)
         self.assertIsInstance(self.errorOf(execute(letter)), ResultNotPicklable)
         better = SimpleNamespace(dumps=lambda value: pickle.dumps("a function"))
         self.patch(sys, "modules", {**sys.modules, "cloudpickle": better})

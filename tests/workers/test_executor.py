@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -272,6 +274,14 @@ class ElsewhereTests(ExecutorCase):
     """
 
     pickles = True
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Where an executor has imported it, results travel by value, too.
+        modules = patch.dict(sys.modules)
+        modules.start()
+        self.addCleanup(modules.stop)
+        sys.modules.pop("cloudpickle", None)
 
     def test_theResultComesBack(self) -> None:
         self.assertEqual(self.run1(far.add, 3, 4).result, 7)

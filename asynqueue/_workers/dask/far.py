@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pickle import dumps, loads
 from typing import Any, Final
 
@@ -41,7 +40,6 @@ from asynqueue._runner.messages import (
     VERSION,
     Message,
 )
-from asynqueue._runner.packing import STANDARD
 from asynqueue._version import __version__
 from asynqueue._workers.dask.interrupting import Guard, GuardedReader, GuardedWaiter
 from asynqueue._workers.dask.journal import Journal, Left, readJournal, sweep
@@ -56,8 +54,6 @@ have them."""
 
 _log = logging.getLogger(__name__)
 
-# Dask has imported cloudpickle, which has exceptions travel that do not travel elsewhere.
-_describe: Final = partial(describe, pack=STANDARD.pack)
 
 LEFT_SECONDS: Final = 60.0
 """When the near side has not asked for so many seconds, it is gone."""
@@ -151,7 +147,7 @@ class FarBatch:
         guard = self._guard = Guard()
         guard.look = self._lookIn
         self._reader = GuardedReader(guard, raw)
-        codec = replace(PICKLED, makeReader=lambda: self._reader, describe=_describe)
+        codec = replace(PICKLED, makeReader=lambda: self._reader)
         waiter = GuardedWaiter(CoroutineRunner(), guard, lambda: self.runner.running)
         begin = _begin if journal is None else journal.begin
         self.runner = CallRunner(self.post, begin, raw, codec=codec, waiter=waiter)
@@ -579,7 +575,7 @@ class UpdatePlugin(WorkerPlugin):
                 raise value
             return True, PICKLED.pack(value)
         except BaseException as error:
-            return False, _describe(error)
+            return False, describe(error)
 
 
 def _neverLater(outcome: object) -> None:
