@@ -25,6 +25,7 @@ from asynqueue._workers.wire.records import (
     ABANDON,
     ACK,
     DATA,
+    LARGE_PIECE,
     PIECE,
     REFUSED,
     SIGNAL,
@@ -50,6 +51,9 @@ ACK_BYTES: Final = 1 << 18
 
 FIRST_PIECE: Final = 1 << 10
 """How many bytes of messages the first record of a connection carries at the most."""
+
+FAST: Final = 50e6
+"""How many bytes a second a fast connection carries at least. The largest piece takes 5 ms then."""
 
 RUNNER_LOST: Final = 101
 """C{(RUNNER_LOST, described, lastBegun)}. The server's last message of a session: the runner has
@@ -190,6 +194,12 @@ class Connection(Protocol):
         """
         if self.state != CLOSED:
             self._transport.writeSequence(self._writer.write(kind, *parts))
+
+    def setPiece(self, size: int) -> None:
+        """
+        Read so many bytes at once, and be full when so many wait to be sent.
+        """
+        self._transport.bufferSize = size
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -340,6 +350,9 @@ class Conversation:
         self._told = (0, 0)
         # How many bytes of messages the present connection took.
         self._crossed = 0
+        self._piece = PIECE
+        # How many bytes had crossed in both directions, and when, as the speed was measured last.
+        self._measured = (0, 0.0)
         self._beat: IDelayedCall | None = None
         self._ackTimer: IDelayedCall | None = None
         self._isHeld = False
@@ -366,6 +379,8 @@ class Conversation:
         # The handshake has told it.
         self._told = (self.session.received, self.begun)
         self._crossed = 0
+        self._piece = PIECE
+        self._measured = (self.session.received + self.session.acknowledged, self._lastHeard)
         self._pump()
 
     @property
@@ -470,7 +485,7 @@ class Conversation:
         while session.hasWaiting and self.connection is not None and not self.connection.isFull:
             # A record counts when it has arrived whole. So about half of the bytes count that cross
             # a connection before it is cut.
-            start, pieces = session.take(min(PIECE, FIRST_PIECE + self._crossed))
+            start, pieces = session.take(min(self._piece, FIRST_PIECE + self._crossed))
             self._crossed += session.cursor - start
             self._told = self._news()
             head = _DATA.pack(start, *self._told)
@@ -526,6 +541,7 @@ class Conversation:
                 raise ProtocolError(f"a record of kind {record.kind} makes no sense now")
         except struct.error as error:
             raise ProtocolError(f"a record is too short: {error}") from error
+        self._measure()
 
     def _receive(self, start: int, data: memoryview | None) -> None:
         """
@@ -560,6 +576,19 @@ class Conversation:
         self.begun = max(self.begun, begun)
         self._pump()
         self._acknowledged()
+
+    def _measure(self) -> None:
+        """
+        Have larger pieces cross a connection that is fast, because each takes time of its own.
+        """
+        crossed, seconds = self.session.received + self.session.acknowledged, self._lastHeard
+        count = crossed - self._measured[0]
+        if count >= LARGE_PIECE and self.connection is not None:
+            isFast = count >= FAST * (seconds - self._measured[1])
+            self._measured = (crossed, seconds)
+            if isFast != (self._piece == LARGE_PIECE):
+                self._piece = LARGE_PIECE if isFast else PIECE
+                self.connection.setPiece(self._piece)
 
     def _acknowledgeSoon(self) -> None:
         if self.connection is None:

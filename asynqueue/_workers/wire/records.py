@@ -26,7 +26,10 @@ PIECE: Final = 1 << 16
 """Bytes of messages that one record carries at the most. At 100 Mbit/s it takes 5 ms, so that no
 heartbeat or signal waits for longer behind a large message."""
 
-RECORD_LIMIT: Final = PIECE + 64
+LARGE_PIECE: Final = 1 << 18
+"""The same for a fast connection."""
+
+RECORD_LIMIT: Final = LARGE_PIECE + 64
 """Bytes that a record's body may have after that."""
 
 MAC_SIZE: Final = 16

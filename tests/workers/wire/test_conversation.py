@@ -1,0 +1,102 @@
+"""
+How much of a session crosses a connection at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from pickle import PickleBuffer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from asynqueue._workers.wire.conversation import Conversation
+from asynqueue._workers.wire.handshake import Hello
+from asynqueue._workers.wire.records import ACK, DATA, LARGE_PIECE, PIECE, Record
+
+
+class Link:
+    """
+    A connection that has come through the handshake, and takes whatever is written.
+    """
+
+    def __init__(self) -> None:
+        self.handshake = SimpleNamespace(peer=Hello())
+        self.heard: Any = None
+        self.isFull = False
+        self.sizes: list[int] = []
+        self.piece = PIECE
+
+    def write(self, kind: int, *parts: bytes) -> None:
+        if kind == DATA:
+            self.sizes.append(sum(map(len, parts[1:])))
+
+    def setPiece(self, size: int) -> None:
+        self.piece = size
+
+    def settled(self) -> None:
+        pass
+
+
+def refuse(reason: Exception) -> None:
+    raise AssertionError(reason)
+
+
+class Sending:
+    """
+    A conversation that has more to send than it may before it is acknowledged.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.link: Any = Link()
+        arrived = self.link.settled
+        self.conversation = Conversation(self.clock, 1 << 30, 5.0, arrived, refuse, refuse)
+        self.conversation.attach(self.link, 0)
+        self.conversation.send([(1, PickleBuffer(bytes(40 << 20)))])
+        self.acknowledged = 0
+
+    def acknowledge(self, size: int, seconds: float) -> list[int]:
+        """
+        @return: the sizes of the records that are sent then.
+        """
+        self.clock.advance(seconds)
+        self.acknowledged += size
+        self.link.sizes.clear()
+        self.link.heard(Record(ACK, struct.pack("<QQ", self.acknowledged, 0)))
+        return list(self.link.sizes)
+
+
+def test_aNewConnectionCarriesSmallPieces() -> None:
+    sending = Sending()
+    assert max(sending.link.sizes) == PIECE
+    assert sending.link.piece == PIECE
+
+
+def test_aFastConnectionCarriesLargePiecesUntilItIsSlow() -> None:
+    sending = Sending()
+    sending.acknowledge(1 << 20, 0.01)
+    assert sending.acknowledge(1 << 20, 0.01) == [LARGE_PIECE] * 4
+    assert sending.link.piece == LARGE_PIECE
+    sending.acknowledge(1 << 20, 1.0)
+    assert sending.acknowledge(1 << 20, 0.01) == [PIECE] * 16
+    assert sending.acknowledge(1 << 20, 0.01) == [LARGE_PIECE] * 4
+
+
+def test_aFewBytesSayNothingOfTheSpeed() -> None:
+    sending = Sending()
+    for _ in range(3):
+        assert sending.acknowledge(PIECE, 0.0001) == [PIECE]
+    assert sending.link.piece == PIECE
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0])
+def test_theNextConnectionCarriesSmallPiecesAgain(seconds: float) -> None:
+    sending = Sending()
+    sending.acknowledge(1 << 20, seconds)
+    link: Any = Link()
+    sending.conversation.connection = None
+    sending.conversation.attach(link, sending.acknowledged)
+    assert max(link.sizes) == PIECE
