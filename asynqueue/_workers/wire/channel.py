@@ -19,7 +19,7 @@ from zope.interface import implementer
 from asynqueue._core.retry import backoff
 from asynqueue._core.states import Table, nextState
 from asynqueue._runner.exceptions import describe, rebuild
-from asynqueue._runner.messages import CALL, HELLO, QUIT, RAISED, Message
+from asynqueue._runner.messages import CALL, QUIT, RAISED, Message
 from asynqueue._workers.wire.conversation import (
     DRAINING,
     KILL,
@@ -397,13 +397,14 @@ class WireChannel:
             self._lastAccepted = calls.popleft()[0]
 
     def _arrived(self, messages: list[Message], hasBuffers: bool) -> None:
-        last = messages[-1]
-        if last[0] == HELLO or last[0] < RUNNER_LOST:
-            self._receiver.received(messages)
-        else:
-            if len(messages) > 1:
-                self._receiver.received(messages[:-1])
-            self._told(last)
+        start = 0
+        for index in [n for n, message in enumerate(messages) if message[0] >= RUNNER_LOST]:
+            if start < index:
+                self._receiver.received(messages[start:index])
+            self._told(messages[index])
+            start = index + 1
+        if start < len(messages):
+            self._receiver.received(messages[start:] if start else messages)
 
     def _told(self, message: Message) -> None:
         """

@@ -91,19 +91,16 @@ def _decode(segments: Segments) -> list[Message]:
         messages = _PlainUnpickler(BytesIO(segments[0]), buffers=segments[1:]).load()
     except Exception as error:
         raise ProtocolError(f"a frame could not be read: {error!r}") from error
-    if not isinstance(messages, list) or not all(
-        type(message) is tuple and message and type(message[0]) is int for message in messages
-    ):
+    if type(messages) is not list:
         raise ProtocolError("a frame holds no list of messages")
+    for message in messages:
+        if type(message) is not tuple or not message or type(message[0]) is not int:
+            raise ProtocolError("a frame holds something that is no message")
     return messages
 
 
 def _decodeAll(frames: list[Segments]) -> list[Message]:
     return [message for frame in frames for message in _decode(frame)]
-
-
-def _haveBuffers(frames: list[Segments]) -> bool:
-    return any(len(frame) > 1 for frame in frames)
 
 
 SHAKING: Final = "SHAKING"
@@ -126,6 +123,7 @@ class Connection(Protocol):
 
     @ivar state: a state of L{CONNECTION}.
     @ivar heard: takes each record after the handshake.
+    @ivar heardAll: is called when it has taken all that have come.
     @ivar closed: is called once, with the reason, when the connection is gone or given up.
     @ivar pump: is called when the transport takes more.
     @ivar isFull: whether the transport takes no more for now.
@@ -146,6 +144,7 @@ class Connection(Protocol):
         self.state: str = SHAKING
         self.handshake = handshake
         self.heard: Callable[[Record], None] = self._unexpected
+        self.heardAll: Callable[[], None] = lambda: None
         self.closed = closed
         self.pump: Callable[[], None] = lambda: None
         self.isFull = False
@@ -207,16 +206,22 @@ class Connection(Protocol):
         """
         self._reader.add(data)
         try:
-            while self.state != CLOSED and (record := self._reader.next()) is not None:
-                if self.state == SECURE:
-                    self.heard(record)
-                else:
-                    self._shake(record)
+            self._read()
         except (ConnectionRefused, ForeignProtocol) as error:
             # A peer that speaks TLS hears from this that this side does not.
             self.refuse(UNFIT, str(error), error)
         except AsynQueueError as error:
             self.abort(error)
+
+    def _read(self) -> None:
+        try:
+            while self.state != CLOSED and (record := self._reader.next()) is not None:
+                if self.state == SECURE:
+                    self.heard(record)
+                else:
+                    self._shake(record)
+        finally:
+            self.heardAll()
 
     def _shake(self, record: Record) -> None:
         handshake = self.handshake
@@ -356,6 +361,9 @@ class Conversation:
         self._beat: IDelayedCall | None = None
         self._ackTimer: IDelayedCall | None = None
         self._isHeld = False
+        # What the records have brought that came together, and whether there are buffers in it.
+        self._gathered: list[Message] = []
+        self._hasBuffers = False
 
     def attach(self, connection: Connection, received: int) -> None:
         """
@@ -370,6 +378,7 @@ class Conversation:
         connection.settled()
         self.connection = connection
         connection.heard = self._heard
+        connection.heardAll = self._deliver
         connection.closed = self._closed
         connection.pump = self._pump
         self._peerLargest = peer.largest
@@ -556,18 +565,30 @@ class Conversation:
             messages = _decodeAll(frames)
         except ProtocolError as error:
             # Another connection would not mend it.
+            self._deliver()
             self._broken(error)
             return
         self._acknowledgeSoon()
-        if messages:
-            self._arrived(messages, _haveBuffers(frames))
+        self._gather(messages, frames)
+
+    def _gather(self, messages: list[Message], frames: list[Segments]) -> None:
+        self._gathered += messages
+        self._hasBuffers = self._hasBuffers or any(len(frame) > 1 for frame in frames)
+
+    def _deliver(self) -> None:
+        """
+        Hand on what has arrived, all at once, because each time costs as much as a few calls.
+        """
+        if self._gathered:
+            messages, self._gathered = self._gathered, []
+            hasBuffers, self._hasBuffers = self._hasBuffers, False
+            self._arrived(messages, hasBuffers)
 
     def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:
         assert self._passOn is not None
-        before, hasBuffers = _decodeAll(frames), _haveBuffers(frames)
+        self._gather(_decodeAll(frames), frames)
         frames.clear()
-        if before:
-            self._arrived(before, hasBuffers)
+        self._deliver()
         return self._passOn(_decode(opened.emptied()), opened)
 
     def _understood(self, received: int, begun: int) -> None:

@@ -4,6 +4,7 @@ The channel to a runner behind a server, with a server that the test plays.
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._runner.messages import QUIT
-from asynqueue._workers.wire.channel import OVER, WireChannel
-from asynqueue._workers.wire.conversation import LEAVE, SECURE, SHAKING
+from asynqueue._runner.framing import encode
+from asynqueue._runner.messages import QUIT, UNBEGUN
+from asynqueue._workers.wire.channel import KILL_SECONDS, OVER, WireChannel
+from asynqueue._workers.wire.conversation import DRAINING, LEAVE, SECURE, SHAKING
 from asynqueue._workers.wire.handshake import Attach, Hello, Welcome, encodeWish
-from asynqueue._workers.wire.records import SIGNAL, WELCOME, Record
-from asynqueue.errors import ConnectionLost
+from asynqueue._workers.wire.records import DATA, SIGNAL, WELCOME, Record
+from asynqueue.errors import ConnectionLost, WorkerRecycled
 
 
 class Link:
@@ -27,6 +29,7 @@ class Link:
     def __init__(self) -> None:
         self.handshake = SimpleNamespace(peer=Hello())
         self.heard: Any = None
+        self.heardAll: Any = None
         self.isFull = self.isFinished = False
         self.state = SECURE
         self.written: list[tuple[Any, ...]] = []
@@ -49,7 +52,12 @@ class EndTests(SynchronousTestCase):
         self.clock = Clock()
         self.losses: list[Exception] = []
         self.link = Link()
-        receiver = SimpleNamespace(lost=self.losses.append)
+        self.heard: list[Any] = []
+        receiver = SimpleNamespace(
+            lost=self.losses.append,
+            received=self.heard.append,
+            retire=lambda reason: self.heard.append(("retired", type(reason))),
+        )
         dialer: Any = SimpleNamespace(
             reactor=self.clock,
             hello=Hello(),
@@ -83,6 +91,17 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(self.link.written[-1], (SIGNAL, bytes([LEAVE])))
         self.assertTrue(self.link.isFinished)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_whatTheServerSaysItselfMayComeBetweenMessagesOfTheRunner(self) -> None:
+        self.welcome()
+        frames = ([(DRAINING,)], [(UNBEGUN, [1])], [(DRAINING,), (UNBEGUN, [2])])
+        body = b"".join(piece for frame in frames for piece in encode(frame))
+        self.link.heard(Record(DATA, struct.pack("<QQQ", 0, 0, 0) + body))
+        self.link.heardAll()
+        retired = ("retired", WorkerRecycled)
+        self.assertEqual(self.heard, [retired, [(UNBEGUN, [1])], retired, [(UNBEGUN, [2])]])
+        self.channel.kill()
+        self.clock.advance(KILL_SECONDS)
 
     def test_aWelcomeAfterTheQuitDoesNotBringItBack(self) -> None:
         self.channel.send([(QUIT,)])

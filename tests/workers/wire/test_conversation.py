@@ -1,5 +1,5 @@
 """
-How much of a session crosses a connection at once.
+How much of a session crosses a connection at once, and how much of it is handed on at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from asynqueue._runner.framing import encode
 from asynqueue._workers.wire.conversation import Conversation
 from asynqueue._workers.wire.handshake import Hello
 from asynqueue._workers.wire.records import ACK, DATA, LARGE_PIECE, PIECE, Record
@@ -25,6 +26,7 @@ class Link:
     def __init__(self) -> None:
         self.handshake = SimpleNamespace(peer=Hello())
         self.heard: Any = None
+        self.heardAll: Any = None
         self.isFull = False
         self.sizes: list[int] = []
         self.piece = PIECE
@@ -100,3 +102,54 @@ def test_theNextConnectionCarriesSmallPiecesAgain(seconds: float) -> None:
     sending.conversation.connection = None
     sending.conversation.attach(link, sending.acknowledged)
     assert max(link.sizes) == PIECE
+
+
+def dataOf(start: int, *frames: list[Any]) -> Record:
+    body = b"".join(piece for frame in frames for piece in encode(frame))
+    return Record(DATA, struct.pack("<QQQ", start, 0, 0) + body)
+
+
+class Hearing:
+    """
+    A conversation, and what it hands on.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[list[Any], bool]] = []
+        self.broken: list[Exception] = []
+        self.link: Any = Link()
+        conversation = Conversation(Clock(), 1 << 20, 5.0, self.arrive, refuse, self.broken.append)
+        conversation.attach(self.link, 0)
+
+    def arrive(self, messages: list[Any], hasBuffers: bool) -> None:
+        self.arrived.append((messages, hasBuffers))
+
+
+def test_theMessagesOfRecordsThatCameTogetherAreHandedOnTogether() -> None:
+    hearing = Hearing()
+    first = dataOf(0, [(1,)], [(2,), (3,)])
+    hearing.link.heard(first)
+    hearing.link.heard(dataOf(len(first.body) - 24, [(4,)]))
+    assert hearing.arrived == []
+    hearing.link.heardAll()
+    assert hearing.arrived == [([(1,), (2,), (3,), (4,)], False)]
+
+
+def test_itIsSaidThatThereAreBuffersInAMessage() -> None:
+    hearing = Hearing()
+    first = dataOf(0, [(1, PickleBuffer(b"buffer"))])
+    hearing.link.heard(first)
+    hearing.link.heardAll()
+    hearing.link.heard(dataOf(len(first.body) - 24, [(2,)]))
+    hearing.link.heardAll()
+    assert hearing.arrived == [([(1, b"buffer")], True), ([(2,)], False)]
+
+
+@pytest.mark.parametrize("nonsense", [(1,), [2], [()], [("text",)]])
+def test_theMessagesBeforeNonsenseAreHandedOn(nonsense: Any) -> None:
+    hearing = Hearing()
+    first = dataOf(0, [(1,)])
+    hearing.link.heard(first)
+    hearing.link.heard(dataOf(len(first.body) - 24, nonsense))
+    assert hearing.arrived == [([(1,)], False)]
+    assert "a frame" in str(hearing.broken[0])
