@@ -42,6 +42,13 @@ class Link:
         pass
 
 
+def makeLink() -> Any:
+    """
+    @return: such a connection, in place of a real one.
+    """
+    return Link()
+
+
 def refuse(reason: Exception) -> None:
     raise AssertionError(reason)
 
@@ -53,9 +60,10 @@ class Sending:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.link: Any = Link()
-        arrived = self.link.settled
-        self.conversation = Conversation(self.clock, 1 << 30, 5.0, arrived, refuse, refuse)
+        self.link = makeLink()
+        self.conversation: Any = Conversation(
+            self.clock, 1 << 30, 5.0, lambda messages, hasBuffers: None, refuse, refuse
+        )
         self.conversation.attach(self.link, 0)
         self.conversation.send([(1, PickleBuffer(bytes(40 << 20)))])
         self.acknowledged = 0
@@ -98,7 +106,7 @@ def test_aFewBytesSayNothingOfTheSpeed() -> None:
 def test_theNextConnectionCarriesSmallPiecesAgain(seconds: float) -> None:
     sending = Sending()
     sending.acknowledge(1 << 20, seconds)
-    link: Any = Link()
+    link = makeLink()
     sending.conversation.connection = None
     sending.conversation.attach(link, sending.acknowledged)
     assert max(link.sizes) == PIECE
@@ -117,8 +125,10 @@ class Hearing:
     def __init__(self) -> None:
         self.arrived: list[tuple[list[Any], bool]] = []
         self.broken: list[Exception] = []
-        self.link: Any = Link()
-        conversation = Conversation(Clock(), 1 << 20, 5.0, self.arrive, refuse, self.broken.append)
+        self.link = makeLink()
+        conversation: Any = Conversation(
+            Clock(), 1 << 20, 5.0, self.arrive, refuse, self.broken.append
+        )
         conversation.attach(self.link, 0)
 
     def arrive(self, messages: list[Any], hasBuffers: bool) -> None:
