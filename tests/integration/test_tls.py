@@ -55,6 +55,7 @@ class TlsTests(RemoteMixin, TestCase):
     def setUp(self) -> None:
         self.addCleanup(self._settle)
         self.logged: list[str] = []
+        self.warned: list[str] = []
         note = cast(ILogObserver, self._note)
         globalLogPublisher.addObserver(note)
         self.addCleanup(globalLogPublisher.removeObserver, note)
@@ -73,6 +74,8 @@ class TlsTests(RemoteMixin, TestCase):
     def _note(self, event: Any) -> None:
         if "in the handshake" in (event.get("log_format") or ""):
             self.logged.append(str(event["reason"]))
+        if "certificates from before" in (event.get("log_format") or ""):
+            self.warned.append(str(event["why"]))
 
     def at(self, name: str) -> str:
         return os.path.join(self.root, name)
@@ -147,6 +150,37 @@ class TlsTests(RemoteMixin, TestCase):
         return context
 
     # What works -----------------------------------------------------------------------------------
+
+    async def test_aNewConnectionUsesTheCertificatesThatWereRenewed(self) -> None:
+        folders = {side: os.path.abspath(self.mktemp()) for side in ("server", "client")}
+        for side, folder in folders.items():
+            shutil.copytree(self.at(f"ours/{side}"), folder)
+        await self.serve(tls=folders["server"])
+        worker = self.remote(tls=folders["client"])
+        queue = self.queueOf(worker)
+        self.assertEqual(await queue.call(far.add, 1, 2), 3)
+        for side, folder in folders.items():
+            shutil.copytree(self.at(f"theirs/{side}"), folder, dirs_exist_ok=True)
+        self.assertEqual(await queue.call(far.add, 3, 4), 7)
+        await self.assertServes("theirs/client")
+        self.assertIn("CA", await self.refused("ours/client"))
+        # The worker's next connection shows its new certificate, too.
+        channel: Any = worker._channel
+        channel._conversation.connection.abort(ConnectionError("the test cuts it"))
+        self.assertEqual(await queue.call(far.add, 5, 6), 11)
+
+    async def test_certificatesThatAreHalfRenewedAreNotUsed(self) -> None:
+        folder = os.path.abspath(self.mktemp())
+        shutil.copytree(self.at("ours/server"), folder)
+        await self.serve(tls=folder)
+        shutil.copy(self.at("theirs/server/cert.pem"), folder)
+        await self.assertServes()
+        self.assertIn("holds another key", self.warned[-1])
+        os.unlink(os.path.join(folder, "ca.pem"))
+        await self.assertServes()
+        self.assertIn("ca.pem", self.warned[-1])
+        shutil.copytree(self.at("theirs/server"), folder, dirs_exist_ok=True)
+        await self.assertServes("theirs/client")
 
     async def test_callsStreamsAndLargeDataCrossTls(self) -> None:
         await self.serveTls(processes=2)

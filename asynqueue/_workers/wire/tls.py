@@ -25,6 +25,7 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
 )
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -108,8 +109,11 @@ class _ServerTransport(TLSMemoryBIOProtocol):
 class Tls:
     """
     One side's certificate, its key, and the CAs of which one has to have signed the other side's
-    certificate.
+    certificate. A connection uses what is in the files when it is made. If they are not sound then,
+    it uses what was in them before.
     """
+
+    log = Logger()
 
     def __init__(self, folder: str | os.PathLike[str], host: str | None = None) -> None:
         """
@@ -121,8 +125,38 @@ class Tls:
         @raise ValueError: if a file does not hold what it should, or others can read the key.
         @raise OSError: if a file cannot be read.
         """
-        place = Path(folder)
-        context = self._context = SSL.Context(SSL.TLS_METHOD)
+        self._place = Path(folder)
+        self._host = host
+        self._stamps = self._look()
+        self._context = self._load()
+
+    def _look(self) -> list[tuple[int, int, int]]:
+        """
+        @return: what changes when the files do.
+        """
+        stats = [os.stat(self._place / name) for name in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+        return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in stats]
+
+    def _present(self) -> SSL.Context:
+        """
+        @return: the context for a new connection.
+        """
+        try:
+            stamps = self._look()
+            if stamps != self._stamps:
+                self._stamps = stamps
+                self._context = self._load()
+                self.log.info("the certificates in {place} were read again", place=self._place)
+        except (ValueError, OSError) as error:
+            self.log.warn("the certificates from before are used, because {why}", why=error)
+        return self._context
+
+    def _load(self) -> SSL.Context:
+        """
+        @raise ValueError: if a file does not hold what it should, or others can read the key.
+        @raise OSError: if a file cannot be read.
+        """
+        place, context = self._place, SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         # A session that goes on later would skip the certificates.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -144,9 +178,9 @@ class Tls:
                 load(os.fspath(place / name))
             except SSL.Error as error:
                 raise ValueError(f"{place / name} holds {what}") from error
-        self._host = host
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
         context.set_verify(mode, self._verify)
+        return context
 
     def _verify(
         self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
@@ -178,7 +212,7 @@ class Tls:
         """
         See C{IOpenSSLClientConnectionCreator}.
         """
-        connection = SSL.Connection(self._context, None)
+        connection = SSL.Connection(self._present(), None)
         assert self._host is not None
         if not _isAddress(self._host):
             connection.set_tlsext_host_name(self._host.encode("idna"))
@@ -188,7 +222,7 @@ class Tls:
         """
         See C{IOpenSSLServerConnectionCreator}.
         """
-        return SSL.Connection(self._context, None)
+        return SSL.Connection(self._present(), None)
 
     # Endpoints ------------------------------------------------------------------------------------
 
