@@ -46,6 +46,7 @@ pages, but for those that no name is taken out of."""
 FACES = (
     "asynqueue",
     *PACKAGES,
+    "asynqueue.admin.web",
     "asynqueue.iteration",
     "asynqueue.threads",
     "asynqueue.process",

@@ -14,9 +14,9 @@ from uuid import uuid4
 from twisted.web.template import Tag, tags
 
 from asynqueue import DeadLetter, Job, ResizableDispatchQueue
+from asynqueue.admin.web import visible
 from examples.sms.operate import MOST_PRIORITY, kindOf
 from examples.sms.options import MOST_IN_A_SECOND
-from examples.sms.webkit import visible
 
 ROWS: Final = 25
 """How many rows of a table are on a page."""

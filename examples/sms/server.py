@@ -21,6 +21,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
+from asynqueue.admin.web import GuardedSite, hostsOf
 from asynqueue.errors import StoreError
 from examples.sms.client import GatewayClient
 from examples.sms.options import (
@@ -33,7 +34,6 @@ from examples.sms.options import (
 )
 from examples.sms.texting import Settings, Texting
 from examples.sms.web import Root
-from examples.sms.webkit import GuardedSite, hostsOf
 
 LOOPBACK = "127.0.0.1"
 

@@ -1,31 +1,5 @@
 """
-Guards the pages of a small web server, whatever they are about.
-
-L{GuardedSite} is a C{twisted.web.server.Site} that turns away, before any page hears of it::
-
-    site = GuardedSite(root, reactor=reactor)
-    port = await TCP4ServerEndpoint(reactor, 8100, interface="127.0.0.1").listen(site)
-    site.hosts.update(hostsOf(port.getHost().port))
-
-- a request whose Host is not one of C{site.hosts}: 421. So nobody can make another name point here
-  (DNS rebinding).
-- a request that another site's page makes a browser send: 403. Only a GET by which a browser opens
-  a page, as after a click on a link, may come from another site.
-- a method that is none of GET, HEAD and POST: 405.
-- a body that is longer than the limit (413), or whose length is not told (411). The headers decide
-  that: nothing of such a body is kept.
-
-A client has a fixed time to send a whole request, however steadily its bytes dribble in, and to
-read an answer. Then its connection is closed. If there are too many connections, the one that has
-waited longest for a whole request is closed to make room for a new one.
-
-Each response carries headers that forbid scripts, frames, foreign resources, caches and guesses of
-its type. Pages that need inline styles or scripts do not work under them: give files to the site.
-
-L{visible} is for texts that are shown. Templates escape markup, and L{visible} escapes the
-characters that a reader cannot see.
-
-Nothing here checks who somebody is.
+The guard in front of the pages of a small web server. L{asynqueue.admin.web} tells what it does.
 """
 
 from __future__ import annotations
@@ -60,6 +34,9 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The headers of each response, unless a page sets one of the same name."""
+
+MOST_REMEMBERED: Final = 4096
+"""For how many characters it is remembered how they are shown."""
 
 _ONLY_READ: Final = (b"GET", b"HEAD")
 _UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -109,18 +86,22 @@ def hostsOf(port: int, names: Iterable[str] = LOOPBACK_NAMES) -> list[str]:
 
 
 def refusalOf(
-    hosts: Iterable[str], limits: Limits, headers: Headers, method: bytes | None, length: int | None
+    hosts: Iterable[str] | None,
+    limits: Limits,
+    headers: Headers,
+    method: bytes | None,
+    length: int | None,
 ) -> Refusal | None:
     """
     Look at the headers of a request.
 
-    @param hosts: the values that it may have as Host.
+    @param hosts: the values that it may have as Host; C{None} if any will do.
     @param method: how it asks; C{None} if that is not known, which counts as a change.
     @param length: how many bytes its body has; C{None} if that is not known.
     @return: why it is turned away; C{None} if it is welcome.
     """
     told = [host.lower() for host in _texts(headers, "Host")]
-    if len(told) != 1 or told[0] not in hosts:
+    if len(told) != 1 or (hosts is not None and told[0] not in hosts):
         why = "This server does not answer under the name by which you ask."
         return Refusal(HTTPStatus.MISDIRECTED_REQUEST, why)
     if not _isOwn(told[0], headers, method):
@@ -307,6 +288,9 @@ class GuardedSite(Site):
         return refusalOf(self.hosts, self.limits, headers, method, length)
 
     def acceptableProtocols(self) -> list[bytes]:
+        """
+        @return: the one protocol that is spoken, HTTP/1.1.
+        """
         return [b"http/1.1"]
 
     def buildProtocol(  # type: ignore[override]
@@ -353,10 +337,21 @@ def visible(text: str) -> str:
         of others or shows nothing, is replaced by its number, as in C{[U+202E]}. Line breaks stay,
         and so do the joiners that letters and emoji need.
     """
-    return "".join(map(_visible, text))
+    return text.translate(_VISIBLE)
 
 
-def _visible(character: str) -> str:
-    if character in "\n\u200c\u200d" or unicodedata.category(character) not in _UNSEEN:
-        return character
-    return f"[U+{ord(character):04X}]"
+class _Visible(dict[int, str]):
+    """
+    What is shown for each character, by its number. Those that were asked for are remembered.
+    """
+
+    def __missing__(self, number: int) -> str:
+        character = shown = chr(number)
+        if character not in "\n\u200c\u200d" and unicodedata.category(character) in _UNSEEN:
+            shown = f"[U+{number:04X}]"
+        if len(self) < MOST_REMEMBERED:
+            self[number] = shown
+        return shown
+
+
+_VISIBLE: Final = _Visible()

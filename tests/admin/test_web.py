@@ -1,5 +1,5 @@
 """
-The guard in front of the pages of C{examples/sms}, in memory.
+The guard in front of pages, in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from examples.sms.webkit import GuardedChannel, GuardedSite, Limits, hostsOf, visible
+from asynqueue.admin._webkit import GuardedChannel
+from asynqueue.admin.web import GuardedSite, Limits, hostsOf, visible
 
 HOST = b"Host: 127.0.0.1:8100"
 
