@@ -16,7 +16,8 @@ from asynqueue._core.description import shortly
 from asynqueue._core.states import PENDING
 from asynqueue._dispatch.sqlitestore import APPLICATION, SQLiteJobStore
 from asynqueue._dispatch.stores import BEGUN, DEAD, END, REQUEUE, WAITING, Change, StoredJob
-from asynqueue.admin._top import fit, length, printable
+from asynqueue.admin._texts import length
+from asynqueue.admin._top import fit, printable
 from asynqueue.admin.api import plainPriority
 from asynqueue.admin.client import AdminClient, findSockets
 from asynqueue.errors import AdminError, StoreError, StoreLocked

@@ -56,7 +56,7 @@ from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
 from asynqueue.errors import WrongEventLoop
-from asynqueue.interfaces import IWorker
+from asynqueue.interfaces import IAdministered, IWorker
 
 if TYPE_CHECKING:
     from asynqueue._workers.wire.endpoints import TlsFolder
@@ -412,6 +412,23 @@ class _Face:
         return cast(
             "Administration",
             self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
+        )
+
+    def administered(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> IAdministered:
+        """
+        Make what an L{AdminSite<asynqueue.admin.AdminSite>} needs to show this queue. See
+        L{administered<asynqueue.TaskQueue.administered>}.
+        """
+        return cast(
+            IAdministered,
+            self._use().administered(name=name, show=show, history=history, readOnly=readOnly),
         )
 
 

@@ -123,6 +123,13 @@ class Groups:
             series.head = None
         return found
 
+    @property
+    def seriesWaiting(self) -> int:
+        """
+        Of how many series tasks wait.
+        """
+        return sum(len(group.series) for group in self._groups.values())
+
     def walk(self) -> Iterator[Series]:
         """
         @return: an iterator over all series of which tasks wait, by the first task of each. Nothing

@@ -362,6 +362,23 @@ class Scheduler(Generic[TaskType]):
             yield task
             _pushNext(heads, tasks)
 
+    @property
+    def seriesWaiting(self) -> int:
+        """
+        Of how many series tasks wait, without those that rest.
+        """
+        return self._groups.seriesWaiting
+
+    def walkSeries(self) -> Iterator[tuple[Hashable, int, bool]]:
+        """
+        @return: an iterator over the series of which tasks wait, by the first task of each: its
+            name, how many wait, and whether a worker is qualified for it. As with L{walk}, the
+            scheduler must not change while it is used.
+        """
+        for series in self._groups.walk():
+            assert series.tasks is not None
+            yield series.name, len(series.tasks), series.name in self._groups.of
+
     def _tasksOf(self, every: Iterator[Series]) -> Iterator[TaskType]:
         newest = self._newest
         tasks = (task for series in every for task in series.tasks or ())

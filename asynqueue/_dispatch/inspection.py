@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -24,9 +24,12 @@ from asynqueue._observers import Event, ObserverList
 from asynqueue.admin._history import HistoryKeeper
 from asynqueue.admin.api import (
     ABSENT,
+    DEEPEST,
     LARGEST_PAGE,
     checkPage,
     checkShow,
+    kindOf,
+    kindsOf,
     plain,
     plainPriority,
     plainProgress,
@@ -90,6 +93,7 @@ class DispatchInspection:
         self._inTurns = Cooperator(scheduler=partial(reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
+            "task": self._task,
             "cancel": self._cancel,
             "reprioritise": self._reprioritise,
             "pause": self._pause,
@@ -159,6 +163,7 @@ class DispatchInspection:
             "store": None if self._persistence is None else self._persistence.name,
             "waited": None if oldest is None else self._reactor.seconds() - oldest.queuedTime,
             "ended": None if self._keeper.history is None else self._keeper.history.summary(),
+            "readOnly": self.isReadOnly,
             "verbs": [*self.verbs],
         }
 
@@ -194,6 +199,7 @@ class DispatchInspection:
             "waited": (now if started is None else started) - job.queuedTime,
             "ran": None if started is None else now - started,
             "dueIn": None if job.due is None else max(0.0, job.due - now),
+            "durable": job.isKept,
         }
         if job.progress is not None:
             facts["progress"] = plainProgress(job.progress, now)
@@ -201,12 +207,32 @@ class DispatchInspection:
             facts["call"] = f"{self._function}({shortly(job.jobarg)})"
         return facts
 
+    def _task(self, task: int) -> dict[str, Any]:
+        """
+        @return: what is known of one job that waits, is underway or has ended lately.
+        """
+        now = self._reactor.seconds()
+        for job in chain(self._queue.underway(), islice(self._pending.walk(), DEEPEST)):
+            if job.id == task:
+                facts = self._facts(job, now)
+                if job.failure is not None:
+                    facts["error"] = describeError(job.failure.value)
+                    facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
+                return facts
+        return self._keeper.find(task, self.name)
+
     def _deadLetters(self, page: int, size: int) -> Deferred[dict[str, Any]]:
         before = checkPage(page, size)
 
         def found(letters: list[DeadLetter]) -> dict[str, Any]:
             shown = [self._letter(letter) for letter in letters[before : before + size]]
-            return {"count": len(letters), "letters": shown, "page": page, "size": size}
+            return {
+                "count": len(letters),
+                "kinds": kindsOf(letter.error for letter in letters),
+                "letters": shown,
+                "page": page,
+                "size": size,
+            }
 
         return self._queue.deadLetters().addCallback(found)
 
@@ -219,6 +245,7 @@ class DispatchInspection:
             "attempts": letter.attempts,
             "unique": plain(letter.unique),
             "error": letter.error,
+            "kind": kindOf(letter.error),
             "traceback": self._persistence and self._persistence.tracebacks.get(letter.id),
             "readable": letter.isReadable,
         }
@@ -288,6 +315,7 @@ class DispatchInspection:
         self,
         act: Callable[[ResizableDispatchQueue, DeadLetter], Deferred[Any]],
         jobs: list[int] | None,
+        kind: str | None,
         all: bool,
     ) -> Deferred[dict[str, Any]]:
         """
@@ -295,14 +323,18 @@ class DispatchInspection:
 
         @raise AdminError: unless it is said which, in one way.
         """
-        if (jobs is not None) + all != 1:
-            raise AdminError("say which dead letters are meant by one of jobs and all")
+        if (jobs is not None) + (kind is not None) + all != 1:
+            raise AdminError("say which dead letters are meant by one of jobs, kind and all")
         named = frozenset(jobs or ())
         done: list[int] = []
         failed: dict[int, str] = {}
 
         def each(letters: list[DeadLetter]) -> Deferred[Any]:
-            meant = [letter for letter in letters if all or letter.id in named]
+            meant = [
+                letter
+                for letter in letters
+                if all or letter.id in named or (kind is not None and kindOf(letter.error) == kind)
+            ]
             for missing in named.difference(letter.id for letter in meant):
                 failed[missing] = "it is not a dead letter"
             return self._inTurns(self._actOnEach(act, meant, done, failed))

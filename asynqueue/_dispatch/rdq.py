@@ -80,7 +80,7 @@ from asynqueue.errors import (
     WorkerError,
     typeName,
 )
-from asynqueue.interfaces import IJobStore
+from asynqueue.interfaces import IAdministered, IJobStore
 
 if TYPE_CHECKING:
     from asynqueue.admin.server import Administration
@@ -812,23 +812,43 @@ class ResizableDispatchQueue:
         if self.stopped:
             raise self._stoppedError("admin")
         if self._administration is None:
-            from asynqueue._dispatch.inspection import DispatchInspection
             from asynqueue.admin.server import Administration
 
-            view = DispatchInspection(
-                self,
-                describeFunction(self._func),
-                self._pending,
-                self._persistence,
-                self._observers,
-                self._clock,
-                name or type(self).__name__,
-                show,
-                history,
-                readOnly,
-            )
+            view = self.administered(name=name, show=show, history=history, readOnly=readOnly)
             self._administration = Administration(view, self, self._clock.reactor)
         return self._administration
+
+    def administered(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> IAdministered:
+        """
+        Make what L{AdminSite<asynqueue.admin.AdminSite>} or an L{AdminAPI
+        <asynqueue.admin.AdminAPI>} of your own needs to show this queue. Nothing is opened. The
+        parameters are those of L{admin}.
+
+        @return: what is seen of this queue, which it does not keep alive.
+        @raise AdminError: if C{show} names something else.
+        @raise ValueError: if C{history} is not an integer of 0 or more.
+        """
+        from asynqueue._dispatch.inspection import DispatchInspection
+
+        return DispatchInspection(
+            self,
+            describeFunction(self._func),
+            self._pending,
+            self._persistence,
+            self._observers,
+            self._clock,
+            name or type(self).__name__,
+            show,
+            history,
+            readOnly,
+        )
 
     # Stopping -------------------------------------------------------------------------------------
 

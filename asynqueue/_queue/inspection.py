@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakMethod
 
@@ -26,9 +26,11 @@ from asynqueue._observers import Event
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.pool import WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._workers.procinfo import processorSeconds
 from asynqueue.admin._history import HistoryKeeper
 from asynqueue.admin.api import (
     ABSENT,
+    DEEPEST,
     LARGEST_PAGE,
     checkPage,
     checkShow,
@@ -87,6 +89,7 @@ class QueueInspection:
         self._inTurns = Cooperator(scheduler=partial(engine.reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
+            "task": self._task,
             "stacks": self._stacks,
             "cancel": self._cancel,
             "terminate": self._terminate,
@@ -144,6 +147,7 @@ class QueueInspection:
             "workers": len(engine.pool),
             "waited": None if oldest is None else engine.seconds() - oldest.queuedTime,
             "ended": None if self._keeper.history is None else self._keeper.history.summary(),
+            "readOnly": self.isReadOnly,
             "verbs": [*self.verbs],
         }
 
@@ -166,6 +170,11 @@ class QueueInspection:
             "tasksPending": [self._facts(task, now) for task in pending],
             "page": page,
             "size": size,
+            "seriesCount": engine.scheduler.seriesWaiting,
+            "series": [
+                {"series": plain(name), "pending": count, "served": isServed}
+                for name, count, isServed in islice(engine.scheduler.walkSeries(), LARGEST_PAGE)
+            ],
             "streams": [
                 {
                     "task": task.id,
@@ -220,6 +229,7 @@ class QueueInspection:
             "mayGetTasks": record.isOpen,
             "pid": runner.pid,
             "residentKilobytes": runner.residentKilobytes,
+            "processorSeconds": None if runner.pid is None else processorSeconds(runner.pid),
             "restarts": runner.restarts,
             "recycled": runner.recycled,
             "place": dict(runner.place),
@@ -235,6 +245,24 @@ class QueueInspection:
             ],
             "series": [plain(name) for name in [*record.port.cQualified, *record.port.iQualified]],
         }
+
+    def _task(self, task: int) -> Deferred[dict[str, Any]]:
+        """
+        Find one task that waits, is underway or has ended lately, in several turns of the reactor
+        if many wait.
+        """
+        first = islice(self._engine.scheduler.walk(), DEEPEST)
+        near = chain(self._engine.underway, first)
+        # Those that a page shows are found at once.
+        found = list(islice((each for each in near if each.id == task), 1))
+
+        def told(_: object) -> dict[str, Any]:
+            if found:
+                return self._facts(found[0], self._engine.seconds())
+            return self._keeper.find(task, self.name)
+
+        steps = iter(()) if found else self._seek(task, found)
+        return self._inTurns(steps).addCallback(told)
 
     def _stacks(self, worker: int | None, task: int | None) -> Deferred[dict[str, Any]]:
         """

@@ -31,7 +31,7 @@ from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.admin import openIfWanted
 from asynqueue.errors import WrongEventLoop
-from asynqueue.interfaces import IWorker
+from asynqueue.interfaces import IAdministered, IWorker
 
 if TYPE_CHECKING:
     from asynqueue.admin.server import Administration
@@ -627,13 +627,33 @@ class TaskQueue:
         """
         self._engine.checkRunning("admin")
         if not self._administrations:
-            from asynqueue._queue.inspection import QueueInspection
             from asynqueue.admin.server import Administration
 
-            kind = type(self).__name__
-            view = QueueInspection(self, self._engine, name or kind, show, history, readOnly)
+            view = self.administered(name=name, show=show, history=history, readOnly=readOnly)
             self._administrations.append(Administration(view, self, self._engine.reactor))
         return self._administrations[0]
+
+    def administered(
+        self,
+        *,
+        name: str | None = None,
+        show: Iterable[str] = (),
+        history: int = 0,
+        readOnly: bool = False,
+    ) -> IAdministered:
+        """
+        Make what L{AdminSite<asynqueue.admin.AdminSite>} or an L{AdminAPI
+        <asynqueue.admin.AdminAPI>} of your own needs to show this queue. Nothing is opened. The
+        parameters are those of L{admin}.
+
+        @return: what is seen of this queue, which it does not keep alive.
+        @raise AdminError: if C{show} names something else.
+        @raise ValueError: if C{history} is not an integer of 0 or more.
+        """
+        from asynqueue._queue.inspection import QueueInspection
+
+        kind = type(self).__name__
+        return QueueInspection(self, self._engine, name or kind, show, history, readOnly)
 
     # Shutting down --------------------------------------------------------------------------------
 

@@ -143,6 +143,18 @@ def residentKilobytes(pid: int) -> int | None:
         return None
 
 
+def processorSeconds(pid: int) -> float | None:
+    """
+    @return: for how many seconds a process has used a processor. C{None} if the process is gone, or
+        the system cannot be asked.
+    """
+    try:
+        used = psutil.Process(pid).cpu_times()
+    except (psutil.Error, OSError):
+        return None
+    return float(used.user + used.system)
+
+
 def hasEnded(pid: int) -> bool:
     """
     @return: whether a process has ended. A zombie, which its parent has not waited for yet, has.

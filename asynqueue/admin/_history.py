@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from asynqueue._core.checks import checkCount
 from asynqueue._observers import Event, ObserverList
+from asynqueue.errors import AdminError
 
 SECONDS: Final = 60
 """For how many seconds it is told how many ended in each."""
@@ -55,6 +56,18 @@ class HistoryKeeper:
         elif self.history is not None:
             self._observers.remove(self._observer)
             self.history = None
+
+    def find(self, task: int, queue: str) -> dict[str, Any]:
+        """
+        @param task: the number of a task or a job.
+        @param queue: the name of the queue.
+        @return: what is told of it, if it has ended lately.
+        @raise AdminError: if nothing is known of it.
+        """
+        for facts in [] if self.history is None else self.history.last():
+            if facts["id"] == task:
+                return facts
+        raise AdminError(f"{queue} knows no task {task} any more, or not yet")
 
     def forget(self) -> None:
         """

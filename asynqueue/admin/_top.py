@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from asynqueue._core.states import Table, nextState
+from asynqueue.admin._texts import kilobytes, length, progressOf
 from asynqueue.admin.client import AdminClient, findSockets
 from asynqueue.errors import AdminError
 
@@ -161,44 +162,12 @@ def fit(text: str, width: int) -> str:
     return "".join(kept) + " " * (width - taken)
 
 
-def length(seconds: float | None) -> str:
-    """
-    @return: a length of time, for people.
-    """
-    if seconds is None:
-        return "-"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.1f}s"
-
-
-def kilobytes(size: int | None) -> str:
-    """
-    @return: an amount of memory, for people.
-    """
-    return "-" if size is None else f"{size / 1024:.0f}M"
-
-
 def bars(counts: Sequence[int]) -> str:
     """
     @return: a line of bars, one for each count.
     """
     most = max(counts, default=0) or 1
     return "".join(_BARS[-(-count * (len(_BARS) - 1) // most)] for count in counts)
-
-
-def progressOf(task: Row) -> str:
-    """
-    @return: how far a task has come, for people.
-    """
-    progress = task.get("progress")
-    if not progress:
-        return ""
-    done, total = progress["done"], progress["total"]
-    if isinstance(done, int | float) and isinstance(total, int | float) and total:
-        return f"{100 * done / total:.0f}%"
-    return printable(done)
 
 
 def describe(seen: Row) -> Iterator[str]:
@@ -321,7 +290,7 @@ def describeTask(task: Row) -> str:
         + fit(length(task["ran"]), 8)
         + fit(f"{priority:g}" if isinstance(priority, int | float) else str(priority), 10)
         + fit(series, 14)
-        + fit(progressOf(task), 6)
+        + fit(printable(progressOf(task)), 6)
         + str(task.get("call", task["function"]))
     )
 

@@ -8,7 +8,9 @@ Nothing here knows how a request came. A socket asks it, and so can a web page.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -137,12 +139,17 @@ _PAGE: Final = {
     "page": Parameter(_whole(0, DEEPEST), 0),
     "size": Parameter(_whole(1, LARGEST_PAGE), 25),
 }
-_JOBS: Final = {"jobs": _maybe(_numbers), "all": Parameter(_yes, False)}
+_JOBS: Final = {
+    "jobs": _maybe(_numbers),
+    "kind": _maybe(_text),
+    "all": Parameter(_yes, False),
+}
 
 VERBS: Final[Mapping[str, Verb]] = {
     "hello": Verb(False, {}),
     "queues": Verb(False, {}),
     "snapshot": Verb(False, {**_QUEUE, **_PAGE}),
+    "task": Verb(False, {**_QUEUE, "task": Parameter(_whole(0, 2**63))}),
     "deadLetters": Verb(False, {**_QUEUE, **_PAGE}),
     "stacks": Verb(
         False, {**_QUEUE, "worker": _maybe(_whole(0, 2**63)), "task": _maybe(_whole(0, 2**63))}
@@ -183,6 +190,9 @@ VERBS: Final[Mapping[str, Verb]] = {
     "drop": Verb(True, {**_QUEUE, **_JOBS}),
 }
 """Everything that can be asked, by the word that a request has under C{do}."""
+
+ACTS: Final = frozenset(word for word, verb in VERBS.items() if verb.acts)
+"""The verbs that change something."""
 
 
 class AdminAPI:
@@ -260,23 +270,25 @@ class AdminAPI:
             "queues": [*self.queues],
         }
 
-    def answer(self, request: Any, who: str, mayAct: bool = True) -> Deferred[dict[str, Any]]:
+    def answer(
+        self, request: Any, who: str, acts: Container[str] = ACTS
+    ) -> Deferred[dict[str, Any]]:
         """
         Do what a request asks for.
 
         @param request: anything that JSON can express.
         @param who: who asks, for the log.
-        @param mayAct: whether this one may change something. Default: C{True}.
+        @param acts: which of the verbs that change something this one may use. Default: all.
         @return: a Deferred that fires with the reply. It never fails.
         """
-        answered: Deferred[Any] = maybeDeferred(self._do, request, who, mayAct)
+        answered: Deferred[Any] = maybeDeferred(self._do, request, who, acts)
         answered.addCallbacks(_success, self._failure)
         id = request.get("id") if isinstance(request, dict) else None
         if id is not None:
             answered.addCallback(lambda reply: {"id": id, **reply})
         return answered
 
-    def _do(self, request: Any, who: str, mayAct: bool) -> Any:
+    def _do(self, request: Any, who: str, acts: Container[str]) -> Any:
         if not isinstance(request, dict):
             raise ValueError("a request must be an object, with a verb under do")
         word = request.get("do")
@@ -294,8 +306,10 @@ class AdminAPI:
         method = queue.verbs.get(word)
         if method is None:
             raise ValueError(f"{queue.name} is a {queue.kind}, which has no {word}")
-        if verb.acts and (queue.isReadOnly or not mayAct):
+        if verb.acts and queue.isReadOnly:
             raise ValueError(f"{queue.name} can only be looked at, so {word} was refused")
+        if verb.acts and word not in acts:
+            raise ValueError(f"{who} has no right to {word}, so it was refused")
         done = maybeDeferred(method, **values)
         if verb.acts:
             done.addBoth(self._logged, who, word, queue.name, given)
@@ -362,6 +376,23 @@ def checkPage(page: int, size: int) -> int:
             f"page {page} is too far down: only the first {DEEPEST} can be paged through"
         )
     return before
+
+
+def kindOf(error: str) -> str:
+    """
+    @param error: the text of a dead letter's error.
+    @return: a short name for the dead letters that have the same error.
+    """
+    return sha256(error.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def kindsOf(errors: Iterable[str]) -> list[dict[str, Any]]:
+    """
+    @param errors: the texts of the errors of all dead letters.
+    @return: the kinds of dead letters, the most frequent ones first.
+    """
+    counted = Counter(errors).most_common(LARGEST_PAGE)
+    return [{"kind": kindOf(error), "error": error, "count": count} for error, count in counted]
 
 
 def checkShow(show: Any) -> frozenset[str]:

@@ -60,6 +60,20 @@ def socketFolder(make: bool = False) -> str:
     return folder
 
 
+def listSockets() -> list[str]:
+    """
+    @return: the paths of this user's admin sockets, those that a killed program has left among
+        them.
+    @raise AdminError: if the folder of the sockets belongs to others, too.
+    """
+    folder = socketFolder()
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".sock"))
+    except FileNotFoundError:
+        return []
+    return [os.path.join(folder, name) for name in names]
+
+
 def findSockets() -> list[str]:
     """
     Find the admin sockets of this user's programs. Sockets that a killed program has left are
@@ -68,12 +82,7 @@ def findSockets() -> list[str]:
     @return: their paths.
     @raise AdminError: if the folder of the sockets belongs to others, too.
     """
-    folder = socketFolder()
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".sock"))
-    except FileNotFoundError:
-        return []
-    return [path for name in names if _isAlive(path := os.path.join(folder, name))]
+    return [path for path in listSockets() if _isAlive(path)]
 
 
 def _isAlive(path: str) -> bool:

@@ -407,7 +407,7 @@ class SteeringTests(AdminCase):
 
     def test_oneWhoMayOnlyLookChangesNothing(self) -> None:
         self.held()
-        answered = self.admin.api.answer({"do": "pause"}, WHO, mayAct=False)
+        answered = self.admin.api.answer({"do": "pause"}, WHO, acts=())
         self.assertFalse(self.successResultOf(answered)["ok"])
         self.assertFalse(self.queue.paused)
 

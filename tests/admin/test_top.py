@@ -24,6 +24,7 @@ import pytest
 
 from asynqueue import ResizableDispatchQueue
 from asynqueue._command import main
+from asynqueue.admin._texts import length
 from asynqueue.admin._top import (
     CONFIRMING,
     LEFT,
@@ -36,7 +37,6 @@ from asynqueue.admin._top import (
     describeAll,
     fit,
     keysOf,
-    length,
     printable,
 )
 from asynqueue.aio import TaskQueue
