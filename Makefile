@@ -35,7 +35,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTH
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help mandelbrot remote weblog sms browser test check docs dist storm chaos model bench walk clean
+.PHONY: help mandelbrot remote weblog sms admin browser test check docs dist storm chaos model bench walk clean
 
 help: ## say what the rules are
 	@echo "make RULE [PYTHON=...] [VENV=...] [ARGS=...], where RULE is one of"
@@ -57,6 +57,9 @@ weblog: $(EXAMPLES_READY) $(if $(LOG),,$(MADE_UP_LOG)) ## report on web server l
 
 sms: $(READY) ## serve a form that texts numbers through a pretend gateway, until Ctrl-C
 	@exec $(BIN)/python -m examples.sms --parent $$PPID $(ARGS)
+
+admin: $(READY) ## show the page of two queues under mixed load, until Ctrl-C
+	@exec $(BIN)/python -m examples.busy $(ARGS)
 
 $(MADE_UP_LOG): | $(EXAMPLES_READY)
 	@mkdir -p $(@D)

@@ -25,8 +25,21 @@ examples:
   asynqueue serve --listen tcp:7411:interface=127.0.0.1 --key key --processes 4
   asynqueue key tls-new certificates --host worker.example.com
   asynqueue top
+  asynqueue admin
   asynqueue jobs jobs.db list
   eval "$(asynqueue --print-completion bash)"
+"""
+
+ADMIN_EXAMPLES: Final = """\
+examples:
+  asynqueue admin
+  asynqueue admin --port 8200
+  asynqueue admin --read-only
+  ssh -L 8200:127.0.0.1:8200 server.example asynqueue admin --port 8200
+
+The page can be reached from this machine only. It shows the programs whose queues have called
+admin(), or that were started with ASYNQUEUE_ADMIN=1 in their environment. A browser gets in by the
+link that is printed, which is good once. The second link is good for looking only.
 """
 
 JOBS_EXAMPLES: Final = """\
@@ -212,25 +225,7 @@ def parserOfCommand() -> CommandParser:
     )
     serve.set_defaults(do=_serve)
     addServerOptions(serve)
-    top = commands.add_parser(
-        "top",
-        help="show the queues of running programs",
-        description="Show the queues of your running programs, and steer them by keys.",
-        epilog=TOP_EXAMPLES,
-        formatter_class=raw,
-    )
-    top.set_defaults(do=_top)
-    top.add_argument("--socket", metavar="PATH", help="one program's admin socket (all programs)")
-    top.add_argument("--queue", metavar="NAME", help="begin with this queue")
-    top.add_argument(
-        "--interval",
-        type=seconds(0.05, 3600),
-        default=1.0,
-        metavar="SECONDS",
-        help="between two looks (1)",
-    )
-    top.add_argument("--once", action="store_true", help="show everything once, as text")
-    top.add_argument("--json", action="store_true", help="show everything once, as JSON")
+    _addPages(commands)
     _addJobs(commands)
     key = commands.add_parser(
         "key",
@@ -322,6 +317,42 @@ def addServerOptions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _addPages(commands: Any) -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    top = commands.add_parser(
+        "top",
+        help="show the queues of running programs",
+        description="Show the queues of your running programs, and steer them by keys.",
+        epilog=TOP_EXAMPLES,
+        formatter_class=raw,
+    )
+    top.set_defaults(do=_top)
+    top.add_argument("--socket", metavar="PATH", help="one program's admin socket (all programs)")
+    top.add_argument("--queue", metavar="NAME", help="begin with this queue")
+    top.add_argument(
+        "--interval",
+        type=seconds(0.05, 3600),
+        default=1.0,
+        metavar="SECONDS",
+        help="between two looks (1)",
+    )
+    top.add_argument("--once", action="store_true", help="show everything once, as text")
+    top.add_argument("--json", action="store_true", help="show everything once, as JSON")
+    admin = commands.add_parser(
+        "admin",
+        help="show the queues of running programs as a web page",
+        description="Serve a web page on which you see and steer the queues of your programs.",
+        epilog=ADMIN_EXAMPLES,
+        formatter_class=raw,
+    )
+    admin.set_defaults(do=_admin)
+    admin.add_argument("--socket", metavar="PATH", help="one program's admin socket (all programs)")
+    admin.add_argument(
+        "--port", type=whole(0, 65535), default=0, metavar="N", help="the port (any)"
+    )
+    admin.add_argument("--read-only", action="store_true", help="nothing can be changed")
+
+
 def _addJobs(commands: Any) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     jobs = commands.add_parser(
@@ -394,6 +425,15 @@ def _top(options: argparse.Namespace) -> None:
 
     try:
         run(options.socket, options.queue, options.interval, options.once, options.json)
+    except AdminError as error:
+        raise UsageError(str(error)) from error
+
+
+def _admin(options: argparse.Namespace) -> None:
+    from asynqueue.admin._serve import run
+
+    try:
+        run(options.socket, options.port, options.read_only)
     except AdminError as error:
         raise UsageError(str(error)) from error
 

@@ -2,7 +2,8 @@
 See and steer the queues of a running program, from another program.
 
 C{queue.admin()} opens a Unix socket, over which a line-based JSON API is spoken. C{asynqueue top}
-speaks it, and so does L{AdminClient}::
+and C{asynqueue admin} speak it, and so does L{AdminClient}. L{AdminSite} is the web page of
+C{asynqueue admin} for the pages of your own program::
 
     from asynqueue.admin import AdminClient, findSockets
 
@@ -24,16 +25,21 @@ from asynqueue._lazy import lazyNames
 if TYPE_CHECKING:
     from asynqueue.admin.api import AdminAPI
     from asynqueue.admin.client import AdminClient, findSockets
+    from asynqueue.admin.login import Access, OneTimeLogin
     from asynqueue.admin.metrics import DASHBOARD, MetricsResource, QueueMetrics
     from asynqueue.admin.server import Administration
+    from asynqueue.admin.site import AdminSite
     from asynqueue.admin.tracing import QueueTracer
 
 __all__ = [
     "DASHBOARD",
+    "Access",
     "AdminAPI",
     "AdminClient",
+    "AdminSite",
     "Administration",
     "MetricsResource",
+    "OneTimeLogin",
     "QueueMetrics",
     "QueueTracer",
     "findSockets",
@@ -42,8 +48,10 @@ __all__ = [
 _HOMES = {
     "api": "AdminAPI",
     "client": "AdminClient findSockets",
+    "login": "Access OneTimeLogin",
     "metrics": "DASHBOARD MetricsResource QueueMetrics",
     "server": "Administration",
+    "site": "AdminSite",
     "tracing": "QueueTracer",
 }
 
