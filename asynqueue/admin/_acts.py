@@ -81,6 +81,8 @@ def describeAct(request: Mapping[str, Any], queue: str) -> str:
             many = f"{len(numbers)} chosen {noun}s"
             what = f"{noun} {numbers[0]}" if len(numbers) == 1 else many
             return f"{verb.capitalize()} {what} of {queue}"
+    if "task" in given:
+        return f"{verb.capitalize()} task {given['task']} of {queue}"
     if given.pop("all", False):
         what = "everything that waits" if verb == "cancel" else "all dead letters"
         return f"{verb.capitalize()} {what} in {queue}"

@@ -640,6 +640,9 @@ class Pages:
             )
         if self.may(queue, "cancel"):
             forms.append(self._form(self._button("Cancel…", "cancel", tasks=[id])))
+        if task["state"] == "UNDERWAY" and self.may(queue, "terminate"):
+            title = "End the task's process at once"
+            forms.append(self._form(self._button("Terminate…", "terminate", title, task=id)))
         return tags.div(forms, class_="steering") if forms else ""
 
     # Dead letters ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import json
 from itertools import count
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
@@ -313,6 +313,29 @@ class SteeringTests(PageCase):
         refused = self.push(self.get_(address), "Set", priority="soon")
         self.assertEqual(refused.code, 409)
         self.assertIn("priority must be a number", refused.text)
+
+    def test_terminatingIsApartFromCancellingAndAsksFirst(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        self.queue = self.makeQueue(worker)
+        worker.stepAll()
+        task = self.queue.submit(len, "abc")
+        task.d.addErrback(lambda _: None)
+        self.serve(self.queue)
+        terminated: list[Any] = []
+
+        def terminate(task: Any) -> Deferred[None]:
+            terminated.append(task)
+            return succeed(None)
+
+        self.patch(self.queue._engine, "terminate", terminate)
+        self.patch(worker, "stacks", lambda: succeed("File x"))
+        address = f"/task/here/TaskQueue/{task.id}"
+        sure = self.push(self.get_(address), "Terminate…")
+        self.assertIn(f"Terminate task {task.id} of TaskQueue?", sure.text)
+        self.assertEqual(terminated, [])
+        self.follow(self.push(sure, "Yes"))
+        self.assertEqual(terminated, [task])
+        worker.stepAll()
 
     def test_aWorkerIsRecycled(self) -> None:
         self.queue = self.makeQueue(self.makeWorker())
