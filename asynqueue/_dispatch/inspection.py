@@ -219,7 +219,10 @@ class DispatchInspection:
                     facts["error"] = describeError(job.failure.value)
                     facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
                 return facts
-        return self._keeper.find(task, self.name)
+        ended = self._keeper.find(task)
+        if ended is None:
+            raise AdminError(f"{self.name} knows no job {task} any more, or not yet")
+        return ended
 
     def _deadLetters(self, page: int, size: int) -> Deferred[dict[str, Any]]:
         before = checkPage(page, size)

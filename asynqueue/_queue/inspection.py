@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakMethod
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
@@ -256,10 +256,14 @@ class QueueInspection:
         # Those that a page shows are found at once.
         found = list(islice((each for each in near if each.id == task), 1))
 
+        ended = None if found else self._keeper.find(task)
+        if ended is not None:
+            return succeed(ended)
+
         def told(_: object) -> dict[str, Any]:
-            if found:
-                return self._facts(found[0], self._engine.seconds())
-            return self._keeper.find(task, self.name)
+            if not found:
+                raise AdminError(f"{self.name} knows no task {task} any more, or not yet")
+            return self._facts(found[0], self._engine.seconds())
 
         steps = iter(()) if found else self._seek(task, found)
         return self._inTurns(steps).addCallback(told)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from asynqueue._core.checks import checkCount
 from asynqueue._observers import Event, ObserverList
-from asynqueue.errors import AdminError
 
 SECONDS: Final = 60
 """For how many seconds it is told how many ended in each."""
@@ -57,17 +56,13 @@ class HistoryKeeper:
             self._observers.remove(self._observer)
             self.history = None
 
-    def find(self, task: int, queue: str) -> dict[str, Any]:
+    def find(self, task: int) -> dict[str, Any] | None:
         """
         @param task: the number of a task or a job.
-        @param queue: the name of the queue.
         @return: what is told of it, if it has ended lately.
-        @raise AdminError: if nothing is known of it.
         """
-        for facts in [] if self.history is None else self.history.last():
-            if facts["id"] == task:
-                return facts
-        raise AdminError(f"{queue} knows no task {task} any more, or not yet")
+        last = [] if self.history is None else self.history.last()
+        return next((facts for facts in last if facts["id"] == task), None)
 
     def forget(self) -> None:
         """

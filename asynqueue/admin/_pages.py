@@ -472,13 +472,13 @@ class Pages:
         )
         used = worker["processorSeconds"]
         return [
-            [f"{worker['id']} ", tags.small(worker["kind"])],
+            [f"{worker['id']} ", tags.small(" ".join([worker["kind"], *_placeOf(worker)]))],
             _badge(str(worker["state"])),
             str(worker["pid"] or "-"),
             kilobytes(worker["residentKilobytes"]),
             "-" if used is None else length(used),
             [runs, tags.small(f"and {more} more") if more > 0 and runs else ""],
-            f"{worker['restarts']:,}",
+            _restarts(worker),
             _unfolding(f"losses-{worker['id']}", losses),
             recycle if self.may(queue, "recycle") and worker["pid"] else "",
         ]
@@ -579,7 +579,7 @@ class Pages:
                     tags.code(task.get("call", task["function"])),
                     length(task["ago"]),
                     length(task["ran"]),
-                    _text(task.get("error", task.get("result", ""))),
+                    _outcome(task),
                 ],
             )
             for task in queue["last"]
@@ -686,7 +686,7 @@ class Pages:
                     str(letter["id"]),
                     tags.code(str(letter.get("call", letter["function"]))),
                     str(letter["attempts"]),
-                    _traceback(letter),
+                    _outcome(letter),
                     buttons(f"dead letter {letter['id']}", jobs=[letter["id"]]),
                 ],
             )
@@ -771,6 +771,20 @@ def _progress(task: Row) -> Any:
     return progressOf(task)
 
 
+def _placeOf(worker: Row) -> list[str]:
+    """
+    @return: where a worker's calls run, if that is elsewhere.
+    """
+    place = worker["place"].items()
+    return [f"{name} {value}" for name, value in place if value is not None]
+
+
+def _restarts(worker: Row) -> str:
+    recycled = worker["recycled"]
+    told = f", {recycled:,} of them to recycle" if recycled else ""
+    return f"{worker['restarts']:,}{told}"
+
+
 def _credit(stream: Row) -> str:
     """
     @return: how much more the far side of a stream may send.
@@ -778,10 +792,6 @@ def _credit(stream: Row) -> str:
     if stream["creditItems"] is None:
         return "-"
     return f"{stream['creditItems']:,} items, {stream['creditBytes'] / 1024:,.0f} KiB"
-
-
-def _text(text: str) -> Any:
-    return tags.span(text, class_="text") if text else ""
 
 
 def _unfolding(id: str, lines: Sequence[str]) -> Any:
@@ -793,12 +803,17 @@ def _unfolding(id: str, lines: Sequence[str]) -> Any:
     return tags.details(tags.summary(lines[0]), [tags.div(line) for line in lines[1:]], id=id)
 
 
-def _traceback(letter: Row) -> Any:
-    error = tags.span(letter["error"], class_="text")
-    if not letter.get("traceback"):
-        return error
-    id = f"traceback-{letter['id']}"
-    return tags.details(tags.summary(error), tags.pre(letter["traceback"], tabindex="0"), id=id)
+def _outcome(row: Row) -> Any:
+    """
+    @return: the error or the result of a task, a job or a dead letter. An error unfolds its
+        traceback, if there is one.
+    """
+    text = row.get("error", row.get("result", ""))
+    shown = tags.span(text, class_="text") if text else ""
+    if not row.get("traceback"):
+        return shown
+    id = f"traceback-{row['id']}"
+    return tags.details(tags.summary(shown), tags.pre(row["traceback"], tabindex="0"), id=id)
 
 
 def sparkline(rates: Sequence[int]) -> Tag:
