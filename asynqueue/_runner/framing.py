@@ -16,7 +16,7 @@ from io import BytesIO
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Final, NamedTuple
 
-from asynqueue._runner.messages import Message
+from asynqueue._runner.messages import CALL, ITEMS, RETURNED, Message
 from asynqueue.errors import PayloadTooLarge, ProtocolError
 
 MEMORY: Final = 0
@@ -140,6 +140,9 @@ _unpackOne: Final = _ONE.unpack_from
 SCRATCH: Final = 1 << 18
 """Bytes that are read at once where frames are small."""
 
+LARGE_TEXT: Final = 1 << 16
+"""From how many characters on L{encodeTexts} takes a text out of the pickle."""
+
 LARGEST: Final = 1 << 40
 """Bytes that one frame may have in all, unless another limit is set."""
 
@@ -176,6 +179,38 @@ def encode(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | 
     if sum(sizes) > largest:
         raise tooLarge(sum(sizes), largest)
     return [_packHead(sizes, [MEMORY, *map(kindOf, raws)]), *pieces]
+
+
+def encodeTexts(messages: Sequence[Message], largest: int = LARGEST) -> list[bytes | memoryview]:
+    """
+    Like L{encode}, but large texts are among the buffers, packed. They are plain values, which
+    travel in the pickle otherwise. So whoever passes the frame on knows its messages before it is
+    all there.
+    """
+    pieces = encode(messages, largest)
+    if len(pieces) != 2:
+        # The pickle is small, or there are buffers.
+        return pieces
+    return encode([_withTextsPacked(message) for message in messages], largest)
+
+
+def _withTextsPacked(message: Message) -> Message:
+    kind = message[0]
+    if kind == RETURNED:
+        return (*message[:3], _packText(message[3]))
+    if kind == ITEMS:
+        return (kind, message[1], [_packText(item) for item in message[2]], message[3])
+    if kind == CALL and type(message[3]) is tuple:
+        arguments = message[3]
+        if any(type(value) is str and len(value) >= LARGE_TEXT for value in arguments):
+            packed = PickleBuffer(dumps((arguments, {}), 5))
+            return (*message[:3], packed, *message[4:])
+    return message
+
+
+def _packText(value: Any) -> Any:
+    isLarge = type(value) is str and len(value) >= LARGE_TEXT
+    return PickleBuffer(dumps(value, 5)) if isLarge else value
 
 
 def _packHead(sizes: list[int], kinds: list[int]) -> bytes:

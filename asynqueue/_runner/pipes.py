@@ -22,7 +22,7 @@ from asynqueue._runner.framing import (
     Segments,
     Sink,
     decode,
-    encode,
+    encodeTexts,
 )
 from asynqueue._runner.messages import Message
 
@@ -104,7 +104,7 @@ class FarPipe(FrameReader):
         """
         Write one message, to the last byte.
         """
-        pieces = encode([message])
+        pieces = encodeTexts([message])
         if threading.get_ident() != self._mainThread:
             self._writeInTurn(pieces)
             return

@@ -314,6 +314,29 @@ class WireFaults(RemoteMixin, TestCase):
         self.assertEqual(sum(passed), 3 * (3 << 20))
         self.assertLessEqual(max(passed), SCRATCH, "the server had no more at once")
 
+    async def test_46d_aLargeTextIsNeverWholeInTheServer(self) -> None:
+        passed = self._passedBack(lambda count: None)
+        sent: list[int] = []
+        go = PipeChannel.beginFrame
+
+        def beginFrame(channel: PipeChannel, pieces: Any, left: int) -> bool:
+            sent.append(left)
+            return go(channel, pieces, left)
+
+        self.patch(PipeChannel, "beginFrame", beginFrame)
+        await self.serve()
+        queue = self.queueOf(self.remote())
+        size = 1_000_000
+        self.assertTrue(await queue.call(wiretasks.text, size) == wiretasks.text(size))
+        items = [item async for item in await queue.call(wiretasks.texts, 2, size)]
+        self.assertTrue(items == [wiretasks.text(size)] * 2)
+        self.assertGreater(sum(passed), 3 * size)
+        self.assertLessEqual(max(passed), SCRATCH)
+        self.assertEqual(
+            await queue.call(far.add, wiretasks.text(size), "a"), "0123456789" * 100_000 + "a"
+        )
+        self.assertGreater(sum(sent), size)
+
     async def test_46a_largeItemsReachTheClientWholeAcrossCuts(self) -> None:
         await self.serve()
         proxy = await self.proxy()

@@ -48,6 +48,21 @@ def noise(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+def text(size: int) -> str:
+    """
+    Return a text of so many characters.
+    """
+    return "0123456789" * (size // 10)
+
+
+def texts(count: int, size: int) -> Iterator[str]:
+    """
+    Yield such a text so many times.
+    """
+    for _ in range(count):
+        yield text(size)
+
+
 def noises(count: int, size: int) -> Iterator[bytes]:
     """
     Yield such bytes, with each of so many seeds.

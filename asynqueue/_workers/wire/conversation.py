@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
-from asynqueue._runner.framing import OpenFrame, Segments, Sink, encode, tooLarge
+from asynqueue._runner.framing import OpenFrame, Segments, Sink, encodeTexts, tooLarge
 from asynqueue._runner.messages import Message
 from asynqueue._workers.wire.handshake import UNFIT, Handshake, encodeRefusal
 from asynqueue._workers.wire.records import (
@@ -402,7 +402,7 @@ class Conversation:
 
         @raise PayloadTooLarge: if they have more bytes than the other side takes in one frame.
         """
-        self.session.put(encode(messages, self._peerLargest))
+        self.session.put(encodeTexts(messages, self._peerLargest))
         self._pump()
 
     def beginFrame(self, opened: OpenFrame) -> None:
