@@ -201,7 +201,7 @@ class StartTests(TestCase):
             sys.modules["twisted.internet.defer"] = None
         async def main():
             from asynqueue._workers import restart
-            restart.FIRST_DELAY = 0.001
+            restart.START_TRIES = 2
             queue = ProcessQueue(1, context=get_context("METHOD"), useReactor=True)
             await tell(queue.call(abs, -1))
             await queue.shutdown()
