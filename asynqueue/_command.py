@@ -310,6 +310,11 @@ def addServerOptions(parser: argparse.ArgumentParser) -> None:
         help="let tasks end for so long after SIGTERM (30)",
     )
     add(
+        "--admin",
+        action="store_true",
+        help="let 'asynqueue top' of this user show the sessions (so does ASYNQUEUE_ADMIN=1)",
+    )
+    add(
         "--state",
         type=named,
         metavar="FOLDER",
@@ -489,6 +494,7 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
     @raise UsageError: if it cannot be made with these.
     """
     from asynqueue._workers.wire.server import RemoteService
+    from asynqueue.admin import isSwitchedOn
 
     if options.state is not None:
         try:
@@ -499,7 +505,7 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
         # What the threads' tasks log is to reach the clients from whatever level they have set.
         logging.getLogger().setLevel(logging.DEBUG)
     try:
-        return RemoteService(
+        service = RemoteService(
             options.listen,
             _keyFile(options.key),
             tls=options.tls,
@@ -516,6 +522,14 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+    if options.admin or isSwitchedOn():
+        from asynqueue.service import administer
+
+        try:
+            administer(service)
+        except AdminError as error:
+            raise UsageError(str(error)) from error
+    return service
 
 
 def _serve(options: argparse.Namespace) -> None:

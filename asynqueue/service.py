@@ -5,7 +5,7 @@ Twisted's services for queues: for C{.tac} files, C{Application} and C{MultiServ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -17,7 +17,10 @@ from asynqueue._systemd import notifierOf
 from asynqueue._workers.wire.server import RemoteService
 from asynqueue.errors import QueueStopped
 
-__all__ = ["QueueService", "RemoteService"]
+if TYPE_CHECKING:
+    from asynqueue.admin.server import Administration
+
+__all__ = ["QueueService", "RemoteService", "administer"]
 
 _P = ParamSpec("_P")
 _Q = TypeVar("_Q", bound=TaskQueue | ResizableDispatchQueue)
@@ -94,3 +97,22 @@ class QueueService(Service, Generic[_Q]):
     @property
     def _notifier(self) -> Any:
         return notifierOf(defaultReactor() if self.reactor is None else self.reactor)
+
+
+def administer(service: RemoteService, name: str = "server") -> Administration:
+    """
+    Let others of this user see the sessions of a server, with C{asynqueue top} for example, as
+    C{queue.admin()} does for a queue. Its clients steer what it does, so it can only be looked at.
+
+    @param service: the server.
+    @param name: its name there. A number follows if something else has the name.
+    @return: an object with the C{path} of the socket, which is C{None} before the reactor runs, and
+        C{close()}.
+    @raise AdminError: if the reactor has no Unix sockets.
+    """
+    from asynqueue.admin._sessions import ServerInspection
+    from asynqueue.admin.server import Administration
+
+    administration = Administration(ServerInspection(service, name), service, service.reactor)
+    service.whenEnded().addCallback(lambda _: administration.close())
+    return administration

@@ -284,7 +284,10 @@ class QueueInspection:
             record = self._find(worker)
         ID = record.ID
         told: Deferred[str] = record.port.stacks()
-        return told.addCallback(lambda text: {"worker": ID, "text": text})
+        resident = record.port.facts().residentKilobytes
+        return told.addCallback(
+            lambda text: {"worker": ID, "text": text, "residentKilobytes": resident}
+        )
 
     # Steering -------------------------------------------------------------------------------------
 

@@ -61,12 +61,19 @@ SWITCH: Final = "ASYNQUEUE_ADMIN"
 """The environment variable that has every queue call its C{admin}."""
 
 
+def isSwitchedOn() -> bool:
+    """
+    @return: whether the environment asks for it that everything can be seen.
+    """
+    return os.environ.get(SWITCH, "0") not in ("", "0")
+
+
 def openIfWanted(queue: Any) -> None:
     """
     Let others see a new queue if the environment asks for that. The queue works all the same if
     they cannot.
     """
-    if os.environ.get(SWITCH, "0") in ("", "0"):
+    if not isSwitchedOn():
         return
     from twisted.logger import Logger
 

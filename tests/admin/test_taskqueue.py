@@ -90,7 +90,9 @@ class SeeingTests(AdminCase):
         queue = self.makeQueue(worker, InlineWorker())
         admin = queue.admin()
         self.settle()
+        worker.channel.resident = 1234
         answer = self.get(admin, "stacks", worker=1)
+        self.assertEqual((answer["worker"], answer["residentKilobytes"]), (1, 1234))
         self.assertIn("No code of a task is running", answer["text"])
         self.assertIn("does not tell", self.get(admin, "stacks", worker=2)["text"])
         self.assertIn("one of", self.refusal(admin, "stacks"))

@@ -70,12 +70,9 @@ class LastSeenTests(ProcessTestCase):
         queue = await self.start()
         text = await self.givenUp(TaskTimeout, queue.call(spin, timeout=0.1))
         self.assertIn("in spin\n", text)
-        self.assertIn("while time.monotonic() < ends", text)
         text = await self.givenUp(TaskStalled, queue.options(stallTimeout=0.1).call(progress))
         self.assertIn("in progress\n", text)
         self.assertIn("in spin\n", text)
-        # The process has not been hurt by the questions.
-        self.assertEqual(queue.workers()[0].facts().restarts, 0)
 
     async def test_aStreamsTimeoutHasTheStackOfItsGenerator(self) -> None:
         async def takeAll() -> None:

@@ -33,6 +33,7 @@ from asynqueue._runner.messages import (
     RAISED,
     RECALL,
     RETURNED,
+    STREAMING,
     UNBEGUN,
     Message,
 )
@@ -42,6 +43,7 @@ from asynqueue._systemd import notifierOf
 from asynqueue._waiters import OneShotObserverList
 from asynqueue._workers.process import ProcessWorker
 from asynqueue._workers.processchannel import START_SECONDS, PipeChannel, pollingDelay
+from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.threads import ThreadChannel
 from asynqueue._workers.wire.begun import BegunFiles, defaultFolder
@@ -84,6 +86,8 @@ LOOK_SECONDS: Final = 0.025
 
 ABORT_SECONDS: Final = 1.0
 """How long a server that ends at once waits for its clients to hear of it."""
+
+_ANSWERS: Final = frozenset((RETURNED, RAISED, STREAMING))
 
 _NOT_REBUILT: Final = typeName(CallNotRebuilt)
 
@@ -146,6 +150,8 @@ class ServerSession:
         self._isDraining = False
         # The number of the last call that the runner got and has not given back.
         self._given = 0
+        # The number of the last call that the runner has answered.
+        self._answered = 0
         self._expiry: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self.conversation = Conversation(
@@ -169,6 +175,36 @@ class ServerSession:
         The process ID of the runner, or C{None} when it has ended.
         """
         return None if self._channel is None else self._channel.pid
+
+    @property
+    def waiting(self) -> int:
+        """
+        How many calls have arrived and have not begun.
+        """
+        return 0 if self._channel is None else max(0, self._given - self._channel.lastBegun)
+
+    @property
+    def isBusy(self) -> bool:
+        """
+        Whether a call has begun and was not answered yet.
+        """
+        return self._channel is not None and self._channel.lastBegun > self._answered
+
+    def facts(self) -> RunnerFacts:
+        """
+        @return: what can be told of the session and its runner, for people.
+        """
+        channel = self._channel
+        return RunnerFacts(
+            self.state,
+            self.pid,
+            None if channel is None else channel.residentKilobytes(),
+            place={
+                "client": self.client[:8],
+                "begun": 0 if channel is None else channel.lastBegun,
+                "keptBytes": self.conversation.session.keptBytes,
+            },
+        )
 
     # The client's side ----------------------------------------------------------------------------
 
@@ -349,8 +385,16 @@ class ServerSession:
         if self.state == OVER or self._channel is None:
             return
         self.conversation.begun = self._channel.lastBegun
+        self._noteAnswer(messages)
         self._pass([each if each[0] == RETURNED else self._placed(each) for each in messages])
         self._balance()
+
+    def _noteAnswer(self, messages: list[Message]) -> None:
+        # Nearly always, the last message is one.
+        for message in reversed(messages):
+            if message[0] in _ANSWERS:
+                self._answered = max(self._answered, message[1])
+                return
 
     def _passBack(self, messages: list[Message], opened: OpenFrame) -> Sink | None:
         """
@@ -365,6 +409,7 @@ class ServerSession:
         if any(self._placed(message) is not message for message in messages):
             return None
         conversation.begun = channel.lastBegun
+        self._noteAnswer(messages)
         try:
             conversation.beginFrame(opened)
         except PayloadTooLarge as error:
@@ -668,9 +713,15 @@ class RemoteService(Service):
         for session in list(self._sessions.values()):
             session.abort()
 
+    def whenEnded(self) -> Deferred[None]:
+        """
+        @return: a Deferred that fires when the service has stopped and all sessions are over.
+        """
+        return self._ended.whenFired()
+
     def _cut(self, why: str) -> Deferred[None]:
         self.abort()
-        return self._ended.whenFired()
+        return self.whenEnded()
 
     def _endNow(self, why: str) -> None:
         self._killAll()
@@ -678,6 +729,27 @@ class RemoteService(Service):
     def _killAll(self) -> None:
         for session in list(self._sessions.values()):
             session.end()
+
+    @property
+    def address(self) -> str:
+        """
+        Where it listens, as it was told.
+        """
+        return self._address
+
+    @property
+    def reactor(self) -> Any:
+        """
+        Its reactor.
+        """
+        return self._reactor
+
+    @property
+    def isDraining(self) -> bool:
+        """
+        Whether it stops, or has stopped.
+        """
+        return self._isDraining
 
     @property
     def sessions(self) -> list[ServerSession]:
