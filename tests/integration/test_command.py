@@ -120,7 +120,7 @@ def test_certificatesForNobodyAreNotMade(tmp_path: Path, option: Any, capsys: An
 
 def test_aFolderWithoutCertificatesIsRefused(key: str, tmp_path: Path, capsys: Any) -> None:
     text = fails(capsys, *SERVE, "--key", key, "--tls", str(tmp_path))
-    assert text.endswith("key.pem: No such file or directory\n")
+    assert text.endswith(".pem: No such file or directory\n")
 
 
 def test_aMissingExtraIsOneSentence(
