@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from zope.interface import implementer
 
+from asynqueue._workers.procinfo import processorSeconds
 from asynqueue._workers.wire.server import RemoteService, ServerSession
 from asynqueue.interfaces import IAdministered
 
@@ -62,6 +63,7 @@ class ServerInspection:
             "address": self._service.address,
             "waited": None,
             "ended": None,
+            "readOnly": self.isReadOnly,
             "verbs": [*self.verbs],
         }
 
@@ -79,6 +81,8 @@ class ServerInspection:
                 self._session(number, session)
                 for number, session in enumerate(sessions[:MOST_SESSIONS], 1)
             ],
+            "seriesCount": 0,
+            "series": [],
             "tasksUnderway": [],
             "tasksPending": [],
             "page": page,
@@ -97,6 +101,7 @@ class ServerInspection:
             "mayGetTasks": not self._service.isDraining,
             "pid": facts.pid,
             "residentKilobytes": facts.residentKilobytes,
+            "processorSeconds": None if facts.pid is None else processorSeconds(facts.pid),
             "restarts": facts.restarts,
             "recycled": facts.recycled,
             "place": dict(facts.place),

@@ -34,7 +34,7 @@ class SessionTests(RemoteMixin, TestCase):
         api = administer(service).api
 
         async def look() -> Any:
-            return (await api.answer({"do": "snapshot"}, "a test"))["result"]
+            return (await api.answer({"do": "snapshot", "queue": "server"}, "a test"))["result"]
 
         seen = await look()
         self.assertEqual((seen["kind"], seen["state"]), ("RemoteService", "RUNNING"))
@@ -52,10 +52,15 @@ class SessionTests(RemoteMixin, TestCase):
         self.assertGreater(session["residentKilobytes"], 1000)
         self.assertEqual(session["place"]["begun"], 2)
         self.assertIn("LIVE", "\n".join(describe(seen)))
+        # Whoever shows a queue can show this.
+        queue.admin()
+        shown = (await api.answer({"do": "snapshot", "queue": "TaskQueue"}, "a test"))["result"]
+        self.assertLessEqual(set(shown), set(seen))
+        self.assertLessEqual(set(shown["workers"][0]), set(session))
         hold.release()
         await task.d
         self.assertEqual((await look())["underway"], 0)
-        reply = await api.answer({"do": "pause"}, "a test")
+        reply = await api.answer({"do": "pause", "queue": "server"}, "a test")
         self.assertIn("which has no pause", reply["error"])
         await queue.shutdown()
         await service.stopService()
