@@ -55,6 +55,7 @@ from asynqueue._observers import Observer
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
+from asynqueue.admin.administrable import Administrable
 from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IAdministered, IWorker
 
@@ -316,7 +317,7 @@ class SubmittedTask(Generic[_T]):
         return asyncio.shield(self._future)
 
 
-class _Face:
+class _Face(Administrable):
     """
     The part that the queues of this module have in common: an event loop.
     """
@@ -398,37 +399,18 @@ class _Face:
         """
         self._use().removeObserver(observer)
 
-    def admin(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> Administration:
-        """
-        Let others of this user see and steer this queue. See L{admin<asynqueue.TaskQueue.admin>}.
-        """
-        return cast(
-            "Administration",
-            self._use().admin(name=name, show=show, history=history, readOnly=readOnly),
-        )
+    @property
+    def _administrations(self) -> list[Administration]:  # type: ignore[override] # an attribute there
+        return cast("list[Administration]", self._queue._administrations)
 
-    def administered(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> IAdministered:
-        """
-        Make what an L{AdminSite<asynqueue.admin.AdminSite>} needs to show this queue. See
-        L{administered<asynqueue.TaskQueue.administered>}.
-        """
+    def _checkAdministrable(self) -> None:
+        self._use()._checkAdministrable()
+
+    def _inspect(
+        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
+    ) -> tuple[IAdministered, Any]:
         return cast(
-            IAdministered,
-            self._use().administered(name=name, show=show, history=history, readOnly=readOnly),
+            "tuple[IAdministered, Any]", self._queue._inspect(name, show, history, isReadOnly)
         )
 
 

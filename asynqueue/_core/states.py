@@ -27,6 +27,9 @@ FAILED: Final = "FAILED"
 CANCELLED: Final = "CANCELLED"
 """The task was cancelled."""
 
+ENDED: Final = frozenset((FINISHED, FAILED, CANCELLED))
+"""The states of tasks and jobs that have ended, which are also what observers hear then."""
+
 TASK: Final[Table] = {
     # The task waits in a queue. It can fail there, because its call cannot be pickled or the queue
     # stops.

@@ -16,7 +16,7 @@ from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
 from asynqueue._core.description import describeError, shortly
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._core.states import ENDED, FAILED
 from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
@@ -40,9 +40,6 @@ from asynqueue.interfaces import IAdministered
 
 if TYPE_CHECKING:
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
-
-
-_ENDS = frozenset((FINISHED, FAILED, CANCELLED))
 
 
 @implementer(IAdministered)
@@ -130,7 +127,7 @@ class DispatchInspection:
 
     def _observe(self, event: Event) -> None:
         job, history = event.job, self._keeper.history
-        if event.kind not in _ENDS or job is None or history is None:
+        if event.kind not in ENDED or job is None or history is None:
             return
         facts = self._facts(job, self._reactor.seconds())
         if event.reason is not None:

@@ -68,6 +68,7 @@ from asynqueue._runner.packing import PLAIN
 from asynqueue._runner.progress import setReporter
 from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue.admin import openIfWanted
+from asynqueue.admin.administrable import Administrable
 from asynqueue.errors import (
     ImplementationError,
     IterationStopped,
@@ -120,7 +121,7 @@ class Caller(Protocol):
         """Call a function."""
 
 
-class ResizableDispatchQueue:
+class ResizableDispatchQueue(Administrable):
     """
     Calls one function with many arguments, a limited number of them at once::
 
@@ -244,7 +245,7 @@ class ResizableDispatchQueue:
         self._drained: Waiters[None] = Waiters()
         self._byKey: dict[str, DurableJob] = {}
         self._persistence: Persistence | None = None
-        self._administration: Administration | None = None
+        self._administrations: list[Administration] = []
         first = 1
         self.drainTimeout = drainTimeout
         self._ending = Ending(
@@ -417,8 +418,7 @@ class ResizableDispatchQueue:
 
         @return: the job that has its key already, if there is one and there may be.
         """
-        if self.stopped:
-            raise self._stoppedError("a place for a job")
+        self._checkOpen("a place for a job")
         if unique is not None:
             standing = self._standing(unique, mayStand)
             if standing is not None:
@@ -575,8 +575,7 @@ class ResizableDispatchQueue:
             only ends the wait.
         @raise QueueStopped: after C{stop}.
         """
-        if self.stopped:
-            raise self._stoppedError("a pause")
+        self._checkOpen("a pause")
         self._state = nextState(DISPATCH, self._state, "pause", self)
         self._cancelLook()
         return self._whenDrained()
@@ -589,8 +588,7 @@ class ResizableDispatchQueue:
         @raise QueueStopped: after C{stop}.
         @raise ValueError: if the width is not an integer, or negative.
         """
-        if self.stopped:
-            raise self._stoppedError("resuming")
+        self._checkOpen("resuming")
         if width is not None:
             self._width = _checkWidth(width)
         self._state = nextState(DISPATCH, self._state, "resume", self)
@@ -619,8 +617,7 @@ class ResizableDispatchQueue:
 
         @raise QueueStopped: after C{stop}. The Deferreds that wait then fail with it.
         """
-        if self.stopped:
-            raise self._stoppedError("room for a job")
+        self._checkOpen("room for a job")
         if self._room() > len(self._ready):
             return succeed(None)
         return self._ready.add()
@@ -672,8 +669,7 @@ class ResizableDispatchQueue:
         @raise QueueStopped: after C{stop}.
         @raise StoreError: if the queue has no store, or the letter is not in it any more.
         """
-        if self.stopped:
-            raise self._stoppedError("a place for a job")
+        self._checkOpen("a place for a job")
         persistence = self._storeOfDeadLetters()
         if not letter.isReadable:
             raise JobNotStorable(f"{letter} cannot be decoded")
@@ -780,75 +776,27 @@ class ResizableDispatchQueue:
 
     # Seen from outside ----------------------------------------------------------------------------
 
-    def admin(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> Administration:
-        """
-        Let others of this user see and steer this queue, with C{asynqueue top} for example. A Unix
-        socket with mode 0600 is opened as soon as the reactor runs, and removed with the last queue
-        or when the program ends. All queues of a reactor share it. Calling this again changes
-        nothing.
+    def _checkAdministrable(self) -> None:
+        self._checkOpen("admin")
 
-        With C{ASYNQUEUE_ADMIN=1} in the environment every queue does this by itself.
-
-        @param name: the queue's name there. Default: that of its class. A number follows if another
-            queue has the name.
-        @param show: what else is shown: C{"arguments"} and C{"results"}, shortened. Default:
-            neither, because they may be secret.
-        @param history: how many that ended are remembered even while nobody looks. Default: 0; what
-            ends is only noted while somebody looks.
-        @param readOnly: whether the queue can only be looked at. Default: C{False}.
-        @return: an object with the C{path} of the socket, which is C{None} before the reactor runs,
-            and C{close()}.
-        @raise AdminError: if the reactor has no Unix sockets, or C{show} names something else.
-        @raise ValueError: if C{history} is not an integer of 0 or more.
-        @raise QueueStopped: after L{stop}.
-        """
-        if self.stopped:
-            raise self._stoppedError("admin")
-        if self._administration is None:
-            from asynqueue.admin.server import Administration
-
-            view = self.administered(name=name, show=show, history=history, readOnly=readOnly)
-            self._administration = Administration(view, self, self._clock.reactor)
-        return self._administration
-
-    def administered(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> IAdministered:
-        """
-        Make what L{AdminSite<asynqueue.admin.AdminSite>} or an L{AdminAPI
-        <asynqueue.admin.AdminAPI>} of your own needs to show this queue. Nothing is opened. The
-        parameters are those of L{admin}.
-
-        @return: what is seen of this queue, which it does not keep alive.
-        @raise AdminError: if C{show} names something else.
-        @raise ValueError: if C{history} is not an integer of 0 or more.
-        """
+    def _inspect(
+        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
+    ) -> tuple[IAdministered, Any]:
         from asynqueue._dispatch.inspection import DispatchInspection
 
-        return DispatchInspection(
+        view = DispatchInspection(
             self,
             describeFunction(self._func),
             self._pending,
             self._persistence,
             self._observers,
             self._clock,
-            name or type(self).__name__,
+            name,
             show,
             history,
-            readOnly,
+            isReadOnly,
         )
+        return view, self._clock.reactor
 
     # Stopping -------------------------------------------------------------------------------------
 
@@ -899,9 +847,17 @@ class ResizableDispatchQueue:
 
     def _allOver(self, _: None) -> list[Job]:
         self._ending.forget()
-        if self._administration is not None:
-            self._administration.close()
+        while self._administrations:
+            self._administrations.pop().close()
         return [job for job in self._left if _isLeftBehind(job)]
+
+    def _checkOpen(self, what: str) -> None:
+        """
+        @param what: what is asked for.
+        @raise QueueStopped: after L{stop}.
+        """
+        if self.stopped:
+            raise self._stoppedError(what)
 
     def _stoppedError(self, what: str) -> QueueStopped:
         return QueueStopped(f"{self!r} was stopped: {what} was refused")

@@ -21,7 +21,7 @@ from asynqueue._core.description import (
     describeValue,
     shortly,
 )
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED, PENDING
+from asynqueue._core.states import ENDED, FAILED, PENDING
 from asynqueue._observers import Event
 from asynqueue._queue.engine import Engine
 from asynqueue._queue.pool import WorkerRecord
@@ -51,8 +51,6 @@ enough."""
 
 MOST_WORKERS: Final = 200
 """How many workers a snapshot shows. The system is asked for the memory of each."""
-
-_ENDS: Final = frozenset((FINISHED, FAILED, CANCELLED))
 
 
 @implementer(IAdministered)
@@ -119,7 +117,7 @@ class QueueInspection:
 
     def _observe(self, event: Event) -> None:
         task, history = event.task, self._keeper.history
-        if event.kind not in _ENDS or task is None or task.isUpdate or history is None:
+        if event.kind not in ENDED or task is None or task.isUpdate or history is None:
             return
         facts = self._facts(task, event.time)
         facts["state"] = event.kind

@@ -30,6 +30,7 @@ from asynqueue._queue.map import startMap
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.admin import openIfWanted
+from asynqueue.admin.administrable import Administrable
 from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IAdministered, IWorker
 
@@ -54,7 +55,7 @@ class QueueKeywords(TypedDict, total=False):
     maxPending: int | None
 
 
-class TaskQueue:
+class TaskQueue(Administrable):
     """
     A queue of calls for some workers::
 
@@ -596,64 +597,16 @@ class TaskQueue:
         if all(one.consumer is not consumer for one in self._loadProducers):
             self._loadProducers.append(LoadProducer(self._engine, consumer))
 
-    def admin(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> Administration:
-        """
-        Let others of this user see and steer this queue, with C{asynqueue top} for example. A Unix
-        socket with mode 0600 is opened as soon as the reactor runs, and removed with the last queue
-        or when the program ends. All queues of a reactor share it. Calling this again changes
-        nothing.
-
-        With C{ASYNQUEUE_ADMIN=1} in the environment every queue does this by itself.
-
-        @param name: the queue's name there. Default: that of its class. A number follows if another
-            queue has the name.
-        @param show: what else is shown: C{"arguments"} and C{"results"}, shortened. Default:
-            neither, because they may be secret.
-        @param history: how many that ended are remembered even while nobody looks. Default: 0; what
-            ends is only noted while somebody looks.
-        @param readOnly: whether the queue can only be looked at. Default: C{False}.
-        @return: an object with the C{path} of the socket, which is C{None} before the reactor runs,
-            and C{close()}.
-        @raise AdminError: if the reactor has no Unix sockets, or C{show} names something else.
-        @raise ValueError: if C{history} is not an integer of 0 or more.
-        @raise QueueStopped: after L{shutdown}.
-        """
+    def _checkAdministrable(self) -> None:
         self._engine.checkRunning("admin")
-        if not self._administrations:
-            from asynqueue.admin.server import Administration
 
-            view = self.administered(name=name, show=show, history=history, readOnly=readOnly)
-            self._administrations.append(Administration(view, self, self._engine.reactor))
-        return self._administrations[0]
-
-    def administered(
-        self,
-        *,
-        name: str | None = None,
-        show: Iterable[str] = (),
-        history: int = 0,
-        readOnly: bool = False,
-    ) -> IAdministered:
-        """
-        Make what L{AdminSite<asynqueue.admin.AdminSite>} or an L{AdminAPI
-        <asynqueue.admin.AdminAPI>} of your own needs to show this queue. Nothing is opened. The
-        parameters are those of L{admin}.
-
-        @return: what is seen of this queue, which it does not keep alive.
-        @raise AdminError: if C{show} names something else.
-        @raise ValueError: if C{history} is not an integer of 0 or more.
-        """
+    def _inspect(
+        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
+    ) -> tuple[IAdministered, Any]:
         from asynqueue._queue.inspection import QueueInspection
 
-        kind = type(self).__name__
-        return QueueInspection(self, self._engine, name or kind, show, history, readOnly)
+        view = QueueInspection(self, self._engine, name, show, history, isReadOnly)
+        return view, self._engine.reactor
 
     # Shutting down --------------------------------------------------------------------------------
 

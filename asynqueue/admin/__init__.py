@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from asynqueue._lazy import lazyNames
 
 if TYPE_CHECKING:
+    from asynqueue.admin.administrable import Administrable
     from asynqueue.admin.api import AdminAPI
     from asynqueue.admin.client import AdminClient, findSockets
     from asynqueue.admin.login import Access, OneTimeLogin
@@ -37,6 +38,7 @@ __all__ = [
     "AdminAPI",
     "AdminClient",
     "AdminSite",
+    "Administrable",
     "Administration",
     "MetricsResource",
     "OneTimeLogin",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "administrable": "Administrable",
     "api": "AdminAPI",
     "client": "AdminClient findSockets",
     "login": "Access OneTimeLogin",

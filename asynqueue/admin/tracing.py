@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zope.interface import implementer
 
 from asynqueue._core.description import describeFunction, shortly
-from asynqueue._core.states import CANCELLED, FAILED, FINISHED
+from asynqueue._core.states import ENDED, FAILED
 from asynqueue._core.task import Task
 from asynqueue._observers import GIVEN_BACK, QUEUED, RETRYING, Event
 from asynqueue._runner.context import TRACE, Pairs, TravellingContext
@@ -31,7 +31,7 @@ from asynqueue.interfaces import ITracer
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
-_ENDS: Final = frozenset((FINISHED, FAILED, CANCELLED, GIVEN_BACK, RETRYING))
+_ENDS: Final = ENDED | {GIVEN_BACK, RETRYING}
 """The events with which a run ends."""
 
 
