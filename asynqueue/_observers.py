@@ -259,7 +259,7 @@ class LoggingObserver:
         if self._verbose:
             call = describeCall(record.function, record.args, record.kwargs)
         else:
-            call = describeFunction(record.function)
+            call = describeFunction(record.shownFunction)
         return f"task {record.id}, {call}"
 
 

@@ -176,7 +176,7 @@ class QueueInspection:
             "streams": [
                 {
                     "task": task.id,
-                    "function": describeFunction(task.function),
+                    "function": describeFunction(task.shownFunction),
                     "items": len(source.items),
                     "creditItems": None if source.credit is None else source.credit[0],
                     "creditBytes": None if source.credit is None else source.credit[1],
@@ -193,7 +193,7 @@ class QueueInspection:
         progress = task.progress
         facts = {
             "id": task.id,
-            "function": describeFunction(task.function),
+            "function": describeFunction(task.shownFunction),
             "state": task.state,
             "series": plain(task.options.series),
             "niceness": task.options.niceness,
@@ -236,7 +236,7 @@ class QueueInspection:
             "running": [
                 {
                     "id": task.id,
-                    "function": describeFunction(task.function),
+                    "function": describeFunction(task.shownFunction),
                     "ran": None if task.startTime is None else now - task.startTime,
                 }
                 for task in islice(begun, STEPS)
@@ -309,7 +309,7 @@ class QueueInspection:
         if series is not ABSENT:
             ways.append(lambda task: bool(plain(task.options.series) == series))
         if function is not None:
-            ways.append(lambda task: describeFunction(task.function) == function)
+            ways.append(lambda task: describeFunction(task.shownFunction) == function)
         if all:
             ways.append(lambda task: True)
         if len(ways) != 1:

@@ -14,6 +14,7 @@ from asynqueue._core.states import CANCELLED, FINISHED, PENDING, UNDERWAY
 from asynqueue._core.task import Progress, T, Task
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
+from asynqueue._runner.chunks import runChunk
 from asynqueue._waiters import TaskDeferred
 
 Later: TypeAlias = Deferred[Any] | Coroutine[Any, Any, Any] | Iterator[Any] | AsyncIterator[Any]
@@ -101,6 +102,14 @@ class QueuedTask(Task[T], Generic[T]):
             # It was cancelled together with many others.
             self.outcome = Failure(CancelledError(f"{self} was cancelled while it waited"))
         return None if self.state is UNDERWAY else super().failure
+
+    @property
+    def shownFunction(self) -> Any:
+        """
+        The function that people know the task by: C{function}, or the one that was given to C{map}
+        if the task is a chunk of that.
+        """
+        return self.args[0] if self.function is runChunk else self.function
 
     @property
     def isUpdate(self) -> bool:

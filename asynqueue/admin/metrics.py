@@ -17,6 +17,7 @@ import platform
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 """The upper bounds of the histograms' buckets, in seconds."""
+
+FEW: Final = 64
+"""So many tasks that were removed may be remembered, besides as many as there are."""
 
 DASHBOARD: Final = Path(__file__).with_name("dashboard.json")
 """A dashboard of these metrics, for Grafana to import."""
@@ -249,11 +253,7 @@ class _QueueCounts:
         self._deaths: Counter[str] = Counter()
         self._waits = _Histogram(buckets)
         self._runs = _Histogram(buckets)
-        # Since when each task may run, by its number: those for which this only grows, so that the
-        # first is the oldest; and the others.
-        self._inOrder: dict[int, float] = {}
-        self._others: dict[int, float] = {}
-        self._latest = 0.0
+        self._waiting = _Waiting()
         # When each task began that is underway, and since when it might.
         self._began: dict[int, tuple[float, float]] = {}
         now = queue.seconds()
@@ -298,13 +298,13 @@ class _QueueCounts:
             self._submitted += 1
             self._wait(record, event.time, event.time)
         elif kind == STARTED:
-            since = self._noLongerWaits(record.id, event.time)
+            since = self._waiting.remove(record.id, event.time)
             self._began[record.id] = event.time, since
             self._waits.observe(event.time - since)
         elif kind in _STATUS:
             self._finished[_STATUS[kind]] += 1
             self._ran(record, event)
-            self._noLongerWaits(record.id, event.time)
+            self._waiting.remove(record.id, event.time)
         elif kind == RETRYING:
             self._ran(record, event)
             self._wait(record, event.time, event.time)
@@ -320,20 +320,7 @@ class _QueueCounts:
         due: float | None = getattr(record, "due", None)
         if due is not None:
             since = max(since, due)
-        if self._latest <= since <= now:
-            self._latest = since
-            self._inOrder[record.id] = since
-        else:
-            self._others[record.id] = since
-
-    def _noLongerWaits(self, id: int, now: float) -> float:
-        """
-        @return: since when the task has waited.
-        """
-        since = self._inOrder.pop(id, None)
-        if since is None:
-            since = self._others.pop(id, now)
-        return since
+        self._waiting.add(record.id, since, now)
 
     def _ran(self, record: Record, event: Event) -> None:
         began = self._began.pop(record.id, None)
@@ -362,24 +349,74 @@ class _QueueCounts:
                 families["worker_deaths"].add_metric([name, reason], self._deaths[reason])
 
     def _oldest(self, queue: Any, pending: int) -> float:
-        if not pending:
+        waiting = self._waiting
+        if len(waiting) > pending and not self._hasWorkers:
             # Nobody hears of jobs that are taken out without being cancelled.
-            self._inOrder.clear()
-            self._others.clear()
-            return 0.0
-        if not self._hasWorkers and len(self._inOrder) + len(self._others) > pending:
-            self._recount(queue.pending(), queue.seconds())
-        first = next(iter(self._inOrder.values()), None)
-        times = [*self._others.values()] if first is None else [first, *self._others.values()]
+            self._waiting = _Waiting()
+            for job in queue.pending():
+                self._wait(job, waiting.since(job.id, job.queuedTime), queue.seconds())
         now: float = queue.seconds()
-        return max(0.0, now - min(times, default=now))
+        return max(0.0, now - self._waiting.oldest(now)) if pending else 0.0
 
-    def _recount(self, jobs: Iterable[Record], now: float) -> None:
-        known = {**self._inOrder, **self._others}
-        self._inOrder.clear()
-        self._others.clear()
-        for job in jobs:
-            self._wait(job, known.get(job.id, job.queuedTime), now)
+
+class _Waiting:
+    """
+    Since when each task may run. Most tasks come in the order of these times.
+    """
+
+    __slots__ = ("_heap", "_inOrder", "_latest", "_others")
+
+    def __init__(self) -> None:
+        # By the numbers of the tasks. The first one of those in order is the oldest of them.
+        self._inOrder: dict[int, float] = {}
+        self._others: dict[int, float] = {}
+        # The others, and some that were removed.
+        self._heap: list[tuple[float, int]] = []
+        self._latest = 0.0
+
+    def __len__(self) -> int:
+        return len(self._inOrder) + len(self._others)
+
+    def add(self, id: int, since: float, now: float) -> None:
+        """
+        Add a task, which may run some time before or after the present one.
+        """
+        if self._latest <= since <= now:
+            self._latest = since
+            self._inOrder[id] = since
+            return
+        self._others[id] = since
+        heappush(self._heap, (since, id))
+        if len(self._heap) > FEW + 2 * len(self._others):
+            self._heap = [(since, id) for id, since in self._others.items()]
+            heapify(self._heap)
+
+    def since(self, id: int, unknown: float) -> float:
+        """
+        Return since when a task may run.
+
+        @param unknown: is returned if the task is not here.
+        """
+        return self._inOrder.get(id, self._others.get(id, unknown))
+
+    def remove(self, id: int, unknown: float) -> float:
+        """
+        Remove a task, if it is here. Return what L{since} does.
+        """
+        since = self._inOrder.pop(id, None)
+        return self._others.pop(id, unknown) if since is None else since
+
+    def oldest(self, unknown: float) -> float:
+        """
+        Return the first of all times.
+
+        @param unknown: is returned if there is none.
+        """
+        heap = self._heap
+        while heap and self._others.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        first = next(iter(self._inOrder.values()), unknown)
+        return min(first, heap[0][0]) if heap else first
 
 
 class _Histogram:

@@ -157,11 +157,12 @@ class QueueTracer:
         if kind is not None:
             facts["messaging.operation.type"] = kind
         what = self._name
-        if isinstance(record, Task):
-            facts["asynqueue.function"] = what = describeFunction(record.function)
-            facts["asynqueue.niceness"] = record.options.niceness
-            if record.series is not None:
-                facts["asynqueue.series"] = _nameOf(record.series)
+        task: Any = record if isinstance(record, Task) else None
+        if task is not None:
+            facts["asynqueue.function"] = what = describeFunction(task.shownFunction)
+            facts["asynqueue.niceness"] = task.options.niceness
+            if task.series is not None:
+                facts["asynqueue.series"] = _nameOf(task.series)
         return self._tracer.start_span(f"{operation} {what}", parent, self._kinds[kind], facts)
 
     def _end(self, span: Span, event: Event) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import threading
+from random import Random
 from typing import Any
 from unittest import mock
 from weakref import ref
@@ -31,6 +32,7 @@ from asynqueue.errors import (
     WorkerRecycled,
     WorkerStartError,
 )
+from asynqueue.rdq import Job
 from asynqueue.testing import InlineWorker
 from tests.dispatch.cases import DispatchCase
 from tests.support.cases import QueueCase
@@ -249,6 +251,23 @@ class TaskMetricsTests(QueueCase):
     def test_aRegistryHasOneOfTheseOnly(self) -> None:
         with self.assertRaisesRegex(ValueError, "asynqueue_tasks_submitted"):
             QueueMetrics(self.registry)
+
+
+class WaitingJobsTests(DispatchCase):
+    def test_theOldestOfManyDelayedJobsIsKnownAsTheyGoAndCome(self) -> None:
+        registry = makeRegistry()
+        queue = self.makeQueue()
+        QueueMetrics(registry).add(queue, "texts")
+        random = Random(1)
+        jobs: list[Job] = []
+        for _ in range(300):
+            jobs += self.putAll(queue, "a", delay=random.choice([None, *range(20)]))
+            if len(jobs) > 50:
+                jobs.pop(random.randrange(len(jobs))).cancel()
+            self.clock.advance(random.choice([0, 1]))
+            since = min(max(job.queuedTime, job.due or 0) for job in jobs)
+            waited = max(0, self.clock.seconds() - since)
+            assert valuesOf(registry, queue="texts")["oldest_pending_seconds"] == waited
 
 
 class JobMetricsTests(DispatchCase):

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
 
 from asynqueue import (
     AsyncWorker,
@@ -25,6 +26,7 @@ from asynqueue.errors import ExtraMissing
 from asynqueue.testing.memory import act
 from tests.dispatch.cases import DispatchCase
 from tests.support.cases import QueueCase
+from tests.support.remote import RemoteMixin
 
 request: ContextVar[str] = ContextVar("request")
 
@@ -276,7 +278,7 @@ class TaskSpanTests(QueueCase):
             self.worker.stepAll()
             self.successResultOf(d)
         request = self.spans.one("request")
-        puts = [span for span in self.spans.ended() if span.name.startswith("put ")]
+        puts = self.spans.ended("put len")
         self.assertEqual(len(puts), 3)
         self.assertTrue(all(isChild(put, request) for put in puts))
 
@@ -451,6 +453,17 @@ def test_inAnExecutorTheRunIsTheCurrentSpanToo() -> None:
 
     spans = runQueue(main)
     assert found == [(*idsOf(spans.one("run currentSpan")), False)]
+
+
+class RemoteSpanTests(RemoteMixin, TestCase):
+    timeout = 30.0
+
+    async def test_aServerThatRunsOnlySomeModulesTakesTheSpanToo(self) -> None:
+        spans = Spans()
+        await self.serve(only=[__name__])
+        async with TaskQueue(self.remote(), timeout=2.0, observers=[spans.tracer()]) as queue:
+            found = await queue.call(currentSpan)
+        self.assertEqual(found, (*idsOf(spans.one("run currentSpan")), True))
 
 
 def test_withoutTheExtraTheErrorNamesTheCommand() -> None:
