@@ -125,6 +125,16 @@ def killBusy() -> None:
     kill(*(busy or sorted(addresses())[:1]))
 
 
+def restartBusy() -> None:
+    """
+    Restart the Dask workers that have a task.
+    """
+    _await(lambda: _started() == addresses(), "the nannies know their processes")
+    busy = [address for address, keys in client().processing().items() if keys]
+    _killed.update(busy)
+    client().restart_workers(busy)
+
+
 def untilComplete() -> None:
     """
     Wait until every Dask worker that was killed has been replaced. Call this before a test.

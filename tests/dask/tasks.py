@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
 
 from asynqueue import report
@@ -46,6 +47,15 @@ async def doze(begun: str, ended: str) -> None:
     except BaseException as error:
         note(ended, type(error).__name__)
         raise
+
+
+def countSlowly(count: int) -> Iterator[int]:
+    """
+    Yield numbers, with a pause before each.
+    """
+    for number in range(count):
+        time.sleep(0.02)
+        yield number
 
 
 def spinItems(begun: str, ended: str) -> Iterator[int]:
@@ -142,6 +152,22 @@ def tenth(number: int) -> int:
     """
     time.sleep(0.01)
     return number
+
+
+def tenthNoted(path: str, number: int) -> int:
+    """
+    Note a number, and take a hundredth of a second.
+    """
+    note(path, str(number))
+    return tenth(number)
+
+
+async def addPluginAgain(dask_worker: Any, name: str) -> None:
+    """
+    Have this Dask worker replace a plugin by a copy that has done nothing yet.
+    """
+    plugin = copy(dask_worker.plugins[name])
+    await dask_worker.plugin_add(plugin, name)
 
 
 async def offer(dask_worker: Any, **resources: float) -> int:

@@ -172,6 +172,8 @@ class Cluster:
         """
         self._countChanged = counted
         self._isConnecting = True
+        # It belongs to the loop of one client.
+        self._registering = asyncio.Lock()
 
         def make() -> None:
             try:
@@ -232,7 +234,9 @@ class Cluster:
             self._inbox.put(lambda: connected(None))
 
     async def _register(self) -> None:
-        await self.client.register_plugin(self._session)
+        # The second one to ask must not go on before the first one's plugin is everywhere.
+        async with self._registering:
+            await self.client.register_plugin(self._session)
 
     def close(self, closed: Callable[[], object]) -> None:
         """

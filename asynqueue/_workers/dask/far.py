@@ -40,6 +40,7 @@ from asynqueue._runner.messages import (
     VERSION,
     Message,
 )
+from asynqueue._runner.messages import RAISED as FAILED
 from asynqueue._version import __version__
 from asynqueue._workers.dask.interrupting import Guard, GuardedReader, GuardedWaiter
 from asynqueue._workers.dask.journal import Journal, Left, readJournal, sweep
@@ -128,7 +129,7 @@ class FarBatch:
     def __init__(
         self, calls: Sequence[Message], raw: bool, session: Session, journal: Journal | None
     ) -> None:
-        self._session = session
+        self.session = session
         self._journal = journal
         self._calls = deque(calls)
         self._raw = raw
@@ -142,6 +143,7 @@ class FarBatch:
         # The calls that were given back here. One of them may define a function.
         self._givenBack: list[Message] = []
         self._hasSeceded = False
+        self._isOver = False
         # When the near side asked last.
         self._asked = time.monotonic()
         guard = self._guard = Guard()
@@ -199,6 +201,9 @@ class FarBatch:
         # Pickled at once, because an item may be the memory of an array that changes next.
         data = dumps(message, 5)
         with self._changed:
+            if self._isOver and message[0] == FAILED:
+                # The end of the Dask worker has interrupted it. That is no failure of the call's.
+                return
             self._outbox.append(data)
             if self._journal is not None:
                 self._journal.add(data)
@@ -206,8 +211,8 @@ class FarBatch:
             self._hasSeceded = True
             # A stream may pause for ever. Another thread takes this one's place.
             secede()
-            self._session.noteSoon(self)
-        self._session.posted()
+            self.session.noteSoon(self)
+        self.session.posted()
 
     # In the thread of the event loop --------------------------------------------------------------
 
@@ -246,7 +251,7 @@ class FarBatch:
             self._inbox.append(message)
             self._changed.notify()
         if message[0] == CANCEL:
-            self._session.interruptSoon(self, message[1])
+            self.session.interruptSoon(self, message[1])
 
     def recall(self) -> None:
         """
@@ -276,15 +281,16 @@ class FarBatch:
 
     def end(self) -> None:
         """
-        End everything, because the near side has left.
+        End everything, because the near side has left, or the Dask worker ends.
         """
         self.recall()
         with self._changed:
+            self._isOver = True
             self._inbox.append((QUIT,))
             self._changed.notify()
         number = self.runner.current
         if number is not None:
-            self._session.interruptSoon(self, number)
+            self.session.interruptSoon(self, number)
 
     def strike(self, number: int) -> bool:
         """
@@ -302,7 +308,11 @@ def _begin(number: int) -> None:
 class Session(WorkerPlugin):
     """
     What one near side has in one Dask worker.
+
+    @cvar idempotent: whether Dask leaves a plugin alone that it has.
     """
+
+    idempotent = True
 
     def __init__(self, id: str, raw: bool, forwardLogs: bool) -> None:
         self.name = f"asynqueue-{id}"
@@ -341,12 +351,33 @@ class Session(WorkerPlugin):
         """
         End, in a Dask worker.
         """
-        for batch in list(self._batches.values()):
-            batch.end()
-        self._isOver = True
-        self._closeJournals()
         if self._logs is not None:
             self._logs.uninstall()
+        worker.loop.add_callback(self._end)
+
+    def _end(self) -> None:
+        successor = self._worker.plugins.get(self.name)
+        if isinstance(successor, Session):
+            # Dask has put the same plugin in its place: a Dask worker may be given it twice.
+            successor.adopt(self)
+            return
+        self._isOver = True
+        for batch in list(self._batches.values()):
+            batch.end()
+        self._closeJournals()
+
+    def adopt(self, other: Session) -> None:
+        """
+        Take over the batches of a session that this one replaces.
+        """
+        self._batches.update(other._batches)
+        self._byThread.update(other._byThread)
+        self._early.update(other._early)
+        self._journals.extend(other._journals)
+        other._journals.clear()
+        for batch in other._batches.values():
+            batch.session = self
+        other._wake()
 
     # In the thread of a batch ---------------------------------------------------------------------
 
@@ -368,11 +399,21 @@ class Session(WorkerPlugin):
         try:
             return RAN, batch.run()
         finally:
-            del self._batches[name], self._byThread[thread]
+            self._forget(name, thread)
+            batch.session._forget(name, thread)
             if journal is not None:
-                self._journals.append(journal)
-            if self._isOver:
-                self._closeJournals()
+                batch.session._keep(journal)
+
+    def _forget(self, name: str, thread: int) -> None:
+        self._batches.pop(name, None)
+        self._byThread.pop(thread, None)
+
+    def _keep(self, journal: Journal) -> None:
+        if self._isOver:
+            # Dask may run its batch again elsewhere, and look there for what it has left.
+            journal.release()
+        else:
+            self._journals.append(journal)
 
     def _closeJournals(self) -> None:
         with suppress(IndexError):

@@ -108,15 +108,21 @@ class Journal:
         self._end = end
         self._words[_USED] = end - _START
 
+    def release(self) -> None:
+        """
+        Leave the journal as it is, for others to read.
+        """
+        self._words.release()
+        self._map.close()
+        os.close(self._file)
+
     def close(self) -> None:
         """
         Remove the journal.
         """
-        self._words.release()
-        self._map.close()
         with suppress(FileNotFoundError):
             os.unlink(self._path)
-        os.close(self._file)
+        self.release()
 
 
 def readJournal(folder: str, session: str, batch: str) -> Left | None:
