@@ -9,12 +9,13 @@ import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
-from distributed import versions
+from distributed import Event, versions
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.threads import deferToThread
 
 from asynqueue import DaskWorker, TaskQueue, __version__
 from asynqueue._workers.dask import far as farSide
+from asynqueue._workers.dask.far import tokenOf
 from asynqueue.errors import DaskWorkerDied, WorkerError
 from asynqueue.iteration import Deferator
 from asynqueue.testing import FaultProxy, far
@@ -59,6 +60,19 @@ class NetworkTests(DaskCase):
         self.assertEqual(len(noted), len(set(noted)), "none ran twice")
         self.assertEqual(await queue.call(far.add, 3, 4), 7)
 
+    async def test_callsThatAreMadeWhileTheNetworkIsCutRunWhenItIsBack(self) -> None:
+        queue, worker, proxy = await self.throughProxy()
+        proxy.isClosed = True
+        proxy.cut()
+        await self.until(lambda: worker.client.status != "running", "Dask's client sees it")
+        calls = gatherResults(
+            [queue.call(tasks.tenthNoted, self.begun, number) for number in range(10)]
+        )
+        await self.until(lambda: worker.state == "LOST", "the worker sees it")
+        proxy.isClosed = False
+        self.assertEqual(await calls, list(range(10)))
+        self.assertEqual(len(self.read(self.begun)), 10, "each ran once")
+
     async def test_idempotentCallsSurviveACutNetwork(self) -> None:
         queue, _, proxy = await self.throughProxy()
         calls = gatherResults(
@@ -76,6 +90,28 @@ class NetworkTests(DaskCase):
         proxy.cut()
         deferator: Deferator = await queue.options(idempotent=True).call(range(200).__iter__)
         self.assertEqual([item async for item in deferator], list(range(200)))
+
+
+class TokenTests(DaskCase):
+    async def test_aTokenIsKeptUntilDaskHasReleasedItsBatch(self) -> None:
+        queue, _ = self.queue()
+        keys: list[str] = []
+        submit = cluster.client().submit
+
+        def submitNoting(*args: Any, **options: Any) -> Any:
+            keys.append(options["key"])
+            return submit(*args, **options)
+
+        def isSet(key: str) -> bool:
+            return bool(Event(tokenOf(key), client=cluster.client()).is_set())
+
+        self.patch(cluster.client(), "submit", submitNoting)
+        await queue.call(far.add, 1, 2)
+        self.assertTrue(await deferToThread(isSet, keys[0]), "Dask may have the batch yet")
+        for number in range(3):
+            await queue.call(far.add, number, 2)
+        self.assertFalse(await deferToThread(isSet, keys[0]))
+        self.assertTrue(await deferToThread(isSet, keys[-1]))
 
 
 class RestartTests(DaskCase):

@@ -8,6 +8,7 @@ L{Cluster} that begins with an underscore runs there, in the client's event loop
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -65,6 +66,9 @@ class Sent:
     @ivar address: the Dask worker that runs it, once that is known.
     @ivar received: how many messages have come.
     @ivar first: the number of the first of the messages that are not known to have arrived.
+    @ivar isUnwanted: whether Dask was asked to forget it.
+    @ivar wasHandedOver: whether Dask has got it.
+    @ivar isWithdrawn: whether Dask must not get it any more.
     """
 
     name: str
@@ -76,6 +80,8 @@ class Sent:
     first: int = 0
     messages: list[Message] = field(default_factory=list)
     isUnwanted: bool = False
+    wasHandedOver: bool = False
+    isWithdrawn: bool = False
 
     def request(self) -> Request:
         """
@@ -148,6 +154,9 @@ class Cluster:
         self._session = session
         self._inbox = inbox
         self._sent: dict[str, Sent] = {}
+        self._handingOver = threading.Lock()
+        # The batches that are over, and whose tokens the scheduler still has.
+        self._released: list[str] = []
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._countChanged: Callable[[dict[str, int], set[str]], object] = lambda *_: None
@@ -201,6 +210,7 @@ class Cluster:
         @return: whether there will be a client.
         """
         self._sent = {}
+        self._released = []
         self._listeners = {}
         if self.status != "closed":
             self.do(self._prepare, connected)
@@ -260,6 +270,7 @@ class Cluster:
             task.cancel()
         try:
             if self.client.status == "running":
+                await self._forgetTokens(self._released)
                 self.client.unsubscribe_topic(self._session.name)
                 await self.client.unregister_worker_plugin(self._session.name)
         except Exception as error:
@@ -335,28 +346,43 @@ class Cluster:
 
     async def _run(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> None:
         self._sent[sent.name] = sent
+        released, self._released = self._released, []
         try:
             end = await self._outcome(sent, calls, resources, priority)
         except BaseException as error:
             end = await self._whyNot(sent, error)
         finally:
             self._sent.pop(sent.name, None)
-            sent.future = None
         self._inbox.put(lambda: sent.ended(end))
-        await self._forgetToken(sent)
+        if sent.future is not None:
+            sent.future.release()
+            sent.future = None
+        # That is sent in the next turn of the loop, before what is submitted from now on.
+        await asyncio.sleep(0)
+        self._released.append(sent.name)
+        if end is None:
+            # Dask has heard of this batch, and so of the releases before it.
+            await self._forgetTokens(released)
+        else:
+            self._released += released
 
     async def _outcome(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> End | None:
         parcel = wrap(self._session.name, sent.name, calls)
         for _ in range(2):
-            sent.future = self.client.submit(
-                runBatch,
-                parcel,
-                key=sent.name,
-                pure=False,
-                resources=resources or None,
-                priority=priority,
-                retries=0,
-            )
+            with self._handingOver:
+                # Without a connection, Dask's client would keep it for the next scheduler.
+                if sent.isWithdrawn or self.status != "running":
+                    return End("the connection to the scheduler is lost", False)
+                sent.wasHandedOver = True
+                sent.future = self.client.submit(
+                    runBatch,
+                    parcel,
+                    key=sent.name,
+                    pure=False,
+                    resources=resources or None,
+                    priority=priority,
+                    retries=0,
+                )
             outcome = loads((await sent.future).content)
             if outcome[0] == RAN:
                 self._take(sent, outcome[1])
@@ -417,9 +443,14 @@ class Cluster:
             await asyncio.sleep(AGAIN_SECONDS)
         return None
 
-    async def _forgetToken(self, sent: Sent) -> None:
+    async def _forgetTokens(self, names: Sequence[str]) -> None:
+        """
+        Have the scheduler forget the tokens of batches that Dask has released. Before that, it
+        might run such a batch again if the worker died that has the result.
+        """
         try:
-            await Event(tokenOf(sent.name), client=self.client).clear()
+            for name in names:
+                await Event(tokenOf(name), client=self.client).clear()
         except Exception as error:
             self.log.debug("a Dask scheduler is gone: {error}", error=error)
 
@@ -427,6 +458,16 @@ class Cluster:
         messages = sent.take(reply)
         if messages:
             self._inbox.put(lambda: sent.arrived(messages))
+
+    def withdraw(self, sent: Sent) -> bool:
+        """
+        Give a batch up.
+
+        @return: whether Dask has never got it. It will not get it any more, then.
+        """
+        with self._handingOver:
+            sent.isWithdrawn = True
+            return not sent.wasHandedOver
 
     def cancel(self, sent: Sent) -> None:
         """

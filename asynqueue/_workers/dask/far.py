@@ -389,9 +389,16 @@ class Session(WorkerPlugin):
         token = Event(tokenOf(name))
         if token.is_set():
             return REFUSED, self.left(name)
-        token.set()
-        # Not before, because only the run that has the token may have a journal.
-        journal = self._openJournal(name)
+        journal = self._takeJournal()
+        try:
+            token.set()
+        except BaseException:
+            if journal is not None:
+                self._keep(journal)
+            raise
+        if journal is not None:
+            # Not before, because only the run that has the token may have a journal.
+            journal.open(name)
         batch = self._batches[name] = FarBatch(calls, self._raw, self, journal)
         thread = threading.get_ident()
         self._byThread[thread] = batch
@@ -420,19 +427,17 @@ class Session(WorkerPlugin):
             while True:
                 self._journals.pop().close()
 
-    def _openJournal(self, name: str) -> Journal | None:
+    def _takeJournal(self) -> Journal | None:
         """
         Take the journal that was not used for the longest time, or make one.
         """
         try:
             # The last one is left as it is: Dask may not have fetched its batch's result yet.
             isSpare = len(self._journals) > 1
-            journal = self._journals.popleft() if isSpare else Journal(self._folder, self.name)
+            return self._journals.popleft() if isSpare else Journal(self._folder, self.name)
         except (IndexError, OSError) as error:
             _log.debug("a batch has no journal: %r", error)
             return None
-        journal.open(name)
-        return journal
 
     @property
     def _folder(self) -> str:

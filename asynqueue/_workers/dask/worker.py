@@ -334,7 +334,8 @@ class DaskWorker:
         batches, self._batches = self._batches, {}
         for batch in batches:
             batch.over()
-            events += self._fateOf(batch, _lostEnd(why, self._reason))
+            begun = False if self._cluster.withdraw(batch.sent) else None
+            events += self._fateOf(batch, _lostEnd(why, begun, self._reason))
         if self._waiting:
             events.append(GivenBack(list(self._waiting)))
             self._waiting.clear()
@@ -616,6 +617,11 @@ class DaskWorker:
         del self._batches[batch]
         batch.over()
         events = [] if batch.protocol.isIdle else self._fateOf(batch, end)
+        if self.state in (READY, DRAINING) and self._cluster.status != "running":
+            # What was given back must not be sent again before there is a scheduler.
+            self._report(events)
+            self._lose()
+            return
         self._report(events + self._fill())
         self._endIfDue()
 
@@ -754,10 +760,10 @@ def _secondsOf(task: Any) -> float:
     return UNKNOWN if expected is None else expected
 
 
-def _lostEnd(why: str, cause: Exception) -> End:
+def _lostEnd(why: str, begun: bool | None, cause: Exception) -> End:
     from asynqueue._workers.dask.cluster import End
 
-    return End(why, None, cause=cause)
+    return End(why, begun, cause=cause)
 
 
 def _deathOf(task: Any, reason: Exception) -> Exception:
