@@ -83,10 +83,9 @@ def render(request: Request) -> None:
     # Only the workers import these modules.
     isHere = not request.servers and request.scheduler is None
     if isHere and (find_spec("numba") is None or find_spec("numpy") is None):
-        raise BadRequest(
-            "numba and numpy, which compute the pictures, are not both installed: "
-            "pip install asynqueue2[mcm]"
-        )
+        from asynqueue.errors import ExtraMissing
+
+        raise BadRequest(str(ExtraMissing("computing pictures here", "mcm")))
     from asynqueue import ProcessQueue
     from mcmandelbrot.output import openOutput
     from mcmandelbrot.render import renderOnCluster, renderPicture, renderRemotely

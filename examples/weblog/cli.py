@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parseArguments(arguments)
     if find_spec("rich") is None:
-        return complain("rich is not installed: pip install asynqueue2[examples]", BAD_USAGE)
+        from asynqueue.errors import ExtraMissing
+
+        return complain(str(ExtraMissing("the report", "examples")), BAD_USAGE)
     try:
         with handlingSignals(raiseInterrupted):
             return run(command)

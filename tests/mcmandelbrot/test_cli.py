@@ -151,7 +151,7 @@ def test_missingExtraIsNamedWithItsCommand(
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name == missing else object())
     assert main(["10", "0", "0", "1", "-o", str(tmp_path / "a.png")]) == 2
     said = capsys.readouterr().err
-    assert "pip install asynqueue2[mcm]" in said
+    assert "pip install 'asynqueue2[mcm]'" in said
     assert said.count("\n") == 1
     assert os.listdir(tmp_path) == []
 
