@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from asynqueue import AsyncWorker, ProcessWorker, ThreadWorker
-from asynqueue.aio import TaskQueue, asFuture, getReactor
+from asynqueue.aio import Stream, TaskQueue, asFuture, getReactor
 from asynqueue.interfaces import IWorker
 from asynqueue.testing import (
     DeferredHold,
@@ -27,7 +27,6 @@ from asynqueue.testing import (
     IteratingWorkerContract,
     MortalRunnerContract,
     PicklingWorkerContract,
-    WorkerContract,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class ThroughQueue:
 
     def __init__(self, worker: Any) -> None:
         self.iQualified: list[Any] = []
-        self._queue = TaskQueue(worker, timeout=0)
+        self._queue = TaskQueue(worker)
         self._underway: dict[Any, asyncio.Future[Any]] = {}
 
     def setResignator(self, callableObject: Callable[[], Any]) -> None:
@@ -88,19 +87,19 @@ class ThroughQueue:
 
     def run(self, task: Any) -> Deferred[None]:
         function, args, kw = task.callTuple
-        future = self._underway[task] = self._queue.options().call(function, *args, **kw)
-        ready: Deferred[None] = Deferred()
-        future.add_done_callback(partial(self._ended, task, ready))
-        return ready
+        options = self._queue.options(consumer=task.options.consumer, raw=task.options.raw)
+        future = self._underway[task] = options.call(function, *args, **kw)
+        future.add_done_callback(partial(self._ended, task))
+        # A queue always takes another one.
+        return succeed(None)
 
-    def _ended(self, task: Any, ready: Deferred[None], future: asyncio.Future[Any]) -> None:
+    def _ended(self, task: Any, future: asyncio.Future[Any]) -> None:
         if self._underway.pop(task, None) is not None:
             error = None if future.cancelled() else future.exception()
             if error is not None:
                 task.errback(Failure(error))
             elif not future.cancelled():
                 task.callback(future.result())
-        ready.callback(None)
 
     def cancel(self, task: Any) -> None:
         self._underway[task].cancel()
@@ -109,20 +108,45 @@ class ThroughQueue:
         return Deferred.fromFuture(self._queue.shutdown())
 
     def crash(self) -> list[Any]:
-        underway, self._underway = self._underway, {}
-        for future in underway.values():
-            future.cancel()
+        # A call with a consumer is told by the queue that it was stopped, as its worker tells it.
+        underway = [task for task in self._underway if task.options.consumer is None]
+        for task in underway:
+            self._underway.pop(task).cancel()
+        for worker in self._queue.workers():
+            self._queue.detachWorker(worker, crash=True)
         self._queue.shutdown()
-        return [*underway]
+        return underway
 
 
-class QueueTests(LoopCase, WorkerContract, SynchronousTestCase):
+class ThroughQueueCase(LoopCase):
     """
-    What the contract promises of a worker is seen through a queue of asyncio.
+    What a contract promises of a worker is seen through a queue of asyncio.
     """
 
+    async def iterate(
+        self: Any, worker: Any, function: Callable[..., Any], *args: Any
+    ) -> tuple[Any, Deferred[None]]:
+        task, ready = self.give(worker, function, *args)
+        stream = await self.ending(task)
+        self.assertIsInstance(stream, Stream)
+        return stream, ready
+
+    async def items(self: Any, deferator: Any, count: int) -> list[Any]:
+        async def take() -> list[Any]:
+            return [await anext(deferator) for _ in range(count)]
+
+        taken: list[Any] = await Deferred.fromFuture(asyncio.ensure_future(take()))
+        return taken
+
+
+class ThreadQueueTests(ThroughQueueCase, IteratingWorkerContract, SynchronousTestCase):
     def makeWorker(self) -> ThroughQueue:
         return ThroughQueue(ThreadWorker(reactor=getReactor()))
+
+
+class ProcessQueueTests(ThroughQueueCase, PicklingWorkerContract, SynchronousTestCase):
+    def makeWorker(self) -> ThroughQueue:
+        return ThroughQueue(ProcessWorker(reactor=getReactor()))
 
 
 class AsyncTests(LoopCase, IteratingWorkerContract, SynchronousTestCase):
