@@ -97,6 +97,37 @@ def test_processQueueCallsMapsStreamsAndUpdates() -> None:
     run(main)
 
 
+async def waitFor(gate: asyncio.Event) -> bool:
+    return await gate.wait()
+
+
+def test_drainingLetsWhatIsUnderwayEndAndRefusesTheRest() -> None:
+    go = threading.Event()
+
+    async def main() -> None:
+        queue = ThreadQueue(1)
+        await queue.call(abs, 1)
+        underway, waiting = queue.call(go.wait), queue.call(abs, 1)
+        jobs = ResizableDispatchQueue(waitFor, 1)
+        gate = asyncio.Event()
+        job = jobs.put(gate)
+        while not jobs.underway():
+            await asyncio.sleep(0)
+        drained = [queue.drain(), jobs.drain()]
+        with pytest.raises(QueueStopped):
+            await waiting
+        with pytest.raises(QueueStopped):
+            jobs.put(gate)
+        assert not any(each.done() for each in drained)
+        go.set()
+        gate.set()
+        assert await underway is True
+        assert (await job).result is True
+        assert await asyncio.gather(*drained) == [None, None]
+
+    run(main)
+
+
 def test_optionsAreThoseOfTheTwistedFace() -> None:
     async def main() -> None:
         began: list[str] = []

@@ -71,6 +71,7 @@ def commands() -> Iterator[str]:
     yield from (f"{SERVE} --only {value}" for value in ("''", "no_such_module", ".x", "a-b"))
     yield f"{SERVE} --series ''"
     yield from (f"top --interval {value}" for value in (*NUMBERS, "0", "0.04", "3601"))
+    yield from (f"admin --port {value}" for value in (*NUMBERS, "65536", "0.5"))
     for path in ("''", "NOTHING", "TEXT", "FOLDER", "x" * 300):
         yield f"top --once --socket {path}"
     yield from ("top --once --queue ''", "top --json --queue nobody")
