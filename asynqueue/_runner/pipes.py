@@ -22,6 +22,7 @@ from asynqueue._runner.framing import (
     Segments,
     Sink,
     decode,
+    encode,
     encodeTexts,
 )
 from asynqueue._runner.messages import Message
@@ -104,7 +105,10 @@ class FarPipe(FrameReader):
         """
         Write one message, to the last byte.
         """
-        pieces = encodeTexts([message])
+        pieces = encode([message])
+        if len(pieces) == 2:
+            # Its pickle is large, and may have a large text.
+            pieces = encodeTexts([message])
         if threading.get_ident() != self._mainThread:
             self._writeInTurn(pieces)
             return
