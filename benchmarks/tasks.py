@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 
@@ -44,6 +45,16 @@ def endsOf(array: Any) -> float:
     Look at an array's first and last element.
     """
     return float(array[0] + array[-1])
+
+
+@cache
+def numbersOf(mebibytes: int) -> Any:
+    """
+    Return an array of so many MiB, the same one each time.
+    """
+    import numpy as np
+
+    return np.arange(mebibytes << 17, dtype=np.float64)
 
 
 def yieldBatches(items: int, pause: float) -> Iterator[int]:
