@@ -65,7 +65,7 @@ from asynqueue._reactor import (
 )
 from asynqueue._runner.context import applyContext
 from asynqueue._runner.packing import PLAIN
-from asynqueue._runner.progress import setReporter
+from asynqueue._runner.progress import reporting
 from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue.admin import openIfWanted
 from asynqueue.admin.administrable import Administrable
@@ -386,14 +386,14 @@ class ResizableDispatchQueue(Administrable):
         priority = 0 if priority is None else self._checkPriority(priority)
         now = self._clock.seconds()
         due = None if delay is None and at is None else dueTime(now, delay, at)
-        isObserved = bool(self._observers.observers)
+        observers = self._observers
         job: Job
         if self._persistence is None:
             job = Job(next(self._ids), self, jobarg, priority, now)
             job.due = due
             self._pending.put(job, now)
-            if isObserved:
-                self._observers.record(QUEUED, job=job)
+            if observers.observers:
+                observers.record(QUEUED, job=job)
         else:
             encoded = self._persistence.encode(jobarg)
             job = DurableJob(next(self._ids), self, jobarg, priority, now, unique)
@@ -401,15 +401,15 @@ class ResizableDispatchQueue(Administrable):
             self._pending.put(job, now)
             if unique is not None:
                 self._byKey[unique] = job
-            if isObserved:
-                self._observers.record(QUEUED, job=job)
+            if observers.observers:
+                observers.record(QUEUED, job=job)
             stored = self._persistence.stored(job, encoded)
             self._persistence.commits.note((INSERT, stored), partial(self._saved, job), False)
         d = job.watch()
         if self._lookTime > NEXT_TURN:
             self._lookSoon()
-        if isObserved:
-            self._observers.flush()
+        if observers.observers:
+            observers.flush()
         return d
 
     def _checkPlace(self, unique: str | None, mayStand: bool) -> DurableJob | None:
@@ -1112,7 +1112,7 @@ class ResizableDispatchQueue(Administrable):
         """
         Call the function in the main loop, in the job's own context.
         """
-        setReporter(partial(self._jobReports, job, job.attempts))
+        reporting.set(partial(self._jobReports, job, job.attempts))
         if job.context is not None:
             applyContext(job.context)
         result = self._func(job.jobarg)
@@ -1309,13 +1309,13 @@ class ResizableDispatchQueue(Administrable):
         Tell a job's end: now, or when it is on disk. A job that was told to be over is not done
         again then.
         """
-        isObserved = bool(self._observers.observers)
-        if isObserved:
+        observers = self._observers
+        if observers.observers:
             self._recordEnd(job)
         persistence = self._persistence
         if persistence is None:
-            if isObserved:
-                self._observers.flush()
+            if observers.observers:
+                observers.flush()
             job.tellEnd()
             return
         assert isinstance(job, DurableJob)
@@ -1326,9 +1326,9 @@ class ResizableDispatchQueue(Administrable):
             persistence.bury(job.id, job.jobarg, job.failure.value, told=told)
         else:
             persistence.commits.note((END, job.id), told)
-        if isObserved:
+        if observers.observers:
             # An observer may put a job with the same key, which the store must hear of after this.
-            self._observers.flush()
+            observers.flush()
 
     def _recordEnd(self, job: Job) -> None:
         reason = None if job.failure is None else job.failure.value

@@ -271,7 +271,8 @@ class _QueueCounts:
         Count nothing any more.
         """
         queue = self._ref()
-        if queue is not None:
+        # An event loop whose queue is over may be over itself.
+        if queue is not None and not self.isOver():
             queue.removeObserver(self)
 
     def isOver(self) -> bool:

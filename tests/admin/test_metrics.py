@@ -359,6 +359,23 @@ def test_queuesOfAsyncioAreToldToo() -> None:
     assert valuesOf(registry, queue="texts") == {}
 
 
+def test_aQueueIsForgottenWhenItsEventLoopIsOver() -> None:
+    registry = makeRegistry()
+    metrics = QueueMetrics(registry)
+    queues: list[Any] = []
+
+    async def main() -> None:
+        async with aio.ThreadQueue(1) as queue:
+            queues.append(queue)
+            metrics.add(queue, "mails")
+            await queue.call(len, "abc")
+
+    asyncio.run(main())
+    assert valuesOf(registry, queue="mails") == {}
+    asyncio.run(main())
+    metrics.close()
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
