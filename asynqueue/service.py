@@ -78,9 +78,9 @@ class QueueService(Service, Generic[_Q]):
 
     def stopService(self) -> Deferred[None]:
         """
-        Drain the queue: what waits is refused, or stays in its store. What is underway may go on
-        for as many seconds as the queue's C{drainTimeout} says. While the reactor stops because of
-        a signal, a second signal ends it at once.
+        Drain the queue: what waits is refused, or stays in its store. Calls and jobs that are
+        underway may go on for as many seconds as the queue's C{drainTimeout} says. While the
+        reactor stops because of a signal, a second signal ends it at once.
 
         @return: a Deferred that fires when the queue is shut down.
         """

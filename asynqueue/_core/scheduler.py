@@ -371,9 +371,9 @@ class Scheduler(Generic[TaskType]):
 
     def walkSeries(self) -> Iterator[tuple[Hashable, int, bool]]:
         """
-        @return: an iterator over the series of which tasks wait, by the first task of each: its
-            name, how many wait, and whether a worker is qualified for it. As with L{walk}, the
-            scheduler must not change while it is used.
+        Return an iterator over the series of which tasks wait, by the first task of each: its name,
+        how many wait, and whether a worker is qualified for it. As with L{walk}, the scheduler must
+        not change while it is used.
         """
         for series in self._groups.walk():
             assert series.tasks is not None

@@ -1,7 +1,7 @@
 """
-What the buttons of a page do: forms become requests of the API.
+The effects of a page's buttons: forms become requests of the API.
 
-A button carries the request itself, as JSON. What a person types or chooses is filled in.
+A button carries the request itself, as JSON. The page fills in whatever a person types or chooses.
 """
 
 from __future__ import annotations

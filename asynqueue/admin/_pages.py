@@ -27,7 +27,7 @@ HTMX: Final = json.dumps(
     {"history": False, "includeIndicatorCSS": False, "defaultTimeout": 10_000}
     | {"morphIgnore": ["data-htmx-powered", "open"]}
 )
-"""What htmx is told. The page's rules let it neither evaluate code nor add styles."""
+"""The settings of htmx. The page's rules let it neither evaluate code nor add styles."""
 
 _BAR_HEIGHT: Final = 24
 _BAR_WIDTH: Final = 2

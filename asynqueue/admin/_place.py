@@ -37,7 +37,7 @@ class NoSuchPage(Exception):
 @dataclass(frozen=True)
 class Place:
     """
-    What an address shows.
+    The contents of an address.
 
     @ivar view: one of L{TABLES}.
     @ivar program: the key of the program.

@@ -209,7 +209,7 @@ class _Connecting(ClientFactory):
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """
-        No program answers there. What a killed one has left is removed.
+        No program answers there. Sockets of killed ones are removed.
         """
         if reason.check(Refused) is not None:
             with suppress(OSError):

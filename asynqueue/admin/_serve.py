@@ -94,7 +94,7 @@ class AdminServer:
 
 
 LOOKING: Final = Access("a guest", ())
-"""What the second link is for."""
+"""The purpose of the second link."""
 
 
 def run(path: str | None, port: int, readOnly: bool) -> None:

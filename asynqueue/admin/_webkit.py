@@ -77,7 +77,9 @@ class Refusal(NamedTuple):
 
 def hostsOf(port: int, names: Iterable[str] = LOOPBACK_NAMES) -> list[str]:
     """
-    @param port: where a server listens.
+    Name a server as browsers do.
+
+    @param port: the port where the server listens.
     @param names: the names by which it is reached.
     @return: the values that a browser sends as Host.
     """
@@ -269,6 +271,9 @@ class GuardedSite(Site):
     ) -> None:
         """
         @param resource: the root of the guarded pages.
+        @param hosts: the values that a request may have as Host.
+        @param limits: the limits for clients.
+        @param headers: the headers of each response.
         @param reactor: gives the time. Default: the global reactor.
         """
         super().__init__(  # type: ignore[no-untyped-call]
@@ -289,7 +294,7 @@ class GuardedSite(Site):
 
     def acceptableProtocols(self) -> list[bytes]:
         """
-        @return: the one protocol that is spoken, HTTP/1.1.
+        Return the one protocol that is spoken, HTTP/1.1.
         """
         return [b"http/1.1"]
 
@@ -297,8 +302,8 @@ class GuardedSite(Site):
         self, addr: IAddress | None
     ) -> GuardedChannel | None:
         """
-        @return: a new channel; C{None}, at which the transport closes the connection, if there is
-            no room for it.
+        Return a new channel; C{None}, at which the transport closes the connection, if there is no
+        room for it.
         """
         if len(self._reading) + len(self._answering) >= self.limits.connections:
             if not self._reading:
@@ -333,9 +338,9 @@ class GuardedSite(Site):
 
 def visible(text: str) -> str:
     """
-    @return: a text in which each control character, and each character that changes the direction
-        of others or shows nothing, is replaced by its number, as in C{[U+202E]}. Line breaks stay,
-        and so do the joiners that letters and emoji need.
+    Return a text in which each control character, and each character that changes the direction of
+    others or shows nothing, is replaced by its number, as in C{[U+202E]}. Line breaks stay, and so
+    do the joiners that letters and emoji need.
     """
     return text.translate(_VISIBLE)
 

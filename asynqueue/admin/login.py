@@ -1,5 +1,5 @@
 """
-Who may see a page about queues, and what they may do there.
+Logins: who may see a page about queues, and what they may do there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SESSION_SECONDS: Final = 12 * 3600.0
 
 class Access(NamedTuple):
     """
-    What somebody may do.
+    The rights of a person.
 
     @ivar who: who it is, for the log.
     @ivar acts: which of the verbs that change something they may use. Default: all. With C{()} they
@@ -62,6 +62,8 @@ class OneTimeLogin:
 
     def makeToken(self, access: Access) -> str:
         """
+        Make a token, which is good once.
+
         @param access: what the one who brings the token may do.
         @return: a new token. Put it into the address of a page as C{?token=}.
         """
@@ -69,6 +71,9 @@ class OneTimeLogin:
 
     def __call__(self, request: Request) -> Access | None:
         """
+        Find who asks.
+
+        @param request: the request for a page.
         @return: what the one who asks may do; C{None} if they bring neither a token nor a session.
         """
         name = b"asynqueue-admin-%d" % request.getHost().port

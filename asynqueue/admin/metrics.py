@@ -7,8 +7,8 @@ L{QueueMetrics} tells the facts of some queues, and L{MetricsResource} serves th
     metrics.add(queue, "mails")
     root.putChild(b"metrics", MetricsResource())
 
-What happens is counted by an observer of each queue. Everything else is looked up when somebody
-asks, at a cost that does not grow with the number of tasks.
+An observer of each queue counts what happens. Everything else is looked up when somebody asks, at a
+cost that does not grow with the number of tasks.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""What the pages may load and do. No script and no style within a page is among it."""
+"""The things that pages may load and do. No script and no style within a page is among it."""
 
 STATIC: Final[Mapping[str, str]] = {
     "admin.css": "text/css; charset=utf-8",
