@@ -51,6 +51,17 @@ LINK = re.compile(r'<a href="([\w.]+)\.html#?([^"]*)"[^>]*>(.*?)</a>', re.DOTALL
 """A link of pydoctor's to another of its pages, with an anchor, and its text."""
 PRIVATE = re.compile("_(?!_)")
 
+MEMBER = re.compile(r'(?=<div class="api-member" data-name="([^"]*)">)')
+"""What the template of pydoctor begins each member with."""
+
+NO_SUMMARY = re.compile(
+    r'(<a href="([^"#]*)#([^"]*)"[^>]*>(?:(?!<a |</tr>).)*?</a></code></td>\s*<td>)'
+    r'(<span class="rst-undocumented">No summary</span>)',
+    re.DOTALL,
+)
+"""The row of a member whose docstring only describes its arguments or what it returns."""
+RETURNS = re.compile(r'>Returns</td></tr><tr>.*?<td class="fieldArgDesc">(.*?)</td>', re.DOTALL)
+
 
 @dataclass(frozen=True)
 class Name:
@@ -249,6 +260,18 @@ def runPydoctor(version: str, folder: Path) -> None:
         raise ExtensionError(f"pydoctor ended with exit code {done.returncode}")
 
 
+def bodyOf(html: str) -> str:
+    return html.partition("<body>")[2].rpartition("</body>")[0]
+
+
+def membersOf(html: str) -> Iterator[tuple[str, str]]:
+    """
+    @return: the name and the HTML of each member that a page shows.
+    """
+    _, *members = MEMBER.split(html)
+    yield from zip(members[::2], members[1::2], strict=True)
+
+
 @dataclass(frozen=True)
 class Page:
     """
@@ -260,14 +283,8 @@ class Page:
     children: list[str]
     guides: list[str]
 
-    # What the template of pydoctor begins each member with.
-    MEMBER: ClassVar = re.compile(r'(?=<div class="api-member" data-name="([^"]*)">)')
     TABLES: ClassVar = '<div class="api-tables">'
     UNWANTED: ClassVar = re.compile(r'<p><a href="classIndex[^"]*">.*?</a></p>', re.DOTALL)
-    # A constructor that only describes its arguments has no summary of its own.
-    CONSTRUCTOR: ClassVar = re.compile(
-        r'(>__init__</a></code></td>\s*<td>)<span class="rst-undocumented">No summary</span>'
-    )
     CODE: ClassVar = re.compile(r"(<pre[^>]*>\n?)(.*?)(?=</pre>)", re.DOTALL)
 
     def write(self) -> Iterator[str]:
@@ -277,17 +294,16 @@ class Page:
             for child in self.children:
                 yield f"   {child.removeprefix(f'{self.name}.')} <{child}>"
             yield ""
-        body = self.html.partition("<body>")[2].rpartition("</body>")[0]
+        body = self.UNWANTED.sub("", bodyOf(self.html))
         body = self.CODE.sub(lambda found: found[1] + dedent(found[2]), body)
-        body = self.CONSTRUCTOR.sub(r"\1Take these arguments.", body)
-        top, *members = self.MEMBER.split(self.UNWANTED.sub("", body))
+        top, *_ = MEMBER.split(body, maxsplit=1)
         about, begin, tables = top.partition(self.TABLES)
         yield from self._raw(about)
         if self.guides:
             links = ", ".join(f":doc:`/{guide}`" for guide in self.guides)
             yield from (f"See {links}.", "")
         yield from self._raw(begin + tables)
-        for name, member in zip(members[::2], members[1::2], strict=True):
+        for name, member in membersOf(body):
             yield from (name, "-" * len(name), "")
             yield from self._raw(member)
 
@@ -306,6 +322,19 @@ def readPages(folder: Path, guides: dict[str, list[str]]) -> Iterator[Page]:
     files = {path.stem: path for path in sorted(folder.glob("*.html"))}
     names = [name for name in files if name.split(".")[0] in ("asynqueue", "mcmandelbrot")]
 
+    texts = {name: files[name].read_text(encoding="utf-8") for name in names}
+    summaries = {
+        f"{name}.html#{member}": "Returns " + RETURNS.split(text)[1].split(". ")[0]
+        for name, page in texts.items()
+        for member, text in membersOf(bodyOf(page))
+        if RETURNS.search(text)
+    }
+
+    def summarise(row: re.Match[str]) -> str:
+        if row[3] == "__init__":
+            return f"{row[1]}Take these arguments."
+        return row[1] + summaries.get(f"{row[2] or f'{name}.html'}#{row[3]}", row[4])
+
     def unlink(link: re.Match[str]) -> str:
         isPublic = link[1] in names and not PRIVATE.match(link[2])
         return link[0] if isPublic else link[3]
@@ -313,7 +342,7 @@ def readPages(folder: Path, guides: dict[str, list[str]]) -> Iterator[Page]:
     for name in names:
         children = [other for other in names if _parent(other, names) == name]
         # pydoctor links to what is hidden, too, such as a private base class.
-        html = LINK.sub(unlink, files[name].read_text(encoding="utf-8"))
+        html = LINK.sub(unlink, NO_SUMMARY.sub(summarise, texts[name]))
         yield Page(name, html, children, guides.get(name, []))
 
 
