@@ -66,7 +66,7 @@ SWITCH: Final = "ASYNQUEUE_ADMIN"
 
 def isSwitchedOn() -> bool:
     """
-    @return: whether the environment asks for it that everything can be seen.
+    Tell whether the environment asks for it that everything can be seen.
     """
     return os.environ.get(SWITCH, "0") not in ("", "0")
 

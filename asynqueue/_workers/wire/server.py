@@ -715,7 +715,9 @@ class RemoteService(Service):
 
     def whenEnded(self) -> Deferred[None]:
         """
-        @return: a Deferred that fires when the service has stopped and all sessions are over.
+        Wait until the service has stopped and all sessions are over.
+
+        @return: a Deferred that fires with C{None} then.
         """
         return self._ended.whenFired()
 
