@@ -16,9 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from select import select
 
+import pytest
 from docutils import nodes
 
 from tests.docs.pages import DOCS, ROOT, readPage
+from tests.docs.test_examples import EXAMPLES
 
 PATIENCE = 15
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -158,3 +160,26 @@ def test_theNotebookShowsWhatThePageShows() -> None:
         check=True,
     )
     assert [text.rstrip() for text in json.loads(done.stdout)] == expected
+
+
+PROGRAMS = {
+    "a Scrapy pipeline": "howto-scrapy",
+    "a Klein service with status, cancel and progress events": "howto-klein",
+    "a FastAPI server, with its test client": "howto-fastapi",
+    "a cron script over many files": "howto-files",
+    "a notebook": "howto-notebook",
+    "tests with pytest": "howto-pytest",
+    "a daemon of twistd": "howto-twistd",
+    "an exporter for Prometheus": "howto-prometheus",
+}
+"""Programs that a newcomer writes, and their pages. C{tests/aio/test_frameworks.py} has
+FastAPI under uvicorn, and Klein on the asyncio reactor."""
+
+RUN_HERE = {"howto-twistd", "howto-notebook"}
+"""The pages whose programs the tests above run, because it takes more than Python to run them."""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_theTestsRunTheProgramOf(program: str) -> None:
+    page = PROGRAMS[program]
+    assert page in RUN_HERE | {example.page.stem for example in EXAMPLES}
