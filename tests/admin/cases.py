@@ -4,11 +4,16 @@ Queues that can be seen from outside, on a reactor in memory.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 
+from asynqueue import QueuedTask, TaskQueue
 from asynqueue.admin import Administration
+from asynqueue.testing.memory import MemoryWorker, act
 from tests.support.cases import QueueCase
 
 WHO = "a test"
@@ -49,3 +54,44 @@ class AdminCase(QueueCase):
         text: str = reply["error"]
         self.assertNotIn("\n", text)
         return text
+
+
+def fail() -> None:
+    raise ValueError("no")
+
+
+def storm(
+    case: QueueCase, queue: TaskQueue, worker: MemoryWorker, kinds: Counter[str]
+) -> Iterator[None]:
+    """
+    Have all kinds of things happen to the tasks of a queue, until all of them have ended.
+
+    @param kinds: counts the events of each kind that the tasks have.
+    @return: an iterator that does one of these things at each step.
+    """
+    random = Random(7)
+    worker.actions["die"] = lambda: worker.channel.die(signal=9)
+    queue.addObserver(lambda event: kinds.update([event.kind] if event.task else []))
+    options = queue.options(idempotent=True, retryOn=ValueError)
+    tasks: list[QueuedTask] = []
+
+    def submit() -> None:
+        function: Any
+        function, *args = random.choice([(len, "abc"), (fail,), (act, "die"), (iter, [1, 2])])
+        tasks.append(options.submit(function, *args))
+        tasks[-1].d.addErrback(lambda _: None)
+
+    acts: list[Callable[[], Any]] = [
+        *(submit, submit, submit, worker.step, worker.step, queue.pause, queue.resume),
+        *(lambda: case.clock.advance(random.random()), lambda: random.choice(tasks).cancel()),
+    ]
+    submit()
+    for _ in range(400):
+        random.choice(acts)()
+        yield
+    queue.resume()
+    queue.cancelAll(underway=True)
+    for _ in range(20):
+        worker.stepAll()
+        case.clock.advance(1)
+    yield

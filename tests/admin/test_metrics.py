@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import threading
+from collections import Counter
 from random import Random
 from typing import Any
 from unittest import mock
@@ -34,6 +35,7 @@ from asynqueue.errors import (
 )
 from asynqueue.rdq import Job
 from asynqueue.testing import InlineWorker
+from tests.admin.cases import storm
 from tests.dispatch.cases import DispatchCase
 from tests.support.cases import QueueCase
 
@@ -251,6 +253,26 @@ class TaskMetricsTests(QueueCase):
     def test_aRegistryHasOneOfTheseOnly(self) -> None:
         with self.assertRaisesRegex(ValueError, "asynqueue_tasks_submitted"):
             QueueMetrics(self.registry)
+
+    def test_theNumbersAddUpWhateverHappens(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        queue = self.makeQueue(worker)
+        worker.stepAll()
+        self.metrics.add(queue, "mails")
+
+        kinds: Counter[str] = Counter()
+        for _ in storm(self, queue, worker, kinds):
+            seen = self.seen()
+            ended = [
+                self.seen(status=status)["tasks_finished_total"]
+                for status in ("finished", "failed", "cancelled")
+            ]
+            left = seen["tasks_pending"] + seen["tasks_underway"]
+            self.assertEqual(seen["tasks_submitted_total"], sum(ended) + left)
+        self.assertEqual((left, seen["oldest_pending_seconds"]), (0, 0))
+        self.assertGreater(min(*ended, kinds["GIVEN_BACK"], kinds["RETRYING"]), 0)
+        self.assertEqual(seen["task_wait_seconds_count"], kinds["STARTED"])
+        self.assertEqual(seen["task_run_seconds_count"], kinds["STARTED"] - kinds["GIVEN_BACK"])
 
 
 class WaitingJobsTests(DispatchCase):

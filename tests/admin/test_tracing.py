@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -24,6 +25,7 @@ from asynqueue import (
 from asynqueue.admin.tracing import QueueTracer
 from asynqueue.errors import ExtraMissing
 from asynqueue.testing.memory import act
+from tests.admin.cases import storm
 from tests.dispatch.cases import DispatchCase
 from tests.support.cases import QueueCase
 from tests.support.remote import RemoteMixin
@@ -305,6 +307,21 @@ class TaskSpanTests(QueueCase):
         worker.stepAll()
         found = self.successResultOf(d)
         self.assertEqual(found, ("r1", self.spans.one("run requestAndSpan").context.span_id))
+
+    def test_eachRunHasOneSpanWhateverHappens(self) -> None:
+        kinds: Counter[str] = Counter()
+        for _ in storm(self, self.queue, self.worker, kinds):
+            pass
+        ended = [
+            span.attributes["asynqueue.outcome"]
+            for span in self.spans.ended()
+            if span.name.startswith("run ")
+        ]
+        self.assertEqual(len(ended), kinds["STARTED"])
+        for outcome in ("FINISHED", "FAILED", "RETRYING", "GIVEN_BACK"):
+            self.assertEqual(ended.count(outcome), kinds[outcome])
+        puts = [span for span in self.spans.ended() if span.name.startswith("put ")]
+        self.assertEqual(len(puts), kinds["QUEUED"])
 
     def test_aTracerThatRaisesDoesNoHarm(self) -> None:
         tracer = self.spans.tracer()
