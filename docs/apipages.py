@@ -284,7 +284,7 @@ class Page:
     guides: list[str]
 
     TABLES: ClassVar = '<div class="api-tables">'
-    UNWANTED: ClassVar = re.compile(r'<p><a href="classIndex[^"]*">.*?</a></p>', re.DOTALL)
+    UNWANTED: ClassVar = re.compile(r"<p>View In Hierarchy</p>")
     CODE: ClassVar = re.compile(r"(<pre[^>]*>\n?)(.*?)(?=</pre>)", re.DOTALL)
 
     def write(self) -> Iterator[str]:

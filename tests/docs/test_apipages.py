@@ -64,6 +64,12 @@ def test_nothingIsUndocumented(api: dict[str, str]) -> None:
     assert undocumented == []
 
 
+def test_noPageLinksToWhatHasNoPage(api: dict[str, str]) -> None:
+    linked = {page for text in api.values() for page in re.findall(r'href="([\w.]+)\.html', text)}
+    assert linked - api.keys() == set()
+    assert not any("View In Hierarchy" in text for text in api.values())
+
+
 def test_noPrivateModuleHasAPage(api: dict[str, str]) -> None:
     assert [name for name in api if re.search(r"\._(?!_)", name)] == []
 
