@@ -55,7 +55,7 @@ from asynqueue._observers import Observer
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
-from asynqueue.admin.administrable import Administrable
+from asynqueue.admin.administrable import Administrable, Showing
 from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IAdministered, IWorker
 
@@ -406,12 +406,8 @@ class _Face(Administrable):
     def _checkAdministrable(self) -> None:
         self._use()._checkAdministrable()
 
-    def _inspect(
-        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
-    ) -> tuple[IAdministered, Any]:
-        return cast(
-            "tuple[IAdministered, Any]", self._queue._inspect(name, show, history, isReadOnly)
-        )
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
+        return cast("tuple[IAdministered, Any]", self._queue._inspect(showing))
 
 
 class CallOptions:

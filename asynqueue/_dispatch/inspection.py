@@ -4,7 +4,7 @@ The view of a dispatch queue that others have, and the actions that they can tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
 from asynqueue._core.description import describeError, shortly
@@ -21,13 +20,13 @@ from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
 from asynqueue._observers import Event, ObserverList
-from asynqueue.admin._history import HistoryKeeper
+from asynqueue.admin._history import Inspection
+from asynqueue.admin.administrable import Showing
 from asynqueue.admin.api import (
     ABSENT,
     DEEPEST,
     LARGEST_PAGE,
     checkPage,
-    checkShow,
     kindOf,
     kindsOf,
     plain,
@@ -43,16 +42,11 @@ if TYPE_CHECKING:
 
 
 @implementer(IAdministered)
-class DispatchInspection:
+class DispatchInspection(Inspection):
     """
     The view of a L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>} that others have, and
     the actions that they can take. This does not keep the queue, which is to notice that the
     program has dropped it.
-
-    @ivar name: the queue's name in requests.
-    @ivar kind: the name of the queue's class.
-    @ivar isReadOnly: whether it can only be looked at.
-    @ivar verbs: what can be asked.
     """
 
     def __init__(
@@ -63,10 +57,7 @@ class DispatchInspection:
         persistence: Persistence | None,
         observers: ObserverList,
         reactor: IReactorTime,
-        name: str,
-        show: Iterable[str],
-        history: int,
-        isReadOnly: bool,
+        showing: Showing,
     ) -> None:
         """
         @param function: the name of the queue's function.
@@ -74,20 +65,14 @@ class DispatchInspection:
         @param persistence: the queue's, if it has a store.
         @param observers: the queue's.
         @param reactor: gives the queue's time.
-        @param show: whether to show C{"arguments"} and C{"results"}.
-        @param history: how many jobs that ended are remembered even while nobody looks.
+        @param showing: what is to be shown.
         """
-        self.name = name
-        self.kind = type(queue).__name__
-        self.isReadOnly = isReadOnly
+        super().__init__(queue, showing, observers, reactor)
         self._ref = ref(queue)
         self._function = function
         self._pending = pending
         self._persistence = persistence
         self._reactor = reactor
-        self._show = checkShow(show)
-        self._keeper = HistoryKeeper(observers, self._observe, reactor.seconds, history)
-        self._inTurns = Cooperator(scheduler=partial(reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
             "task": self._task,
@@ -102,7 +87,6 @@ class DispatchInspection:
             self.verbs["deadLetters"] = self._deadLetters
             self.verbs["retry"] = partial(self._eachLetter, type(queue).retryDeadLetter)
             self.verbs["drop"] = partial(self._eachLetter, type(queue).dropDeadLetter)
-        self.observe(False)
 
     @property
     def _queue(self) -> ResizableDispatchQueue:
@@ -113,20 +97,8 @@ class DispatchInspection:
 
     # Looking --------------------------------------------------------------------------------------
 
-    def observe(self, isWatched: bool) -> None:
-        """
-        See L{IAdministered}.
-        """
-        self._keeper.observe(isWatched)
-
-    def forget(self) -> None:
-        """
-        Observe nothing any more.
-        """
-        self._keeper.forget()
-
     def _observe(self, event: Event) -> None:
-        job, history = event.job, self._keeper.history
+        job, history = event.job, self.history
         if event.kind not in ENDED or job is None or history is None:
             return
         facts = self._facts(job, self._reactor.seconds())
@@ -159,7 +131,7 @@ class DispatchInspection:
             "function": self._function,
             "store": None if self._persistence is None else self._persistence.name,
             "waited": None if oldest is None else self._reactor.seconds() - oldest.queuedTime,
-            "ended": None if self._keeper.history is None else self._keeper.history.summary(),
+            "ended": self._summaryOfEnded(),
             "readOnly": self.isReadOnly,
             "verbs": [*self.verbs],
         }
@@ -181,7 +153,7 @@ class DispatchInspection:
             "tasksPending": [self._facts(job, now) for job in pending],
             "page": page,
             "size": size,
-            "last": [] if self._keeper.history is None else self._keeper.history.last(),
+            "last": self._lastEnded(),
         }
 
     def _facts(self, job: Job, now: float) -> dict[str, Any]:
@@ -216,7 +188,7 @@ class DispatchInspection:
                     facts["error"] = describeError(job.failure.value)
                     facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
                 return facts
-        ended = self._keeper.find(task)
+        ended = self._findEnded(task)
         if ended is None:
             raise AdminError(f"{self.name} knows no job {task} any more, or not yet")
         return ended

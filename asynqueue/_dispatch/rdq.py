@@ -68,7 +68,7 @@ from asynqueue._runner.packing import PLAIN
 from asynqueue._runner.progress import reporting
 from asynqueue._waiters import TaskDeferred, Waiters
 from asynqueue.admin import openIfWanted
-from asynqueue.admin.administrable import Administrable
+from asynqueue.admin.administrable import Administrable, Showing
 from asynqueue.errors import (
     ImplementationError,
     IterationStopped,
@@ -779,9 +779,7 @@ class ResizableDispatchQueue(Administrable):
     def _checkAdministrable(self) -> None:
         self._checkOpen("admin")
 
-    def _inspect(
-        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
-    ) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
         from asynqueue._dispatch.inspection import DispatchInspection
 
         view = DispatchInspection(
@@ -791,10 +789,7 @@ class ResizableDispatchQueue(Administrable):
             self._persistence,
             self._observers,
             self._clock,
-            name,
-            show,
-            history,
-            isReadOnly,
+            showing,
         )
         return view, self._clock.reactor
 

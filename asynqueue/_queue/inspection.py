@@ -4,14 +4,13 @@ The view of a task queue that others have, and the actions that they can take.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Cooperator
 from zope.interface import implementer
 
 from asynqueue._core.description import (
@@ -27,13 +26,13 @@ from asynqueue._queue.engine import Engine
 from asynqueue._queue.pool import WorkerRecord
 from asynqueue._queue.queuedtask import QueuedTask
 from asynqueue._workers.procinfo import processorSeconds
-from asynqueue.admin._history import HistoryKeeper
+from asynqueue.admin._history import Inspection
+from asynqueue.admin.administrable import Showing
 from asynqueue.admin.api import (
     ABSENT,
     DEEPEST,
     LARGEST_PAGE,
     checkPage,
-    checkShow,
     plain,
     plainPriority,
     plainProgress,
@@ -54,37 +53,20 @@ MOST_WORKERS: Final = 200
 
 
 @implementer(IAdministered)
-class QueueInspection:
+class QueueInspection(Inspection):
     """
     The view of a L{TaskQueue<asynqueue.TaskQueue>} that others have, and the actions that they can
     take. This does not refer to the queue, which is to notice that the program has dropped it.
-
-    @ivar name: the queue's name in requests.
-    @ivar kind: the name of the queue's class.
-    @ivar isReadOnly: whether it can only be looked at.
-    @ivar verbs: what can be asked.
     """
 
     def __init__(
         self,
         queue: TaskQueue,
         engine: Engine,
-        name: str,
-        show: Iterable[str],
-        history: int,
-        isReadOnly: bool,
+        showing: Showing,
     ) -> None:
-        """
-        @param show: whether to show C{"arguments"} and C{"results"}.
-        @param history: how many tasks that ended are remembered even while nobody looks.
-        """
-        self.name = name
-        self.kind = type(queue).__name__
-        self.isReadOnly = isReadOnly
+        super().__init__(queue, showing, engine.observers, engine.reactor)
         self._engine = engine
-        self._show = checkShow(show)
-        self._keeper = HistoryKeeper(engine.observers, self._observe, engine.seconds, history)
-        self._inTurns = Cooperator(scheduler=partial(engine.reactor.callLater, 0)).coiterate
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
             "task": self._task,
@@ -99,24 +81,11 @@ class QueueInspection:
         resize = getattr(queue, "resize", None)
         if resize is not None:
             self.verbs["processes"] = partial(self._resize, WeakMethod(resize))
-        self.observe(False)
 
     # Looking --------------------------------------------------------------------------------------
 
-    def observe(self, isWatched: bool) -> None:
-        """
-        See L{IAdministered}.
-        """
-        self._keeper.observe(isWatched)
-
-    def forget(self) -> None:
-        """
-        Observe nothing any more.
-        """
-        self._keeper.forget()
-
     def _observe(self, event: Event) -> None:
-        task, history = event.task, self._keeper.history
+        task, history = event.task, self.history
         if event.kind not in ENDED or task is None or task.isUpdate or history is None:
             return
         facts = self._facts(task, event.time)
@@ -144,7 +113,7 @@ class QueueInspection:
             "underway": len(engine.underway),
             "workers": len(engine.pool),
             "waited": None if oldest is None else engine.seconds() - oldest.queuedTime,
-            "ended": None if self._keeper.history is None else self._keeper.history.summary(),
+            "ended": self._summaryOfEnded(),
             "readOnly": self.isReadOnly,
             "verbs": [*self.verbs],
         }
@@ -185,7 +154,7 @@ class QueueInspection:
                 }
                 for task, source in islice(engine.openStreams(), LARGEST_PAGE)
             ],
-            "last": [] if self._keeper.history is None else self._keeper.history.last(),
+            "last": self._lastEnded(),
         }
 
     def _facts(self, task: QueuedTask, now: float) -> dict[str, Any]:
@@ -254,7 +223,7 @@ class QueueInspection:
         # Those that a page shows are found at once.
         found = list(islice((each for each in near if each.id == task), 1))
 
-        ended = None if found else self._keeper.find(task)
+        ended = None if found else self._findEnded(task)
         if ended is not None:
             return succeed(ended)
 

@@ -30,7 +30,7 @@ from asynqueue._queue.map import startMap
 from asynqueue._queue.options import CallOptions, makeOptions, takeOptions
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue.admin import openIfWanted
-from asynqueue.admin.administrable import Administrable
+from asynqueue.admin.administrable import Administrable, Showing
 from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IAdministered, IWorker
 
@@ -600,12 +600,10 @@ class TaskQueue(Administrable):
     def _checkAdministrable(self) -> None:
         self._engine.checkRunning("admin")
 
-    def _inspect(
-        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
-    ) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
         from asynqueue._queue.inspection import QueueInspection
 
-        view = QueueInspection(self, self._engine, name, show, history, isReadOnly)
+        view = QueueInspection(self, self._engine, showing)
         return view, self._engine.reactor
 
     # Shutting down --------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
 """
-What a queue has ended lately: the last few, and how many in each second.
+The base of the views of queues that others have, with a history of what has ended lately: the last
+few, and how many in each second.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
+
+from twisted.internet.task import Cooperator
 
 from asynqueue._core.checks import checkCount
 from asynqueue._observers import Event, ObserverList
+from asynqueue.admin.administrable import Showing
+from asynqueue.admin.api import checkShow
 
 SECONDS: Final = 60
 """For how many seconds it is told how many ended in each."""
@@ -18,51 +24,53 @@ LAST: Final = 50
 """How many that ended are remembered while somebody looks."""
 
 
-class HistoryKeeper:
+class Inspection:
     """
-    Has a history while somebody looks, or always if it is to remember.
+    The base of the views of queues that others have. It has a history of what ended while somebody
+    looks, or always if it is to remember.
 
+    @ivar name: the queue's name in requests.
+    @ivar kind: the name of the queue's class.
+    @ivar isReadOnly: whether it can only be looked at.
+    @ivar verbs: what can be asked.
     @ivar history: the history, or C{None} while there is none.
     """
 
+    verbs: dict[str, Callable[..., Any]]
+
     def __init__(
-        self,
-        observers: ObserverList,
-        observer: Callable[[Event], None],
-        seconds: Callable[[], float],
-        last: int,
+        self, queue: object, showing: Showing, observers: ObserverList, reactor: Any
     ) -> None:
         """
+        @param queue: the queue, which this does not keep.
+        @param showing: what is to be shown of it.
         @param observers: those of the queue.
-        @param observer: notes in the history what ends.
-        @param seconds: gives the time.
-        @param last: how many are remembered even while nobody looks.
+        @param reactor: gives the queue's time.
+        @raise AdminError: if C{show} names something that there is not.
+        @raise ValueError: if C{history} is not an integer of 0 or more.
         """
+        self.name = showing.name
+        self.kind = type(queue).__name__
+        self.isReadOnly = showing.isReadOnly
         self.history: History | None = None
+        self._show = checkShow(showing.show)
         self._observers = observers
-        self._observer = observer
-        self._seconds = seconds
-        self._last = checkCount("history", last, least=0)
+        self._seconds = reactor.seconds
+        self._last = checkCount("history", showing.history, least=0)
+        self._inTurns = Cooperator(scheduler=partial(reactor.callLater, 0)).coiterate
+        self.observe(False)
 
     def observe(self, isWatched: bool) -> None:
         """
-        Begin a history, or end it, as is needed now.
+        Begin a history, or end it, as is needed now. See L{IAdministered}.
         """
         if isWatched or self._last:
             if self.history is None:
                 self.history = History(self._seconds, self._last or LAST)
-                self._observers.add(self._observer)
+                self._observers.add(self._observe)
         elif self.history is not None:
-            self._observers.remove(self._observer)
+            self._observers.remove(self._observe)
             self.history = None
-
-    def find(self, task: int) -> dict[str, Any] | None:
-        """
-        @param task: the number of a task or a job.
-        @return: what is told of it, if it has ended lately.
-        """
-        last = [] if self.history is None else self.history.last()
-        return next((facts for facts in last if facts["id"] == task), None)
 
     def forget(self) -> None:
         """
@@ -70,6 +78,27 @@ class HistoryKeeper:
         """
         self._last = 0
         self.observe(False)
+
+    def _observe(self, event: Event) -> None:
+        """
+        Note in the history what ends.
+        """
+        raise NotImplementedError
+
+    def _lastEnded(self) -> list[dict[str, Any]]:
+        """
+        @return: what is told of the tasks or jobs that ended last.
+        """
+        return [] if self.history is None else self.history.last()
+
+    def _findEnded(self, id: int) -> dict[str, Any] | None:
+        """
+        @return: what is told of a task or a job, if it has ended lately.
+        """
+        return next((facts for facts in self._lastEnded() if facts["id"] == id), None)
+
+    def _summaryOfEnded(self) -> dict[str, Any] | None:
+        return None if self.history is None else self.history.summary()
 
 
 class History:

@@ -5,12 +5,28 @@ The base of the queues that others can see and steer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asynqueue.interfaces import IAdministered
 
 if TYPE_CHECKING:
     from asynqueue.admin.server import Administration
+
+
+class Showing(NamedTuple):
+    """
+    The things that are to be shown of a queue.
+
+    @ivar name: the queue's name in requests.
+    @ivar show: what else is shown: C{"arguments"} and C{"results"}.
+    @ivar history: how many tasks or jobs that ended are remembered even while nobody looks.
+    @ivar isReadOnly: whether the queue can only be looked at.
+    """
+
+    name: str
+    show: Iterable[str]
+    history: int
+    isReadOnly: bool
 
 
 class Administrable:
@@ -54,8 +70,8 @@ class Administrable:
         if not self._administrations:
             from asynqueue.admin.server import Administration
 
-            kind = type(self).__name__
-            view, reactor = self._inspect(name or kind, show, history, readOnly)
+            showing = Showing(name or type(self).__name__, show, history, readOnly)
+            view, reactor = self._inspect(showing)
             self._administrations.append(Administration(view, self, reactor))
         return self._administrations[0]
 
@@ -76,7 +92,8 @@ class Administrable:
         @raise AdminError: if C{show} names something else.
         @raise ValueError: if C{history} is not an integer of 0 or more.
         """
-        return self._inspect(name or type(self).__name__, show, history, readOnly)[0]
+        showing = Showing(name or type(self).__name__, show, history, readOnly)
+        return self._inspect(showing)[0]
 
     def _checkAdministrable(self) -> None:
         """
@@ -84,9 +101,7 @@ class Administrable:
         """
         raise NotImplementedError
 
-    def _inspect(
-        self, name: str, show: Iterable[str], history: int, isReadOnly: bool
-    ) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
         """
         @return: what is seen of this queue, and its reactor.
         """
