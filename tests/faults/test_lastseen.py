@@ -15,6 +15,7 @@ from asynqueue import TaskQueue, ThreadQueue, report
 from asynqueue.admin import AdminAPI
 from asynqueue.errors import TaskGivenUp, TaskStalled, TaskTerminated, TaskTimeout
 from tests.support.processes import ProcessTestCase
+from tests.support.remote import RemoteMixin
 
 
 def spin() -> None:
@@ -44,6 +45,14 @@ def items() -> Any:
     spin()
 
 
+def administered(case: ProcessTestCase, queue: TaskQueue) -> AdminAPI:
+    """
+    @return: answers requests about a queue, whose socket lies in a folder of this test.
+    """
+    case.patch(os, "environ", {**os.environ, "XDG_RUNTIME_DIR": str(case.makeFolder())})
+    return queue.admin().api
+
+
 class LastSeenTests(ProcessTestCase):
     async def start(self) -> TaskQueue:
         queue = self.makeQueue()
@@ -61,10 +70,6 @@ class LastSeenTests(ProcessTestCase):
         self.assertIn(error.stacks, text)
         self.assertIn(f"({error.residentKilobytes} kB resident)", text)
         return text
-
-    def apiOf(self, queue: TaskQueue) -> AdminAPI:
-        self.patch(os, "environ", {**os.environ, "XDG_RUNTIME_DIR": str(self.makeFolder())})
-        return queue.admin().api
 
     async def test_aTimeoutAndAStallHaveTheStackOfTheCall(self) -> None:
         queue = await self.start()
@@ -91,9 +96,9 @@ class LastSeenTests(ProcessTestCase):
 
     async def test_aTaskThatIsTerminatedHasTheStackOfTheCall(self) -> None:
         queue = await self.start()
-        api = self.apiOf(queue)
+        api = administered(self, queue)
         task = queue.submit(spin)
-        await self.until(lambda: queue.workers()[0].facts().begun)
+        await self.until(lambda: task in queue.workers()[0].facts().begun)
         answered = api.answer({"do": "terminate", "task": task.id}, "a test")
         self.assertIn("in spin\n", await self.givenUp(TaskTerminated, task.d))
         self.assertEqual(await answered, {"ok": True, "result": {"terminated": task.id}})
@@ -103,9 +108,26 @@ class LastSeenTests(ProcessTestCase):
         queue = ThreadQueue(1)
         self.manage(queue)
         await queue.call(touch)
-        api = self.apiOf(queue)
+        api = administered(self, queue)
         task = queue.submit(time.sleep, 0.3, timeout=0.1)
         reply = await api.answer({"do": "terminate", "task": task.id}, "a test")
         self.assertIn("in a thread, which nothing can end", reply["error"])
         error = await self.errorOf(task.d, TaskTimeout)
         self.assertIn("is no Python code", error.stacks)
+
+
+class RemoteTests(RemoteMixin, ProcessTestCase):
+    async def test_aRemoteProcessTellsAndIsTerminated(self) -> None:
+        await self.serve()
+        queue = self.manage(TaskQueue(self.remote()))
+        await queue.call(touch)
+        error = await self.errorOf(queue.call(spin, timeout=0.2), TaskTimeout)
+        self.assertIn("in spin\n", error.stacks)
+        api = administered(self, queue)
+        task = queue.submit(spin)
+        await self.until(lambda: task in queue.workers()[0].facts().begun)
+        answered = api.answer({"do": "terminate", "task": task.id}, "a test")
+        error = await self.errorOf(task.d, TaskTerminated)
+        self.assertIn("in spin\n", error.stacks)
+        self.assertTrue((await answered)["ok"])
+        self.assertEqual(await queue.call(len, "abc"), 3)
