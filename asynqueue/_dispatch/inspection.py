@@ -4,7 +4,7 @@ The view of a dispatch queue that others have, and the actions that they can tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from asynqueue._dispatch.job import DeadLetter, Job
 from asynqueue._dispatch.pending import PendingJobs
 from asynqueue._dispatch.persistence import Persistence
 from asynqueue._observers import Event, ObserverList
+from asynqueue._waiters import TaskDeferred
 from asynqueue.admin._history import Inspection
 from asynqueue.admin.administrable import Showing
 from asynqueue.admin.api import (
@@ -54,6 +55,7 @@ class DispatchInspection(Inspection):
         queue: ResizableDispatchQueue,
         function: str,
         pending: PendingJobs,
+        calls: Mapping[Job, Any],
         persistence: Persistence | None,
         observers: ObserverList,
         reactor: IReactorTime,
@@ -62,6 +64,8 @@ class DispatchInspection(Inspection):
         """
         @param function: the name of the queue's function.
         @param pending: the queue's jobs that wait.
+        @param calls: the jobs that are underway. Each with the Deferred that its function returned,
+            if it has.
         @param persistence: the queue's, if it has a store.
         @param observers: the queue's.
         @param reactor: gives the queue's time.
@@ -71,12 +75,15 @@ class DispatchInspection(Inspection):
         self._ref = ref(queue)
         self._function = function
         self._pending = pending
+        self._calls = calls
         self._persistence = persistence
         self._reactor = reactor
         self.verbs: dict[str, Callable[..., Any]] = {
             "snapshot": self.snapshot,
             "task": self._task,
+            "stacks": self._stacks,
             "cancel": self._cancel,
+            "terminate": self._terminate,
             "reprioritise": self._reprioritise,
             "pause": self._pause,
             "resume": self._resume,
@@ -275,6 +282,39 @@ class DispatchInspection(Inspection):
             if job.cancel():
                 cancelled.append(job.id)
             yield
+
+    def _callOf(self, job: int) -> TaskDeferred[Any]:
+        """
+        @return: the Deferred of the task that a job has become in a task queue.
+        @raise AdminError: if it has become none.
+        """
+        for each, call in self._calls.items():
+            if each.id == job:
+                if isinstance(call, TaskDeferred):
+                    return call
+                raise AdminError(
+                    f"job {job} runs in the main loop, and not in a process or thread of a task "
+                    "queue: it can only be cancelled"
+                )
+        raise AdminError(f"no job {job} is underway in {self.name}")
+
+    def _terminate(self, task: int) -> Deferred[dict[str, int]]:
+        """
+        Kill the process in which a job runs as a task.
+        """
+        call = self._callOf(task)
+        return call.owner.terminateCall(call).addCallback(lambda _: {"terminated": task})
+
+    def _stacks(self, worker: int | None, task: int | None) -> Deferred[dict[str, Any]]:
+        """
+        Ask what the worker is doing that has the task of a job.
+        """
+        if worker is not None or task is None:
+            raise AdminError(f"{self.name} has no workers of its own: say which task is meant")
+        call = self._callOf(task)
+        return call.owner.stacksOfCall(call).addCallback(
+            lambda text: {"worker": None, "text": text, "residentKilobytes": None}
+        )
 
     def _reprioritise(self, task: int, priority: float) -> dict[str, Any]:
         job = next((job for job in self._queue.pending() if job.id == task), None)

@@ -786,6 +786,7 @@ class ResizableDispatchQueue(Administrable):
             self,
             describeFunction(self._func),
             self._pending,
+            self._underway,
             self._persistence,
             self._observers,
             self._clock,

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any, Final
 from weakref import WeakSet, ref
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -881,6 +881,32 @@ class Engine:
     def _lookAt(self, task: QueuedTask) -> Deferred[Sight] | None:
         record = self.pool.find(task.worker)
         return None if record is None else record.port.lookAt(task)
+
+    def terminateCall(self, d: Deferred[Any]) -> Deferred[None]:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+        return maybeDeferred(lambda: self.terminate(self._underwayOf(d)))
+
+    def stacksOfCall(self, d: Deferred[Any]) -> Deferred[str]:
+        """
+        See L{TaskOwner<asynqueue._queue.queuedtask.TaskOwner>}.
+        """
+
+        def ask() -> Deferred[str]:
+            record = self.pool.find(self._underwayOf(d).worker)
+            if record is None:
+                raise AdminError("the worker of the task is leaving its task queue")
+            told: Deferred[str] = record.port.stacks()
+            return told
+
+        return maybeDeferred(ask)
+
+    def _underwayOf(self, d: Deferred[Any]) -> QueuedTask:
+        for task in self.underway:
+            if task.d is d:
+                return task
+        raise AdminError("the task waits in its task queue, and no worker has it")
 
     def terminate(self, task: QueuedTask) -> Deferred[None]:
         """

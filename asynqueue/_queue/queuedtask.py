@@ -49,6 +49,14 @@ class TaskOwner(Protocol):
     def handsOut(self, task: QueuedTask, deferator: Deferator) -> None:
         """A task's Deferred fires with this Deferator when this has returned. The task goes on."""
 
+    def terminateCall(self, d: Deferred[Any]) -> Deferred[None]:
+        """Kills the process that runs the task with this Deferred. What is returned fails with
+        C{AdminError} if none does, and with C{WorkerError} if there is no such process."""
+
+    def stacksOfCall(self, d: Deferred[Any]) -> Deferred[str]:
+        """Asks what the worker is doing that has the task with this Deferred. What is returned
+        fails with C{AdminError} if none has it."""
+
     def cancelStream(self, task: QueuedTask) -> None:
         """A task whose Deferator was handed out was cancelled by its caller."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -73,6 +74,14 @@ class TaskOwner:
     def handsOut(self, task: QueuedTask, deferator: Deferator) -> None:
         """Finish the task here, because nobody keeps an eye on the stream."""
         task.finish(deferator, self.seconds())
+
+    def terminateCall(self, d: Deferred[Any]) -> Deferred[None]:
+        """Do nothing."""
+        return succeed(None)
+
+    def stacksOfCall(self, d: Deferred[Any]) -> Deferred[str]:
+        """Do nothing."""
+        return succeed("")
 
     def cancelStream(self, task: QueuedTask) -> None:
         """Do nothing, because a task is done when its Deferator is handed out."""

@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from asynqueue import ResizableDispatchQueue
+from asynqueue.errors import TaskTerminated
 from asynqueue.rdq import MemoryJobStore
-from tests.admin.cases import AdminCase
+from asynqueue.testing import act
+from tests.admin.cases import WHO, AdminCase
 
 
 class DispatchTests(AdminCase):
@@ -101,6 +103,45 @@ class DispatchTests(AdminCase):
         self.assertEqual(self.get(admin, "cancel", all=True), {"cancelled": 1})
         self.assertEqual(self.get(admin, "cancel", all=True, underway=True), {"cancelled": 1})
         self.assertEqual({job.state for job in jobs}, {"CANCELLED"})
+
+    def test_aJobThatRunsInAProcessTellsWhatItDoesAndIsTerminated(self) -> None:
+        worker = self.makeWorker(stepSeconds=None)
+        tasks = self.makeQueue(worker)
+        worker.stepAll()
+        queue = ResizableDispatchQueue(act, 2, queue=tasks, reactor=self.clock)
+        self.addCleanup(self._stop, queue)
+        admin = queue.admin()
+        replies: list[Any] = []
+
+        def look() -> None:
+            for verb in ("stacks", "terminate"):
+                request = {"do": verb, "task": 1}
+                admin.api.answer(request, WHO).addCallback(replies.append)
+                worker.channel.deliver()
+
+        worker.actions["look"] = look
+        ended, waits = queue.put("look"), queue.put("wait")
+        self.clock.advance(0)
+        self.assertIn("waits in its task queue", self.refusal(admin, "stacks", task=2))
+        worker.stepAll()
+        error = self.failureResultOf(ended, TaskTerminated).value
+        self.assertIn("in look\n", error.stacks)
+        self.assertIn("in look\n", replies[0]["result"]["text"])
+        self.assertEqual(replies[1], {"ok": True, "result": {"terminated": 1}})
+        waits.addErrback(lambda _: None)
+        waits.job.cancel()
+        self.clock.advance(1)
+        worker.stepAll()
+
+    def test_aJobOfTheMainLoopIsNotTerminated(self) -> None:
+        queue = self.make(width=1)
+        admin = queue.admin()
+        self.put(queue, "a")
+        for verb in ("terminate", "stacks"):
+            self.assertIn("runs in the main loop", self.refusal(admin, verb, task=1))
+            self.assertIn("no job 9", self.refusal(admin, verb, task=9))
+        self.assertIn("no workers of its own", self.refusal(admin, "stacks", worker=1))
+        self.calls[0].callback(None)
 
     def test_whatEndedIsSeenWithItsTraceback(self) -> None:
         queue = self.make(width=3)
