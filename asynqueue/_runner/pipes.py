@@ -332,6 +332,7 @@ class NearPipe(FrameReader):
                 break
             if self.isClosed or not self.hasMore or self.transferred >= end:
                 break
+        self._messages = []
         return messages
 
     def _offer(self, frames: list[Segments], opened: OpenFrame) -> Sink | None:

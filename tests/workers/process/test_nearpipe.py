@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import os
 import socket
+from pickle import PickleBuffer
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue._runner.framing import encode
+from asynqueue._runner.framing import OpenFrame, encode
 from asynqueue._runner.packing import STANDARD, unpack
-from asynqueue._runner.pipes import PIECES, READS, NearPipe
+from asynqueue._runner.pipes import PASSED, PIECES, READS, NearPipe
 from asynqueue.errors import ProtocolError
 
 BIG = 8 << 20
@@ -89,6 +90,40 @@ class ReadingTests(NearPipeCase):
             self.readOnce()
         [(packed,)] = self.arrived
         self.assertEqual(unpack(packed), data)
+
+    def test_whatWasReadIsNotHeld(self) -> None:
+        self.far.send(b"".join(encode([(1,)])))
+        messages = self.pipe.read()
+        self.assertEqual(messages, [(1,)])
+        self.assertFalse([value for value in vars(self.pipe).values() if value is messages])
+
+    def test_buffersArePassedOnAsTheyComeAfterTheMessagesBefore(self) -> None:
+        passed: list[Any] = []
+
+        def passFrame(before: list[Any], opened: OpenFrame) -> Any:
+            passed.append((before, opened.messages()))
+            return lambda piece: passed.append(bytes(piece))
+
+        self.pipe = NearPipe(self.near.fileno(), passFrame)
+        pieces = b"".join(encode([(2, PickleBuffer(b"a" * 300_000))]))
+        self.far.send(b"".join([*encode([(0,)]), *encode([(1,)]), pieces[:400]]))
+        self.assertEqual(self.pipe.read(), [])
+        self.assertEqual(passed[0], ([(0,), (1,)], [(2, b"")]))
+        self.far.send(pieces[400:200_000])
+        self.pipe.read()
+        sizes = list(map(len, passed[1:]))
+        self.assertLess(300_000 - sum(sizes), len(pieces) - 199_999)
+        self.assertLessEqual(max(sizes), PASSED)
+        self.far.send(b"".join([pieces[200_000:], *encode([(3,)])]))
+        self.assertEqual(self.pipe.read(), [(3,)])
+        self.assertEqual(b"".join(passed[1:]), b"a" * 300_000)
+
+    def test_aFrameThatNobodyTakesArrivesWhole(self) -> None:
+        self.pipe = NearPipe(self.near.fileno(), lambda before, opened: None)
+        self.sendAll((1, PickleBuffer(b"a" * 300_000)), (2,))
+        while len(self.arrived) < 2:
+            self.readOnce()
+        self.assertEqual(self.arrived, [(1, b"a" * 300_000), (2,)])
 
     def test_oneReadEndsThoughThePeerNeverDoes(self) -> None:
         # As much as the system holds at once is put there, again after each read.
