@@ -21,11 +21,11 @@ from twisted.trial.unittest import TestCase
 
 from asynqueue import TaskQueue
 from asynqueue.errors import ConnectionLost
-from asynqueue.testing import FaultProxy
+from asynqueue.testing import FaultProxy, far
 from asynqueue.tools import deferToDelay
 from asynqueue.wire import RemoteWorker, writeKey
 from tests.faults import wiretasks
-from tests.support.remote import serveCommand
+from tests.support.remote import RemoteMixin, serveCommand
 
 PROCESSES = 2
 ITEMS = 400
@@ -142,6 +142,50 @@ class Storm:
             "streams done": self.ended["streams done"],
             "streams failed": self.ended["streams failed"],
         }
+
+
+class LargeValueStorms(RemoteMixin, TestCase):
+    timeout = 60.0
+
+    async def test_largeValuesArriveWholeThroughCutsAndDeaths(self) -> None:
+        seed = random.randrange(1 << 32)
+        print(f"seed {seed}")  # noqa: T201
+        chance = random.Random(seed)
+        service = await self.serve(processes=2, keepBytes=1 << 20)
+        proxy = await self.proxy()
+        queue = TaskQueue(self.remote(), timeout=1.0)
+        self.addCleanup(queue.shutdown)
+        again = queue.options(idempotent=True, retries=50)
+        await queue.call(abs, 1)
+        wrong: list[int] = []
+
+        async def call(number: int) -> None:
+            size = chance.choice([10, 70_000, 200_000, 1_000_000])
+            right: Any = wiretasks.noise(number, size)
+            result: Any
+            if number % 3 == 0:
+                result = await again.call(wiretasks.noise, number, size)
+            elif number % 3 == 1:
+                result = await again.call(far.echo, right)
+            else:
+                right = wiretasks.text(size)
+                result = await again.call(wiretasks.text, size)
+            if result != right:
+                wrong.append(number)
+
+        calls = defer.gatherResults([defer.ensureDeferred(call(n)) for n in range(60)])
+        cuts = 0
+        while not calls.called:
+            if proxy.cutAfter is None and cuts < 60:
+                cuts += 1
+                proxy.cutAfter = proxy.passed + chance.randrange(1, 400_000)
+            pids = [session.pid for session in service.sessions if session.pid is not None]
+            if pids and chance.random() < 0.02:
+                os.kill(chance.choice(pids), signal.SIGKILL)
+            await deferToDelay(0.003)
+        await calls
+        self.assertEqual(wrong, [])
+        self.assertGreater(cuts, 10)
 
 
 class WireStorms(TestCase):
