@@ -171,8 +171,9 @@ class CallFuture(asyncio.Future[_T]):
         error: Any = result.value
         if isinstance(error, CancelledError | asyncio.CancelledError):
             super().cancel()
-        elif isinstance(error, StopIteration):
-            # A coroutine cannot raise it.
+        elif isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
+            # A coroutine cannot raise the first one. The others would end the event loop, whatever
+            # else runs in it.
             instead = RuntimeError(f"the call raised {error!r}")
             instead.__cause__ = error
             self.set_exception(instead)
@@ -602,7 +603,8 @@ class TaskQueue(_Face):
 
         @return: a future of the result; of a L{Stream}, if that is an iterator. Cancelling the
             future, or the task that awaits it, gives the call up. If the call is cancelled
-            otherwise, the future is.
+            otherwise, the future is. If the call raises C{StopIteration}, C{SystemExit} or
+            C{KeyboardInterrupt}, the future fails with C{RuntimeError}, of which that is the cause.
         @raise QueueStopped: after L{shutdown}.
         """
         return self._await(self._use().call(function, *args, **kw))

@@ -34,6 +34,7 @@ from asynqueue.aio import (
     NullQueue,
     ProcessQueue,
     ResizableDispatchQueue,
+    Stream,
     TaskQueue,
     ThreadQueue,
     asFuture,
@@ -274,12 +275,40 @@ def test_taskThatIsGivenUpHasNothingToTell() -> None:
     assert [event for event in logged if "log_failure" in event] == []
 
 
-def test_stopIterationIsACause() -> None:
+def exitInAStream() -> Iterator[int]:
+    yield 1
+    sys.exit(3)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_errorsThatWouldEndTheLoopAreCauses() -> None:
     async def main() -> None:
         async with ThreadQueue(1) as queue:
-            with pytest.raises(RuntimeError) as caught:
-                await queue.call(stopIteration)
-            assert isinstance(caught.value.__cause__, StopIteration)
+            raising: list[tuple[type[BaseException], Callable[[], Any]]] = [
+                (StopIteration, stopIteration),
+                (SystemExit, sys.exit),
+                (KeyboardInterrupt, interrupt),
+            ]
+            for kind, function in raising:
+                with pytest.raises(
+                    RuntimeError, match=f"the call raised {kind.__name__}"
+                ) as caught:
+                    # In a task of its own, as a server runs its requests.
+                    await asyncio.create_task(wait(queue, function))
+                assert isinstance(caught.value.__cause__, kind)
+            stream = await queue.call(exitInAStream)
+            assert await anext(stream) == 1
+            with pytest.raises(RuntimeError, match="the call raised SystemExit"):
+                await asyncio.create_task(take(stream))
+
+    async def wait(queue: ThreadQueue, function: Callable[[], Any]) -> None:
+        await queue.call(function)
+
+    async def take(stream: Stream[int]) -> None:
+        await anext(stream)
 
     run(main)
 
