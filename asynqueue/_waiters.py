@@ -163,20 +163,22 @@ class TaskDeferred(Deferred[T], Generic[T]):
 class QuietDeferred(Deferred[Any]):
     """
     A Deferred that can fail without being logged if nobody handles the failure.
+
+    @ivar isQuiet: whether it has failed like that.
     """
 
-    _isQuiet = False
+    isQuiet = False
 
     def fail(self, failure: Failure, isQuiet: bool) -> None:
         """
         @param isQuiet: whether the failure is not logged if nobody handles it. Everybody who
             listens, now or later, still gets it.
         """
-        self._isQuiet = isQuiet
+        self.isQuiet = isQuiet
         self.errback(failure)
 
     def __del__(self) -> None:
-        if self._isQuiet:
+        if self.isQuiet:
             # Nobody can listen any more, so this handles the failure that Twisted would log.
             self.addErrback(_ignore)
 

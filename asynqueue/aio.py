@@ -48,13 +48,14 @@ from asynqueue._core.retry import Retry
 from asynqueue._core.task import Size
 from asynqueue._dispatch import rdq
 from asynqueue._dispatch.encoding import JobCodec
-from asynqueue._dispatch.job import DeadLetter, DurableJob, Job
+from asynqueue._dispatch.job import DeadLetter, DurableJob, Job, JobDeferred
 from asynqueue._eventloop import queuesOfLoop
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._observers import Observer
 from asynqueue._queue import options, ownqueues, taskqueue
 from asynqueue._queue.queuedtask import Later, QueuedTask
 from asynqueue._runner.codecs import PicklerName
+from asynqueue._waiters import QuietDeferred
 from asynqueue.admin.administrable import Administrable, Showing
 from asynqueue.errors import WrongEventLoop
 from asynqueue.interfaces import IAdministered, IWorker
@@ -990,12 +991,24 @@ class RemoteQueue(TaskQueue):
 
 class JobFuture(CallFuture[Job]):
     """
-    A future of a job.
+    A future of a job. A failure that nobody looks at is reported to the event loop, unless the job
+    was cancelled, a store keeps it or the queue was stopped.
 
     @ivar job: the job.
     """
 
-    job: Job
+    def __init__(
+        self, deferred: JobDeferred, owner: object, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.job = deferred.job
+        super().__init__(deferred, owner, loop)
+
+    def _fired(self, result: Any) -> None:
+        super()._fired(result)
+        isQuiet = cast(QuietDeferred, self._deferred).isQuiet
+        if isQuiet and self.done() and not self.cancelled():
+            # The failure counts as looked at.
+            self.exception()
 
 
 class ResizableDispatchQueue(_Face):
@@ -1075,9 +1088,7 @@ class ResizableDispatchQueue(_Face):
         deferred = self._use().put(
             jobarg, priority, delay=delay, at=at, unique=unique, mayStand=mayStand
         )
-        future = JobFuture(deferred, self, self._loop)
-        future.job = deferred.job
-        return future
+        return JobFuture(deferred, self, self._loop)
 
     def saved(self, job: DurableJob) -> asyncio.Future[DurableJob]:
         """

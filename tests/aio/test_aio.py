@@ -552,6 +552,30 @@ def test_jobsAreCoroutinesOfAsyncio() -> None:
     run(main)
 
 
+def test_jobThatIsLeftHasNothingToReport(tmp_path: Path) -> None:
+    async def main() -> None:
+        reported: list[str] = []
+
+        def handle(loop: object, context: dict[str, Any]) -> None:
+            reported.append(str(context["exception"]))
+
+        asyncio.get_running_loop().set_exception_handler(handle)
+        async with ResizableDispatchQueue(double) as left:
+            left.put(1)
+            left.put(2).job.cancel()
+        async with ResizableDispatchQueue(fail, 1, store=tmp_path / "jobs") as kept:
+            kept.put("kept")
+            while any(kept.size()):
+                await asyncio.sleep(0.001)
+        async with ResizableDispatchQueue(fail, 1) as lost:
+            lost.put("lost")
+            await asyncio.sleep(0.01)
+        gc.collect()
+        assert reported == ["lost"]
+
+    run(main)
+
+
 async def halfway(number: int) -> int:
     report(number, 2 * number)
     await asyncio.sleep(0)
