@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from asynqueue._core.states import Table, nextState
 from asynqueue.admin.login import Access
 from asynqueue.errors import AdminError
 
@@ -100,9 +101,25 @@ class EventStream:
         self._request.finish()
 
 
+IDLE: Final = "IDLE"
+WAITING: Final = "WAITING"
+LOOKING: Final = "LOOKING"
+
+LOOKS: Final[Table] = {
+    # Nobody listens.
+    IDLE: {"wait": WAITING},
+    # The programs are looked at in a moment.
+    WAITING: {"look": LOOKING, "idle": IDLE},
+    # The programs were asked. No other look begins before they have answered.
+    LOOKING: {"wait": WAITING, "idle": IDLE},
+}
+
+
 class EventStreams:
     """
     Looks at the programs as long as browsers listen.
+
+    @ivar state: a state of L{LOOKS}.
     """
 
     log = Logger()
@@ -114,9 +131,9 @@ class EventStreams:
         """
         self._programs = programs
         self._reactor = reactor
+        self.state: str = IDLE
         self._streams: dict[EventStream, Access] = {}
         self._tick: IDelayedCall | None = None
-        self._isLooking = False
 
     @property
     def isFull(self) -> bool:
@@ -133,7 +150,8 @@ class EventStreams:
         self._streams[stream] = access
         request.notifyFinish().addBoth(self._gone, stream)
         stream.begin()
-        self._goOn()
+        if self.state == IDLE:
+            self._wait()
 
     def close(self) -> None:
         """
@@ -146,16 +164,20 @@ class EventStreams:
         stream.stopProducing()
         self._streams.pop(stream, None)
         if not self._streams and self._tick is not None:
+            self._move("idle")
             self._tick.cancel()
             self._tick = None
 
-    def _goOn(self) -> None:
-        if self._streams and self._tick is None and not self._isLooking:
-            self._tick = self._reactor.callLater(DEBOUNCE_SECONDS, self._look)
+    def _move(self, event: str) -> None:
+        self.state = nextState(LOOKS, self.state, event, self)
+
+    def _wait(self) -> None:
+        self._move("wait")
+        self._tick = self._reactor.callLater(DEBOUNCE_SECONDS, self._look)
 
     def _look(self) -> None:
+        self._move("look")
         self._tick = None
-        self._isLooking = True
         looked = Deferred.fromCoroutine(self._ask())
         looked.addCallbacks(self._tell, self._failed)
         looked.addBoth(self._looked)
@@ -182,8 +204,10 @@ class EventStreams:
             self.log.failure("the programs could not be looked at", failure)
 
     def _looked(self, _: object) -> None:
-        self._isLooking = False
-        self._goOn()
+        if self._streams:
+            self._wait()
+        else:
+            self._move("idle")
 
 
 def fingerprint(summary: Mapping[str, Any], now: float) -> str:

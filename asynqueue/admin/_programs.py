@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 
+from asynqueue._core.states import Table, nextState
 from asynqueue.admin.api import AdminAPI
 from asynqueue.admin.client import ANSWER_SECONDS, LONGEST_REPLY, listSockets
 from asynqueue.admin.login import Access
@@ -96,10 +97,24 @@ class OwnPrograms:
         self._program.leave()
 
 
+CONNECTING: Final = "CONNECTING"
+OPEN: Final = "OPEN"
+GONE: Final = "GONE"
+
+PROGRAM: Final[Table] = {
+    # It has not greeted yet.
+    CONNECTING: {"greet": OPEN, "lose": GONE},
+    # It can be asked.
+    OPEN: {"lose": GONE},
+    GONE: {},
+}
+
+
 class FoundProgram(Protocol):
     """
     Another program, at the end of its admin socket.
 
+    @ivar state: a state of L{PROGRAM}.
     @ivar key: names the program in the addresses of pages.
     @ivar greeting: what it says of itself.
     @ivar path: where its socket lies.
@@ -115,10 +130,11 @@ class FoundProgram(Protocol):
         @param lost: is called with the path when the program is gone.
         """
         self.key = os.path.basename(path).removesuffix(".sock")
+        self.state: str = CONNECTING
         self.greeting: Mapping[str, Any] = {}
         self._reactor = reactor
         self.path = path
-        self._ready: Deferred[FoundProgram] | None = ready
+        self._ready = ready
         self._lost = lost
         self._received = bytearray()
         self._waiting: deque[Deferred[dict[str, Any]]] = deque()
@@ -131,7 +147,7 @@ class FoundProgram(Protocol):
         """
         See L{OwnProgram.ask}. The program knows only that this process asks, on behalf of its user.
         """
-        if not self.connected:
+        if self.state != OPEN:
             return fail(AdminError(f"the program at {self.path} is gone"))
         answered: Deferred[dict[str, Any]] = Deferred()
         self._waiting.append(answered)
@@ -149,6 +165,8 @@ class FoundProgram(Protocol):
         *lines, rest = bytes(self._received).split(b"\n")
         self._received = bytearray(rest)
         for line in lines:
+            if self.state == GONE:
+                return
             try:
                 reply = json.loads(line)
             except ValueError:
@@ -159,37 +177,43 @@ class FoundProgram(Protocol):
             self._came(reply)
 
     def _came(self, reply: dict[str, Any]) -> None:
-        ready, self._ready = self._ready, None
-        if ready is None and not self._waiting:
+        isAnswer = self.state == OPEN
+        if isAnswer and not self._waiting:
             self.leave()
             return
         assert self._deadline is not None
-        if len(self._waiting) > (ready is None):
+        if len(self._waiting) > isAnswer:
             self._deadline.reset(ANSWER_SECONDS)
         else:
             self._deadline.cancel()
             self._deadline = None
-        if ready is not None:
-            self.greeting = reply
-            ready.callback(self)
-        else:
+        if isAnswer:
             self._waiting.popleft().callback(reply)
+        else:
+            self._move("greet")
+            self.greeting = reply
+            self._ready.callback(self)
+
+    def _move(self, event: str) -> None:
+        self.state = nextState(PROGRAM, self.state, event, self)
 
     def leave(self) -> None:
         """
-        Close the connection.
+        Close the connection, if there is one.
         """
-        self.transport.abortConnection()
+        if self.transport is not None and self.state != GONE:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
+        isNew = self.state == CONNECTING
+        self._move("lose")
         self._lost(self.path)
         error = AdminError(f"the program at {self.path} does not answer")
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready.errback(error)
+        if isNew:
+            self._ready.errback(error)
         while self._waiting:
             self._waiting.popleft().errback(error)
 
@@ -248,7 +272,7 @@ class FoundPrograms:
         return looked.addCallback(lambda _: [self._programs[path] for path in self._sorted()])
 
     def _sorted(self) -> list[str]:
-        return sorted(path for path, program in self._programs.items() if program.greeting)
+        return sorted(path for path, program in self._programs.items() if program.state == OPEN)
 
     def _connect(self, path: str) -> Deferred[FoundProgram]:
         ready: Deferred[FoundProgram] = Deferred()
@@ -265,5 +289,4 @@ class FoundPrograms:
         Leave the programs.
         """
         for program in [*self._programs.values()]:
-            if program.connected:
-                program.leave()
+            program.leave()

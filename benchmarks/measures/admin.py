@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from statistics import median
 from time import process_time
-from typing import Final
+from typing import Any, Final
 
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from asynqueue import TaskQueue
-from asynqueue.admin import QueueMetrics, QueueTracer
+from asynqueue.admin import Access, AdminSite, QueueMetrics, QueueTracer
+from asynqueue.admin.web import GuardedSite
 from asynqueue.testing import InlineWorker
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.parts import Counter, runInReactor
@@ -112,6 +114,71 @@ def pageTime(tasks: int, page: int) -> float:
     return 1000 * sorted(took)[2]
 
 
+class _TimedClock(MemoryReactorClock):
+    """
+    A reactor in memory that measures its turns.
+
+    @ivar turns: the processor time of each, in milliseconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.turns: list[float] = []
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
+        return super().callLater(delay, self.measure, callable, *args, **kw)
+
+    def measure(self, function: Callable[..., Any], *args: Any, **kw: Any) -> None:
+        """
+        Call a function in a turn of its own.
+        """
+        started = process_time()
+        function(*args, **kw)
+        self.turns.append(1000 * (process_time() - started))
+
+
+def webPageTime(tasks: int, page: int, isWhole: bool) -> float:
+    """
+    @param page: which page of the tasks that wait, from 1.
+    @return: the milliseconds of processor time for the web page about a queue, or of the longest
+        turn of the reactor in it.
+    """
+    clock = _TimedClock()
+    queue = TaskQueue(reactor=clock)
+    for number in range(tasks):
+        queue.call(echo, number, series=number % 100).addErrback(lambda _: None)
+    access = Access("a benchmark")
+    admin = AdminSite(queue, login=lambda _: access, show=["arguments"], reactor=clock)
+    site = GuardedSite(admin, ["localhost"], reactor=clock)
+    took = []
+    for _ in range(5):
+        channel, wire = site.buildProtocol(None), StringTransport()
+        assert channel is not None
+        channel.makeConnection(wire)  # type: ignore[no-untyped-call]
+        clock.turns.clear()
+        request = f"GET /queue/here/TaskQueue?pending={page} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        clock.measure(channel.dataReceived, request.encode())
+        while not wire.value().endswith(b"</html>"):
+            clock.advance(0)
+        took.append(sum(clock.turns) if isWhole else max(clock.turns))
+    return median(took)
+
+
+def _webPageRow(page: int, isWhole: bool) -> Row:
+    sizes = {"tasks": 1_000_000, "page": page, "isWhole": isWhole}
+    what = "the whole web page" if isWhole else "the longest turn"
+    contender = Contender(what, webPageTime, arguments=sizes, quick={"tasks": 20_000})
+    return Row(
+        f"a million pending tasks: {what} with page {page} of them",
+        "ms",
+        contender,
+        None,
+        Target(100 if isWhole else 20, isLeast=False, isRatio=False),
+    )
+
+
 def _pageRow(page: int) -> Row:
     sizes = {"tasks": 1_000_000, "page": page}
     contender = Contender(f"page {page}", pageTime, arguments=sizes, quick={"tasks": 20_000})
@@ -144,5 +211,9 @@ MEASURE = Measure(
         _costRow("spans", "spans that nobody exports"),
         _pageRow(0),
         _pageRow(399),
+        _webPageRow(1, isWhole=True),
+        _webPageRow(1, isWhole=False),
+        _webPageRow(400, isWhole=True),
+        _webPageRow(400, isWhole=False),
     ),
 )
