@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
+from functools import partial
 from types import AsyncGeneratorType, CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.makecall import RAISED, Outcome, outcomeOf
 
 if TYPE_CHECKING:
     import asyncio
+
+_T = TypeVar("_T")
 
 _Result = tuple[Any, BaseException | None]
 """A coroutine's result, and what it raised instead."""
@@ -82,7 +85,7 @@ class CoroutineRunner:
                 # Returned, because an exit would end the loop.
                 return None, error
 
-        return self._runner.run(main(), context=copy_context())
+        return _outsideOfLoops(partial(self._runner.run, main(), context=copy_context()))
 
     def _clearUp(self, coroutine: Any) -> None:
         """
@@ -132,7 +135,24 @@ class CoroutineRunner:
         """
         runner, self._runner = self._runner, None
         if runner is not None:
-            runner.close()
+            _outsideOfLoops(runner.close)
+
+
+def _outsideOfLoops(function: Callable[[], _T]) -> _T:
+    """
+    Call a function that runs an event loop. In an engine of ipyparallel, this thread has a loop
+    already, which has called what runs here. Then another thread makes the call.
+    """
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return function()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function).result()
 
 
 class AsyncItems:

@@ -377,8 +377,12 @@ class ExecutorWorker:
         @return: C{True} if the executor has not begun a run, and never will.
         """
         future, run.future = run.future, None
-        if future is None or future.cancel():
-            return True
+        try:
+            if future is None or future.cancel():
+                return True
+        except NotImplementedError:
+            # The futures of Parsl raise this.
+            pass
         run.future = future
         return False
 

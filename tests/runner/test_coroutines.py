@@ -410,3 +410,16 @@ class LightnessTests(SynchronousTestCase):
         assert not any(map(runner.accepts, (1, "a", [], Deferred(), iter(()))))
         assert runner.iterate([1]) == [1]
         runner.close()
+
+
+class WithinALoopTests(SynchronousTestCase):
+    def test_aCoroutineIsRunWhereALoopOfOthersRunsInTheThread(self) -> None:
+        runner = CoroutineRunner()
+
+        async def engine() -> list[int]:
+            try:
+                return [runner.run(double(number)) for number in range(3)]
+            finally:
+                runner.close()
+
+        self.assertEqual(asyncio.run(engine()), [0, 2, 4])

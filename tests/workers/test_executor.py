@@ -242,6 +242,19 @@ class CancelTests(ExecutorCase):
         self.assertIsNone(self.successResultOf(ready))
         self.assertEqual(task.state, CANCELLED)
 
+    def test_anExecutorThatCannotCancelKeepsTheSlotAsIfItHadBegun(self) -> None:
+        task, done = self.give(far.echo, 1)
+        future = self.executor.jobs[0][0]
+
+        def cancel() -> bool:
+            raise NotImplementedError("as of Parsl")
+
+        with patch.object(future, "cancel", cancel):
+            self.drop(task)
+        self.assertNoResult(done)
+        self.settle()
+        self.successResultOf(done)
+
     def test_anIteratorThatComesTooLateIsClosed(self) -> None:
         events: list[str] = []
         task, ready = self.give(self.items, events)
