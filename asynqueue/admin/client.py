@@ -177,7 +177,7 @@ class AdminClient:
                 raise AdminError(f"the program at {self._path} has closed the connection")
             self._received += data
             if len(self._received) > LONGEST_REPLY:
-                raise AdminError(f"what answers at {self._path} makes no sense")
+                raise AdminError(f"the answer at {self._path} makes no sense")
         line, _, rest = bytes(self._received).partition(b"\n")
         self._received = bytearray(rest)
         try:
@@ -185,5 +185,5 @@ class AdminClient:
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise AdminError(f"what answers at {self._path} makes no sense")
+            raise AdminError(f"the answer at {self._path} makes no sense")
         return reply

@@ -380,7 +380,7 @@ class WireChannel:
             self._lose(ConnectionRefused(f"{self._dialer.address}: {reason}"))
         elif isinstance(reason, ProtocolError) and connection.handshake.peer is None:
             self._tryAgain(
-                ProtocolError(f"what listens there does not answer as asynqueue does: {reason}")
+                ProtocolError(f"the server there does not answer as asynqueue does: {reason}")
             )
         else:
             self._tryAgain(reason)
