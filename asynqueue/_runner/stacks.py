@@ -30,8 +30,10 @@ def describeStacks(isRunning: bool = False) -> str:
         coroutines that wait in its event loop; then the other threads.
     """
     frames = sys._current_frames()
-    own = frames.pop(threading.get_ident(), None)
-    parts = [_describe(_ofTask(own)) or _nothing(isRunning), *_coroutines()]
+    parts = [_describe(_ofTask(frames.pop(threading.get_ident(), None))) or _nothing(isRunning)]
+    # This function's own frame must not refer to itself, or what the task's frames refer to lives
+    # until the garbage collector comes.
+    parts += _coroutines()
     for ident, frame in [*frames.items()][:MOST_THREADS]:
         parts.append(f"Thread {ident}:\n{_describe(_outermostFirst(frame))}")
     return "".join(parts)
