@@ -1,6 +1,6 @@
 """
-The queues of one event loop of asyncio, and the reactor that they share; what a signal does to
-them, and what becomes of queues that nobody shuts down.
+The queues of one event loop of asyncio, and the reactor that they share. Signals drain them, and
+the end of the loop ends those that the program has not shut down.
 
 The loop runs everything. The reactor is an adapter of it: nobody calls the reactor's C{run}, it
 installs no signal handlers, and it is not Twisted's global reactor.
@@ -37,7 +37,7 @@ some milliseconds."""
 
 class LoopReactor(AsyncioSelectorReactor):
     """
-    Twisted's reactor on a loop that somebody else runs, and that goes on when the reactor stops.
+    Twisted's reactor on a loop that the program runs. The loop goes on when the reactor stops.
 
     @ivar loop: the loop.
     """
@@ -238,7 +238,7 @@ class LoopQueues:
 
     def _passOn(self, number: int) -> None:
         """
-        The queues have drained. Have a signal do what it would have done at once without them.
+        Let a signal take the effect that it would have had without queues. These have drained.
         """
         self._release()
         self._listenNoMore()

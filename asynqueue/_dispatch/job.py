@@ -250,8 +250,7 @@ class Job(Record):
     def _fire(self, d: JobDeferred) -> None:
         told = self._told
         if isinstance(told, Failure):
-            # A job that is left behind is in the hands of those who have stopped the queue, and
-            # whoever has cancelled a job, or has cleared the queue, knows of that.
+            # The program has stopped or cleared the queue, or has cancelled the job, and so knows.
             d.fail(told, self.isKept or self.state in (PENDING, CANCELLED))
         else:
             d.callback(self)
