@@ -10,12 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 
 from asynqueue._runner.framing import encode
-from asynqueue._workers.wire.conversation import Conversation
-from asynqueue._workers.wire.handshake import Hello
-from asynqueue._workers.wire.records import ACK, DATA, LARGE_PIECE, PIECE, Record
+from asynqueue._workers.wire.conversation import Connection, Conversation
+from asynqueue._workers.wire.handshake import Handshake, Hello
+from asynqueue._workers.wire.records import ACK, ATTACH, DATA, LARGE_PIECE, PIECE, Record
 
 
 class Link:
@@ -110,6 +113,63 @@ def test_theNextConnectionCarriesSmallPiecesAgain(seconds: float) -> None:
     sending.conversation.connection = None
     sending.conversation.attach(link, sending.acknowledged)
     assert max(link.sizes) == PIECE
+
+
+@implementer(IWriteDescriptor)
+class PushedTransport(StringTransport):
+    """
+    A transport that can be told to send, and takes more when it has sent something.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pushed: list[bytes] = []
+
+    def doWrite(self) -> None:
+        self.pushed.append(self.value())
+        self.clear()
+        assert self.producer is not None
+        self.producer.resumeProducing()
+
+    def connectionLost(self, reason: Any) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return -1
+
+    def logPrefix(self) -> str:
+        return "test"
+
+
+def connect(transport: Any) -> Connection:
+    def fail(*args: Any) -> Any:
+        raise AssertionError(args)
+
+    handshake = Handshake(b"k" * 32, Hello(), isServer=False)
+    connection = Connection(Clock(), handshake, fail, fail, fail)
+    connection.makeConnection(transport)
+    return connection
+
+
+def test_aRecordLeavesAtOnceWhereTheTransportCanBeTold() -> None:
+    transport = PushedTransport()
+    connection = connect(transport)
+    more = [b"second"]
+    connection.pump = lambda: connection.write(ATTACH, more.pop()) if more else None
+    connection.write(ATTACH, b"first")
+    assert len(transport.pushed) == 2
+    assert transport.pushed[1].endswith(b"first")
+    # What is written while the transport sends leaves with its next turn, or with the next record.
+    assert transport.value().endswith(b"second")
+    connection.write(ATTACH, b"third")
+    assert b"second" in transport.pushed[2]
+    assert transport.pushed[2].endswith(b"third")
+
+
+def test_aRecordIsLeftToATransportThatCannotBeTold() -> None:
+    transport = StringTransport()
+    connect(transport).write(ATTACH, b"first")
+    assert transport.value().endswith(b"first")
 
 
 def dataOf(start: int, *frames: list[Any]) -> Record:
