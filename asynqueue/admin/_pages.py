@@ -477,7 +477,7 @@ class Pages:
             str(worker["pid"] or "-"),
             kilobytes(worker["residentKilobytes"]),
             "-" if used is None else length(used),
-            [runs, tags.small(f"and {more} more") if more > 0 and runs else ""],
+            [runs, tags.small(f"and {more} more") if more > 0 else ""] if runs else "",
             _restarts(worker),
             _unfolding(f"losses-{worker['id']}", losses),
             recycle if self.may(queue, "recycle") and worker["pid"] else "",
@@ -507,8 +507,8 @@ class Pages:
             "" if task["series"] is None else str(task["series"]),
             _priority(task["priority"]),
             length(task["waited"]),
-            length(task["ran"]),
-            str(task["attempts"]),
+            length(task["ran"]) if task["ran"] is not None else "",
+            str(task["attempts"] or ""),
             _progress(task),
         ]
         if not mayCancel:
