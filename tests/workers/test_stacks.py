@@ -5,10 +5,12 @@ A worker tells what it is doing, and nothing is harmed by that.
 from __future__ import annotations
 
 import asyncio
+import gc
 import mmap
 import os
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -119,6 +121,24 @@ def test_theCoroutinesThatWaitAreShown() -> None:
     assert "in outer\n" in text
     assert "in inner\n" in text
     assert [message[:2] for message in posted] == [(STACKS, 1)]
+
+
+def test_nothingThatTheCallsReferToIsKept() -> None:
+    class Thing:
+        pass
+
+    def run(thing: Thing) -> None:
+        describeStacks()
+
+    gc.disable()
+    try:
+        thing = Thing()
+        kept = weakref.ref(thing)
+        run(thing)
+        del thing
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_otherThreadsAreShown() -> None:
