@@ -184,3 +184,13 @@ def test_theAPIPageLinksToTheGuide(build: Any) -> None:
 def test_aGuideToNothingPublicIsRefused(build: Any) -> None:
     with pytest.raises(Exception, match="Unheard is no public name"):
         build(".. guide:: Unheard")
+
+
+def test_programsAreHighlightedAsPythonAndTheirOutputAsText(build: Any) -> None:
+    html, _, _ = build(
+        ".. code-block:: python\n\n   import os\n\n.. code-block:: text\n\n   >>> 1\n"
+    )
+    python, text = re.findall(r'<div class="highlight-(?:python|text) .*?</pre>', html, re.DOTALL)
+    assert '<span class="kn">import</span>' in python
+    assert "<span></span>&gt;&gt;&gt; 1" in text
+    assert "doctest" not in html
