@@ -94,6 +94,8 @@ class LoopQueues:
         self._before: dict[int, Any] = {}
         # A signal that is to end the process when the loop has ended.
         self._last: int | None = None
+        # A second signal that came before the first one has had any effect.
+        self._second: int | None = None
         # Is set when the last queue has ended, while the loop ends.
         self._allEnded: asyncio.Event | None = None
         # asyncio closes the asynchronous generators that are left when a loop ends. Nothing else
@@ -229,12 +231,16 @@ class LoopQueues:
         if reactor._exitSignal is None:
             reactor._exitSignal = number
             reactor.loop.call_soon_threadsafe(self._drain, reactor, number)
+        else:
+            self._second = number
 
     def _drain(self, reactor: LoopReactor, number: int) -> None:
         def passOn(_: object) -> None:
             reactor.loop.call_soon(self._passOn, number)
 
         drainAll(reactor, number).addBoth(passOn)
+        if self._second is not None:
+            signal.raise_signal(self._second)
 
     def _passOn(self, number: int) -> None:
         """

@@ -5,6 +5,7 @@ A program of asyncio that is ended by a signal while its queue works.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from typing import Any
@@ -27,6 +28,10 @@ async def main() -> None:
         waiting = queue.call(time.sleep, 3600)
         await asyncio.sleep(0.1)
         show("ready")
+        if "twice" in sys.argv:
+            # Both come in one turn of the loop.
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         calls: list[Any] = [underway, waiting]
         for call in calls:
             try:

@@ -798,6 +798,14 @@ def test_sigtermDrainsUnderUvloop() -> None:
     checkSignal(Path(__file__).parent / "signalled.py", signal.SIGTERM, False, "uvloop")
 
 
+def test_secondSignalCutsThoughTheLoopHasNotHeardOfTheFirst() -> None:
+    path = Path(__file__).parent / "signalled.py"
+    with startProgram(path, "twice") as process:
+        printed, complaint = process.communicate(timeout=PATIENCE)
+    assert printed.split("\n")[:2] == ["ready", "WorkerError"], complaint
+    assert process.returncode == -signal.SIGTERM
+
+
 def checkSignal(path: Path, number: signal.Signals, isTwice: bool, *arguments: str) -> None:
     with startProgram(path, *arguments) as process:
         assert process.stdout is not None
