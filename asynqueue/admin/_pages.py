@@ -24,8 +24,15 @@ from asynqueue.admin._webkit import visible
 Row = Mapping[str, Any]
 
 HTMX: Final = json.dumps(
-    {"history": False, "includeIndicatorCSS": False, "defaultTimeout": 10_000}
-    | {"morphIgnore": ["data-htmx-powered", "open"]}
+    {
+        "history": False,
+        "includeIndicatorCSS": False,
+        "defaultTimeout": 10_000,
+        # What is unfolded stays so.
+        "morphIgnore": ["data-htmx-powered", "open"],
+        # What was seen last stays when nothing can be seen any more.
+        "noSwap": [204, 304, "4xx", "5xx"],
+    }
 )
 """The settings of htmx. The page's rules let it neither evaluate code nor add styles."""
 

@@ -314,6 +314,8 @@ class AdminSite(Resource):
             place = Place.read(parts, {})
         except (NoSuchPage, ValueError) as error:
             raise Denied(404, str(error)) from error
+        if request.method == b"HEAD":
+            return Answer(200, b"", "text/event-stream; charset=utf-8")
         self._events.add(request, access, place.program, place.queue)
         return None
 

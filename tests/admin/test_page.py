@@ -236,6 +236,20 @@ class SeeingTests(PageCase):
         self.clock.advance(0)
         self.assertEqual(wire.value(), b"")
 
+    def test_queuesThatHaveEndedAreStillSeen(self) -> None:
+        queue = self.makeQueue(self.makeWorker())
+        jobs = ResizableDispatchQueue(len, reactor=self.clock)
+        self.settle()
+        self.serve(queue, jobs)
+        over: list[Deferred[Any]] = [queue.shutdown(), jobs.stop()]
+        for _ in range(10):
+            self.clock.advance(1)
+        for d in over:
+            self.successResultOf(d)
+        for path in ("/", QUEUE, "/queue/here/ResizableDispatchQueue"):
+            self.assertEqual(self.get_(path).code, 200, path)
+        self.assertIn("stopped", self.get_("/").text)
+
 
 class SteeringTests(PageCase):
     def held(self, *calls: Any, **options: Any) -> list[Any]:

@@ -110,6 +110,25 @@ def test_thePageFollowsTheQueueWithoutLosingTheFocusAndWhatIsChosen(shown: Shown
     browser.waitFor(f"document.querySelector('#pending .count').textContent === '{before + 2}'")
 
 
+def test_whatWasSeenLastStaysWhenTheLoginIsOver(shown: Shown) -> None:
+    browser = shown.browser
+    browser.look(1280, 900)
+    browser.open(shown.base + QUEUE)
+    before = shown.pending()
+    browser.waitFor("document.getElementById('switch').textContent === 'Live'")
+    cookies = browser.ask("Network.getCookies", urls=[shown.base])["cookies"]
+    browser.ask("Network.clearBrowserCookies")
+    shown.put()
+    browser.waitFor("document.getElementById('switch').textContent === 'Logged out'")
+    assert shown.pending() == before
+    kept = ("name", "value", "domain", "path", "httpOnly", "sameSite")
+    again = [{name: cookie[name] for name in kept} for cookie in cookies]
+    browser.ask("Network.setCookies", cookies=again)
+    browser.waitFor("document.getElementById('switch').textContent === 'Live'")
+    assert all("401" in each for each in browser.complaints)
+    browser.complaints.clear()
+
+
 def test_aPausedPageDoesNotChange(shown: Shown) -> None:
     browser = shown.browser
     browser.look(1280, 900)

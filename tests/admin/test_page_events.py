@@ -129,6 +129,12 @@ class EventTests(PageCase):
         _, wire = self.listen()
         self.assertTrue(wire.value().startswith(b"HTTP/1.1 503 "))
 
+    def test_aHeadIsNotKeptWaiting(self) -> None:
+        answer = self.send("HEAD", "/events")
+        self.assertEqual((answer.code, answer.body), (200, ""))
+        assert self.page is not None
+        self.assertEqual(self.page._events.state, "IDLE")
+
     def test_closingThePageEndsTheAnswers(self) -> None:
         _, wire = self.listen()
         assert self.page is not None

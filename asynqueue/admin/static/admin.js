@@ -31,6 +31,7 @@
   };
 
   const listen = () => {
+    say("Connecting");
     source = new EventSource(events);
     source.addEventListener("changed", refresh);
     source.addEventListener("open", () => say("Live"));
@@ -77,6 +78,10 @@
   addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.addEventListener("htmx:after:swap", draw);
+  // What was seen last stays. A task may be forgotten, or the login may be over.
+  document.addEventListener("htmx:response:error", event => {
+    say(event.detail.ctx.response.status === 401 ? "Logged out" : "Not there any more");
+  });
 
   if (!events || !button || !window.htmx) return;
   button.hidden = false;
