@@ -177,6 +177,23 @@ class DispatchTests(AdminCase):
         self.assertEqual(len(self.calls), 5)
         self.assertEqual(self.get(admin, "deadLetters")["count"], 0)
 
+    def test_deadLettersOfAKindAreDropped(self) -> None:
+        queue = self.make(width=4, store=MemoryJobStore(), storedAs="send")
+        admin = queue.admin()
+        self.put(queue, "a", "b", "c")
+        for d, text in zip(self.calls, ("busy", "gone", "busy"), strict=True):
+            d.errback(ValueError(text))
+        self.clock.advance(0)
+        seen = self.get(admin, "deadLetters")
+        self.assertEqual(
+            [(kind["count"], kind["error"]) for kind in seen["kinds"]],
+            [(2, "ValueError: busy"), (1, "ValueError: gone")],
+        )
+        answer = self.get(admin, "drop", kind=seen["kinds"][0]["kind"])
+        self.assertEqual(answer, {"done": [1, 3], "failed": {}})
+        self.assertIn("one of jobs, kind and all", self.refusal(admin, "drop", kind="x", all=True))
+        self.assertEqual(self.get(admin, "drop", kind="nonsense"), {"done": [], "failed": {}})
+
     def test_aQueueWithoutAStoreHasNoDeadLetters(self) -> None:
         admin = self.make().admin()
         self.assertIn("no deadLetters", self.refusal(admin, "deadLetters"))

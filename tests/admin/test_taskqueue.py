@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from asynqueue import AsyncWorker, ResizableDispatchQueue, TaskQueue
+from asynqueue._queue import inspection
 from asynqueue._runner.messages import CREDIT_BYTES, CREDIT_ITEMS
 from asynqueue.admin.api import VERBS
 from asynqueue.errors import AdminError, QueueStopped, TaskTerminated
@@ -108,6 +109,43 @@ class SeeingTests(AdminCase):
         [seen] = self.get(admin, "snapshot")["tasksUnderway"]
         self.assertEqual(seen["progress"], {"done": 3, "total": "inf", "ago": 0.0})
         self.workers[0].stepAll()
+
+    def test_aTaskIsFoundWhereverItIs(self) -> None:
+        queue = self.makeQueue(self.makeWorker(stepSeconds=None))
+        admin = queue.admin(history=3)
+        self.workers[0].stepAll()
+        ended = queue.submit(fail, "oh")
+        ended.d.addErrback(lambda _: None)
+        self.workers[0].stepAll()
+        running = queue.submit(len, "abc")
+        waiting = [queue.submit(len, "abc") for _ in range(200)]
+        self.patch(inspection, "DEEPEST", 5)
+        for task, state in (
+            (ended, "FAILED"),
+            (running, "UNDERWAY"),
+            (waiting[0], "PENDING"),
+            (waiting[-1], "PENDING"),
+        ):
+            found = self.get(admin, "task", task=task.id)
+            self.assertEqual((found["id"], found["state"]), (task.id, state))
+        self.assertIn("no task 999", self.refusal(admin, "task", task=999))
+        self.get(admin, "cancel", all=True)
+        for task in waiting:
+            task.d.addErrback(lambda _: None)
+        self.workers[0].stepAll()
+
+    def test_seriesAreSeenByTheirFirstTasks(self) -> None:
+        queue = self.makeQueue(self.makeWorker("mails"))
+        queue.pause()
+        admin = queue.admin()
+        for series in ("films", "mails", "mails", None):
+            queue.call(len, "abc", series=series).addErrback(lambda _: None)
+        seen = self.get(admin, "snapshot")
+        self.assertEqual(seen["seriesCount"], 3)
+        self.assertEqual(
+            [(each["series"], each["pending"], each["served"]) for each in seen["series"]],
+            [("films", 1, False), ("mails", 2, True), (None, 1, True)],
+        )
 
     def test_openStreamsAreSeen(self) -> None:
         queue = self.makeQueue(self.makeWorker())
