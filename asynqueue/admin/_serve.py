@@ -29,7 +29,7 @@ from asynqueue.errors import AdminError
 LOOPBACK: Final = "127.0.0.1"
 
 
-class AdminServer:
+class PageServer:
     """
     Serves the page on the loopback interface.
     """
@@ -108,7 +108,7 @@ def run(path: str | None, port: int, readOnly: bool) -> None:
     quietly = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [quietly])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
-    server = AdminServer(reactor, _say, path, port, readOnly)
+    server = PageServer(reactor, _say, path, port, readOnly)
     failed: list[AdminError] = []
 
     async def start() -> None:
