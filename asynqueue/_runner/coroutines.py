@@ -145,9 +145,7 @@ def _outsideOfLoops(function: Callable[[], _T]) -> _T:
     """
     import asyncio
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if asyncio._get_running_loop() is None:
         return function()
     from concurrent.futures import ThreadPoolExecutor
 
