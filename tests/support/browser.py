@@ -152,6 +152,8 @@ class Browser:
         """
         self.ask("Page.navigate", url=address)
         self.waitFor("document.readyState === 'complete'")
+        # Chromium drops what is pressed before it has painted the page.
+        self.waitFor("performance.getEntriesByName('first-paint').length > 0")
 
     def run(self, expression: str) -> Any:
         """
