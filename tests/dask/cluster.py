@@ -21,6 +21,10 @@ WORKERS = 2
 PATIENCE = 25.0
 """How many seconds the cluster may take to become what it should be."""
 
+REPLACED_WITHIN = 8.0
+"""How many seconds a nanny may take to replace its process. If that dies in the middle of a start,
+the nanny may wait for ever."""
+
 _running: list[Any] = []
 _killed: set[str] = set()
 
@@ -42,6 +46,7 @@ def start() -> None:
         workers=dict.fromkeys(range(WORKERS), worker),
     )
     _running[:] = [cluster, Client(cluster, set_as_default=False)]
+    _killed.clear()
 
 
 def stop() -> None:
@@ -110,11 +115,16 @@ def _started() -> set[str]:
 
 
 def _await(isSo: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
+    assert _becomesSo(isSo, PATIENCE), f"this took more than {PATIENCE:g} seconds: {what}"
+
+
+def _becomesSo(isSo: Callable[[], bool], seconds: float) -> bool:
+    limit = time.monotonic() + seconds
     while not isSo():
         if time.monotonic() > limit:
-            raise AssertionError(f"this took more than {PATIENCE:g} seconds: {what}")
+            return False
         time.sleep(0.02)
+    return True
 
 
 def killBusy() -> None:
@@ -149,7 +159,10 @@ def untilComplete() -> None:
         found = addresses()
         return len(found) == WORKERS and _killed.isdisjoint(found) and found == _started()
 
-    _await(isComplete, "there are as many Dask workers as there should be")
+    if not _becomesSo(isComplete, REPLACED_WITHIN):
+        stop()
+        start()
+        _await(isComplete, "there are as many Dask workers as there should be")
 
 
 def scale(count: int) -> None:
