@@ -254,7 +254,9 @@ def test_61_theMemoryOfWhatIsCancelledIsReleased(
 
     # The queue itself is left, however many it had.
     left(FEW)
-    assert left(FEW) - left(FEW // 10) < LEFT * (FEW - FEW // 10)
+    # Whatever else the process allocates meanwhile is counted, too, but is not there each time.
+    trials = (left(FEW) - left(FEW // 10) for _ in range(3))
+    assert min(trials) < LEFT * (FEW - FEW // 10)
 
 
 # A flood
