@@ -193,7 +193,7 @@ class DispatchInspection(Inspection):
                 facts = self._facts(job, now)
                 if job.failure is not None:
                     facts["error"] = describeError(job.failure.value)
-                    facts["traceback"] = job.failure.getTraceback(elideFrameworkCode=True)
+                    facts["traceback"] = plainTraceback(job.failure)
                 return facts
         ended = self._findEnded(task)
         if ended is None:
