@@ -15,7 +15,7 @@ A program ends in one of these ways. C{docs/shutdown.rst} shows them from the ou
                                     "during"; endNow() of each Ending
     a signal asks a program of      drain() of each Ending that has a drainTimeout, and cut() at a
     asyncio to end                  second signal; the others are the program's to end
-    somebody ends one object alone  drain() of that one, and cut() when its drainTimeout has passed;
+    the program ends one object     drain() of that one, and cut() when its drainTimeout has passed;
                                     if a signal comes meanwhile, as if it drained because of that
     the interpreter ends, and the   abort() of each Ending
     reactor has not stopped

@@ -1,5 +1,5 @@
 """
-What a program tells systemd of itself: that it is ready, that it works, and that it ends.
+Tells systemd that a program is ready, that it works, and that it ends.
 
 systemd gives a unit of C{Type=notify} the path of a datagram socket in C{NOTIFY_SOCKET}. With
 C{WatchdogSec} it also says in C{WATCHDOG_USEC} within how many microseconds it has to hear from the

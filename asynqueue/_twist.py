@@ -36,8 +36,8 @@ class Options(TwistedOptions):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        Parse the command line after C{twist asynqueue}. What makes no sense ends the program with
-        one sentence and exit status 2.
+        Parse the command line after C{twist asynqueue}. A wrong option ends the program with one
+        sentence and exit status 2.
         """
         parser = CommandParser(
             "twist asynqueue",

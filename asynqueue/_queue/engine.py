@@ -86,14 +86,14 @@ TOLD_AT_ONCE: Final = 1000
 """Of how many calls that are cancelled together the Deferreds fire at once, at the least."""
 
 IDLE: Final = "IDLE"
-"""The engine does nothing. What changes leads to a decision at once."""
+"""The engine does nothing. A change leads to a decision at once."""
 ANSWERING: Final = "ANSWERING"
 """The callback of a lone result runs. Its first call may be given to a free worker at once."""
 BUSY: Final = "BUSY"
 """Decisions are handed out, or callbacks run. The caller below decides about what they change."""
 CHANGING: Final = "CHANGING"
 """The books are being changed. The garbage collector or a signal may then run code of the program
-between any two steps. What that asks for is done when the change is complete."""
+between any two steps. The engine does what that code asks for when the change is complete."""
 
 _UNSET = object()
 
@@ -449,7 +449,7 @@ class Engine:
     @property
     def room(self) -> float:
         """
-        How many more calls the queue takes, apart from those that somebody waits to make.
+        How many more calls the queue takes, apart from those that L{whenReady} has promised room.
         """
         return self._room() - len(self._ready)
 

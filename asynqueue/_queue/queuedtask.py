@@ -50,12 +50,12 @@ class TaskOwner(Protocol):
         """A task's Deferred fires with this Deferator when this has returned. The task goes on."""
 
     def terminateCall(self, d: Deferred[Any]) -> Deferred[None]:
-        """Kills the process that runs the task with this Deferred. What is returned fails with
-        C{AdminError} if none does, and with C{WorkerError} if there is no such process."""
+        """Kills the process that runs the task with this Deferred. The returned Deferred fails
+        with C{AdminError} if no task has it, and with C{WorkerError} without such a process."""
 
     def stacksOfCall(self, d: Deferred[Any]) -> Deferred[str]:
-        """Asks what the worker is doing that has the task with this Deferred. What is returned
-        fails with C{AdminError} if none has it."""
+        """Asks what the worker is doing that has the task with this Deferred. The returned
+        Deferred fails with C{AdminError} if no worker has it."""
 
     def cancelStream(self, task: QueuedTask) -> None:
         """A task whose Deferator was handed out was cancelled by its caller."""

@@ -1,6 +1,6 @@
 """
-What a batch of calls leaves behind if its process dies: which call had begun last, and what the
-batch had said.
+A journal outlives the process of a batch of calls. It tells which call had begun last, and the
+batch's messages so far.
 
 It is a file that is mapped into memory, beside the Dask worker's own folder. To write there costs
 no system call, and what is there outlasts the process, though not the machine. Afterwards, any Dask
@@ -21,7 +21,7 @@ from glob import escape, glob
 from typing import Final
 
 SIZE: Final = 1 << 18
-"""How many bytes a journal has. What a batch says after that is not kept."""
+"""How many bytes a journal has. Later messages of the batch are not kept."""
 
 OLD_SECONDS: Final = 3600.0
 """A journal whose process has died is removed after so many seconds."""
