@@ -11,12 +11,31 @@ from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 
-from asynqueue import QueuedTask, TaskQueue
+from asynqueue import QueuedTask, ResizableDispatchQueue, TaskQueue
 from asynqueue.admin import Administration
 from asynqueue.testing.memory import MemoryWorker, act
 from tests.support.cases import QueueCase
 
 WHO = "a test"
+
+
+def makeDispatchQueue(case: QueueCase, function: Callable[..., Any], **options: Any) -> Any:
+    """
+    @return: a dispatch queue that stops when the test ends.
+    """
+    queue = ResizableDispatchQueue(function, reactor=case.clock, **options)
+    case.addCleanup(stopDispatchQueue, case, queue)
+    return queue
+
+
+def stopDispatchQueue(case: QueueCase, queue: Any) -> None:
+    """
+    Stop a dispatch queue, with what is underway.
+    """
+    stopped = queue.stop(cancelUnderway=True)
+    for _ in range(5):
+        case.clock.advance(0)
+    case.successResultOf(stopped)
 
 
 class AdminCase(QueueCase):

@@ -9,11 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from asynqueue import ResizableDispatchQueue
 from asynqueue.errors import TaskTerminated
 from asynqueue.rdq import MemoryJobStore
 from asynqueue.testing import act
-from tests.admin.cases import WHO, AdminCase
+from tests.admin.cases import WHO, AdminCase, makeDispatchQueue
 
 
 class DispatchTests(AdminCase):
@@ -22,15 +21,7 @@ class DispatchTests(AdminCase):
         self.calls: list[Deferred[Any]] = []
 
     def make(self, **options: Any) -> Any:
-        queue = ResizableDispatchQueue(self.send, reactor=self.clock, **options)
-        self.addCleanup(self._stop, queue)
-        return queue
-
-    def _stop(self, queue: Any) -> None:
-        stopped = queue.stop(cancelUnderway=True)
-        for _ in range(5):
-            self.clock.advance(0)
-        self.successResultOf(stopped)
+        return makeDispatchQueue(self, self.send, **options)
 
     def send(self, number: str) -> Deferred[Any]:
         d: Deferred[Any] = Deferred()
@@ -108,8 +99,7 @@ class DispatchTests(AdminCase):
         worker = self.makeWorker(stepSeconds=None)
         tasks = self.makeQueue(worker)
         worker.stepAll()
-        queue = ResizableDispatchQueue(act, 2, queue=tasks, reactor=self.clock)
-        self.addCleanup(self._stop, queue)
+        queue = makeDispatchQueue(self, act, width=2, queue=tasks)
         admin = queue.admin()
         replies: list[Any] = []
 

@@ -19,6 +19,7 @@ from asynqueue.admin import Access, AdminSite
 from asynqueue.admin.web import GuardedSite
 from asynqueue.rdq import MemoryJobStore
 from asynqueue.testing import InlineWorker
+from tests.admin.cases import makeDispatchQueue
 from tests.admin.pages import HOST, PageCase
 
 QUEUE = "/queue/here/TaskQueue"
@@ -435,15 +436,7 @@ class DispatchTests(PageCase):
         self.calls: list[Deferred[Any]] = []
 
     def make(self, **options: Any) -> Any:
-        queue = ResizableDispatchQueue(self.send_, reactor=self.clock, **options)
-        self.addCleanup(self._stop, queue)
-        return queue
-
-    def _stop(self, queue: Any) -> None:
-        stopped = queue.stop(cancelUnderway=True)
-        for _ in range(5):
-            self.clock.advance(0)
-        self.successResultOf(stopped)
+        return makeDispatchQueue(self, self.send_, **options)
 
     def send_(self, text: str) -> Any:
         if text.startswith("bad"):
