@@ -151,9 +151,9 @@ def ignore(awaitable: Any) -> None:
         awaitable.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
-class QueueContract(TestCase):
+class FaceContract(TestCase):
     """
-    What a task queue promises.
+    The parts of a face that its tests need.
     """
 
     face: Any
@@ -163,6 +163,12 @@ class QueueContract(TestCase):
     openGate: Callable[..., None]
     isDone: Callable[[Any], bool]
     sleep: Callable[[float], Any]
+
+
+class QueueContract(FaceContract):
+    """
+    What a task queue promises.
+    """
 
     def makeWorker(self, **keywords: Any) -> AsyncWorker:
         return AsyncWorker(reactor=self.reactor(), **keywords)
@@ -408,18 +414,10 @@ class AsyncioQueueTests(AsyncioFace, QueueContract, unittest.SynchronousTestCase
     pass
 
 
-class DispatchContract(TestCase):
+class DispatchContract(FaceContract):
     """
     What a dispatch queue promises.
     """
-
-    face: Any
-    Cancelled: Any
-    reactor: Callable[[], Any]
-    gate: Callable[[], Any]
-    openGate: Callable[..., None]
-    isDone: Callable[[Any], bool]
-    sleep: Callable[[float], Any]
 
     def makeQueue(self, function: Callable[[Any], Any], width: int = 0, **keywords: Any) -> Any:
         return self.face.ResizableDispatchQueue(function, width, **keywords)
