@@ -4,6 +4,7 @@ What holds for every test.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path == DASK and not any("dask" in argument for argument in config.args):
         return True
     return None
+
+
+def pytest_collection_finish() -> None:
+    """
+    Keep garbage collections from looking at what stays for the whole run, which is the modules and
+    the tests. That takes much longer than to look at what one test makes.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
