@@ -93,6 +93,9 @@ class _Path(Generic[Action]):
 
 W = TypeVar("W", bound=World[Any])
 
+_KEPT = 1000
+"""How many worlds are kept for the first action that is tried in them. Others are made anew."""
+
 
 def explore(
     make: Callable[[], W],
@@ -119,13 +122,13 @@ def explore(
             settle(world)
     except Exception as error:
         raise Counterexample([], error) from error
-    frontier: list[_Path[Any] | None] = [None]
+    frontier: list[tuple[_Path[Any] | None, W | None]] = [(None, None)]
     steps = reached = 0
     while frontier and reached != depth:
-        farther: list[_Path[Any] | None] = []
-        for path in frontier:
+        farther: list[tuple[_Path[Any] | None, W | None]] = []
+        for path, found in frontier:
             history = [] if path is None else path.actions()
-            world = _replayed(make, history)
+            world = found or _replayed(make, history)
             for number, action in enumerate(list(world.actions())):
                 steps += 1
                 if number:
@@ -136,7 +139,8 @@ def explore(
                     key = world.key()
                     if key not in seen:
                         seen.add(key)
-                        farther.append(_Path(path, action))
+                        isKept = settle is None and len(farther) < _KEPT
+                        farther.append((_Path(path, action), world if isKept else None))
                         if settle is not None:
                             settle(world)
                 except Exception as error:

@@ -55,6 +55,8 @@ class SchedulerWorld:
         self.history: list[SchedulerAction] = []
         # Whether nothing has happened since the last decision that might allow another one.
         self.isDecided = True
+        # The worker that submit() gave the last task to.
+        self.chosen: Hashable | None = None
         measured = Task(0, short)
         self.scheduler.release("nobody", [(measured, 0.001)])
         self.model.note(measured, 0.001)
@@ -112,22 +114,10 @@ class SchedulerWorld:
         assert task.priority == self.model.waiting[task][0], "the formula gives the priority"
 
     def submit(self, kind: int) -> None:
-        twin = SchedulerWorld(self.setup)
-        for action in self.history:
-            twin.do(action)
-        wasDecided = not twin.scheduler.decide() if twin.isDecided else False
         task = self._make(kind)
-        worker = self.scheduler.submit(task)
+        self.chosen = self.scheduler.submit(task)
         self.model.put(task)
-        self.model.checkSubmitted(task, worker)
-        twin.put(kind)
-        given = {each.id: name for name, tasks in twin.scheduler.decide() for each in tasks}
-        if worker is not None:
-            assert given.get(task.id) == worker, "submit() chooses as decide() does"
-        elif wasDecided:
-            name = given.get(task.id)
-            other = None if name is None else twin.model.workers[_int(name)]
-            assert other is None or not other.isFree, "submit() gives what decide() would give"
+        self.model.checkSubmitted(task, self.chosen)
 
     def decide(self, _: int) -> None:
         self.model.check(self.scheduler.decide())
@@ -210,6 +200,8 @@ class SchedulerWorld:
     # What is true in every state
 
     def check(self) -> None:
+        if self.history and self.history[-1][0] == "submit":
+            self._checkSubmission()
         scheduler, model = self.scheduler, self.model
         held = [task for worker in model.workers.values() for task in worker.held]
         assert len(held) == len(set(held)), "no task is held twice"
@@ -224,6 +216,24 @@ class SchedulerWorld:
             expected = [task for task in order if task.series == series]
             assert list(scheduler.waitingIn(series)) == expected, "a series waits in its order"
         assert set(scheduler.unrunnable()) == model.unrunnable()
+
+    def _checkSubmission(self) -> None:
+        """
+        Compare what submit() has just chosen with what decide() gives in a world that is the same.
+        """
+        twin = SchedulerWorld(self.setup)
+        *before, (_, kind) = self.history
+        for action in before:
+            twin.do(action)
+        wasDecided = not twin.scheduler.decide() if twin.isDecided else False
+        twin.put(kind)
+        given = {each.id: name for name, tasks in twin.scheduler.decide() for each in tasks}
+        name = given.get(self.tasks[-1].id)
+        if self.chosen is not None:
+            assert name == self.chosen, "submit() chooses as decide() does"
+        elif wasDecided:
+            other = None if name is None else twin.model.workers[_int(name)]
+            assert other is None or not other.isFree, "submit() gives what decide() would give"
 
     def key(self) -> Hashable:
         model = self.model
