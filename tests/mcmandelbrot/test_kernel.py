@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mcmandelbrot import kernel
 from mcmandelbrot.kernel import (
     BAILOUT,
     INSIDE,
     LANES,
     STEPS,
+    compileKernel,
     countIterations,
     follow,
     isSurelyInside,
@@ -80,7 +83,7 @@ def test_pointsOutsideEscapeAfterAsManyIterationsAsByHand(c: complex, age: int) 
 def test_pointsFarOutsideEscapeAtOnce() -> None:
     grid = Grid(1e200, 1e200, 1e199, 1e199)
     assert (count(grid, 2, 20, 50) == 0).all()
-    assert (count(Grid(1e308, 0, 1e300, 1), 1, 1, 50) == 0).all()
+    assert (count(Grid(1e308, 0.0, 1e300, 1.0), 1, 1, 50) == 0).all()
 
 
 @settings(max_examples=60)
@@ -173,34 +176,78 @@ def test_smoothedCountsHaveNoSteps(age: int, excess: float) -> None:
     assert age <= now <= age + 1
 
 
-def compileIn(folder: Path) -> None:
-    """
-    Compile the kernel in another process, or load what a folder has of it.
-    """
-    subprocess.run(
-        [sys.executable, "-c", "from mcmandelbrot.kernel import compileKernel; compileKernel()"],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
-        timeout=50,
-        check=True,
-    )
+# A kernel that is compiled in a moment.
+STAND_IN = """
+from mcmandelbrot.kernel import compiled
+
+@compiled
+def add(first, second):
+    return first + second
+
+@compiled
+def countIterations(grid, firstRow, iterations, counts):
+    counts[:] = add(firstRow, iterations)
+"""
 
 
-@pytest.fixture(scope="module")
-def compiledFolder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("numba")
-    compileIn(folder)
-    return folder
+def compileIn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    Compile a kernel that a folder has the source of, as a new process would, or load what was
+    compiled before.
+
+    @return: the folder of the compiled code.
+    """
+    spec = spec_from_file_location("kernel", folder / "kernel.py")
+    assert spec is not None and spec.loader is not None
+    standIn: Any = module_from_spec(spec)
+    spec.loader.exec_module(standIn)
+    monkeypatch.setattr(kernel, "countIterations", standIn.countIterations)
+    compileKernel()
+    return Path(standIn.countIterations.stats.cache_path)
 
 
 @pytest.mark.parametrize(("ending", "left"), [("nbi", b""), ("nbi", b"text"), ("nbc", b"\x80\x04")])
 def test_damagedCacheIsRebuilt(
-    compiledFolder: Path, tmp_path: Path, ending: str, left: bytes
+    ending: str, left: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(compiledFolder, tmp_path, dirs_exist_ok=True)
-    damaged = list(tmp_path.rglob(f"kernel.*.{ending}"))
+    (tmp_path / "kernel.py").write_text(STAND_IN)
+    folder = compileIn(tmp_path, monkeypatch)
+    damaged = list(folder.glob(f"kernel.*.{ending}"))
     assert damaged
     for path in damaged:
         path.write_bytes(left)
-    compileIn(tmp_path)
-    rebuilt = list(tmp_path.rglob(f"kernel.countIterations-*.{ending}"))
+    compileIn(tmp_path, monkeypatch)
+    rebuilt = list(folder.glob(f"kernel.countIterations-*.{ending}"))
     assert rebuilt and all(path.stat().st_size > 100 for path in rebuilt)
+
+
+DAMAGING = """
+import sys
+from pathlib import Path
+from mcmandelbrot import kernel
+
+folder = Path(kernel.countIterations.stats.cache_path)
+folder.mkdir(parents=True, exist_ok=True)
+for name in sys.argv[1:]:
+    (folder / name).write_text("text")
+kernel.compileKernel()
+print(folder)
+"""
+
+
+@pytest.mark.slow
+def test_damagedCacheOfTheWholeKernelIsRebuilt(tmp_path: Path) -> None:
+    compileKernel()
+    known: Any = countIterations
+    names = [path.name for path in Path(known.stats.cache_path).glob("kernel.*.nb[ci]")]
+    assert names
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGING, *names],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    rebuilt = list(Path(done.stdout.strip()).glob("kernel.countIterations-*.nb[ci]"))
+    assert len(rebuilt) > 1 and all(path.stat().st_size > 100 for path in rebuilt)
