@@ -310,7 +310,7 @@ class ManySeriesTests(SchedulerTestCase):
     """
 
     FEW = 10
-    MANY = 5000
+    MANY = 1000
 
     def callsOf(self, series: int, act: Callable[[], object], qualified: bool) -> int:
         self.setUp()

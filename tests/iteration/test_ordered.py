@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from asynqueue.errors import ImplementationError, StateError
 from asynqueue.iteration import Consumerator, OrderedItemProducer
-from tests.iteration.ledger import SOME, Notebook, depth, outcomesOf
+from tests.iteration.ledger import MANY, Notebook, depth, outcomesOf
 from tests.iteration.sides import SidesCase, StepPool
 
 
@@ -179,7 +179,7 @@ class ConsumerTests(SidesCase):
         depths: set[int] = set()
         producer = self.make(lambda item: depths.add(depth()))
         first, _ = self.ask(producer)
-        last = [producer.produceItem(lambda: 1) for _ in range(SOME)][-1]
+        last = [producer.produceItem(lambda: 1) for _ in range(MANY)][-1]
         first.callback(0)
         assert self.successResultOf(last) == 1
         assert len(depths) == 1

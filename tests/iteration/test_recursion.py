@@ -12,36 +12,35 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.iteration import Deferator, IterationProducer, ListConsumer, Prefetcherator
-from tests.iteration.ledger import MANY, SOME, Ledger, Notebook, depth, ended
+from tests.iteration.ledger import MANY, Ledger, Notebook, depth, ended
 
 
-def sources() -> Generator[tuple[Deferator, Any, int], None, None]:
+def sources() -> Generator[tuple[Deferator, Any], None, None]:
     """
-    Deferators whose items are all ready, what makes them so, and how many there are: twenty
-    times Python's limit for the depth of recursion, or five times where each item takes longer.
+    Deferators whose L{MANY} items are all ready, and what makes them so.
     """
-    yield Deferator(ended(*range(MANY))), None, MANY
+    yield Deferator(ended(*range(MANY))), None
     source = Ledger()
 
     def feed() -> None:
         source.add(range(MANY))
         source.end()
 
-    yield Deferator(source), feed, MANY
-    yield Deferator(iter(range(SOME))), None, SOME
+    yield Deferator(source), feed
+    yield Deferator(iter(range(MANY))), None
     first: Deferred[int] = Deferred()
-    yield Deferator(first if n == 0 else n for n in range(SOME)), lambda: first.callback(0), SOME
+    yield Deferator(first if n == 0 else n for n in range(MANY)), lambda: first.callback(0)
     prefetcherator = Prefetcherator()
-    prefetcherator.setup(iter(range(SOME)))
-    yield Deferator(prefetcherator), None, SOME
+    prefetcherator.setup(iter(range(MANY)))
+    yield Deferator(prefetcherator), None
 
 
 class RecursionTests(SynchronousTestCase):
-    def check(self, deferator: Deferator, release: Any, items: list[int], count: int) -> None:
+    def check(self, deferator: Deferator, release: Any, items: list[int]) -> None:
         if release is not None:
             assert items == []
             release()
-        assert items == list(range(count))
+        assert items == list(range(MANY))
         assert self.successResultOf(deferator.d) is True
 
     def test_anInlineCallbacksLoop(self) -> None:
@@ -51,10 +50,10 @@ class RecursionTests(SynchronousTestCase):
                 item = yield d
                 items.append(item)
 
-        for deferator, release, count in sources():
+        for deferator, release in sources():
             items: list[int] = []
             outcome = loop()
-            self.check(deferator, release, items, count)
+            self.check(deferator, release, items)
             self.successResultOf(outcome)
 
     def test_aCoroutinesLoop(self) -> None:
@@ -62,10 +61,10 @@ class RecursionTests(SynchronousTestCase):
             async for item in deferator:
                 items.append(item)
 
-        for deferator, release, count in sources():
+        for deferator, release in sources():
             items: list[int] = []
             outcome = Deferred.fromCoroutine(loop())
-            self.check(deferator, release, items, count)
+            self.check(deferator, release, items)
             self.successResultOf(outcome)
 
     def test_aChainOfCallbacksThatAskForTheNext(self) -> None:
@@ -76,16 +75,16 @@ class RecursionTests(SynchronousTestCase):
                 d.addCallback(step)
                 break
 
-        for deferator, release, count in sources():
+        for deferator, release in sources():
             items: list[int] = []
             depths: set[int] = set()
             next(deferator).addCallback(step)
-            self.check(deferator, release, items, count)
+            self.check(deferator, release, items)
             assert len(depths) <= 3
 
     def test_aChainByWhateverMethodCallbacksAreAdded(self) -> None:
         for method in ("addCallback", "addCallbacks", "addBoth"):
-            deferator, items = Deferator(ended(*range(SOME))), list[int]()
+            deferator, items = Deferator(ended(*range(MANY))), list[int]()
 
             def step(
                 item: int,
@@ -99,7 +98,7 @@ class RecursionTests(SynchronousTestCase):
                     break
 
             getattr(next(deferator), method)(step)
-            self.check(deferator, None, items, SOME)
+            self.check(deferator, None, items)
 
     def test_aChainOfCallbacksThatReturnTheNext(self) -> None:
         def step(item: int) -> Any:
@@ -108,20 +107,20 @@ class RecursionTests(SynchronousTestCase):
                 return d.addBoth(step)
             return "over"
 
-        for deferator, release, count in sources():
+        for deferator, release in sources():
             items: list[int] = []
             outcome = next(deferator).addCallbacks(step, step)
-            self.check(deferator, release, items, count)
+            self.check(deferator, release, items)
             assert self.successResultOf(outcome) == "over"
 
     def test_aProducer(self) -> None:
-        for deferator, release, count in sources():
+        for deferator, release in sources():
             clock, consumer = Clock(), ListConsumer()
             d = IterationProducer(deferator, consumer, clock).run()
             if release is not None:
                 release()
             self.successResultOf(d)
-            assert self.successResultOf(consumer()) == list(range(count))
+            assert self.successResultOf(consumer()) == list(range(MANY))
 
     def test_aConsumerThatPausesAndResumesWithinEachWrite(self) -> None:
         def reaction(item: int) -> None:

@@ -191,10 +191,10 @@ class LazinessTests(MapCase):
 
     def test_anExplicitWindowHoldsThroughout(self) -> None:
         queue = self.makeQueue(self.makeWorker(), self.makeWorker())
-        source = Input(10_000)
+        source = Input(2_000)
         deferator = queue.map(far.square, source, window=50)
         self.settle()
-        for number in range(10_000):
+        for number in range(2_000):
             self.assertLessEqual(source.taken, number + 50)
             if not deferator.source.items:
                 self.settle()
@@ -661,12 +661,12 @@ class StopTests(MapCase):
 
     def test_manyItemsDoNotGoEverDeeper(self) -> None:
         queue = self.makeQueue(InlineWorker())
-        results, ending = self.takeAll(queue.map(far.square, range(20_000), chunksize=1))
-        self.assertEqual((len(results), ending), (20_000, None))
+        results, ending = self.takeAll(queue.map(far.square, range(5_000), chunksize=1))
+        self.assertEqual((len(results), ending), (5_000, None))
 
     def test_manyItemsToAConsumerDoNotGoEverDeeper(self) -> None:
         queue = self.makeQueue(InlineWorker())
         consumer = ListConsumer()
-        deferator = queue.map(far.square, range(20_000), chunksize=1)
+        deferator = queue.map(far.square, range(5_000), chunksize=1)
         IterationProducer(deferator, consumer, self.clock).run()
-        self.assertEqual(len(self.resultOf(consumer())), 20_000)
+        self.assertEqual(len(self.resultOf(consumer())), 5_000)

@@ -36,7 +36,6 @@ class ChainTests(QueueCase):
         self,
         worker: Any,
         call: Callable[[TaskQueue, int], Deferred[Any]],
-        count: int = MANY,
     ) -> None:
         """
         Let each call's callback make the next one, and see that this does not go ever deeper.
@@ -46,16 +45,16 @@ class ChainTests(QueueCase):
         self.calls = 0
 
         def go(_: object = None) -> None:
-            if self.calls % 10_000 == 0:
+            if self.calls % 1_000 == 0:
                 depths.append(depth())
-            if self.calls < count:
+            if self.calls < MANY:
                 self.calls += 1
                 call(queue, self.calls).addBoth(go)
 
         go()
         queue.attachWorker(worker)
         self.settle()
-        self.assertEqual(self.calls, count)
+        self.assertEqual(self.calls, MANY)
         self.assertLess(max(depths), min(depths) + 100)
 
     def test_overAChannel(self) -> None:
@@ -66,7 +65,7 @@ class ChainTests(QueueCase):
 
     def test_ofCallsThatCannotBePickled(self) -> None:
         lock = Lock()
-        self.runChain(self.makeWorker(), lambda queue, _: queue.call(far.echo, lock), 20_000)
+        self.runChain(self.makeWorker(), lambda queue, _: queue.call(far.echo, lock))
 
 
 class CallbackTests(QueueCase):

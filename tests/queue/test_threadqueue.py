@@ -218,7 +218,7 @@ class ThreadQueueTests(ThreadCase):
         done: Deferred[None] = Deferred()
 
         def again(number: int) -> None:
-            if number == 20_000:
+            if number == 5_000:
                 done.callback(None)
             else:
                 queue.call(far.add, number, 1).addCallback(again)

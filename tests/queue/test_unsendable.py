@@ -238,7 +238,7 @@ class CallbackTests(EarlyCase):
 
     def test_aFailureThatLeadsToTheNextIsNoDeepRecursion(self) -> None:
         queue = self.makeQueue(self.makeWorker())
-        left = [5000]
+        left = [2000]
 
         def again(result: Any) -> None:
             if left[0]:

@@ -135,7 +135,7 @@ class StepCase(WorkerContract):
     """
 
     # A Deferred that has not fired when everything was pumped never will.
-    timeout = 1.0
+    timeout = 0.2
     workerClass: type[StepWorker]
 
     def setUp(self) -> None:
@@ -232,7 +232,7 @@ class MemoryCase(WorkerContract):
     A contract's test case for workers whose runners move with a clock.
     """
 
-    timeout = 1.0
+    timeout = 0.2
     channelClass: type[MemoryChannel]
 
     def setUp(self) -> None:

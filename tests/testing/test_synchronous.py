@@ -28,7 +28,8 @@ from asynqueue.testing import SynchronousQueue, far
 from asynqueue.testing.iterating import MANY, PausingConsumer
 from tests.support.processes import ROOT
 
-DEEP = 10_000
+DEEP = 3_000
+"""Three times Python's limit for the depth of recursion."""
 
 
 async def later(value: Any) -> Any:
