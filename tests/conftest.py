@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ DASK = Path(__file__).parent / "dask"
 
 # pytest has its own process show its stacks on a fatal signal; this asks worker processes for it.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+# The programs that tests start import the same modules hundreds of times. They are to be compiled
+# once, as where make runs the tests, which does not pass this variable on.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No clock decides a test: neither a deadline nor a measure of how fast examples are drawn.
 settings.register_profile(
