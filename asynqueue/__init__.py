@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from asynqueue._queue.queuedtask import QueuedTask
     from asynqueue._queue.remotequeue import RemoteQueue as RemoteQueue
     from asynqueue._queue.taskqueue import TaskQueue
+    from asynqueue._runner.processbase import ProcessBase as ProcessBase
     from asynqueue._runner.progress import report
     from asynqueue._workers.dask.worker import DaskWorker
     from asynqueue._workers.executor import ExecutorWorker
     from asynqueue._workers.local import AsyncWorker
-    from asynqueue._workers.process import ProcessBase as ProcessBase
     from asynqueue._workers.process import ProcessWorker
     from asynqueue._workers.threads import ThreadWorker
     from asynqueue._workers.wire.worker import RemoteWorker
@@ -79,11 +79,12 @@ _HOMES = {
     "_queue.queuedtask": "QueuedTask",
     "_queue.remotequeue": "RemoteQueue",
     "_queue.taskqueue": "TaskQueue",
+    "_runner.processbase": "ProcessBase",
     "_runner.progress": "report",
     "_workers.dask.worker": "DaskWorker",
     "_workers.executor": "ExecutorWorker",
     "_workers.local": "AsyncWorker",
-    "_workers.process": "ProcessBase ProcessWorker",
+    "_workers.process": "ProcessWorker",
     "_workers.threads": "ThreadWorker",
     "_workers.wire.worker": "RemoteWorker",
     "interfaces": "IObserver IWorker",

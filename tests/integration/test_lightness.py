@@ -59,3 +59,7 @@ def test_importingTheFarSideLoadsNothingThatHasToBeInstalled(module: str) -> Non
 
 def test_namesAreImportedOnlyWhenTheyAreAskedFor() -> None:
     assert "twisted" in loadedBy("asynqueue; asynqueue.TaskQueue")
+
+
+def test_whatKeepsValuesInAProcessLoadsNothingThatHasToBeInstalled() -> None:
+    assert not loadedBy("asynqueue; asynqueue.ProcessBase") & HEAVY
