@@ -49,7 +49,7 @@ class Turns:
     """
     How much processor time each turn of the reactor takes its thread. Unlike its time by the clock,
     that does not grow with what else the machine has to do. What the tests before have left in
-    memory is kept from the garbage collector meanwhile, which would take its time over it.
+    memory is kept from the garbage collector, which would take its time over it.
 
     @ivar seconds: of each turn.
     """
@@ -70,7 +70,6 @@ class Turns:
         # The turn that this happens in counts as far as it has come.
         self._end()
         self._reactor.runUntilCurrent = self._real
-        gc.unfreeze()
 
     def _begin(self) -> None:
         self._end()
