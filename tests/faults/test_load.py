@@ -63,7 +63,7 @@ def test_60_aMillionPendingAreWithinTheBudget(contender: Contender) -> None:
 # -------------------------------------------------------------------------------------------------
 
 MANY = 100_000
-SOME = 5_000
+SOME = 2_000
 FEW = 2_000
 
 MORE = 1.5
@@ -254,9 +254,10 @@ def test_61_theMemoryOfWhatIsCancelledIsReleased(
 
     # The queue itself is left, however many it had.
     left(FEW)
-    # Whatever else the process allocates meanwhile is counted, too, but is not there each time.
-    trials = (left(FEW) - left(FEW // 10) for _ in range(3))
-    assert min(trials) < LEFT * (FEW - FEW // 10)
+    # Whatever else the process allocates meanwhile is counted, too, but is not there each time. So
+    # the least of some trials counts, and no more are made than it takes to be below the limit.
+    limit = LEFT * (FEW - FEW // 10)
+    assert any(left(FEW) - left(FEW // 10) < limit for _ in range(3))
 
 
 # A flood

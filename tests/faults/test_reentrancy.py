@@ -9,6 +9,7 @@ import os
 import select
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
@@ -86,9 +87,11 @@ class FailingConsumer(ListConsumer):
 
 
 class ReentrancyTests(ProcessTestCase):
-    async def test_26_callbackCallsTheQueue(self) -> None:
+    async def putFromCallbacks(self, chains: int, links: int) -> None:
+        """
+        Have callbacks put calls, whose callbacks put calls, and so on.
+        """
         queue = self.makeQueue(2)
-        chains, links = 100, 1000
         finished: list[Deferred[None]] = [Deferred() for _ in range(chains)]
 
         def go(left: int, finish: Deferred[None]) -> None:
@@ -102,12 +105,28 @@ class ReentrancyTests(ProcessTestCase):
         await gatherResults(finished)
         self.assertEqual(queue.submit(far.echo).id, chains * links + 1)
 
-    async def test_26_callbackPutsManyCalls(self) -> None:
+    async def putMany(self, count: int) -> None:
+        """
+        Have a callback put many calls.
+        """
         queue = self.makeQueue(2)
-        count = 100_000
         await queue.call(far.echo)
         calls = [queue.call(far.echo, number) for number in range(count)]
         self.assertEqual(await gatherResults(calls), list(range(count)))
+
+    async def test_26_callbackCallsTheQueue(self) -> None:
+        await self.putFromCallbacks(10, 1000)
+
+    @pytest.mark.slow
+    async def test_26_callbackCallsTheQueueAHundredThousandTimes(self) -> None:
+        await self.putFromCallbacks(100, 1000)
+
+    async def test_26_callbackPutsManyCalls(self) -> None:
+        await self.putMany(10_000)
+
+    @pytest.mark.slow
+    async def test_26_callbackPutsAHundredThousandCalls(self) -> None:
+        await self.putMany(100_000)
 
     async def test_27_callbackCallsShutdown(self) -> None:
         queue = self.makeQueue(2)
