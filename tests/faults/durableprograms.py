@@ -1,6 +1,5 @@
 """
-Small programs with durable jobs, which are killed or go without something. Run as
-C{python -m tests.faults.durableprograms NAME FOLDER [NUMBER]}.
+Small programs with durable jobs, which are killed or go without something.
 """
 
 from __future__ import annotations
@@ -172,9 +171,14 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "forkQueue": forkQueue,
 }
 
-if __name__ == "__main__":
-    name, where, *more = sys.argv[1:]
+
+def main(name: str, folder: str, number: str = "0") -> None:
+    """
+    Run one of them.
+
+    @param number: the number of the first job that the program is to put.
+    """
     if name == "fork":
-        fork(Path(where))
+        fork(Path(folder))
     else:
-        react(PROGRAMS[name], (Path(where), int(more[0]) if more else 0))
+        react(PROGRAMS[name], (Path(folder), int(number)))

@@ -1,12 +1,10 @@
 """
-Small programs that are asked to end while they have worker processes busy. Run as C{python -m
-tests.faults.endingprograms NAME START_METHOD FOLDER SECONDS}, the last being the time to drain in.
+Small programs that are asked to end while they have worker processes busy.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,8 +199,13 @@ PROGRAMS: dict[str, Callable[[str, Path, float], None]] = {
     "durableCrashed": durableCrashed,
 }
 
-if __name__ == "__main__":
-    name, method, where, seconds = sys.argv[1:]
+
+def main(name: str, method: str, folder: str, seconds: str) -> None:
+    """
+    Run one of them.
+
+    @param seconds: for how long it is to drain.
+    """
     # Whoever runs this may ignore it, as shells do for what they run in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    PROGRAMS[name](method, Path(where), float(seconds))
+    PROGRAMS[name](method, Path(folder), float(seconds))

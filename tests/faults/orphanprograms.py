@@ -1,36 +1,35 @@
 """
-Programs whose worker processes are not to outlive them. Run as
-C{python -m tests.faults.orphanprograms NAME START_METHOD [fork]}.
+Programs whose worker processes are not to outlive them, whichever way they were started.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from asynqueue import Delay, ProcessQueue
 from asynqueue._workers import restart as healing
-from asynqueue._workers.launch import startContext
 from asynqueue.errors import WorkerStartError
-from tests.faults.programs import occupy, tell
+from tests.faults.programs import makeQueues, occupy, tell
 from tests.integration import tasks
 from tests.support.processes import areGone
 
 
-async def stay(method: str, *options: str) -> None:
+async def stay(*options: str) -> None:
     """
     Run until somebody ends it. The processes are busy, deaf and idle, each with children that a
     task has left. Tell the IDs of all that are not to outlive this program, then that of what may.
     """
-    queue = ProcessQueue(3, context=startContext(method))
-    pids = await queue.update(os.getpid, ephemeral=True)
-    for left in await queue.update(tasks.leaveChildren, ephemeral=True):
-        pids += left
-    await occupy(queue)
+    queues = makeQueues(3)
+    pids: list[int] = []
+    for queue in queues:
+        pids += await queue.update(os.getpid, ephemeral=True)
+        for left in await queue.update(tasks.leaveChildren, ephemeral=True):
+            pids += left
+        await occupy(queue)
     fork = 0
     if "fork" in options:
         fork = os.fork()
@@ -41,42 +40,41 @@ async def stay(method: str, *options: str) -> None:
     await Deferred()
 
 
-async def goOn(queue: ProcessQueue) -> None:
+async def goOn(queues: list[ProcessQueue]) -> None:
     """
-    Tell what becomes of a call, when the processes that were there have ended, and of a shutdown.
+    Tell what becomes of a call of each queue, when the processes that were there have ended, and of
+    a shutdown.
     """
-    before = [worker.process.pid for worker in queue.workers()]
-    # Those that the fork server had yet to start belong to this program, and go on.
-    await Delay().untilEvent(
-        lambda: areGone(before) or all(worker.state == "READY" for worker in queue.workers())
-    )
-    try:
-        tell(await queue.options(idempotent=True).call(abs, -1))
-    except WorkerStartError as error:
-        tell(str(error))
-    await queue.shutdown()
-    tell("shut down")
+    before = [[worker.process.pid for worker in queue.workers()] for queue in queues]
+    for queue, pids in zip(queues, before, strict=True):
+        # Those that the fork server had yet to start belong to this program, and go on.
+        await Delay().untilEvent(_haveEndedOrGoOn, queue, pids)
+        try:
+            tell(await queue.options(idempotent=True).call(abs, -1))
+        except WorkerStartError as error:
+            tell(str(error))
+        await queue.shutdown()
+        tell("shut down")
 
 
-def run(name: str, method: str, *options: str) -> None:
+def _haveEndedOrGoOn(queue: ProcessQueue, pids: list[int]) -> bool:
+    return areGone(pids) or all(worker.state == "READY" for worker in queue.workers())
+
+
+def main(name: str, *options: str) -> None:
     """
     Run one of them.
     """
     if name == "stay":
-        react(lambda reactor: Deferred.fromCoroutine(stay(method, *options)))
+        react(lambda reactor: Deferred.fromCoroutine(stay(*options)))
         return
     # It is to give up soon.
     healing.FIRST_DELAY = 0.001  # type: ignore[misc]
     healing.LONGEST_DELAY = 0.01  # type: ignore[misc]
     # As a daemon begins that is not careful.
-    queue = ProcessQueue(2, context=startContext(method))
+    queues = makeQueues(2)
     # Have the processes started, which otherwise happens in the reactor's first turns.
-    pids = [worker.process.pid for worker in queue.workers()]
-    assert all(pids)
+    assert all(worker.process.pid for queue in queues for worker in queue.workers())
     if os.fork():
         os._exit(0)
-    react(lambda reactor: Deferred.fromCoroutine(goOn(queue)))
-
-
-if __name__ == "__main__":
-    run(*sys.argv[1:])
+    react(lambda reactor: Deferred.fromCoroutine(goOn(queues)))

@@ -1,6 +1,6 @@
 """
-Small programs that are killed, interrupted or left alone while they have worker processes. Run as
-C{python -m tests.faults.programs NAME START_METHOD}.
+Small programs that are killed, interrupted or left alone while they have worker processes, which
+are started with all L{METHODS}.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
@@ -21,6 +21,15 @@ from asynqueue import Delay, ProcessQueue, QueuedTask
 from asynqueue._workers.launch import startContext
 from asynqueue.testing import far
 from tests.integration import tasks
+
+METHODS = ("forkserver", "spawn")
+
+
+def makeQueues(N: int) -> list[ProcessQueue]:
+    """
+    @return: a queue for each start method.
+    """
+    return [ProcessQueue(N, context=startContext(method)) for method in METHODS]
 
 
 def tell(what: Any) -> None:
@@ -61,24 +70,24 @@ def occupy(queue: ProcessQueue) -> Generator[Deferred[Any], Any, list[list[str]]
 
 
 @inlineCallbacks
-def startWorkers(
-    method: str,
-) -> Generator[Deferred[Any], Any, tuple[ProcessQueue, list[list[str]]]]:
+def startWorkers() -> Generator[Deferred[Any], Any, tuple[list[ProcessQueue], list[list[str]]]]:
     """
-    Start a process that sleeps, one that never looks at a signal, and one that is idle; tell their
-    IDs; and put a call that waits.
+    In each queue, start a process that sleeps, one that never looks at a signal, and one that is
+    idle; tell their IDs; and put a call that waits.
 
-    @return: a Deferred of the queue, and of a list for the outcomes of each call.
+    @return: a Deferred of the queues, and of a list for the outcomes of each call.
     """
-    queue = ProcessQueue(3, context=startContext(method))
-    pids = yield queue.update(os.getpid, ephemeral=True)
-    outcomes = yield occupy(queue)
-    outcomes.append(outcomeOf(queue.call(far.echo, 1, series="nobody's")))
-    tell(pids)
-    return queue, outcomes
+    queues = makeQueues(3)
+    pids = yield gatherResults([queue.update(os.getpid, ephemeral=True) for queue in queues])
+    outcomes: list[list[str]] = []
+    for queue in queues:
+        outcomes += yield occupy(queue)
+        outcomes.append(outcomeOf(queue.call(far.echo, 1, series="nobody's")))
+    tell([pid for some in pids for pid in some])
+    return queues, outcomes
 
 
-def stay(method: str) -> None:
+def stay() -> None:
     """
     Run until somebody ends it.
     """
@@ -86,61 +95,62 @@ def stay(method: str) -> None:
     @inlineCallbacks
     def main(_: Any) -> Generator[Deferred[Any], Any, None]:
         # A queue that nobody refers to would be shut down.
-        queue, _ = yield startWorkers(method)
+        queues, _ = yield startWorkers()
         yield Deferred()
-        yield queue.shutdown()
+        yield gatherResults([queue.shutdown() for queue in queues])
 
     react(main)
 
 
-def stopReactor(method: str) -> None:
+def stopReactor() -> None:
     """
     Stop the reactor with everything underway, and tell what became of the calls.
     """
     from twisted.internet import reactor
 
-    started: list[tuple[ProcessQueue, list[list[str]]]] = []
+    started: list[tuple[list[ProcessQueue], list[list[str]]]] = []
 
-    def stop(result: tuple[ProcessQueue, list[list[str]]]) -> None:
+    def stop(result: tuple[list[ProcessQueue], list[list[str]]]) -> None:
         started.append(result)
         reactor.stop()
 
-    startWorkers(method).addCallback(stop)
+    startWorkers().addCallback(stop)
     reactor.run()
     tell(started[0][1])
 
 
-def end(method: str) -> None:
+def end() -> None:
     """
-    End with calls pending, and without the reactor ever having run. Nobody but for one call cares.
+    End with calls pending, and without the reactor ever having run. Nobody but for one call of each
+    queue cares.
     """
-    queue = ProcessQueue(2, context=startContext(method))
-    for _ in range(10):
-        queue.call(tasks.sleepAwhile)
-    tell([worker.process.pid for worker in queue.workers()])
-    tellOutcome(queue.submit(tasks.sleepAwhile))
+    queues = makeQueues(2)
+    for queue in queues:
+        for _ in range(10):
+            queue.call(tasks.sleepAwhile)
+    tell([worker.process.pid for queue in queues for worker in queue.workers()])
+    for queue in queues:
+        tellOutcome(queue.submit(tasks.sleepAwhile))
     sys.exit(7)
 
 
-def crashReactor(method: str) -> None:
+def crashReactor() -> None:
     """
     End with calls underway and pending, after the reactor has crashed.
     """
     from twisted.internet import reactor
 
-    queues: list[ProcessQueue] = []
+    kept: list[ProcessQueue] = []
 
-    def crash(result: tuple[ProcessQueue, list[list[str]]]) -> None:
-        queue = result[0]
-        queues.append(queue)
-        for task in sorted(
-            [*queue._engine.underway, *queue._engine.scheduler], key=lambda task: task.id
-        ):
-            tellOutcome(task)
-        queue.call(far.echo, series="nobody's")
+    def crash(result: tuple[list[ProcessQueue], list[list[str]]]) -> None:
+        for queue in result[0]:
+            kept.append(queue)
+            for task in [*queue._engine.underway, *queue._engine.scheduler]:
+                tellOutcome(task)
+            queue.call(far.echo, series="nobody's")
         reactor.callLater(0, reactor.crash)
 
-    startWorkers(method).addCallback(crash)
+    startWorkers().addCallback(crash)
     reactor.run()
 
 
@@ -156,12 +166,16 @@ def tellOutcome(task: QueuedTask) -> None:
     task.d.addBoth(done)
 
 
-PROGRAMS: dict[str, Callable[[str], None]] = {
+PROGRAMS: dict[str, Callable[[], None]] = {
     "stay": stay,
     "stopReactor": stopReactor,
     "end": end,
     "crashReactor": crashReactor,
 }
 
-if __name__ == "__main__":
-    PROGRAMS[sys.argv[1]](sys.argv[2])
+
+def main(name: str) -> None:
+    """
+    Run one of them.
+    """
+    PROGRAMS[name]()

@@ -19,6 +19,7 @@ from asynqueue import ResizableDispatchQueue
 from asynqueue._dispatch.stores import WAITING
 from asynqueue.rdq import SQLiteJobStore
 from tests.faults.endingprograms import JOBS
+from tests.faults.programs import METHODS
 from tests.support.processes import (
     PATIENCE,
     ProcessTestCase,
@@ -33,8 +34,6 @@ GONE_WITHIN = 2.0
 
 LONG = 600.0
 """More seconds to drain in than any test waits."""
-
-METHODS = ("forkserver", "spawn")
 
 
 class ProgramCase(ProcessTestCase):
@@ -112,29 +111,24 @@ class ProgramCase(ProcessTestCase):
 
 class ProgramTests(ProgramCase):
     async def test_19_parentKilledWhileWorkersAreBusyAndIdle(self) -> None:
-        for method in METHODS:
-            program, pids = self.startProgram("tests.faults.programs", "stay", method)
-            await self.assertKilledWith(program, pids)
+        program, pids = self.startProgram("tests.faults.programs", "stay")
+        self.assertEqual(len(pids), 3 * len(METHODS))
+        await self.assertKilledWith(program, pids)
 
     async def test_22_interpreterEndsWithTasksPending(self) -> None:
-        for method in METHODS:
-            program, pids = self.startProgram("tests.faults.programs", "end", method)
-            await self.assertEnds(program, pids, 7, ["CancelledError", "CANCELLED"])
+        program, pids = self.startProgram("tests.faults.programs", "end")
+        told = [["CancelledError", "CANCELLED"]] * len(METHODS)
+        await self.assertEnds(program, pids, 7, *told)
 
     async def test_22_interpreterEndsAfterTheReactorHasCrashed(self) -> None:
-        for method in METHODS:
-            program, pids = self.startProgram("tests.faults.programs", "crashReactor", method)
-            output, said = program.communicate(timeout=PATIENCE)
-            self.assertEqual((program.returncode, said), (0, b""))
-            told = [json.loads(line) for line in output.splitlines()]
-            self.assertEqual(told, [["CancelledError", "CANCELLED"]] * 3)
-            await self.until(areGone, pids)
+        program, pids = self.startProgram("tests.faults.programs", "crashReactor")
+        told = [["CancelledError", "CANCELLED"]] * 3 * len(METHODS)
+        await self.assertEnds(program, pids, 0, *told)
 
     async def test_23_reactorStopsWithoutAShutdown(self) -> None:
-        for method in METHODS:
-            program, pids = self.startProgram("tests.faults.programs", "stopReactor", method)
-            # Every Deferred has fired.
-            await self.assertEnds(program, pids, 0, [["WorkerError"]] * 3)
+        program, pids = self.startProgram("tests.faults.programs", "stopReactor")
+        # Every Deferred has fired.
+        await self.assertEnds(program, pids, 0, [["WorkerError"]] * 3 * len(METHODS))
 
 
 class SignalTests(ProgramCase):

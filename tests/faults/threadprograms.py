@@ -1,6 +1,5 @@
 """
-Small programs whose threads hang, or do what they should not. Run as
-C{python -m tests.faults.threadprograms NAME}.
+Small programs whose threads hang, or do what they should not.
 """
 
 from __future__ import annotations
@@ -140,5 +139,9 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {
     "end": end,
 }
 
-if __name__ == "__main__":
-    react(PROGRAMS[sys.argv[1]])
+
+def main(name: str) -> None:
+    """
+    Run one of them.
+    """
+    react(PROGRAMS[name])

@@ -1,6 +1,9 @@
 """
 A program whose processes log. Run as C{python -m tests.integration.logprogram KIND}: C{forwarded},
 or C{kept} where they are.
+
+The processes import this, because it is the main module. So it imports what only the program needs
+where that is needed.
 """
 
 from __future__ import annotations
@@ -9,11 +12,7 @@ import logging
 import sys
 from typing import Any
 
-from twisted.internet.task import react
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
-
-from asynqueue import ProcessQueue
-from tests.integration import within
+from twisted.logger import Logger
 
 # While a process imports its main module nothing can be forwarded yet, and this is below its level.
 logging.getLogger("tests.import").info("imported")
@@ -22,6 +21,11 @@ log.info("imported")
 
 
 async def main(reactor: Any, kind: str) -> None:
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from asynqueue import ProcessQueue
+    from tests.integration import within
+
     logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
     globalLogBeginner.beginLoggingTo(
         [textFileLogObserver(sys.stdout)], redirectStandardIO=False, discardBuffer=True
@@ -35,4 +39,6 @@ async def main(reactor: Any, kind: str) -> None:
 
 
 if __name__ == "__main__":
+    from twisted.internet.task import react
+
     react(main, sys.argv[1:])

@@ -1,6 +1,5 @@
 """
-A program that makes all kinds of calls under a reactor and with a start method of one's choice. Run
-as C{python -m tests.integration.programs REACTOR START_METHOD}.
+A program that makes all kinds of calls under a reactor and with a start method of one's choice.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Generator
 from typing import Any
@@ -80,7 +78,3 @@ def main(reactorName: str, method: str) -> None:
         print(json.dumps(results), flush=True)  # noqa: T201
 
     react(run)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

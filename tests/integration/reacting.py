@@ -13,7 +13,6 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.task import deferLater
-from twisted.internet.utils import getProcessOutput
 
 from asynqueue import report
 from asynqueue._reactor import defaultReactor
@@ -118,6 +117,8 @@ def runProgram() -> Any:
     """
     Have the reactor run a program, which takes its SIGCHLD.
     """
+    from twisted.internet.utils import getProcessOutput
+
     text = "import os, sys, time; os.close(1); time.sleep(0.05); sys.exit(0)"
     return getProcessOutput(sys.executable, ["-c", text], reactor=_reactor)
 

@@ -1,6 +1,9 @@
 """
 A program with processes that run a reactor. Run as C{python -m tests.integration.reactorprogram
 KIND}: a reactor's name, which then is that of the processes too; or C{hang}.
+
+The processes import this, because it is the main module. So it imports what only the program needs
+where that is needed.
 """
 
 from __future__ import annotations
@@ -9,9 +12,6 @@ import importlib
 import os
 import sys
 from typing import Any
-
-from asynqueue import Delay, ProcessQueue
-from asynqueue.testing import far
 
 KIND = sys.argv[1]
 if KIND != "hang":
@@ -23,6 +23,7 @@ def tell(what: object) -> None:
 
 
 async def hang(reactor: Any) -> None:
+    from asynqueue import ProcessQueue
     from tests.integration import reacting, tasks
 
     queue = ProcessQueue(2, useReactor=True)
@@ -35,6 +36,8 @@ async def hang(reactor: Any) -> None:
 async def main(reactor: Any) -> None:
     from twisted.internet.defer import CancelledError
 
+    from asynqueue import Delay, ProcessQueue
+    from asynqueue.testing import far
     from tests.integration import reacting, tasks
 
     assert KIND in type(reactor).__name__.lower()

@@ -4,7 +4,6 @@ Functions for tests to call in real processes. Child processes import this modul
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asynqueue import report
 from asynqueue._runner.streams import BATCH_SECONDS
 
 AWHILE = 60.0
@@ -232,6 +232,8 @@ def killSelfAndServer() -> None:
 
 
 def segfault() -> None:
+    import ctypes
+
     ctypes.string_at(0)
 
 
@@ -479,3 +481,16 @@ def doubleInPlace(array: Any) -> Any:
 
 def describeArray(array: Any) -> tuple[Any, ...]:
     return array.shape, str(array.dtype), float(array.sum()), array.flags.writeable
+
+
+# Within executors
+# -------------------------------------------------------------------------------------------------
+
+
+async def doubled(number: int) -> int:
+    return 2 * number
+
+
+def reporting() -> str:
+    report(1, 2)
+    return "done"

@@ -17,7 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.trial.unittest import TestCase
 
-from asynqueue import ExecutorWorker, TaskQueue, report
+from asynqueue import ExecutorWorker, TaskQueue
 from asynqueue.errors import (
     CallNotPicklable,
     CallNotRebuilt,
@@ -29,6 +29,7 @@ from asynqueue.errors import (
 )
 from asynqueue.iteration import Deferator, ListConsumer
 from asynqueue.testing import FileHold, WorkerContract, far
+from tests.integration import tasks
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -45,19 +46,6 @@ KINDS: dict[str, Callable[[], Any]] = {
 InterpreterPool: Any = getattr(concurrent.futures, "InterpreterPoolExecutor", None)
 if InterpreterPool is not None:
     KINDS["interpreters"] = lambda: InterpreterPool(2)
-
-
-async def doubled(number: int) -> int:
-    return 2 * number
-
-
-def reporting() -> str:
-    report(1, 2)
-    return "done"
-
-
-def die() -> None:
-    os._exit(3)
 
 
 class EveryKind:
@@ -86,7 +74,7 @@ class EveryKind:
         self.assertEqual([result for _, result in results], [n * n for n in range(200)])
 
     async def test_aCoroutineIsRunToItsEnd(self: Any) -> None:
-        self.assertEqual(await self.makeQueue().call(doubled, 4), 8)
+        self.assertEqual(await self.makeQueue().call(tasks.doubled, 4), 8)
 
     async def test_anExceptionComesBackWithItsType(self: Any) -> None:
         error = await self.errorOf(self.makeQueue().call(far.refuse, "no"))
@@ -98,7 +86,7 @@ class EveryKind:
         self.assertEqual(await queue.call(far.echo, 1), 1)
 
     async def test_reportingHarmsNobody(self: Any) -> None:
-        self.assertEqual(await self.makeQueue().call(reporting), "done")
+        self.assertEqual(await self.makeQueue().call(tasks.reporting), "done")
 
     async def test_anExecutorThatWasShutDownMakesTheWorkerResign(self: Any) -> None:
         queue = self.makeQueue()
@@ -150,7 +138,7 @@ class ThreadPoolTests(EveryKind, TestCase):
         self.assertEqual(await consumer(), list(range(100_000)))
 
     async def test_reportsReachTheTask(self) -> None:
-        task = self.makeQueue().submit(reporting)
+        task = self.makeQueue().submit(tasks.reporting)
         await task
         self.assertEqual((task.progress.done, task.progress.total), (1, 2))
 
@@ -184,7 +172,7 @@ class ProcessPoolTests(EveryKind, InterpretersTests, TestCase):
 
     async def test_aProcessThatDiesBreaksTheExecutorAndTheWorkerLeaves(self) -> None:
         queue = self.makeQueue()
-        died = queue.submit(die)
+        died = queue.submit(tasks.endProcess, 3)
         waiting = [queue.submit(far.echo, number, series="executor") for number in range(20)]
         other = ExecutorWorker(ThreadPoolExecutor(1), series=[], shutdownExecutor=True)
         queue.attachWorker(other)

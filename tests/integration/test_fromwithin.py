@@ -22,8 +22,8 @@ from asynqueue._observers import PROGRESSED
 from asynqueue._workers.termination import Termination
 from asynqueue.errors import CallNotPicklable, ResultNotPicklable
 from asynqueue.testing import far
-from tests.integration import tasks, within
-from tests.support.processes import PATIENCE, ProcessTestCase, startProgram, strangers
+from tests.integration import coroutines, tasks, within
+from tests.support.processes import PATIENCE, ProcessTestCase, startMainModule, strangers
 
 LETTER = f"{within.__name__}.letter"
 
@@ -191,7 +191,7 @@ class LogTests(ProcessTestCase):
 
     async def test_aChildWritesNothingItself(self) -> None:
         for kind, level in (("forwarded", "ERROR"), ("kept", "CRITICAL")):
-            program = startProgram("tests.integration.logprogram", kind)
+            program = startMainModule("tests.integration.logprogram", kind)
             try:
                 out, err = program.communicate(timeout=30)
             except subprocess.TimeoutExpired:
@@ -241,9 +241,9 @@ class ContextTests(ProcessTestCase):
 class CoroutineTests(ProcessTestCase):
     async def test_coroutinesRun(self) -> None:
         queue = self.makeQueue()
-        calls = [queue.call(within.doubleSoon, number) for number in range(20)]
+        calls = [queue.call(coroutines.doubleSoon, number) for number in range(20)]
         self.assertEqual(await gatherResults(calls), [2 * number for number in range(20)])
-        error = await self.errorOf(queue.call(within.refuseSoon), ValueError)
+        error = await self.errorOf(queue.call(coroutines.refuseSoon), ValueError)
         cause = str(error.__cause__)
         self.assertIn("in refuseSoon", cause)
         self.assertNotIn("asyncio", cause)
@@ -251,7 +251,7 @@ class CoroutineTests(ProcessTestCase):
 
     async def test_theLoopIsKept(self) -> None:
         queue = self.makeQueue()
-        kept = [await queue.call(within.isLoopKept) for _ in range(3)]
+        kept = [await queue.call(coroutines.isLoopKept) for _ in range(3)]
         self.assertEqual(kept, [True] * 3)
 
     async def test_cancellingRunsItsFinallyAndCostsNoProcess(self) -> None:
@@ -259,7 +259,7 @@ class CoroutineTests(ProcessTestCase):
         queue = self.makeQueue()
         folder = self.makeFolder()
         pid = await queue.call(os.getpid)
-        d = queue.call(within.waitThenTouch, str(folder / "begun"), str(folder / "end"))
+        d = queue.call(coroutines.waitThenTouch, str(folder / "begun"), str(folder / "end"))
         await self.until((folder / "begun").exists)
         d.cancel()
         await self.errorOf(d, CancelledError)
@@ -270,7 +270,7 @@ class CoroutineTests(ProcessTestCase):
         queue = self.makeQueue()
         folder = self.makeFolder()
         pid = await queue.call(os.getpid)
-        d = queue.call(within.resist, str(folder / "begun"))
+        d = queue.call(coroutines.resist, str(folder / "begun"))
         await self.until((folder / "begun").exists)
         d.cancel()
         await self.errorOf(d, CancelledError)
@@ -278,13 +278,13 @@ class CoroutineTests(ProcessTestCase):
 
     async def test_asynchronousGeneratorsStream(self) -> None:
         queue = self.makeQueue()
-        deferator = await queue.call(within.countSoon, 3000)
+        deferator = await queue.call(coroutines.countSoon, 3000)
         self.assertEqual([item async for item in deferator], list(range(3000)))
 
     async def test_leavingOneClosesIt(self) -> None:
         queue = self.makeQueue()
         path = self.makeFolder() / "closed"
-        async with await queue.call(within.endlessSoon, str(path)) as deferator:
+        async with await queue.call(coroutines.endlessSoon, str(path)) as deferator:
             async for number in deferator:
                 if number == 10:
                     break
@@ -293,9 +293,9 @@ class CoroutineTests(ProcessTestCase):
 
     async def test_aDeferredNeedsAReactorAndSaysSo(self) -> None:
         queue = self.makeQueue()
-        error = await self.errorOf(queue.call(within.awaitDeferred), RuntimeError)
+        error = await self.errorOf(queue.call(coroutines.awaitDeferred), RuntimeError)
         self.assertIn("useReactor=True", str(error.__cause__))
-        other = await self.errorOf(queue.call(within.makeDeferred), ResultNotPicklable)
+        other = await self.errorOf(queue.call(coroutines.makeDeferred), ResultNotPicklable)
         self.assertIn("useReactor=True", str(other))
         self.assertEqual(await queue.call(far.echo, 1), 1)
 

@@ -21,7 +21,7 @@ from tests.support.processes import (
     ProcessTestCase,
     areGone,
     isGone,
-    startProgram,
+    startMainModule,
     strangers,
 )
 
@@ -219,7 +219,7 @@ class EndTests(ReactorCase):
         self.assertTrue(isGone(pid))
 
     async def test_itDiesWithItsParent(self) -> None:
-        program = startProgram("tests.integration.reactorprogram", "hang")
+        program = startMainModule("tests.integration.reactorprogram", "hang")
         assert program.stdout is not None
         pids = [int(program.stdout.readline()) for _ in range(2)]
         program.kill()
@@ -234,7 +234,7 @@ class ReactorsTests(ReactorCase):
 
         kinds = ["select", "poll", "asyncio", *(["epoll"] if sys.platform == "linux" else [])]
         for kind in kinds:
-            program = startProgram("tests.integration.reactorprogram", kind)
+            program = startMainModule("tests.integration.reactorprogram", kind)
             out, err = program.communicate(timeout=30)
             self.assertEqual((program.returncode, err), (0, b""), kind)
             self.assertEqual(out.split(), [b"7", b"[0,", b"1,", b"2]", b"cancelled"], kind)

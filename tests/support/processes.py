@@ -34,6 +34,7 @@ __all__ = [
     "areGone",
     "countFds",
     "isGone",
+    "startMainModule",
     "startProgram",
     "startServers",
     "strangers",
@@ -131,7 +132,15 @@ def startProgram(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     Run one of the tests' programs in a session of its own. Its output is not buffered here, so a
     test can read one line and leave the rest.
 
-    @param module: the name of the program's module.
+    @param module: the name of a module whose C{main} takes the arguments. It is not the program's
+        main module, so worker processes do not import it.
+    """
+    return startMainModule("tests.support.mainmodule", module, *arguments)
+
+
+def startMainModule(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """
+    Run a module as a program, in the same way. Worker processes import it.
     """
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

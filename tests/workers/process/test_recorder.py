@@ -12,27 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner.recorder import Recorder
 from tests.support.processes import PATIENCE, startServers
+from tests.workers.process.recording import crash, setAll
 
 LARGEST = (1 << 64) - 1
-
-
-def setAll(recorder: Recorder, values: list[int], gate: Any) -> None:
-    """
-    Write some values in another process, and one more when that is allowed.
-    """
-    for value in values:
-        recorder.begin(value)
-    gate.recv()
-    recorder.begin(values[-1] + 1)
-
-
-def crash(recorder: Recorder) -> None:
-    """
-    Crash, while a call runs.
-    """
-    recorder.catchCrash()
-    recorder.begin(7)
-    os.abort()
 
 
 class RecorderTests(SynchronousTestCase):
