@@ -32,6 +32,7 @@ from asynqueue._workers.startmethods import (
     ServerPopen,
     WorkerServerContext,
     WorkerSpawnContext,
+    harmlessImports,
     mainModule,
     privateOf,
     refuseUnguarded,
@@ -63,7 +64,7 @@ def _preloadChild() -> None:
     """
     server = serverOfProgram()
     if privateOf(server)._preload_modules in ([], ["__main__"]):
-        server.set_forkserver_preload([child.__name__])
+        server.set_forkserver_preload([child.__name__, *harmlessImports()])
 
 
 STATUS_SECONDS: Final = 0.5

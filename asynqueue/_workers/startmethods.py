@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from multiprocessing.context import (
 from multiprocessing.context import set_spawning_popen as setSpawningPopen
 from multiprocessing.forkserver import ForkServer, read_signed
 from multiprocessing.util import Finalize
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from asynqueue._runner.codecs import CODECS
@@ -59,6 +61,32 @@ def mainModule() -> dict[str, str]:
     data = _preparation("")
     return {name: value for name, value in data.items() if name.startswith("init_main")}
 
+
+def harmlessImports() -> list[str]:
+    """
+    Name modules that a fork server may load before it forks, because each child that imports the
+    main module needs them. Those are the modules of Twisted and of asynqueue whose modules, classes
+    and functions the main module has imported. To import them starts no thread and opens no file.
+    That does not hold for the reactors, and is not known of other packages.
+
+    @return: the names of the modules. They are loaded here.
+    """
+    found: dict[str, None] = {}
+    for value in list(vars(sys.modules["__main__"]).values()):
+        if isinstance(value, ModuleType):
+            found[value.__name__] = None
+        elif isinstance(value, (type, FunctionType)):
+            found[value.__module__] = None
+    return [
+        name
+        for name in found
+        if name in sys.modules
+        and name.partition(".")[0] in _HARMLESS
+        and "reactor" not in name.rpartition(".")[2]
+    ]
+
+
+_HARMLESS: Final = frozenset(("asynqueue", "twisted"))
 
 _UNGUARDED: Final = (
     "this main module makes worker processes when it is imported. Each worker process imports the "

@@ -52,6 +52,29 @@ if __name__ == "__main__":
     react(main)
 """
 
+IMPORTS = """
+import multiprocessing, sys
+
+if multiprocessing.parent_process() is None:
+    import json
+    from twisted.internet import defer, reactor
+    from twisted.internet.task import react
+    from twisted.web.client import Agent
+    from asynqueue import ProcessQueue as Queue
+
+def loaded():
+    names = "defer", "reactor", "epollreactor", "pollreactor", "task"
+    return [name for name in names if f"twisted.internet.{name}" in sys.modules]
+
+async def main(reactor):
+    async with Queue(1) as queue:
+        print(await queue.call(loaded))
+    print(multiprocessing.forkserver._forkserver._preload_modules)
+
+if __name__ == "__main__":
+    react(main)
+"""
+
 
 class PreloadTests(ProcessTestCase):
     def setUp(self) -> Any:
@@ -175,6 +198,24 @@ class PreloadTests(ProcessTestCase):
         self.assertEqual(done.stdout.splitlines()[:1], ["True True"], done.stderr)
         # The program itself, its first process, and the server.
         self.assertEqual(diary.read_text().count("loaded"), 3)
+
+    def test_theServerLoadsWhatTheMainModuleImportsOfTwistedAndAsynqueue(self) -> None:
+        script = self.makeFolder() / "program.py"
+        script.write_text(IMPORTS)
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+        )
+        # The main module does not import them in the child. No reactor is made in the server.
+        loaded, modules = done.stdout.splitlines()
+        self.assertEqual(loaded, "['defer', 'task']", done.stderr)
+        self.assertIn("twisted.web", modules)
+        self.assertIn("asynqueue._queue.ownqueues", modules)
+        self.assertNotIn("json", modules)
 
     def test_itTakesAListOfNames(self) -> None:
         for wrong in ("numpy", [1], [b"numpy"]):
