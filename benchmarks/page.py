@@ -38,6 +38,9 @@ LESS_IS_BETTER: Final = {"µs", "ms", "bytes", "MB", "times", "functions", "file
 LEAST_ADVANTAGE: Final = 1e-4
 """Our figure may be 0 if nothing was done in time. The plot and the texts take it for this much."""
 
+MANY: Final = 10
+"""The plot tells so many times, and more, in whole numbers."""
+
 ENOUGH: Final = 5
 """So many rounds make a median that the page does not warn of."""
 
@@ -227,11 +230,15 @@ LABELS: Final = 560
 RIGHT: Final = WIDTH - 60
 STEP: Final = 22
 TOP: Final = 40
+ABOUT: Final = (
+    "How many times better than each peer asynqueue is, row by row, on a logarithmic scale."
+)
 
 
 def plot(record: Mapping[str, Any]) -> str:
     """
-    Return an SVG image: how many times better than its peer asynqueue is in each row.
+    Return an SVG image: how many times better than its peer asynqueue is in each row. It is a part
+    of the page, whose style sheet gives its classes the colours of the theme.
     """
     lines = [line for line in linesOf(record) if line.advantages]
     height = TOP + STEP * len(lines) + 30
@@ -241,16 +248,14 @@ def plot(record: Mapping[str, Any]) -> str:
     high = math.ceil(math.log10(max(values, default=10)))
     scale = _Scale(max(min(low, -1), -2), min(max(high, 1), 3))
     shapes = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        "<title>How many times better than each peer asynqueue is</title>",
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        f'<svg class="diagram plot" xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{ABOUT}">',
         *_axis(scale, height),
     ]
     for number, line in enumerate(lines):
         shapes += _bar(line, scale, TOP + STEP * number)
     legend = "bar: median; line: range of the rounds; mark: target. Logarithmic scale."
-    shapes.append(f'<text x="10" y="{height - 10}" fill="#555">{legend}</text>')
+    shapes.append(f'<text class="note" x="10" y="{height - 10}">{legend}</text>')
     return "\n".join([*shapes, "</svg>"]) + "\n"
 
 
@@ -269,11 +274,8 @@ class _Scale:
 def _axis(scale: _Scale, height: int) -> Iterator[str]:
     for power in range(scale.low, scale.high + 1):
         x = scale.place(10.0**power)
-        colour = "#333" if power == 0 else "#ddd"
-        yield (
-            f'<line x1="{x:.1f}" y1="{TOP - 10}" x2="{x:.1f}" y2="{height - 28}" '
-            f'stroke="{colour}"/>'
-        )
+        kind = "even" if power == 0 else "grid"
+        yield f'<path class="{kind}" d="M{x:.1f} {TOP - 10}V{height - 28}"/>'
         yield f'<text x="{x:.1f}" y="{TOP - 16}" text-anchor="middle">{10.0**power:g}x</text>'
 
 
@@ -281,22 +283,20 @@ def _bar(line: Line, scale: _Scale, y: int) -> Iterator[str]:
     middle = y + STEP / 2
     one, value = scale.place(1), scale.place(median(line.advantages))
     left, width = min(one, value), abs(value - one)
-    colour = "#2a7f9e" if value >= one else "#c0653a"
+    kind = "better" if value >= one else "worse"
     label = escape(f"{line.label}, against {line.peer}")
+    yield f'<text x="{LABELS - 10}" y="{middle + 4:.1f}" text-anchor="end">{label}</text>'
     yield (
-        f'<text x="{LABELS - 10}" y="{middle + 4:.1f}" text-anchor="end" textLength="'
-        f'{min(LABELS - 20, 6 * len(label)):.0f}" lengthAdjust="spacingAndGlyphs">{label}</text>'
-    )
-    yield (
-        f'<rect x="{left:.1f}" y="{y + 5}" width="{max(width, 1):.1f}" height="{STEP - 10}" '
-        f'fill="{colour}"/>'
+        f'<rect class="{kind}" x="{left:.1f}" y="{y + 5}" width="{max(width, 1):.1f}" '
+        f'height="{STEP - 10}"/>'
     )
     least, most = scale.place(min(line.advantages)), scale.place(max(line.advantages))
-    yield f'<path d="M{least:.1f} {middle:.1f}H{most:.1f}" stroke="#111" stroke-width="2"/>'
+    yield f'<path class="range" d="M{least:.1f} {middle:.1f}H{most:.1f}"/>'
     if line.neededAdvantage is not None:
         x = scale.place(line.neededAdvantage)
-        yield f'<path d="M{x:.1f} {y + 2}V{y + STEP - 2}" stroke="#b00" stroke-width="2"/>'
-    text = f"{median(line.advantages):.2g}x"
+        yield f'<path class="target" d="M{x:.1f} {y + 2}V{y + STEP - 2}"/>'
+    advantage = median(line.advantages)
+    text = f"{advantage:,.0f}x" if advantage >= MANY else f"{advantage:.2g}x"
     yield f'<text x="{RIGHT + 8}" y="{middle + 4:.1f}">{text}</text>'
 
 
