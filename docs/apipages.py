@@ -9,15 +9,18 @@ the API pages link to the guides.
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 from typing import ClassVar
 
 from docutils import nodes
@@ -25,6 +28,8 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+
+import asynqueue
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,12 @@ NOT_LINKED = ("api/asynqueue", "api/mcmandelbrot", "changelog", "design")
 """Documents whose mentions are not linked, by how their names begin. The design is about what is
 not public."""
 
+
+HOMES = ("asynqueue", "asynqueue.tools", "asynqueue.testing")
+"""The modules from which users import most names. Each name is shown on the page of its module."""
+
+PLUGIN = "asynqueue.testing.plugin"
+"""pytest imports it. Its fixtures are in a guide."""
 
 LINK = re.compile(r'<a href="([\w.]+)\.html#?([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 """A link of pydoctor's to another of its pages, with an anchor, and its text."""
@@ -354,24 +365,69 @@ def _parent(name: str, names: list[str]) -> str | None:
     return None
 
 
+def publicModules() -> Iterator[ModuleType]:
+    """
+    @return: the modules from which users import names.
+    """
+    yield asynqueue
+    for _, name, _ in pkgutil.walk_packages(asynqueue.__path__, "asynqueue."):
+        if not PRIVATE.search(name) and name != PLUGIN:
+            yield import_module(name)
+
+
+def faultsOf(texts: Mapping[str, str], modules: Iterable[ModuleType]) -> Iterator[str]:
+    """
+    Tell what is wrong with the pages of the API.
+
+    @param texts: the pages' texts by their names.
+    @param modules: those whose public names have to be shown.
+    """
+    for name, text in texts.items():
+        if PRIVATE.search(name):
+            yield f"{name} is private, and has a page"
+        if "View In Hierarchy" in text:
+            yield f"{name} refers to a hierarchy, which has no page"
+        for page in sorted(set(re.findall(r'href="([\w.]+)\.html', text)) - texts.keys()):
+            yield f"{name} links to {page}, which has no page"
+        # Names are rows of the table on their parent's page, arguments those of a function's table.
+        for row in re.findall("<tr.*?</tr>", text, re.DOTALL):
+            if name.startswith("asynqueue") and ("Undocumented" in row or "No summary" in row):
+                about = " ".join(re.sub("<[^>]*>", " ", row).split())
+                yield f"{name} has something undocumented: {about}"
+    members = {name: {member for member, _ in membersOf(text)} for name, text in texts.items()}
+    shown = {name.rpartition(".")[2] for name in texts}.union(*members.values())
+    for module in modules:
+        home = module.__name__
+        for name in getattr(module, "__all__", ()):
+            # An alias has the name of what it stands for.
+            original = getattr(getattr(module, name), "__name__", name)
+            if name.startswith("__"):
+                continue
+            if not {name, original} & shown:
+                yield f"{home}.{name} is shown nowhere"
+            elif home in HOMES and f"{home}.{name}" not in texts and name not in members[home]:
+                yield f"{home}.{name} is not shown on the page of {home}"
+
+
 def makePages(app: Sphinx) -> None:
     """
     Write the pages of the API into the sources, before Sphinx looks for documents there. A page
-    that is as before keeps its time, so that Sphinx does not read it again.
+    that is as before keeps its time, so that Sphinx does not read it again. Warn of what is wrong
+    with them.
     """
     folder = Path(app.doctreedir) / "pydoctor"
     runPydoctor(app.config.version, folder)
     names = Names(folder / "objects.inv")
     app.asynqueueNames = names  # type: ignore[attr-defined]
-    made = set()
-    for page in readPages(folder, guidesOf(names)):
-        path = PAGES / f"{page.name}.rst"
-        text = "\n".join(page.write())
-        made.add(path)
+    texts = {page.name: "\n".join(page.write()) for page in readPages(folder, guidesOf(names))}
+    for fault in faultsOf(texts, publicModules()):
+        logger.warning(fault)
+    for name, text in texts.items():
+        path = PAGES / f"{name}.rst"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
     for path in PAGES.glob("*.rst"):
-        if path not in made and path.stem != "index":
+        if path.stem not in texts and path.stem != "index":
             path.unlink()
 
 
