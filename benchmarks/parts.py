@@ -8,12 +8,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from benchmarks.tasks import echo
+
+if TYPE_CHECKING:
+    # The peers' programs import this module, too.
+    from asynqueue import TaskQueue
 
 
 def runInReactor(work: Callable[[], Coroutine[Deferred[Any], Any, float]]) -> float:
@@ -73,6 +80,23 @@ class Counter:
         """
         if self.count != self.expected or self._sum != sum(range(self.expected)):
             raise ValueError(f"of {self.expected} results came {self.count}, sum {self._sum}")
+
+
+async def callAtOnce(queue: TaskQueue, calls: int) -> float:
+    """
+    Put calls of L{echo} into a queue, all at once.
+
+    @return: calls a second, from the first one put until the last Deferred fired.
+    """
+    over: Deferred[None] = Deferred()
+    counter = Counter(calls, lambda: over.callback(None))
+    started = perf_counter()
+    for number in range(calls):
+        queue.call(echo, number).addCallbacks(counter.add, over.errback)
+    await over
+    seconds = perf_counter() - started
+    counter.check()
+    return calls / seconds
 
 
 @implementer(IConsumer)

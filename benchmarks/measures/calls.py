@@ -9,12 +9,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from threading import Event
 from time import perf_counter
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 
 from asynqueue import ProcessQueue
 from benchmarks import asynqueue09
 from benchmarks.measure import Contender, Measure, OldContender, Row, Target
-from benchmarks.parts import Counter, becomeUsual, runInReactor
+from benchmarks.parts import Counter, becomeUsual, callAtOnce, runInReactor
 from benchmarks.tasks import echo
 
 WARM_UP = 500
@@ -25,23 +25,13 @@ def ours(calls: int) -> float:
     """
     @return: calls a second through a queue: from the first one put until the last Deferred fired.
     """
-    return runInReactor(lambda: _ours(calls))
 
+    async def work() -> float:
+        async with ProcessQueue(2) as queue:
+            await gatherResults([queue.call(echo, number) for number in range(WARM_UP)])
+            return await callAtOnce(queue, calls)
 
-async def _ours(calls: int) -> float:
-    async with ProcessQueue(2) as queue:
-        await gatherResults([queue.call(echo, number) for number in range(WARM_UP)])
-        over: Deferred[None] = Deferred()
-        counter = Counter(calls, lambda: over.callback(None))
-
-        started = perf_counter()
-        for number in range(calls):
-            queue.call(echo, number).addCallbacks(counter.add, over.errback)
-        await over
-        seconds = perf_counter() - started
-
-    counter.check()
-    return calls / seconds
+    return runInReactor(work)
 
 
 def executor(calls: int) -> float:

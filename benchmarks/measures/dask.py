@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults
 
 from asynqueue import DaskWorker, TaskQueue
 from benchmarks.measure import Contender, Measure, Row, Target
 from benchmarks.measures.calls import executor
-from benchmarks.parts import Counter, CountingConsumer, runInReactor
+from benchmarks.parts import Counter, CountingConsumer, callAtOnce, runInReactor
 from benchmarks.tasks import countUp, echo
 
 WORKERS = 2
@@ -84,19 +84,7 @@ def ours(calls: int) -> float:
     """
     @return: calls a second, put at once.
     """
-
-    async def work(queue: TaskQueue) -> float:
-        over: Deferred[None] = Deferred()
-        counter = Counter(calls, lambda: over.callback(None))
-        started = perf_counter()
-        for number in range(calls):
-            queue.call(echo, number).addCallbacks(counter.add, over.errback)
-        await over
-        seconds = perf_counter() - started
-        counter.check()
-        return calls / seconds
-
-    return _inQueue(work)
+    return _inQueue(lambda queue: callAtOnce(queue, calls))
 
 
 def oursLatency(calls: int) -> float:
