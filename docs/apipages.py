@@ -60,7 +60,8 @@ PLUGIN = "asynqueue.testing.plugin"
 
 LINK = re.compile(r'<a href="([\w.]+)\.html#?([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 """A link of pydoctor's to another of its pages, with an anchor, and its text."""
-PRIVATE = re.compile("_(?!_)")
+PRIVATE = re.compile(r"(?:^|\.)_(?!_)")
+"""A name with a private part."""
 
 MEMBER = re.compile(r'(?=<div class="api-member" data-name="([^"]*)">)')
 """What the template of pydoctor begins each member with."""
@@ -347,7 +348,7 @@ def readPages(folder: Path, guides: dict[str, list[str]]) -> Iterator[Page]:
         return row[1] + summaries.get(f"{row[2] or f'{name}.html'}#{row[3]}", row[4])
 
     def unlink(link: re.Match[str]) -> str:
-        isPublic = link[1] in names and not PRIVATE.match(link[2])
+        isPublic = link[1] in names and not PRIVATE.search(link[2])
         return link[0] if isPublic else link[3]
 
     for name in names:
