@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from reprlib import Repr
 from traceback import format_exception
-from typing import Any, Final
+from typing import Final
 
 from asynqueue._core.task import functionName
 from asynqueue.errors import textOf
@@ -30,8 +30,8 @@ MOST_ARGUMENTS: Final = 12
 
 def describeCall(
     function: object,
-    args: Iterable[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: Iterable[object] = (),
+    kwargs: Mapping[str, object] | None = None,
     instance: object = None,
 ) -> str:
     """

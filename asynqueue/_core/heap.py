@@ -64,7 +64,7 @@ class PriorityHeap(Generic[Item]):
         self._line: list[Any] = []
         self._first = 0
         # Where the line's last item stood when it was put. It may have moved since.
-        self._lastPriority: Any = 0.0
+        self._lastPriority = 0.0
         self._lastId = 0
         self._entries: list[Entry] = []
         self._dead = 0

@@ -5,9 +5,9 @@ Keywords of constructors and calls: their names in signatures, and hints for mis
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from asynqueue._core.options import ALL_OPTION_NAMES, OPTION_NAMES
 from asynqueue._core.task import functionName
@@ -47,7 +47,7 @@ def spellsOut(
         )
 
         @wraps(init)
-        def checked(self: object, *args: Any, **kw: Any) -> None:
+        def checked(self: object, *args: object, **kw: object) -> None:
             for name in kw:
                 if name not in known:
                     raise unknownKeyword(type(self).__name__, name, known)
@@ -70,9 +70,7 @@ def unknownKeyword(taker: str, name: str, known: Iterable[str]) -> TypeError:
     return TypeError(f"{taker} takes no keyword {name!r}. {hint}")
 
 
-def explainKeywords(
-    error: BaseException, function: Callable[..., Any], kwargs: Mapping[str, Any]
-) -> None:
+def explainKeywords(error: BaseException, function: object, kwargs: Iterable[str]) -> None:
     """
     Add a note to the error of a call that failed because of a keyword, if that looks like an option
     of the queue.

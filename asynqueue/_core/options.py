@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.priorities import checkNiceness
 from asynqueue._core.retry import Retry
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IConsumer
 
 RUNS: Final = 3
 """How many times an idempotent task is begun at most, if workers die with it."""
@@ -54,7 +57,7 @@ class TaskOptions:
     doNext: bool = False
     doLast: bool = False
     timeout: float | None = None
-    consumer: Any = None
+    consumer: IConsumer | None = None
     raw: bool | None = None
     returnFailure: bool = True
     stallTimeout: float | None = None
@@ -74,8 +77,7 @@ class TaskOptions:
         hash(self.series)
         retry = self.retryOn
         if retry is not None and not isinstance(retry, Retry):
-            kinds: Any = retry
-            retry = Retry(self.runs if self.runs > 1 else RUNS, errors=kinds)
+            retry = Retry(self.runs if self.runs > 1 else RUNS, errors=retry)
         object.__setattr__(self, "retry", retry)
         # The scheduler asks for each task, and a property would cost a call.
         isTimed = self.timeout is not None or self.stallTimeout is not None

@@ -81,7 +81,7 @@ class Retry:
         @raise ValueError: if the attempts are not a positive integer.
         """
         checkCount("attempts", self.attempts)
-        errors: Any = self.errors
+        errors = self.errors
         kinds = (errors,) if isinstance(errors, type) else errors
         if not isinstance(kinds, Iterable) or not all(map(_isErrorType, kinds := tuple(kinds))):
             raise TypeError(f"errors must be types of exceptions, not {errors!r}")

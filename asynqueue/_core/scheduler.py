@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from asynqueue._core.groups import Capacity, Group, Groups, WorkerLoad
 from asynqueue._core.heap import PriorityHeap
@@ -54,9 +54,9 @@ class RunTimes:
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
-        self.estimates: dict[Any, float] = {}
+        self.estimates: dict[object, float] = {}
 
-    def note(self, function: Callable[..., Any], seconds: float) -> None:
+    def note(self, function: Callable[..., object], seconds: float) -> None:
         """
         Note that a call of C{function} took this many seconds.
         """
@@ -75,7 +75,7 @@ class RunTimes:
         else:
             estimates[key] = known + (seconds - known) * 0.1
 
-    def expect(self, function: Callable[..., Any]) -> float:
+    def expect(self, function: Callable[..., object]) -> float:
         """
         Return the estimate in seconds; C{UNKNOWN} if there is none.
         """
@@ -83,22 +83,21 @@ class RunTimes:
         return self.estimates.get(key, UNKNOWN)
 
 
-def keyOf(function: Any) -> Any:
+def keyOf(function: object) -> object:
     """
     @return: what tells a callable apart from others without keeping a closure or an instance
         alive; C{None} for one that is never estimated.
     """
-    kind = type(function)
-    if kind is FunctionType:
+    if type(function) is FunctionType:
         return function.__code__
-    if kind is MethodType:
+    if type(function) is MethodType:
         return getattr(function.__func__, "__code__", None)
     if isModuleBuiltin(function):
         return function
     return None
 
 
-def isModuleBuiltin(function: Any) -> bool:
+def isModuleBuiltin(function: object) -> bool:
     """
     @return: whether a callable is a built-in function of a module, rather than a method.
     """
@@ -194,7 +193,7 @@ class Scheduler(Generic[TaskType]):
                 if options.isTimed:
                     seconds = UNKNOWN
                 else:
-                    function: Any = task.function
+                    function = task.function
                     key = function.__code__ if type(function) is FunctionType else keyOf(function)
                     seconds = self.runTimes.estimates.get(key, UNKNOWN)
                     if seconds < OVERHEAD:  # noqa: PLR1730

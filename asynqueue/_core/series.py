@@ -51,10 +51,11 @@ class Series:
         self.last = 0.0
         self.users = 0
         self.numberBound = self.lastBound = math.inf
+        # The tasks are of the type that the scheduler is for.
         self.tasks: PriorityHeap[Any] | None = None
         self.head: Any = None
         self.id = 0
-        self.priority: Any = 0.0
+        self.priority = 0.0
         self.place: Place | None = None
 
 

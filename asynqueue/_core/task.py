@@ -16,6 +16,8 @@ from asynqueue.errors import StateError
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from asynqueue.interfaces import IWorker
+
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
@@ -77,7 +79,7 @@ class Record:
         self.startTime: float | None = None
         self.stopTime: float | None = None
         self.outcome: Any = None
-        self.progress: Any = None
+        self.progress: Progress | Any = None
 
     @property
     def result(self) -> Any:
@@ -121,7 +123,7 @@ class Record:
         """
         self.state = nextState(TASK, self.state, "giveBack", self)
 
-    def retry(self, failure: Any) -> None:
+    def retry(self, failure: object) -> None:
         """
         Go from UNDERWAY back to PENDING, because an attempt has failed.
 
@@ -130,7 +132,7 @@ class Record:
         self.waitAgain()
         self.outcome = failure
 
-    def finish(self, result: Any, now: float) -> None:
+    def finish(self, result: object, now: float) -> None:
         """
         @raise StateError: unless it is UNDERWAY.
         """
@@ -140,7 +142,7 @@ class Record:
         self.stopTime = now
         self.outcome = result
 
-    def fail(self, failure: Any, now: float) -> None:
+    def fail(self, failure: object, now: float) -> None:
         """
         @raise StateError: if it is done.
         """
@@ -148,7 +150,7 @@ class Record:
         self.stopTime = now
         self.outcome = failure
 
-    def giveUp(self, failure: Any, now: float) -> None:
+    def giveUp(self, failure: object, now: float) -> None:
         """
         Go to CANCELLED.
 
@@ -255,7 +257,7 @@ class Task(Record, Generic[T]):
         self.args = args
         self.kwargs = kwargs
         self.options = options
-        self.worker: Any = None
+        self.worker: IWorker | None = None
         self.expected: float | None = None
         self.context: tuple[tuple[str, Any], ...] | None = None
         self.progress = None
@@ -274,7 +276,7 @@ class Task(Record, Generic[T]):
         """
         return self.function, self.args, dict(self.kwargs)
 
-    def start(self, worker: object, now: float) -> None:
+    def start(self, worker: IWorker, now: float) -> None:
         """
         Note that a worker got it.
 

@@ -58,7 +58,7 @@ def runChunk(
         return results, time.perf_counter() - started, failures
 
 
-def describing(function: Any, describe: Describe) -> Any:
+def describing(function: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
     """
     @param function: a function that a call names.
     @param describe: makes an exception ready to travel from here.

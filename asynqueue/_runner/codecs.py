@@ -25,7 +25,7 @@ from asynqueue.errors import PayloadTooLarge, ResultNotPicklable, typeName
 Body = tuple[Any, Any, Any, Any]
 """A function, its arguments, its keywords, and the pairs of its context variables or C{None}."""
 
-_NO_KEYWORDS: Final[dict[str, Any]] = {}
+_NO_KEYWORDS: Final[dict[str, object]] = {}
 
 
 class Reader(Protocol):
@@ -53,7 +53,7 @@ class PickleReader:
         self._describe = describe
         # Each function that was defined: packed, and rebuilt once it was called.
         self._definitions: dict[int, Packed] = {}
-        self._functions: dict[int, Any] = {}
+        self._functions: dict[int, object] = {}
 
     def keep(self, call: Message) -> None:
         """
@@ -79,7 +79,7 @@ class PickleReader:
         args, kwargs = unpack(arguments)
         return function, args, kwargs, pairs
 
-    def _rebuild(self, call: Message) -> Any:
+    def _rebuild(self, call: Message) -> object:
         self.keep(call)
         function = call[2]
         number = function[0] if type(function) is tuple else function
@@ -125,7 +125,7 @@ class Codec:
     @ivar makeReader: makes the reader of one conversation's calls.
     """
 
-    pack: Callable[[Any], Packed]
+    pack: Callable[[object], Packed]
     unpack: Callable[[Packed], Any]
     sizeOf: Callable[[Packed], int]
     isShared: Callable[[Packed], bool]
@@ -138,7 +138,7 @@ def _asItIs(value: Any) -> Any:
     return value
 
 
-def _withoutDeferred(value: Any) -> Any:
+def _withoutDeferred(value: object) -> object:
     """
     Refuse a Deferred, which is of use only to the reactor that it was made for.
     """
@@ -151,11 +151,11 @@ def _withoutDeferred(value: Any) -> Any:
     return value
 
 
-def _pack(packer: Packer, value: Any) -> Packed:
+def _pack(packer: Packer, value: object) -> Packed:
     return packer.pack(_withoutDeferred(value))
 
 
-def _sizeInMemory(value: Any) -> int:
+def _sizeInMemory(value: object) -> int:
     try:
         return sys.getsizeof(value)
     except Exception:
@@ -211,7 +211,7 @@ class Answers:
         self._post = post
         self._codec = codec
 
-    def returned(self, id: int, seconds: float, result: Any) -> None:
+    def returned(self, id: int, seconds: float, result: object) -> None:
         """
         A call has returned something.
 

@@ -56,7 +56,7 @@ class TravellingContext:
         self.context = context
         self.parent = parent
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         from opentelemetry.baggage.propagation import W3CBaggagePropagator
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -67,7 +67,7 @@ class TravellingContext:
         return OrderedDict, (list(headers.items()),)
 
 
-def applyContext(pairs: Iterable[tuple[str, Any]]) -> None:
+def applyContext(pairs: Iterable[tuple[str, object]]) -> None:
     """
     Set some context variables in the present context.
 

@@ -7,7 +7,7 @@ coroutines with an C{asyncio} event loop. Where a reactor runs, another waiter w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import copy_context
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType
@@ -51,7 +51,7 @@ class CoroutineRunner:
             raise error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
         return result
 
-    def _resultOf(self, coroutine: Any) -> _Result:
+    def _resultOf(self, coroutine: Coroutine[Any, Any, Any]) -> _Result:
         self._isInterrupted = False
         # From here on, an interruption cancels the coroutine. It must not break off the loop's own
         # code.
@@ -68,7 +68,7 @@ class CoroutineRunner:
             return result, None
         return None, TaskInterrupted() if self._isInterrupted else _explained(error)
 
-    def _runLoop(self, coroutine: Any) -> _Result:
+    def _runLoop(self, coroutine: Coroutine[Any, Any, Any]) -> _Result:
         # Importing it takes a child process some time. One without coroutines is spared that.
         import asyncio
 
@@ -87,7 +87,7 @@ class CoroutineRunner:
 
         return _outsideOfLoops(partial(self._runner.run, main(), context=copy_context()))
 
-    def _clearUp(self, coroutine: Any) -> None:
+    def _clearUp(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """
         The loop has failed before the coroutine came to its end, because of what an earlier one has
         left in it, say.
@@ -97,7 +97,7 @@ class CoroutineRunner:
 
     # Waiter ---------------------------------------------------------------------------------------
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: object) -> bool:
         """
         Return whether a value is a coroutine.
         """

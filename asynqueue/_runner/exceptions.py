@@ -66,7 +66,7 @@ def rebuild(described: Described) -> BaseException:
         traceback's text is its C{__cause__}.
     """
     packed, name, text, trace = described
-    exception: Any = None
+    exception: object = None
     if packed is not None:
         try:
             exception = unpack(packed)
@@ -101,7 +101,7 @@ def _asItWas(packed: Packed, exception: BaseException, text: str) -> BaseExcepti
     """
     if type(packed) is tuple:
         return exception
-    again: Any = _ExceptionUnpickler(BytesIO(packed)).load()
+    again: object = _ExceptionUnpickler(BytesIO(packed)).load()
     return again if isinstance(again, BaseException) and textOf(again) == text else exception
 
 
@@ -123,7 +123,7 @@ class _ExceptionUnpickler(Unpickler):
         return partial(_remade, found)
 
 
-def _remade(kind: type[BaseException], *args: Any) -> BaseException:
+def _remade(kind: type[BaseException], *args: object) -> BaseException:
     made = kind(*args)
     if made.args == args:
         return made

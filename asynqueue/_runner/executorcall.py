@@ -86,7 +86,7 @@ class Call:
         """
         return self._body
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         self.wasPickled = True
         return PickledCall, (self._sealed() if self._isSealed else self._body, self.raw)
 
@@ -153,7 +153,7 @@ def execute(call: Call | PickledCall) -> Outcome:
     codec = DIRECT if isHere else CARRIED
     try:
         function, *rest = call.open()
-        body: Any = (describing(function, codec.describe), *rest)
+        body: Body = (describing(function, codec.describe), *rest)
     except BaseException as error:
         ours = explained(CallNotRebuilt, "rebuild the call", error)
         return Outcome(isHere, None, codec.describe(ours))
@@ -180,7 +180,7 @@ def _neverLater(outcome: object) -> None:
     raise AssertionError("a coroutine has outlasted its call")
 
 
-def _returned(isHere: bool, codec: Codec, result: Any) -> Outcome:
+def _returned(isHere: bool, codec: Codec, result: object) -> Outcome:
     try:
         return Outcome(isHere, codec.pack(result), None)
     except BaseException as error:
@@ -188,7 +188,7 @@ def _returned(isHere: bool, codec: Codec, result: Any) -> Outcome:
         return Outcome(isHere, None, codec.describe(explained(ResultNotPicklable, what, error)))
 
 
-def _cannotStream(codec: Codec, iterator: Any) -> Outcome:
+def _cannotStream(codec: Codec, iterator: object) -> Outcome:
     """
     Refuse an iterator, because it cannot leave its interpreter, and nobody there could ask it for
     more.
@@ -217,7 +217,7 @@ def _closed(runner: CoroutineRunner, outcome: Outcome, codec: Codec) -> Outcome:
     return outcome
 
 
-def _carry(value: Any) -> Packed:
+def _carry(value: object) -> Packed:
     """
     Pack a value into something that any pickler can take along.
     """

@@ -39,6 +39,9 @@ def kindOf(buffer: memoryview) -> int:
     return BYTES if owner is bytes else BYTEARRAY if owner is bytearray else MEMORY
 
 
+_Bytes = bytes | bytearray | mmap.mmap
+
+
 class Segment:
     """
     A large segment that has begun to arrive.
@@ -47,7 +50,7 @@ class Segment:
     __slots__ = ("_finish", "_got", "_size", "_view")
 
     def __init__(
-        self, size: int, view: Callable[[int], memoryview], finish: Callable[[], Any]
+        self, size: int, view: Callable[[int], memoryview], finish: Callable[[], _Bytes]
     ) -> None:
         """
         @param size: how many bytes it has.
@@ -77,7 +80,7 @@ class Segment:
         self._got += count
         return self._got == self._size
 
-    def finished(self) -> Any:
+    def finished(self) -> _Bytes:
         """
         @return: the object, after the last bytes.
         """
@@ -208,7 +211,7 @@ def _withTextsPacked(message: Message) -> Message:
     return message
 
 
-def _packText(value: Any) -> Any:
+def _packText(value: object) -> object:
     isLarge = type(value) is str and len(value) >= LARGE_TEXT
     return PickleBuffer(dumps(value, 5)) if isLarge else value
 
@@ -302,6 +305,7 @@ class FrameDecoder:
         # The frame that is being read, where it did not come whole.
         self._sizes: list[int] = []
         self._kinds: list[int] = []
+        # The first one is of bytes.
         self._segments: list[Any] = []
         self._segment: Segment | None = None
 
@@ -480,7 +484,7 @@ class FrameDecoder:
             )
         return start + length
 
-    def _keep(self, segment: bytes | bytearray | mmap.mmap, frames: list[Segments]) -> None:
+    def _keep(self, segment: _Bytes, frames: list[Segments]) -> None:
         self._segments.append(segment)
         if len(self._segments) == len(self._sizes):
             frames.append(self._segments)

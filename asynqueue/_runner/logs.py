@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from asynqueue._runner.packing import PLAIN
@@ -142,7 +143,7 @@ class LogForwarding(logging.Handler):
         @return: whether Twisted's logger is heard.
         """
         if self._twisted is None and "twisted.logger" in sys.modules:
-            twisted: Any = sys.modules["twisted.logger"]
+            twisted: ModuleType = sys.modules["twisted.logger"]
             # Another thread may be importing it at this moment.
             beginner = getattr(twisted, "globalLogBeginner", None)
             if beginner is not None:
@@ -204,7 +205,7 @@ def _messageOf(record: logging.LogRecord) -> str:
         return f"{_shown(record.msg)} with {_shown(record.args)} (cannot be formatted: {why})"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         return _exactly(repr(value))
     except Exception as error:

@@ -44,7 +44,7 @@ class Waiter(Protocol):
     Waits for what a function returned in place of its result.
     """
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: object) -> bool:
         """Return whether a value has to be waited for."""
 
     def wait(self, value: Any, later: Callable[[Outcome], object]) -> Outcome:
@@ -93,7 +93,7 @@ def makeCall(
         return RAISED, error
 
 
-def outcomeOf(value: Any) -> Outcome:
+def outcomeOf(value: object) -> Outcome:
     """
     Classify what a function or a coroutine returned.
     """
@@ -102,7 +102,7 @@ def outcomeOf(value: Any) -> Outcome:
     return (ITERATOR if isIterator(value) else VALUE), value
 
 
-def _applyContext(pairs: Iterable[tuple[str, Any]]) -> None:
+def _applyContext(pairs: Iterable[tuple[str, object]]) -> None:
     try:
         applyContext(pairs)
     except Exception as error:

@@ -10,7 +10,7 @@ objects, stay outside of the pickle and are never copied by the pickler.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from io import BytesIO
 from pickle import PickleBuffer, Pickler, Unpickler, loads
@@ -51,7 +51,7 @@ class Packer:
     Packs values with one class of pickler.
     """
 
-    def __init__(self, load: Callable[[], Any]) -> None:
+    def __init__(self, load: Callable[[], type[Pickler]]) -> None:
         """
         @param load: returns the class, which may have to be imported first: C{pickle.Pickler} or
             one that derives from it. It is called when the class is used for the first time.
@@ -59,21 +59,21 @@ class Packer:
         self._load = load
 
     @cached_property
-    def pickler(self) -> Any:
+    def pickler(self) -> type[Pickler]:
         """
         The class of pickler.
         """
         return self._load()
 
     @cached_property
-    def _connectionFinder(self) -> Any:
+    def _connectionFinder(self) -> type[Pickler]:
         return _connectionFinder(self.pickler)
 
     @cached_property
     def _besidePickler(self) -> Any:
         return _besidePickler(self.pickler)
 
-    def pack(self, value: Any) -> Packed:
+    def pack(self, value: object) -> Packed:
         """
         @param value: anything that can be pickled.
         @return: what L{unpack} makes into an equal value.
@@ -85,7 +85,7 @@ class Packer:
         pieces = _Pieces()
         self.pickler(pieces, 5, buffer_callback=partial(_keepInside, buffers)).dump(value)
         if len(pieces) == 1:
-            data: Any = pieces[0]
+            data: Packed = pieces[0]
             if _HANDLE in data:
                 self._refuseDescriptors(value)
         else:
@@ -100,7 +100,7 @@ class Packer:
             data = PickleBuffer(data)
         return (data, buffers) if buffers else data
 
-    def _packBeside(self, value: Any) -> Packed:
+    def _packBeside(self, value: object) -> Packed:
         """
         Pack a value with large buffers, bytes and bytearrays outside of the pickle.
         """
@@ -108,12 +108,12 @@ class Packer:
         buffers: list[PickleBuffer] = []
         pickler = self._besidePickler(stream, 5, buffer_callback=partial(_keepInside, buffers))
         pickler.dump(value)
-        data: Any = stream.getvalue()
+        data: Packed = stream.getvalue()
         if len(data) >= LARGE:
             data = PickleBuffer(data)
         return (data, buffers, pickler.kept) if pickler.kept else (data, buffers)
 
-    def _refuseDescriptors(self, value: Any) -> None:
+    def _refuseDescriptors(self, value: object) -> None:
         """
         Refuse a value with a connection of C{multiprocessing}. Pickled as usual, a connection is
         the number of a file descriptor, which means something else in another process. (Sockets,
@@ -124,9 +124,9 @@ class Packer:
         self._connectionFinder(BytesIO(), 5).dump(value)
 
 
-def _connectionFinder(base: Any) -> Any:
+def _connectionFinder(base: Any) -> type[Pickler]:
     class ConnectionFinder(base):  # type: ignore[misc] # the base is known at run time
-        def reducer_override(self, value: Any) -> Any:
+        def reducer_override(self, value: object) -> object:
             connection = sys.modules.get("multiprocessing.connection")
             if connection is not None and isinstance(value, connection._ConnectionBase):
                 raise TypeError(
@@ -136,7 +136,8 @@ def _connectionFinder(base: Any) -> Any:
             inherited = getattr(super(), "reducer_override", None)
             return NotImplemented if inherited is None else inherited(value)
 
-    return ConnectionFinder
+    finder: type[Pickler] = ConnectionFinder
+    return finder
 
 
 def _besidePickler(base: Any) -> Any:
@@ -168,12 +169,13 @@ STANDARD: Final = Packer(lambda: Pickler)
 """Packs functions and classes by their names."""
 
 
-def _cloudPickler() -> Any:
+def _cloudPickler() -> type[Pickler]:
     try:
         from cloudpickle import Pickler as CloudPickler
     except ImportError as error:
         raise ExtraMissing("pickler='cloudpickle'", "cloudpickle") from error
-    return CloudPickler
+    pickler: type[Pickler] = CloudPickler
+    return pickler
 
 
 CLOUDPICKLE: Final = Packer(_cloudPickler)
@@ -231,11 +233,11 @@ class _BesideUnpickler(Unpickler):
     Finds what was kept outside.
     """
 
-    def __init__(self, data: Any, buffers: Any, beside: Any) -> None:
+    def __init__(self, data: Packed, buffers: Iterable[Packed], beside: Sequence[Packed]) -> None:
         super().__init__(BytesIO(data), buffers=buffers)
         self._beside = beside
 
-    def persistent_load(self, number: int) -> Any:
+    def persistent_load(self, number: int) -> object:
         """
         Return the object with this number.
         """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import current_process, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
@@ -208,7 +208,7 @@ def _leaveTerminal() -> None:
         os.setsid()
 
 
-def _doNothing(number: int, frame: Any) -> None:
+def _doNothing(number: int, frame: FrameType | None) -> None:
     pass
 
 
@@ -274,7 +274,7 @@ class _NoMoreWaiting(BaseException):
 def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
     isReading = mustRead = False
 
-    def nudged(number: int, frame: Any) -> None:
+    def nudged(number: int, frame: FrameType | None) -> None:
         nonlocal mustRead
         if pipe.holdsBack(number):
             return
@@ -300,7 +300,7 @@ def _heedSignals(pipe: FarPipe, runner: CallRunner, service: Service) -> None:
                 isReading = False
         runner.interrupt()
 
-    def terminated(number: int, frame: Any) -> None:
+    def terminated(number: int, frame: FrameType | None) -> None:
         if not pipe.holdsBack(number):
             runner.terminate()
             service.wake()

@@ -5,6 +5,7 @@ Iterators that an executor advances in the interpreter that wants their items.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextvars import Context
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class PullStream:
     executor runs the methods, one at a time.
     """
 
-    def __init__(self, iterator: Any, context: Context, runner: CoroutineRunner) -> None:
+    def __init__(self, iterator: Iterator[Any], context: Context, runner: CoroutineRunner) -> None:
         """
         Advance it for the first time.
         """

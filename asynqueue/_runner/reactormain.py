@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from types import CoroutineType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -41,7 +41,7 @@ class DeferredWaiter:
         self._isInterrupted = False
         self._moveOn = moveOn
 
-    def accepts(self, value: Any) -> bool:
+    def accepts(self, value: object) -> bool:
         """
         Return whether a value is a Deferred or a coroutine.
         """
@@ -57,7 +57,7 @@ class DeferredWaiter:
         hasReturned = False
         early: Outcome = WAITING, None
 
-        def fired(result: Any) -> None:
+        def fired(result: object) -> None:
             nonlocal early
             self._waiting = None
             outcome = self._outcomeOf(result)
@@ -71,7 +71,7 @@ class DeferredWaiter:
         hasReturned = True
         return early
 
-    def _outcomeOf(self, result: Any) -> Outcome:
+    def _outcomeOf(self, result: object) -> Outcome:
         if not isinstance(result, Failure):
             return outcomeOf(result)
         if self._isInterrupted and result.check(CancelledError):
@@ -129,6 +129,7 @@ class ReactorService:
 
         self.waiter: Waiter = DeferredWaiter(self._moveSoon)
         self._pipe = pipe
+        # No interface of Twisted knows that run() takes C{installSignalHandlers}.
         self._reactor: Any = reactor
         self._isDue = self._isStopping = False
 
@@ -156,7 +157,7 @@ class ReactorService:
             return
         from twisted.internet.process import reapAllProcesses
 
-        def ended(number: int, frame: Any) -> None:
+        def ended(number: int, frame: FrameType | None) -> None:
             self._reactor.callFromThread(reapAllProcesses)
 
         signal.signal(number, ended)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from asynqueue._runner.callrunner import CallRunner
 
 
-def isIterator(value: Any) -> bool:
+def isIterator(value: object) -> bool:
     """
     Tell whether a call's result is to be iterated over, rather than brought back whole.
 
@@ -33,7 +33,7 @@ def isIterator(value: Any) -> bool:
     return hasattr(kind, "__next__") and hasattr(kind, "__iter__")
 
 
-def isAsyncIterator(value: Any) -> bool:
+def isAsyncIterator(value: object) -> bool:
     """
     Tell whether an object is an asynchronous iterator.
 
@@ -198,7 +198,7 @@ class OpenStreams:
             stream.canProduce or stream.closing for stream in self.open.values()
         )
 
-    def add(self, id: int, iterator: Any, context: Context) -> None:
+    def add(self, id: int, iterator: Iterator[Any], context: Context) -> None:
         """
         A call yielded an iterator.
         """

@@ -10,6 +10,7 @@ from asynqueue._core.states import TASK
 from asynqueue._core.task import functionName
 from asynqueue.errors import StateError
 from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, UNDERWAY, Task, TaskOptions
+from asynqueue.testing import StepWorker
 
 
 def work(*args: Any, **kwargs: Any) -> None: ...
@@ -17,8 +18,10 @@ def work(*args: Any, **kwargs: Any) -> None: ...
 
 Move = Callable[[Task], None]
 
+WORKER, ANNA, BERT = StepWorker(), StepWorker(), StepWorker()
+
 MOVES: dict[str, Move] = {
-    "start": lambda task: task.start("worker", 99.0),
+    "start": lambda task: task.start(WORKER, 99.0),
     "giveBack": lambda task: task.giveBack(),
     "finish": lambda task: task.finish("late", 99.0),
     "fail": lambda task: task.fail("late", 99.0),
@@ -82,8 +85,8 @@ def test_beginsPendingWithNothingKnown() -> None:
 
 def test_startNotesWorkerTimeAndAttempt() -> None:
     task = Task(1, work)
-    task.start("Anna", 3.0)
-    assert (task.state, task.worker, task.startTime, task.attempts) == (UNDERWAY, "Anna", 3.0, 1)
+    task.start(ANNA, 3.0)
+    assert (task.state, task.worker, task.startTime, task.attempts) == (UNDERWAY, ANNA, 3.0, 1)
 
 
 def test_finishNotesResultAndTime() -> None:
@@ -108,15 +111,15 @@ def test_failureAndCancellationNoteReasonAndTime(state: str) -> None:
 
 def test_givingBackForgetsTheStartAndDoesNotCountAsAnAttempt() -> None:
     task = Task(1, work, now=1.0)
-    task.start("Anna", 2.0)
+    task.start(ANNA, 2.0)
     task.giveBack()
     assert (task.state, task.worker, task.startTime, task.attempts) == (PENDING, None, None, 0)
-    task.start("Bert", 3.0)
-    assert (task.worker, task.startTime, task.attempts, task.queuedTime) == ("Bert", 3.0, 1, 1.0)
+    task.start(BERT, 3.0)
+    assert (task.worker, task.startTime, task.attempts, task.queuedTime) == (BERT, 3.0, 1, 1.0)
 
 
 def test_doneTaskStillNamesItsWorker() -> None:
-    assert taskIn(FINISHED).worker == "worker"
+    assert taskIn(FINISHED).worker is WORKER
 
 
 def test_callTupleIsTheCallWithKeywordsOfItsOwn() -> None:
