@@ -17,6 +17,11 @@ from asynqueue._version import __version__
 from asynqueue.errors import AdminError, ExtraMissing
 
 if TYPE_CHECKING:
+    from types import FrameType, ModuleType
+
+    from twisted.python.failure import Failure
+
+    from asynqueue._reactor import IReactor
     from asynqueue._workers.wire.server import RemoteService
 
 EXAMPLES: Final = """\
@@ -112,7 +117,7 @@ class _PrintCompletion(argparse.Action):
         parser.exit()
 
 
-def _markPaths(parser: argparse.ArgumentParser, shtab: Any) -> None:
+def _markPaths(parser: argparse.ArgumentParser, shtab: ModuleType) -> None:
     """
     Tell where the names of files and folders are completed.
     """
@@ -322,7 +327,7 @@ def addServerOptions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _addPages(commands: Any) -> None:
+def _addPages(commands: argparse._SubParsersAction[CommandParser]) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     top = commands.add_parser(
         "top",
@@ -358,7 +363,7 @@ def _addPages(commands: Any) -> None:
     admin.add_argument("--read-only", action="store_true", help="nothing can be changed")
 
 
-def _addJobs(commands: Any) -> None:
+def _addJobs(commands: argparse._SubParsersAction[CommandParser]) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     jobs = commands.add_parser(
         "jobs",
@@ -533,10 +538,11 @@ def makeServer(options: argparse.Namespace) -> RemoteService:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver
 
-    server = _Server(makeServer(options), reactor)
+    from asynqueue._reactor import defaultReactor
+
+    server = _Server(makeServer(options), defaultReactor())
     observer = textFileLogObserver(sys.stderr)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     server.run()
@@ -560,7 +566,7 @@ class _Server:
     @ivar failure: why it cannot listen, as a text, or C{None}.
     """
 
-    def __init__(self, service: RemoteService, reactor: Any) -> None:
+    def __init__(self, service: RemoteService, reactor: IReactor) -> None:
         self.failure: str | None = None
         self._service = service
         self._reactor = reactor
@@ -577,11 +583,11 @@ class _Server:
         self._service.startService()
         self._service.whenListening.addErrback(self._cannotListen)
 
-    def _cannotListen(self, failure: Any) -> None:
+    def _cannotListen(self, failure: Failure) -> None:
         self.failure = failure.getErrorMessage()
         self._reactor.stop()
 
-    def _signalled(self, number: int, frame: Any) -> None:
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._end)
 
     def _end(self) -> None:

@@ -12,10 +12,11 @@ import asyncio
 import signal
 import threading
 import warnings
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 from weakref import WeakKeyDictionary, finalize
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -23,7 +24,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.posixbase import PosixReactorBase
 
 from asynqueue._dispatch.rdq import ResizableDispatchQueue
-from asynqueue._lifecycle import drainAll
+from asynqueue._lifecycle import Handler, drainAll
 from asynqueue._queue.taskqueue import TaskQueue
 
 _T = TypeVar("_T")
@@ -52,7 +53,7 @@ class LoopReactor(AsyncioSelectorReactor):
         PosixReactorBase.crash(self)
 
     def callFromThread(  # type: ignore[override]
-        self, callable: Any, *args: Any, **kwargs: Any
+        self, callable: Callable[..., object], *args: object, **kwargs: object
     ) -> None:
         # A thread may come late, when the loop is closed.
         with suppress(RuntimeError):
@@ -91,7 +92,7 @@ class LoopQueues:
         # Reactors that no queue uses any more.
         self._leaving: list[LoopReactor] = []
         # The signal handlers that were there before.
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
         # A signal that is to end the process when the loop has ended.
         self._last: int | None = None
         # A second signal that came before the first one has had any effect.
@@ -248,7 +249,7 @@ class LoopQueues:
         """
         self._release()
         self._listenNoMore()
-        interrupt: Any = signal.getsignal(signal.SIGINT)
+        interrupt = signal.getsignal(signal.SIGINT)
         if not _isOfRunner(interrupt):
             signal.raise_signal(number)
             return
@@ -258,7 +259,7 @@ class LoopQueues:
         interrupt(number, None)
 
 
-def _isOfRunner(handler: Any) -> bool:
+def _isOfRunner(handler: object) -> TypeGuard[partial[object]]:
     """
     Tell whether a handler is the one of C{asyncio.run}, which cancels the main task.
     """

@@ -34,11 +34,11 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakSet, ref
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -54,6 +54,9 @@ container that it has asked to end. So the program has time left for all else.""
 
 # Only Windows has SIGBREAK. Twisted's reactors stop at these signals.
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
+
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+"""What C{signal.getsignal} returns."""
 
 _log = Logger()
 
@@ -81,7 +84,7 @@ class Ending:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         owner: Drainable,
         countUnderway: Callable[[], int],
         drain: Callable[[str], Deferred[Any]],
@@ -144,7 +147,10 @@ class StopCall:
     """
 
     def __init__(
-        self, reactor: Any, phase: Literal["before", "during"], function: Callable[[], object]
+        self,
+        reactor: IReactorTime,
+        phase: Literal["before", "during"],
+        function: Callable[[], object],
     ) -> None:
         """
         @param phase: C{"before"}: at the beginning of the reactor's stop. C{"during"}: after the
@@ -166,7 +172,7 @@ _programs: Final[dict[int, _Program]] = {}
 """By the identity of the reactor, which each of these refers to."""
 
 
-def _programOf(reactor: Any) -> _Program:
+def _programOf(reactor: IReactorTime) -> _Program:
     # A new one is kept once there is something to tell.
     return _programs.get(id(reactor)) or _Program(reactor)
 
@@ -203,12 +209,15 @@ class _Program:
     Everybody who wants to hear of the end of one reactor, and of the interpreter under it.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
+        # A clock in the place of a reactor never stops.
+        isAble = hasattr(reactor, "addSystemEventTrigger")
+        self._core = cast(IReactorCore, reactor) if isAble else None
         # The process in which each was registered.
         self._endings: dict[ref[Ending], int] = {}
         self._calls: dict[StopCall, None] = {}
-        self._trigger: Any = None
+        self._trigger: object | None = None
         self._isStopping = False
         # The endings that drain or have drained.
         self._drained: WeakSet[Ending] = WeakSet()
@@ -236,7 +245,7 @@ class _Program:
         atexit.register(_interpreterEnds)
 
     def addCall(self, call: StopCall) -> None:
-        if hasattr(self._reactor, "addSystemEventTrigger"):
+        if self._core is not None:
             self._calls[call] = None
             self._watch()
 
@@ -255,19 +264,19 @@ class _Program:
 
     def _watch(self) -> None:
         _programs[id(self._reactor)] = self
-        if self._trigger is not None or not hasattr(self._reactor, "addSystemEventTrigger"):
+        if self._trigger is not None or self._core is None:
             return
         # What comes while the reactor stops is too late for the beginning of that.
         phase, function = "before", self._reactorStops
         if self._isStopping:
             phase, function = "during", self._reactorStopped
-        self._trigger = self._reactor.addSystemEventTrigger(phase, "shutdown", function)
+        self._trigger = self._core.addSystemEventTrigger(phase, "shutdown", function)
 
     def _dropIfEmpty(self) -> None:
         if self._endings or self._calls:
             return
-        if self._trigger is not None:
-            self._reactor.removeSystemEventTrigger(self._trigger)
+        if self._trigger is not None and self._core is not None:
+            self._core.removeSystemEventTrigger(self._trigger)
             self._trigger = None
         _programs.pop(id(self._reactor), None)
         if not any(program._endings for program in _programs.values()):
@@ -406,7 +415,7 @@ class _Drain:
         ending: Ending,
         seconds: float,
         why: str,
-        reactor: Any,
+        reactor: IReactorTime,
         over: Callable[[_Drain], object],
     ) -> None:
         """
@@ -490,14 +499,14 @@ class SecondSignal:
     can stop only once, or Python's or the system's default.
     """
 
-    def __init__(self, reactor: Any, hear: Callable[[int], object]) -> None:
+    def __init__(self, reactor: IReactorTime, hear: Callable[[int], object]) -> None:
         """
         @param hear: is called with the number of each signal, in the reactor's thread.
         """
         self._reactor = reactor
         self._hear = hear
         self._isListening = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Handler] = {}
 
     def install(self) -> None:
         """
@@ -508,8 +517,10 @@ class SecondSignal:
             return
         self._isListening = True
         for name in _NAMES:
-            number: Any = getattr(signal, name, None)
-            before: Any = None if number is None else signal.getsignal(number)
+            number: int | None = getattr(signal, name, None)
+            if number is None:
+                continue
+            before = signal.getsignal(number)
             # None is also a handler that Python could not bring back.
             if before not in (None, signal.SIG_IGN, self):
                 self._before[number] = before
@@ -537,7 +548,7 @@ class SecondSignal:
         if callable(before):
             before(number, frame)
 
-    def _isDefault(self, handler: Any) -> bool:
+    def _isDefault(self, handler: object) -> bool:
         if handler is signal.default_int_handler:
             return True
         return getattr(handler, "__self__", None) is self._reactor

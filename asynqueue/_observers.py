@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -84,7 +84,7 @@ class Event(NamedTuple):
     kind: str
     time: float
     task: QueuedTask | None = None
-    worker: Any = None
+    worker: IWorker | None = None
     reason: BaseException | None = None
     job: Job | None = None
 
@@ -116,7 +116,7 @@ class ObserverList:
         # Each event comes with the observers of the moment when it happened.
         self._recorded: deque[tuple[Event, tuple[Observer, ...]]] = deque()
         self.observers: tuple[Observer, ...] = ()
-        self.tracers: tuple[Any, ...] = ()
+        self.tracers: tuple[ITracer, ...] = ()
 
     def add(self, observer: Observer) -> None:
         """

@@ -27,7 +27,15 @@ from weakref import WeakKeyDictionary, ref
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import AlreadyCalled
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorSocket,
+    IReactorTime,
+    IReactorUNIX,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,6 +44,7 @@ from asynqueue._runner.progress import Reporter, setReporter
 
 __all__ = [
     "Done",
+    "IReactor",
     "IReactorTime",
     "ImmediateExecutor",
     "ReactorInbox",
@@ -59,7 +68,17 @@ _T = TypeVar("_T")
 _log = Logger()
 
 
-def defaultReactor() -> IReactorTime:
+class IReactor(
+    IReactorCore, IReactorTime, IReactorFromThreads, IReactorFDSet, IReactorSocket, IReactorUNIX
+):
+    """
+    What is asked of a reactor here. No reactor declares this, and not every one provides all of it.
+    What may be missing is asked for with the C{providedBy} of Twisted's own interface. A clock in
+    the place of a reactor provides C{IReactorTime} alone.
+    """
+
+
+def defaultReactor() -> IReactor:
     """
     Get the global reactor, for an object that was constructed without one.
 
@@ -70,7 +89,7 @@ def defaultReactor() -> IReactorTime:
     """
     from twisted.internet import reactor
 
-    return cast(IReactorTime, reactor)
+    return cast(IReactor, reactor)
 
 
 WATCH_SECONDS: Final = 1.0
@@ -514,10 +533,10 @@ class SerialExecutor(Protocol):
     Calls functions, one after the other.
     """
 
-    def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
+    def call(self, done: Done, function: Callable[..., object], *args: object) -> None:
         """Call a function. C{done} is called in the reactor's thread."""
 
-    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
+    def wait(self, function: Callable[..., _T], *args: object) -> _T:
         """Call a function, and return what it returns."""
 
     def hurry(self) -> None:
@@ -535,14 +554,14 @@ class ImmediateExecutor:
     Calls functions at once, in the caller's thread. It is for a clock in the place of a reactor.
     """
 
-    def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
+    def call(self, done: Done, function: Callable[..., object], *args: object) -> None:
         try:
             result = function(*args)
         except BaseException:
             result = Failure()
         done(result)
 
-    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
+    def wait(self, function: Callable[..., _T], *args: object) -> _T:
         return function(*args)
 
     def hurry(self) -> None:
@@ -580,7 +599,7 @@ class SerialThread:
         self._pid = os.getpid()
         startThread(self._serve, name)
 
-    def call(self, done: Done, function: Callable[..., Any], *args: Any) -> None:
+    def call(self, done: Done, function: Callable[..., object], *args: object) -> None:
         if self._pid != os.getpid():
             done(Failure(self._foreign()))
             return
@@ -593,10 +612,10 @@ class SerialThread:
         if self._isHurried and not self._isClosed:
             self._catchUp()
 
-    def wait(self, function: Callable[..., Any], *args: Any) -> Any:
+    def wait(self, function: Callable[..., _T], *args: object) -> _T:
         if self._pid != os.getpid():
             raise self._foreign()
-        results: SimpleQueue[Any] = SimpleQueue()
+        results: SimpleQueue[_T | Failure] = SimpleQueue()
         self._calls.put(lambda: results.put(_resultOf(function, args)))
         result = results.get()
         if isinstance(result, Failure):
@@ -635,7 +654,7 @@ class SerialThread:
             del call
 
 
-def _resultOf(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _resultOf(function: Callable[..., _T], args: tuple[object, ...]) -> _T | Failure:
     try:
         return function(*args)
     except BaseException:

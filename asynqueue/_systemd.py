@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from weakref import ref
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -67,7 +67,7 @@ class SystemdNotifier:
         A service takes on work. When the reactor runs, systemd is told that the program is ready.
         """
         self._services += 1
-        reactor: Any = self._reactor()
+        reactor = self._reactor()
         if self._services > 1 or reactor is None:
             return
         self._move("start")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -69,8 +69,7 @@ def makeService(options: Options) -> RemoteService:
             address=options.found.listen,
             why=failure.getErrorMessage(),
         )
-        reactor: Any = defaultReactor()
-        reactor.stop()
+        defaultReactor().stop()
 
     service.whenListening.addErrback(cannotListen)
     return service

@@ -45,7 +45,7 @@ class Waiters(Generic[_T]):
         """
         return self._waiting.keys()
 
-    def add(self, condition: Any = None) -> Deferred[_T]:
+    def add(self, condition: object = None) -> Deferred[_T]:
         """
         Make a Deferred that waits.
 

@@ -5,7 +5,7 @@ The interfaces between the parts of asynqueue, and to workers, observers and sto
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zope.interface import Attribute, Interface
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from asynqueue._workers.events import WorkerEvent
     from asynqueue._workers.picklability import CallCheck
     from asynqueue._workers.procinfo import RunnerFacts, Sight
+
+JSONObject: TypeAlias = dict[str, Any]
+"""An object as JSON expresses it, by the names of its members."""
 
 
 class IWorker(Interface):
@@ -189,7 +192,7 @@ class ITracer(IObserver):
     C{addObserver}.
     """
 
-    def capture() -> Iterable[tuple[str, Any]]:
+    def capture() -> Iterable[tuple[str, object]]:
         """
         Take what is to travel from here with calls that are put into the queue later, as those of
         C{map}.
@@ -222,14 +225,14 @@ class IAdministered(Interface):
 
     isReadOnly: bool = Attribute("Whether it can only be looked at.")
 
-    verbs: Mapping[str, Callable[..., Any]] = Attribute(
+    verbs: Mapping[str, Callable[..., object]] = Attribute(
         """
         What can be asked of this queue, by the verbs of L{asynqueue.admin.api}. Each takes the
         verb's parameters as keywords, and returns what JSON can express, or a Deferred of that.
         """
     )
 
-    def summary() -> dict[str, Any]:
+    def summary() -> JSONObject:
         """
         Return the facts about the queue that cost little, as JSON can express them.
         """

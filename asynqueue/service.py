@@ -5,15 +5,16 @@ Twisted's services for queues: for C{.tac} files, C{Application} and C{MultiServ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._dispatch.rdq import ResizableDispatchQueue
 from asynqueue._queue.taskqueue import TaskQueue
 from asynqueue._reactor import defaultReactor
-from asynqueue._systemd import notifierOf
+from asynqueue._systemd import SystemdNotifier, notifierOf
 from asynqueue._workers.wire.server import RemoteService
 from asynqueue.errors import QueueStopped
 
@@ -44,7 +45,7 @@ class QueueService(Service, Generic[_Q]):
         Default: C{None}, for the global reactor.
     """
 
-    reactor: Any = None
+    reactor: IReactorTime | None = None
 
     def __init__(self, makeQueue: Callable[_P, _Q], *args: _P.args, **kw: _P.kwargs) -> None:
         """
@@ -95,7 +96,7 @@ class QueueService(Service, Generic[_Q]):
         self._notifier.serviceEnded()
 
     @property
-    def _notifier(self) -> Any:
+    def _notifier(self) -> SystemdNotifier:
         return notifierOf(defaultReactor() if self.reactor is None else self.reactor)
 
 

@@ -14,7 +14,7 @@ class DefaultReactorTests(SynchronousTestCase):
     def test_isTheGlobalReactor(self) -> None:
         from twisted.internet import reactor
 
-        assert defaultReactor() is reactor
+        self.assertIs(defaultReactor(), reactor)
         assert IReactorTime.providedBy(defaultReactor())
 
     def test_delayWithoutReactorWaitsWithTheGlobalOne(self) -> None:
