@@ -5,7 +5,7 @@ The ends of tasks whose results are streams of items.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
 
 from twisted.internet.interfaces import IReactorTime
@@ -17,10 +17,13 @@ from asynqueue._iteration.patience import StreamPatience
 from asynqueue._iteration.producer import IterationProducer
 from asynqueue._iteration.sources import ItemSource
 
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+
 _log = Logger()
 
 
-def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
+def deliver(task: QueuedTask, source: ItemSource, reactor: IReactorTime) -> None:
     """
     Feed the items to the task's consumer, and end the task when that is over. If the task has no
     consumer, end it with a L{Deferator<asynqueue.iteration.Deferator>} as soon as there is an item,
@@ -47,7 +50,7 @@ def deliver(task: Any, source: ItemSource, reactor: IReactorTime) -> None:
         done.addCallbacks(task.callback, task.errback)
 
 
-def _deliverDeferator(task: Any, source: ItemSource) -> None:
+def _deliverDeferator(task: QueuedTask, source: ItemSource) -> None:
     def changed() -> None:
         if not source.items and not source.isOver:
             return
@@ -77,7 +80,7 @@ class Deliveries:
         self._fed: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
         self._reason: Failure | None = None
 
-    def deliver(self, task: Any, source: ItemSource) -> None:
+    def deliver(self, task: QueuedTask, source: ItemSource) -> None:
         """
         See L{deliver}. If the task is done already, the source is stopped.
         """
@@ -94,7 +97,7 @@ class Deliveries:
             source.want()
         deliver(task, source, self._reactor)
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         A task is not wanted any more. If its stream has not ended with it, stop that.
         """

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from enum import Enum
 from types import CoroutineType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -18,6 +18,9 @@ from twisted.python.failure import Failure
 from asynqueue._iteration.prefetcherator import Prefetcherator
 from asynqueue._runner.streams import isAsyncIterator, isIterator
 from asynqueue.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
 
 class SourceState(Enum):
@@ -67,7 +70,7 @@ class ItemSource:
     """
 
     promisesMore: bool = False
-    task: Any = None
+    task: QueuedTask | None = None
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()

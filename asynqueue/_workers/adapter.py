@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
@@ -19,8 +19,11 @@ from asynqueue._workers.procinfo import RunnerFacts
 from asynqueue.errors import ImplementationError, InvariantError, WorkerError
 from asynqueue.interfaces import IPoolWorker, IWorker
 
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
-def adapted(worker: Any) -> Any:
+
+def adapted(worker: IWorker) -> IPoolWorker:
     """
     Return a worker as the pool of a queue sees it: itself, or an adapter for it.
 
@@ -53,17 +56,17 @@ class WorkerAdapter:
     makeCheck = None
     runsInOrder = False
 
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: IWorker) -> None:
         self.worker = worker
         self.capacity: Capacity = getattr(worker, "capacity", None) or Capacity()
-        self._cancel: Callable[[Any], None] | None = getattr(worker, "cancel", None)
+        self._cancel: Callable[[QueuedTask], None] | None = getattr(worker, "cancel", None)
         self._listener: Callable[[list[WorkerEvent]], None] = _hearNothing
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[QueuedTask] = deque()
         # In the order of giving.
-        self._held: dict[Any, None] = {}
+        self._held: dict[QueuedTask, None] = {}
         self._isGiving = False
         self._hasCrashed = False
-        self._stopping: Deferred[None] | None = None
+        self._stopping: Deferred[object] | None = None
 
     def __repr__(self) -> str:
         return repr(self.worker)
@@ -84,7 +87,7 @@ class WorkerAdapter:
         series: list[Hashable] = self.worker.iQualified
         return series
 
-    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
@@ -101,13 +104,13 @@ class WorkerAdapter:
     def _resigned(self) -> None:
         self._listener([GaveUp(WorkerError(f"{self.worker!r} resigned"))])
 
-    def run(self, task: Any) -> Any:
+    def run(self, task: QueuedTask) -> Deferred[Any]:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
         return self.worker.run(task)
 
-    def runMany(self, tasks: list[Any]) -> list[WorkerEvent]:
+    def runMany(self, tasks: list[QueuedTask]) -> list[WorkerEvent]:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. An update waits until the worker has
         nothing else, and is run alone.
@@ -135,18 +138,18 @@ class WorkerAdapter:
             self._isGiving = False
         return events
 
-    def _hasRoom(self, task: Any) -> bool:
+    def _hasRoom(self, task: QueuedTask) -> bool:
         if task.isUpdate or any(held.isUpdate for held in self._held):
             return not self._held
         return len(self._held) < self.capacity.slots
 
-    def _give(self, task: Any) -> None:
+    def _give(self, task: QueuedTask) -> None:
         self._held[task] = None
         if task.isUpdate:
             self._listener([Began(task)])
         maybeDeferred(self.worker.run, task).addBoth(self._freed, task)
 
-    def _freed(self, result: Any, task: Any) -> None:
+    def _freed(self, result: object, task: QueuedTask) -> None:
         if isinstance(result, Failure):
             task.errback(result)
             self.log.failure(
@@ -158,7 +161,7 @@ class WorkerAdapter:
             del self._held[task]
             self._listener([Freed(task), *self._giveWaiting()])
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. A worker that has no C{cancel} lets
         the run go on.
@@ -169,7 +172,7 @@ class WorkerAdapter:
         elif self._cancel is not None:
             self._cancel(task)
 
-    def terminate(self, task: Any) -> None:
+    def terminate(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. There is no process.
         """
@@ -177,7 +180,7 @@ class WorkerAdapter:
             f"{self.worker!r} has no process that could be killed: {task} can only be cancelled"
         )
 
-    def lookAt(self, task: Any) -> None:
+    def lookAt(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The six members tell nothing.
         """
@@ -200,7 +203,7 @@ class WorkerAdapter:
         """
         return False
 
-    def stop(self) -> Deferred[None]:
+    def stop(self) -> Deferred[object]:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}. After L{crash} nothing is waited for, because
         a worker of your own may not know how to stop once it has crashed.
@@ -218,11 +221,11 @@ class WorkerAdapter:
             waiting, self._waiting = list(self._waiting), deque()
             self._listener([GivenBack(waiting)])
 
-    def _stopped(self, result: Any) -> None:
+    def _stopped(self, result: object) -> None:
         if self._stopping is not None and not self._stopping.called:
             self._stopping.callback(result)
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}. A worker of your own may fail at this. What it
         was given is known here all the same.
@@ -230,7 +233,7 @@ class WorkerAdapter:
         self._hasCrashed = True
         held, self._held = self._held, {}
         self._giveBackWaiting()
-        left: dict[Any, None] = {}
+        left: dict[QueuedTask, None] = {}
         try:
             left = dict.fromkeys(self.worker.crash())
         except BaseException:

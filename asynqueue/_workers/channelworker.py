@@ -5,7 +5,7 @@ Workers whose calls run in a runner beyond a channel.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -38,6 +38,9 @@ from asynqueue._workers.standalone import Standalone
 from asynqueue._workers.supervisor import RunnerLink, Supervisor
 from asynqueue.errors import StateError, WorkerError
 from asynqueue.interfaces import IChannel, IPoolWorker
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
 
 @implementer(IPoolWorker)
@@ -88,7 +91,7 @@ class ChannelWorker:
         self._standalone = Standalone(self, self._crash, self._reactor)
         self._listener: Callable[[list[WorkerEvent]], None] = self._standalone
         self._callTimes: list[tuple[float, float]] | None = [] if callStats else None
-        self._runWaiters: dict[Any, Deferred[None]] = {}
+        self._runWaiters: dict[QueuedTask, Deferred[None]] = {}
         # A stream's items may be taken when its runner is gone.
         self._sources: WeakValueDictionary[int, ItemSource] = WeakValueDictionary()
         self._supervisor = Supervisor(self, self._makeLink, self._report, self._reactor, recycling)
@@ -134,7 +137,7 @@ class ChannelWorker:
         """
         return None if self.packer is None else CHECKS[self.packer]
 
-    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
@@ -152,7 +155,7 @@ class ChannelWorker:
         if self.state == READY:
             listener([Ready()])
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: object) -> Deferred[None]:
         """
         Run one task.
 
@@ -179,7 +182,7 @@ class ChannelWorker:
         self._report(refused)
         return done
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The runner is asked to give the task
         up, then gets SIGTERM, then SIGKILL.
@@ -194,13 +197,13 @@ class ChannelWorker:
         else:
             stream.stop()
 
-    def terminate(self, task: Any) -> None:
+    def terminate(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The streams in the process end, too.
         """
         self._supervisor.terminate(task)
 
-    def lookAt(self, task: Any) -> Deferred[Sight] | None:
+    def lookAt(self, task: QueuedTask) -> Deferred[Sight] | None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. A process answers between two steps of
         its Python code. If it is stuck in other code for 0.1 seconds, C{faulthandler} tells where.
@@ -213,7 +216,7 @@ class ChannelWorker:
         """
         supervisor = self._supervisor
         channel, protocol = supervisor.link.channel, supervisor.link.protocol
-        begun: Sequence[Any] | None = None
+        begun: Sequence[QueuedTask] | None = None
         lastBegun = channel.lastBegun
         if lastBegun is not None:
             begun = [task for number, task in protocol.underway.items() if number <= lastBegun]
@@ -266,7 +269,7 @@ class ChannelWorker:
             self._report(self._supervisor.link.run(self._standalone.take()))
         return self._supervisor.stop()
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         Kill the runner. Streams fail with C{IterationStopped}.
 
@@ -274,14 +277,14 @@ class ChannelWorker:
         """
         return asGiven(self._crash())
 
-    def _crash(self) -> list[Any]:
+    def _crash(self) -> list[QueuedTask]:
         kept = self._standalone.take()
         left = [*self._supervisor.crash(), *kept]
         self._fireWaiters(left)
         return [task for task in left if not task.isDone]
 
     @property
-    def tasks(self) -> list[Any]:
+    def tasks(self) -> list[QueuedTask]:
         """
         The tasks that the worker was given and that have not ended, in the order of giving. One
         whose items come is not among them, because its call has returned.
@@ -289,7 +292,7 @@ class ChannelWorker:
         held = [*self._supervisor.link.protocol.underway.values(), *self._standalone.kept]
         return asGiven(task for task in held if not task.isDone)
 
-    def do_next(self, ID: Any) -> Deferred[Any]:
+    def do_next(self, ID: int | str) -> Deferred[Any]:
         """
         Take the next item of an iterator that a task has returned in the runner. The Deferator that
         the task gave does not see that item, so use one or the other. Keep the Deferator, because
@@ -303,7 +306,7 @@ class ChannelWorker:
         """
         if ID == "":
             return succeed([ran for _, ran in self._callTimes or ()])
-        return nextItem(self._sources.get(ID))
+        return nextItem(None if isinstance(ID, str) else self._sources.get(ID))
 
     def stats(self) -> Deferred[list[tuple[float, float]]]:
         """
@@ -332,7 +335,7 @@ class ChannelWorker:
                 if task.startTime is not None:
                     times.append(((task.stopTime or now) - task.startTime, event.seconds))
 
-    def _fireWaiters(self, tasks: Iterable[Any]) -> None:
+    def _fireWaiters(self, tasks: Iterable[QueuedTask]) -> None:
         for task in tasks:
             waiter = self._runWaiters.pop(task, None)
             if waiter is not None:
@@ -349,11 +352,11 @@ class ChannelWorker:
         return self._listener is not self._standalone
 
 
-def _released(events: list[WorkerEvent]) -> list[Any]:
+def _released(events: list[WorkerEvent]) -> list[QueuedTask]:
     """
     The tasks that a worker no longer has.
     """
-    tasks: list[Any] = []
+    tasks: list[QueuedTask] = []
     for event in events:
         if isinstance(event, (Returned, Raised, Yielded, Freed)):
             tasks.append(event.task)

@@ -7,8 +7,8 @@ calls nobody back otherwise. A queue's engine listens, or L{Standalone} where th
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -18,7 +18,11 @@ from asynqueue._iteration.sources import ItemSource
 from asynqueue._workers.logs import logHere
 
 if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue._runner.logs import Record
+    from asynqueue._runner.packing import Packed
     from asynqueue._workers.protocol import NearStream
+    from asynqueue.interfaces import IPoolWorker
 
 
 class Ready(NamedTuple):
@@ -36,7 +40,7 @@ class Offered(NamedTuple):
     """
 
     series: list[Hashable]
-    workers: list[Any]
+    workers: Sequence[IPoolWorker]
 
 
 class Lost(NamedTuple):
@@ -88,7 +92,7 @@ class Began(NamedTuple):
     The worker begins an update that had to wait until the worker had nothing else.
     """
 
-    task: Any
+    task: QueuedTask
 
 
 class Returned(NamedTuple):
@@ -98,9 +102,9 @@ class Returned(NamedTuple):
     @ivar seconds: how long it ran, in seconds, or C{None} if that was not measured.
     """
 
-    task: Any
+    task: QueuedTask
     seconds: float | None
-    value: Any
+    value: object
 
 
 class Raised(NamedTuple):
@@ -110,7 +114,7 @@ class Raised(NamedTuple):
     @ivar seconds: how long it ran, in seconds, or C{None} if it did not run to its end.
     """
 
-    task: Any
+    task: QueuedTask
     seconds: float | None
     failure: Failure
 
@@ -122,7 +126,7 @@ class Yielded(NamedTuple):
     @ivar seconds: how long the call ran, in seconds.
     """
 
-    task: Any
+    task: QueuedTask
     seconds: float | None
     stream: ItemSource
 
@@ -132,7 +136,7 @@ class Freed(NamedTuple):
     The worker does not have a task any more. Another event tells how the task ended.
     """
 
-    task: Any
+    task: QueuedTask
 
 
 class GivenBack(NamedTuple):
@@ -142,7 +146,7 @@ class GivenBack(NamedTuple):
     @ivar hadBegun: whether they had begun, so that this attempt counts.
     """
 
-    tasks: list[Any]
+    tasks: list[QueuedTask]
     hadBegun: bool = False
 
 
@@ -151,7 +155,7 @@ class Progressed(NamedTuple):
     A task's function reported how far it has come. The task is C{None} if it is over.
     """
 
-    task: Any
+    task: QueuedTask | None
     done: float
     total: float | None
 
@@ -164,7 +168,7 @@ class Logged(NamedTuple):
     """
 
     taskID: int | None
-    record: Any
+    record: Record
 
 
 class StacksTold(NamedTuple):
@@ -177,7 +181,7 @@ class StacksTold(NamedTuple):
     """
 
     question: int
-    task: Any
+    task: QueuedTask | None
     text: str
 
 
@@ -189,7 +193,7 @@ class Items(NamedTuple):
     """
 
     stream: NearStream
-    batch: list[Any]
+    batch: list[Packed]
     size: int
 
 
@@ -239,7 +243,7 @@ WorkerEvent = (
 )
 
 
-def perform(event: WorkerEvent, worker: Any, reactor: IReactorTime) -> None:
+def perform(event: WorkerEvent, worker: object, reactor: IReactorTime) -> None:
     """
     Do what an event of a stream, of progress or of a log means. This may run code of the program:
     a consumer, an observer, a log's handler.

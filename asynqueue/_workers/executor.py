@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import partial
 from pickle import PicklingError
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -47,6 +47,9 @@ from asynqueue.errors import (
 )
 from asynqueue.interfaces import IWorker
 
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+
 UNPICKLABLE: Final = (PicklingError, TypeError, AttributeError, ValueError, RecursionError)
 """The errors that picklers raise."""
 
@@ -68,7 +71,7 @@ EXECUTOR: Final[Table] = {
 }
 
 
-def slotsOf(executor: Any) -> int:
+def slotsOf(executor: object) -> int:
     """
     @return: how many calls an executor runs at once, if it tells. Otherwise the number of cores.
     """
@@ -78,7 +81,7 @@ def slotsOf(executor: Any) -> int:
     return cores()
 
 
-def isStandardProcessPool(executor: Any) -> bool:
+def isStandardProcessPool(executor: object) -> bool:
     """
     Tell whether an executor is the standard library's C{ProcessPoolExecutor}.
     """
@@ -107,10 +110,10 @@ class Run:
     @ivar hasBegun: whether the call is known to have begun.
     """
 
-    def __init__(self, task: Any, inbox: ReactorInbox[Callable[[], object]]) -> None:
+    def __init__(self, task: QueuedTask, inbox: ReactorInbox[Callable[[], object]]) -> None:
         self.task = task
         self.done: Deferred[None] = Deferred()
-        self.future: Any = None
+        self.future: Future[Outcome] | None = None
         self.call: Call | None = None
         self.hasBegun = False
         self._inbox = inbox
@@ -225,6 +228,7 @@ class ExecutorWorker:
 
     def __init__(
         self,
+        # It is any object that has a C{submit} which returns futures.
         executor: Any,
         slots: int | None = None,
         series: Iterable[Hashable] = (),
@@ -264,11 +268,11 @@ class ExecutorWorker:
         self._name = typeName(type(executor))
         self._reason: WorkerError | None = None
         self._isSealing = isStandardProcessPool(executor)
-        self._runs: dict[Any, Run] = {}
+        self._runs: dict[QueuedTask, Run] = {}
         self._streams = Streams(executor, self._inbox, self._reactor, self._goOn)
         self._losing: IDelayedCall | None = None
         self._isToStop = False
-        self._resign: Callable[[], Any] | None = None
+        self._resign: Callable[[], object] | None = None
         self._whenGone: OneShotObserverList[None] = OneShotObserverList()
 
     def __repr__(self) -> str:
@@ -278,13 +282,13 @@ class ExecutorWorker:
 
     # IWorker --------------------------------------------------------------------------------------
 
-    def setResignator(self, callableObject: Any) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
         self._resign = callableObject
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: QueuedTask) -> Deferred[None]:
         """
         Give a task to the executor.
 
@@ -302,7 +306,7 @@ class ExecutorWorker:
             self._loseSoon(self._reason)
         return run.done
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         A task of this worker is no longer wanted, and has ended. If the executor has not begun it,
         it is taken back; otherwise its slot stays taken until it is over. An iteration that feeds
@@ -332,7 +336,7 @@ class ExecutorWorker:
         self._goOn()
         return stopped
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         Take back the tasks that the executor has not begun, and wait for nothing. The others go on
         there, and their results are dropped.
@@ -386,7 +390,7 @@ class ExecutorWorker:
         run.future = future
         return False
 
-    def _ran(self, run: Run, future: Any) -> None:
+    def _ran(self, run: Run, future: Future[Outcome]) -> None:
         """
         The executor is done with a call.
         """
@@ -418,7 +422,7 @@ class ExecutorWorker:
             run.done.callback(None)
             self._goOn()
 
-    def _discard(self, future: Any) -> None:
+    def _discard(self, future: Future[Outcome]) -> None:
         """
         Drop the result of a call that nobody waits for any more. If it is an iterator, close it.
         """

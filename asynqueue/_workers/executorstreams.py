@@ -5,7 +5,7 @@ The near side of streams from executors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -16,6 +16,13 @@ from asynqueue._iteration.sources import ItemSource
 from asynqueue._reactor import ReactorInbox
 from asynqueue._runner.pullstream import Batch, PullStream
 from asynqueue.errors import WorkerError
+
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from asynqueue._queue.queuedtask import QueuedTask
 
 
 class ExecutorStream(ItemSource):
@@ -68,9 +75,9 @@ class ExecutorStream(ItemSource):
 
     # When the executor has done a job -------------------------------------------------------------
 
-    def _advanced(self, batch: Any, error: BaseException | None) -> None:
+    def _advanced(self, batch: Batch | None, error: BaseException | None) -> None:
         self._isAdvancing = False
-        if error is None:
+        if batch is not None:
             self._arrived(batch)
             return
         # The executor takes no more jobs, and could not close the iterator either.
@@ -84,7 +91,7 @@ class ExecutorStream(ItemSource):
         self._isFarOver = True
         self._executor.do(self._far.close, self._closed)
 
-    def _closed(self, raised: Any, error: BaseException | None) -> None:
+    def _closed(self, raised: BaseException | None, error: BaseException | None) -> None:
         if raised is not None:
             self.log.failure("an iterator raised when it was closed", failureOf(raised))
         self._executor.streamEnded(self)
@@ -125,7 +132,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def deliver(self, task: Any, far: PullStream) -> None:
+    def deliver(self, task: QueuedTask, far: PullStream) -> None:
         """
         See L{Deliveries.deliver}.
         """
@@ -143,7 +150,9 @@ class Streams:
         stream.begin()
         return stream
 
-    def do(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def do(
+        self, job: Callable[[], _T], done: Callable[[_T | None, BaseException | None], None]
+    ) -> None:
         """
         Have a job done in the executor.
 
@@ -151,7 +160,7 @@ class Streams:
             not be done, it is called with the reason, even from within this call.
         """
 
-        def tell(future: Any) -> None:
+        def tell(future: Future[_T]) -> None:
             try:
                 result = future.result()
             except BaseException as error:

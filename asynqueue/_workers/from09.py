@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -17,6 +17,10 @@ from asynqueue._core.task import Task
 from asynqueue._iteration.deferator import Deferator
 from asynqueue._iteration.sources import ItemSource
 from asynqueue.tools.info import Info
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue.interfaces import IWorker
 
 _OPTIONS: Final = ("consumer", "doNext", "raw")
 """The keywords of a call that AsynQueue 0.9's workers took out of it."""
@@ -42,6 +46,7 @@ class OldTask(Task):
 
     isUpdate = False
 
+    # The task is an object of the program, which has these two members.
     def __init__(self, old: Any, seconds: Callable[[], float]) -> None:
         """
         @param seconds: gives the time.
@@ -55,7 +60,7 @@ class OldTask(Task):
         self.old = old
         self._seconds = seconds
 
-    def callback(self, result: Any) -> None:
+    def callback(self, result: object) -> None:
         """
         Finish the task with its result.
         """
@@ -80,27 +85,28 @@ class OldTask(Task):
         Do nothing, because AsynQueue 0.9's tasks hear of no progress.
         """
 
-    def _tell(self, status: bytes, result: Any) -> None:
+    def _tell(self, status: bytes, result: object) -> None:
         try:
             self.old.callback((status, result))
         except Exception:
             self.log.failure("the callback of {task} failed", task=self.old)
 
 
-def asTask(task: Any, worker: object, seconds: Callable[[], float]) -> Any:
+def asTask(task: Any, worker: IWorker, seconds: Callable[[], float]) -> QueuedTask:
     """
     Make a task out of what a worker is given to run, unless it is one.
 
     @param seconds: gives the time.
     """
     if hasattr(task, "options"):
-        return task
+        return cast("QueuedTask", task)
     made = OldTask(task, seconds)
     made.start(worker, seconds())
-    return made
+    # It has all that a worker asks of a task.
+    return cast("QueuedTask", made)
 
 
-def asGiven(tasks: Iterable[Any]) -> list[Any]:
+def asGiven(tasks: Iterable[QueuedTask]) -> list[Any]:
     """
     @return: the tasks as the program knows them.
     """

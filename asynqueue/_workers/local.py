@@ -5,10 +5,10 @@ A worker that runs its calls in the main loop.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,8 +30,11 @@ from asynqueue._workers.from09 import asGiven, asTask
 from asynqueue.errors import IterationStopped, StateError
 from asynqueue.interfaces import IWorker
 
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
-def isIteration(result: Any) -> bool:
+
+def isIteration(result: object) -> bool:
     """
     Tell whether a task's result is an iterator of either kind.
     """
@@ -71,8 +74,8 @@ class _Run:
 
     __slots__ = ("context", "done", "source", "task", "wait")
 
-    def __init__(self, task: Any) -> None:
-        self.task = task
+    def __init__(self, task: QueuedTask) -> None:
+        self.task: QueuedTask | None = task
         self.done: Deferred[None] = Deferred()
         self.context: Context = copy_context()
         self.wait: Deferred[Any] | None = None
@@ -136,8 +139,8 @@ class AsyncWorker:
         self.capacity = Capacity(slots=checkCount("slots", slots))
         self.state: str = READY
         self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
-        self._due: OrderedDict[Any, _Run] = OrderedDict()
-        self._underway: dict[Any, _Run] = {}
+        self._due: OrderedDict[QueuedTask, _Run] = OrderedDict()
+        self._underway: dict[QueuedTask, _Run] = {}
         self._deliveries = Deliveries(self._reactor)
         self._turn: IDelayedCall | None = None
         self._isTaking = False
@@ -148,12 +151,12 @@ class AsyncWorker:
 
     # IWorker --------------------------------------------------------------------------------------
 
-    def setResignator(self, callableObject: Any) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}. It is never called here.
         """
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: object) -> Deferred[None]:
         """
         Run a task when those before it have begun.
 
@@ -172,7 +175,7 @@ class AsyncWorker:
         self._takeSoon()
         return run.done
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         A task of this worker is no longer wanted, and has ended. Cancel the Deferred that it waits
         for, or stop the iteration that feeds its consumer. If cancelling has no effect, the task
@@ -203,7 +206,7 @@ class AsyncWorker:
             self._stopIfIdle()
         return stopped
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         Forget the tasks that have not begun, and cancel the Deferreds that the others wait for.
 
@@ -212,15 +215,15 @@ class AsyncWorker:
         if self.state == STOPPED:
             return []
         self.state = nextState(WORKER, self.state, "crash", self)
-        runs = [*self._underway.values(), *self._due.values()]
+        given = {**self._underway, **self._due}
         self._underway.clear()
         self._due.clear()
-        left = [run.task for run in runs if not run.task.isDone]
-        for run in runs:
+        left = [task for task in given if not task.isDone]
+        for run in given.values():
             self._cancelWait(run)
         self._deliveries.end(self._stoppedIterating())
         self._stopped()
-        for run in runs:
+        for run in given.values():
             run.done.callback(None)
         return asGiven(task for task in left if not task.isDone)
 
@@ -239,7 +242,7 @@ class AsyncWorker:
         deadline = self._reactor.seconds() + TURN_SECONDS
         try:
             while self._canBegin():
-                self._begin(self._due.popitem(last=False)[1])
+                self._begin(*self._due.popitem(last=False))
                 if self._reactor.seconds() >= deadline:
                     break
         finally:
@@ -251,8 +254,7 @@ class AsyncWorker:
     def _canBegin(self) -> bool:
         return bool(self._due) and len(self._underway) < self.capacity.slots
 
-    def _begin(self, run: _Run) -> None:
-        task = run.task
+    def _begin(self, task: QueuedTask, run: _Run) -> None:
         if task.isDone:
             run.done.callback(None)
             return
@@ -263,14 +265,14 @@ class AsyncWorker:
             result = Failure()
         if isinstance(result, Deferred):
             run.wait = result
-            result.addBoth(self._waited, run)
+            result.addBoth(self._waited, task, run)
             if task.isDone or self._underway.get(task) is not run:
                 # The task's own function has cancelled it, or has crashed this worker.
                 self._cancelWait(run)
         else:
-            self._waited(result, run)
+            self._waited(result, task, run)
 
-    def _call(self, task: Any) -> Any:
+    def _call(self, task: QueuedTask) -> Any:
         """
         Make the call, in the task's own context.
         """
@@ -289,11 +291,10 @@ class AsyncWorker:
         except BaseException:
             self.log.failure("cancelling what {task} waits for failed", task=run.task)
 
-    def _waited(self, result: Any, run: _Run) -> None:
+    def _waited(self, result: object, task: QueuedTask, run: _Run) -> None:
         """
         A task has its result.
         """
-        task = run.task
         # After a crash nobody wants it.
         if self._underway.get(task) is not run:
             return
@@ -304,7 +305,7 @@ class AsyncWorker:
             self._takeSoon()
         self._stopIfIdle()
 
-    def _end(self, task: Any, run: _Run, result: Any) -> None:
+    def _end(self, task: QueuedTask, run: _Run, result: object) -> None:
         raw = self.raw if task.options.raw is None else task.options.raw
         if isinstance(result, Failure):
             task.errback(result)

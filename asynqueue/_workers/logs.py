@@ -5,9 +5,12 @@ What was logged in a runner, written into this process's log.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger, LogLevel
+
+if TYPE_CHECKING:
+    from asynqueue._runner.logs import Record
 
 _LEVELS: Final = (
     (logging.CRITICAL, LogLevel.critical),
@@ -19,7 +22,7 @@ _LEVELS: Final = (
 _log: Final = Logger(namespace="asynqueue.logs")
 
 
-def logHere(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
+def logHere(worker: object, taskID: int | None, record: Record) -> None:
     """
     Log a runner's record with the logger of the same name, if that logger accepts its level.
 
@@ -43,7 +46,7 @@ def logHere(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
         _log.failure("{worker} could not log what its runner logged", worker=worker)
 
 
-def _logTwisted(worker: Any, taskID: int | None, record: dict[str, Any]) -> None:
+def _logTwisted(worker: object, taskID: int | None, record: Record) -> None:
     level = next((ours for number, ours in _LEVELS if record["levelno"] >= number), LogLevel.debug)
     text = record["msg"]
     if "exc_text" in record:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from asynqueue._core.checks import checkSeconds
 from asynqueue._runner.codecs import CODECS, PicklerName
+from asynqueue._runner.exceptions import Described
 from asynqueue._runner.logs import levels
 from asynqueue._runner.processmain import ChildOptions
 from asynqueue._workers.channelworker import ChannelWorker
@@ -147,7 +148,7 @@ class ProcessWorker(ChannelWorker):
             self._reactor, delay, options, context or self._context, self._startTimeout
         )
 
-    def _rebuild(self, described: Any) -> BaseException:
+    def _rebuild(self, described: Described) -> BaseException:
         """
         Rebuild an exception. If the process did not find a module, a note tells whether it would
         have been found in a folder that was added here since.

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psutil
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
 
 class RunnerFacts(NamedTuple):
@@ -38,7 +41,7 @@ class RunnerFacts(NamedTuple):
     residentKilobytes: int | None = None
     restarts: int = 0
     losses: Sequence[tuple[float, str]] = ()
-    begun: Sequence[Any] | None = None
+    begun: Sequence[QueuedTask] | None = None
     recycled: int = 0
     place: Mapping[str, Any] = MappingProxyType({})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 from types import FunctionType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred
@@ -57,6 +57,10 @@ from asynqueue._workers.events import (
 )
 from asynqueue._workers.picklability import refusedCall, refusedContext
 from asynqueue.errors import ProtocolError, ResultNotRebuilt, textOf
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue._runner.logs import Record
 
 FUNCTIONS: Final = 4096
 """How many functions one runner is taught. A call of another function carries its pickle."""
@@ -106,7 +110,7 @@ class CallWriter:
         @param packer: packs functions and arguments.
         """
         self._packer = packer
-        self._numbers: dict[Any, int] = {}
+        self._numbers: dict[object, int] = {}
         self._unused = count()
 
     def write(self, number: int, task: Task) -> Message:
@@ -117,7 +121,7 @@ class CallWriter:
         @raise CallNotPicklable: naming the function or the argument that is at fault.
         """
         args = task.args
-        arguments: Any = args
+        arguments: object = args
         isPlain = not task.kwargs
         # This takes half the time of PLAIN.issuperset() if there are few arguments, as usual.
         for value in args:
@@ -129,7 +133,7 @@ class CallWriter:
         context = None if task.context is None else self._packContext(task)
         # The function comes last, because a call that cannot be written teaches nothing.
         try:
-            function: Any = self._numbers.get(task.function)
+            function: object = self._numbers.get(task.function)
         except Exception:
             # It cannot be hashed, and so was never taught.
             function = None
@@ -145,7 +149,7 @@ class CallWriter:
         if type(function) is tuple and type(function[0]) is int:
             del self._numbers[task.function]
 
-    def _teach(self, task: Task) -> Any:
+    def _teach(self, task: Task) -> object:
         """
         Give a function its number if it may have one.
 
@@ -158,7 +162,7 @@ class CallWriter:
         number = self._numbers[function] = next(self._unused)
         return number, data
 
-    def _pack(self, value: Any, task: Task) -> Packed:
+    def _pack(self, value: object, task: Task) -> Packed:
         try:
             return self._packer.pack(value)
         except BaseException as error:
@@ -174,7 +178,7 @@ class CallWriter:
         raise refusal
 
 
-def _isNamed(function: Callable[..., Any], packed: Packed) -> bool:
+def _isNamed(function: Callable[..., object], packed: Packed) -> bool:
     """
     Whether a function was packed by its name alone.
     """
@@ -217,7 +221,7 @@ class RunnerProtocol:
         @param writer: writes the calls, for that codec's reader. Default: a L{CallWriter}.
         @param sources: what becomes C{sources}. Default: an empty one.
         """
-        self.underway: dict[int, Any] = {}
+        self.underway: dict[int, QueuedTask] = {}
         self.streams: dict[int, NearStream] = {}
         self.sources = WeakValueDictionary() if sources is None else sources
         self.completed = 0
@@ -247,7 +251,7 @@ class RunnerProtocol:
 
     # Near to far ----------------------------------------------------------------------------------
 
-    def call(self, tasks: Sequence[Any]) -> tuple[list[Message], list[WorkerEvent]]:
+    def call(self, tasks: Sequence[QueuedTask]) -> tuple[list[Message], list[WorkerEvent]]:
         """
         Begin some calls.
 
@@ -265,7 +269,7 @@ class RunnerProtocol:
                 self.underway[number] = task
         return messages, refused
 
-    def uncall(self, messages: Sequence[Message]) -> list[Any]:
+    def uncall(self, messages: Sequence[Message]) -> list[QueuedTask]:
         """
         Take calls back whose messages could not be sent.
 
@@ -292,7 +296,7 @@ class RunnerProtocol:
         """
         return number in self.underway or number in self.streams
 
-    def numberOf(self, task: Any) -> int | None:
+    def numberOf(self, task: Task) -> int | None:
         """
         Find the number under which a task is underway or streams, or C{None} if it does neither.
         """
@@ -363,7 +367,7 @@ class RunnerProtocol:
             self.error = error
         return events
 
-    def _rebuilt(self, task: Any, seconds: float, packed: Packed) -> WorkerEvent:
+    def _rebuilt(self, task: QueuedTask, seconds: float, packed: Packed) -> WorkerEvent:
         try:
             value = self._codec.unpack(packed)
             if isinstance(value, Deferred):
@@ -380,7 +384,7 @@ class RunnerProtocol:
             )
         return Ready()
 
-    def _raised(self, _: int, number: int, seconds: float, described: Any) -> WorkerEvent:
+    def _raised(self, _: int, number: int, seconds: float, described: Packed) -> WorkerEvent:
         failure = Failure(self._codec.rebuild(described))
         stream = self.streams.pop(number, None)
         if stream is not None:
@@ -410,7 +414,7 @@ class RunnerProtocol:
         task = self.underway.get(number) if stream is None else stream.task
         return Progressed(task, done, total)
 
-    def _logged(self, _: int, number: int | None, record: Any) -> WorkerEvent:
+    def _logged(self, _: int, number: int | None, record: Record) -> WorkerEvent:
         stream = self.streams.get(number) if number is not None else None
         task = self.underway.get(number) if number is not None else None
         return Logged(
@@ -424,7 +428,7 @@ class RunnerProtocol:
 
     # The end --------------------------------------------------------------------------------------
 
-    def split(self, begun: int | None) -> tuple[list[Any], list[Any]]:
+    def split(self, begun: int | None) -> tuple[list[QueuedTask], list[QueuedTask]]:
         """
         Forget what is underway, because the runner is gone.
 
@@ -476,9 +480,9 @@ class NearStream(ItemSource):
     def __init__(
         self,
         number: int,
-        task: Any,
+        task: QueuedTask,
         link: StreamLink,
-        unpack: Callable[[Packed], Any] = PICKLED.unpack,
+        unpack: Callable[[Packed], object] = PICKLED.unpack,
     ) -> None:
         super().__init__()
         self.number = number
@@ -505,7 +509,7 @@ class NearStream(ItemSource):
             self.add(items, size)
 
     def _addUntilBroken(self, batch: list[Packed], size: int) -> None:
-        items: list[Any] = []
+        items: list[object] = []
         broken: Failure | None = None
         for item in batch:
             try:

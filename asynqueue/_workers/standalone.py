@@ -5,7 +5,7 @@ What a worker does for itself as long as it belongs to no queue.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -22,6 +22,10 @@ from asynqueue._workers.events import (
     perform,
 )
 
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
+    from asynqueue.interfaces import IPoolWorker
+
 
 class Standalone:
     """
@@ -30,25 +34,30 @@ class Standalone:
     @ivar resign: is called, if it is set, when the worker can never work again.
     """
 
-    def __init__(self, worker: Any, crash: Callable[[], list[Any]], reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        worker: IPoolWorker,
+        crash: Callable[[], list[QueuedTask]],
+        reactor: IReactorTime,
+    ) -> None:
         """
         @param crash: crashes the worker and returns the tasks that it leaves.
         """
-        self.resign: Callable[[], Any] | None = None
+        self.resign: Callable[[], object] | None = None
         self._worker = worker
         self._crash = crash
         self._reactor = reactor
-        self._kept: list[Any] = []
+        self._kept: list[QueuedTask] = []
         self._ended: Exception | None = None
 
     @property
-    def kept(self) -> list[Any]:
+    def kept(self) -> list[QueuedTask]:
         """
         The tasks that wait for the next runner.
         """
         return self._kept
 
-    def take(self) -> list[Any]:
+    def take(self) -> list[QueuedTask]:
         """
         Return what was kept and is still wanted. It is not kept any longer.
         """
@@ -91,6 +100,6 @@ class Standalone:
         _failAll(self._crash(), reason)
 
 
-def _failAll(tasks: list[Any], reason: Exception) -> None:
+def _failAll(tasks: list[QueuedTask], reason: Exception) -> None:
     for task in tasks:
         task.errback(Failure(reason))

@@ -219,7 +219,9 @@ def _ensureRunning(server: ForkServer) -> None:
         server.ensure_running()
 
 
-def _prepared(popen: Any, process: Any, plain: type) -> BytesIO:
+def _prepared(
+    popen: ServerPopen | _SpawnPopen, process: _ServerProcess | _SpawnedProcess, plain: type
+) -> BytesIO:
     """
     Pickle what a child reads first.
 

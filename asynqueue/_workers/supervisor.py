@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import Deferred, succeed
@@ -61,7 +61,10 @@ from asynqueue.errors import (
     WorkerError,
     WorkerStartError,
 )
-from asynqueue.interfaces import IChannel
+from asynqueue.interfaces import IChannel, IPoolWorker
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
 STALL_SECONDS: Final = 0.05
 """When tasks that were sent ahead have waited for so long, in seconds, behind one task, they are
@@ -98,7 +101,7 @@ class Answer(NamedTuple):
     @ivar isOwn: whether the runner has answered itself. Otherwise it was stuck.
     """
 
-    task: Any
+    task: QueuedTask | None
     text: str | None
     isOwn: bool
 
@@ -141,7 +144,7 @@ class RunnerLink:
         # Set for good with the first question, because an answer may be late.
         self.isAsked = False
 
-    def run(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
+    def run(self, tasks: Sequence[QueuedTask]) -> list[WorkerEvent]:
         """
         Send the calls of some tasks.
 
@@ -235,7 +238,7 @@ class RunnerLink:
 
         return self._ask(TELL_SECONDS).addCallback(described)
 
-    def lookAt(self, task: Any) -> Deferred[Sight] | None:
+    def lookAt(self, task: QueuedTask) -> Deferred[Sight] | None:
         """
         Look at the run of a task.
 
@@ -253,7 +256,7 @@ class RunnerLink:
 
         return self._ask(LOOK_SECONDS, task).addCallback(seen)
 
-    def _ask(self, seconds: float, task: Any = None) -> Deferred[Answer]:
+    def _ask(self, seconds: float, task: QueuedTask | None = None) -> Deferred[Answer]:
         """
         @param seconds: after how many seconds without an answer the runner is taken to be stuck.
         @param task: the task that is running, where it is known.
@@ -342,7 +345,7 @@ class Supervisor:
 
     def __init__(
         self,
-        worker: object,
+        worker: IPoolWorker,
         makeLink: Callable[[], RunnerLink],
         report: Report,
         reactor: IReactorTime,
@@ -397,7 +400,7 @@ class Supervisor:
         self._move("restart")
         self._start()
 
-    def runMany(self, tasks: Sequence[Any]) -> list[WorkerEvent]:
+    def runMany(self, tasks: Sequence[QueuedTask]) -> list[WorkerEvent]:
         """
         Send the calls of some tasks. Tasks that come while there is no runner wait for the next
         one.
@@ -497,7 +500,7 @@ class Supervisor:
             return succeed(f"{self._worker!r} has no runner that could do anything.\n")
         return self.link.askStacks()
 
-    def terminate(self, task: Any) -> None:
+    def terminate(self, task: QueuedTask) -> None:
         """
         Kill the runner, because of the task that it runs.
 
@@ -642,7 +645,7 @@ class Supervisor:
             self._patience.look(protocol.streams.values())
         self.link.quitIfIdle()
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         Kill the runner. Streams fail with C{IterationStopped}.
 
@@ -677,7 +680,7 @@ class Supervisor:
         self._ended.fire(None)
 
 
-def _asDeathOf(task: Any, reason: Exception) -> Exception:
+def _asDeathOf(task: QueuedTask, reason: Exception) -> Exception:
     """
     The error of a task whose runner died with it.
     """

@@ -66,7 +66,7 @@ class OffLimits:
     reactor provides, except those made for other threads; its delayed calls; and its transports.
     """
 
-    def __init__(self, reactor: object, exempt: Iterable[Callable[..., Any]] = ()) -> None:
+    def __init__(self, reactor: object, exempt: Iterable[Callable[..., object]] = ()) -> None:
         """
         @param reactor: the reactor, or an object in its place, which may provide few of the
             interfaces.
@@ -200,11 +200,11 @@ class ReactorWatch:
         self._last: tuple[int | None, ReactorTouched] | None = None
         self._profile: Final = self._makeProfile()
 
-    def _makeProfile(self) -> Callable[[FrameType, str, Any], None]:
+    def _makeProfile(self) -> Callable[[FrameType, str, object], None]:
         # It is called very often, so it uses local names only.
         identities = self._offLimits.identities
 
-        def profile(frame: FrameType, event: str, argument: Any) -> None:
+        def profile(frame: FrameType, event: str, argument: object) -> None:
             if self._before is not None:
                 self._before(frame, event, argument)
             if event == "call" and id(frame.f_code) in identities:

@@ -160,7 +160,7 @@ class ThreadChannel:
         self._isLeft = False
         self._isOver = False
         self._lastBegun = 0
-        self._thread: Any = None
+        self._thread: threading.Thread | None = None
         self._logLevels = logLevels
         self._logs = None if logLevels is None else LogForwarding(self._forward)
         # Why the thread could not be started, and the call that is going to tell it.
@@ -209,7 +209,7 @@ class ThreadChannel:
         """
         The thread's name, or C{None} as long as it was not started.
         """
-        return self._thread and str(self._thread.name)
+        return None if self._thread is None else str(self._thread.name)
 
     def _begin(self) -> None:
         """

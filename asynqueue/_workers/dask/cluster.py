@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from asynqueue._workers.dask.far import (
     Reply,
     Request,
     Session,
+    UpdateOutcome,
     UpdatePlugin,
     exchange,
     exitNow,
@@ -53,6 +54,9 @@ the one that a nanny starts in place of the dead one."""
 
 AGAIN_SECONDS: Final = 0.5
 """When a question failed, it is asked again after so many seconds."""
+
+
+Resources = Mapping[str, float] | None
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +162,7 @@ class Cluster:
         # The batches that are over, and whose tokens the scheduler still has.
         self._released: list[str] = []
         self._listeners: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._countChanged: Callable[[dict[str, int], set[str]], object] = lambda *_: None
         self._watching: asyncio.Task[None] | None = None
         self._isConnecting = False
@@ -290,7 +294,7 @@ class Cluster:
         finally:
             self._inbox.put(closed)
 
-    def do(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+    def do(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
         """
         Run a coroutine in the client's event loop.
         """
@@ -306,7 +310,7 @@ class Cluster:
             # The loop is closed.
             self.log.debug("a Dask client is closed: {error}", error=error)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.log.error("{task} failed: {error!r}", task=task, error=task.exception())
@@ -338,13 +342,13 @@ class Cluster:
 
     # Batches --------------------------------------------------------------------------------------
 
-    def submit(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> None:
+    def submit(self, sent: Sent, calls: bytes, resources: Resources, priority: int) -> None:
         """
         Give Dask a batch.
         """
         self.do(self._run, sent, calls, resources, priority)
 
-    async def _run(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> None:
+    async def _run(self, sent: Sent, calls: bytes, resources: Resources, priority: int) -> None:
         self._sent[sent.name] = sent
         released, self._released = self._released, []
         try:
@@ -366,7 +370,9 @@ class Cluster:
         else:
             self._released += released
 
-    async def _outcome(self, sent: Sent, calls: bytes, resources: Any, priority: int) -> End | None:
+    async def _outcome(
+        self, sent: Sent, calls: bytes, resources: Resources, priority: int
+    ) -> End | None:
         parcel = wrap(self._session.name, sent.name, calls)
         for _ in range(2):
             with self._handingOver:
@@ -482,7 +488,7 @@ class Cluster:
 
     # Talking with batches -------------------------------------------------------------------------
 
-    def _told(self, event: Any) -> None:
+    def _told(self, event: tuple[float, tuple[str, str]]) -> None:
         _, (name, address) = event
         if not name:
             self.do(self._count)
@@ -522,7 +528,7 @@ class Cluster:
                 sent.address = None
         return not replies or any(reply is not None for reply in replies.values())
 
-    async def _ask(self, address: str, function: Callable[..., Any], parcel: Parcel) -> Any:
+    async def _ask(self, address: str, function: Callable[..., object], parcel: Parcel) -> Any:
         """
         Call a function in a Dask worker.
 
@@ -584,7 +590,9 @@ class Cluster:
             await self.client.run(exitNow, workers=[sent.address], wait=False, on_error="ignore")
 
     def update(
-        self, plugin: UpdatePlugin, done: Callable[[list[Any], Exception | None], object]
+        self,
+        plugin: UpdatePlugin,
+        done: Callable[[list[UpdateOutcome], Exception | None], object],
     ) -> None:
         """
         Run an update on all Dask workers, and on every later one.
@@ -594,7 +602,9 @@ class Cluster:
         self.do(self._update, plugin, done)
 
     async def _update(
-        self, plugin: UpdatePlugin, done: Callable[[list[Any], Exception | None], object]
+        self,
+        plugin: UpdatePlugin,
+        done: Callable[[list[UpdateOutcome], Exception | None], object],
     ) -> None:
         try:
             await self.client.register_plugin(plugin)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pickle import dumps, loads
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from distributed import Event, WorkerPlugin, get_worker, secede
 
@@ -28,7 +28,7 @@ from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import PICKLED, Body
 from asynqueue._runner.coroutines import CoroutineRunner
 from asynqueue._runner.exceptions import describe
-from asynqueue._runner.logs import LogForwarding
+from asynqueue._runner.logs import LogForwarding, Record
 from asynqueue._runner.makecall import RAISED, makeCall
 from asynqueue._runner.messages import (
     CANCEL,
@@ -41,10 +41,14 @@ from asynqueue._runner.messages import (
     Message,
 )
 from asynqueue._runner.messages import RAISED as FAILED
+from asynqueue._runner.packing import Packed
 from asynqueue._version import __version__
 from asynqueue._workers.dask.interrupting import Guard, GuardedReader, GuardedWaiter
 from asynqueue._workers.dask.journal import Journal, Left, readJournal, sweep
 from asynqueue.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 NOTE_SECONDS: Final = 0.05
 """After how many seconds a batch tells where it runs."""
@@ -74,14 +78,14 @@ class Parcel:
     def __init__(self, content: bytes) -> None:
         self.content = content
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Parcel, (self.content,)
 
     def __sizeof__(self) -> int:
         return len(self.content) + 64
 
 
-def wrap(*values: Any) -> Parcel:
+def wrap(*values: object) -> Parcel:
     """
     Make a parcel of some values.
     """
@@ -320,7 +324,7 @@ class Session(WorkerPlugin):
         self._forwardLogs = forwardLogs
         self._versions = __version__, VERSION
 
-    def setup(self, worker: Any) -> None:
+    def setup(self, worker: Worker) -> None:
         """
         Begin, in a Dask worker.
 
@@ -347,7 +351,7 @@ class Session(WorkerPlugin):
         # There are more threads now.
         worker.log_event(self.name, ["", worker.address])
 
-    def teardown(self, worker: Any) -> None:
+    def teardown(self, worker: Worker) -> None:
         """
         End, in a Dask worker.
         """
@@ -381,7 +385,7 @@ class Session(WorkerPlugin):
 
     # In the thread of a batch ---------------------------------------------------------------------
 
-    def run(self, name: str, calls: Sequence[Message]) -> tuple[Any, ...]:
+    def run(self, name: str, calls: Sequence[Message]) -> tuple[object, ...]:
         """
         Run a batch, unless it was begun before: Dask runs a task again if a worker dies with it or
         with its result.
@@ -450,7 +454,7 @@ class Session(WorkerPlugin):
         """
         return readJournal(self._folder, self.name, batch)
 
-    def _logged(self, record: Any) -> None:
+    def _logged(self, record: Record) -> None:
         batch = self._byThread.get(threading.get_ident())
         if batch is not None:
             batch.post((LOG, batch.runner.current, record))
@@ -500,7 +504,9 @@ class Session(WorkerPlugin):
 
         self._worker.loop.add_callback(interrupt)
 
-    async def exchange(self, requests: Sequence[Request], seconds: float) -> dict[str, Any]:
+    async def exchange(
+        self, requests: Sequence[Request], seconds: float
+    ) -> dict[str, Reply | None]:
         """
         Hand messages over in both directions.
 
@@ -528,8 +534,8 @@ class Session(WorkerPlugin):
         batch = self._batches.get(name)
         return batch is None or batch.hasSaidMore
 
-    def _answers(self, requests: Sequence[Request]) -> dict[str, Any]:
-        replies: dict[str, Any] = {}
+    def _answers(self, requests: Sequence[Request]) -> dict[str, Reply | None]:
+        replies: dict[str, Reply | None] = {}
         for request in requests:
             batch = self._batches.get(request.batch)
             if batch is None:
@@ -567,7 +573,7 @@ def runBatch(parcel: Parcel) -> Parcel:
     return wrap(*plugin.run(batch, loads(calls)))
 
 
-def leftBy(parcel: Parcel, dask_worker: Any) -> Parcel | None:
+def leftBy(parcel: Parcel, dask_worker: Worker) -> Parcel | None:
     """
     Tell what a batch left behind. See L{Session.left}.
     """
@@ -579,7 +585,7 @@ def leftBy(parcel: Parcel, dask_worker: Any) -> Parcel | None:
     return wrap(plugin.left(batch))
 
 
-async def exchange(parcel: Parcel, dask_worker: Any) -> Parcel | None:
+async def exchange(parcel: Parcel, dask_worker: Worker) -> Parcel | None:
     """
     Hand messages over in both directions. See L{Session.exchange}.
     """
@@ -589,6 +595,10 @@ async def exchange(parcel: Parcel, dask_worker: Any) -> Parcel | None:
         return None
     assert isinstance(plugin, Session)
     return wrap(await plugin.exchange(requests, seconds))
+
+
+UpdateOutcome = tuple[bool, Packed]
+"""Whether an update returned, and what it returned or raised, packed."""
 
 
 class UpdatePlugin(WorkerPlugin):
@@ -601,15 +611,15 @@ class UpdatePlugin(WorkerPlugin):
     def __init__(self, name: str, body: bytes) -> None:
         self.name = name
         self._body = body
-        self.outcome: tuple[bool, Any] | None = None
+        self.outcome: UpdateOutcome | None = None
 
-    async def setup(self, worker: Any) -> None:
+    async def setup(self, worker: Worker) -> None:
         """
         Make the call, in a thread of its own.
         """
         self.outcome = await asyncio.to_thread(self._run)
 
-    def _run(self) -> tuple[bool, Any]:
+    def _run(self) -> UpdateOutcome:
         from contextvars import copy_context
 
         try:
@@ -628,7 +638,7 @@ def _neverLater(outcome: object) -> None:
     raise AssertionError("a coroutine has outlasted its call")
 
 
-def outcomeOfUpdate(name: str, dask_worker: Any) -> Parcel:
+def outcomeOfUpdate(name: str, dask_worker: Worker) -> Parcel:
     """
     Tell what came of an update.
     """
@@ -637,7 +647,7 @@ def outcomeOfUpdate(name: str, dask_worker: Any) -> Parcel:
     return wrap(plugin.outcome)
 
 
-async def exitNow(dask_worker: Any) -> None:
+async def exitNow(dask_worker: Worker) -> None:
     """
     End this Dask worker, if its nanny will start another one.
     """
@@ -647,7 +657,7 @@ async def exitNow(dask_worker: Any) -> None:
         os._exit(1)
 
 
-def processID(dask_worker: Any) -> int:
+def processID(dask_worker: Worker) -> int:
     """
     Tell the process of a Dask worker.
     """

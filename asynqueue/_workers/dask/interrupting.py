@@ -7,13 +7,15 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from asynqueue._runner.codecs import Body, PickleReader
 from asynqueue._runner.exceptions import TaskInterrupted
-from asynqueue._runner.makecall import Outcome
+from asynqueue._runner.makecall import Outcome, Waiter
 from asynqueue._runner.messages import Message
 from asynqueue._runner.streams import isIterator
+
+_T = TypeVar("_T")
 
 
 def raiseIn(thread: int) -> None:
@@ -51,7 +53,9 @@ class Guard:
         # Cancels the coroutine that is being waited for in place of an exception.
         self._interrupt: Callable[[], bool] | None = None
 
-    def run(self, number: int | None, function: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+    def run(
+        self, number: int | None, function: Callable[..., _T], *args: object, **kw: object
+    ) -> _T:
         """
         Call a function that may be interrupted.
 
@@ -64,7 +68,13 @@ class Guard:
         finally:
             self._leave()
 
-    def wait(self, number: int | None, interrupt: Callable[[], bool], wait: Any, *args: Any) -> Any:
+    def wait(
+        self,
+        number: int | None,
+        interrupt: Callable[[], bool],
+        wait: Callable[..., _T],
+        *args: object,
+    ) -> _T:
         """
         Call a function that is ended by C{interrupt}, rather than by an exception.
         """
@@ -137,7 +147,7 @@ class GuardedItems:
     An iterator whose code runs under a guard.
     """
 
-    def __init__(self, iterator: Any, number: int, guard: Guard) -> None:
+    def __init__(self, iterator: Iterator[Any], number: int, guard: Guard) -> None:
         self._iterator = iterator
         self._number = number
         self._guard = guard
@@ -168,7 +178,7 @@ class GuardedWaiter:
     @ivar number: the number of the call that is running.
     """
 
-    def __init__(self, waiter: Any, guard: Guard, running: Callable[[], int | None]) -> None:
+    def __init__(self, waiter: Waiter, guard: Guard, running: Callable[[], int | None]) -> None:
         self._waiter = waiter
         self._guard = guard
         self._running = running
@@ -177,12 +187,9 @@ class GuardedWaiter:
         self.interrupt = waiter.interrupt
         self.close = waiter.close
 
-    def wait(self, value: Any, later: Callable[[Outcome], object]) -> Outcome:
+    def wait(self, value: object, later: Callable[[Outcome], object]) -> Outcome:
         """
         Wait for a coroutine.
         """
         waiter = self._waiter
-        outcome: Outcome = self._guard.wait(
-            self._running(), waiter.interrupt, waiter.wait, value, later
-        )
-        return outcome
+        return self._guard.wait(self._running(), waiter.interrupt, waiter.wait, value, later)

@@ -67,7 +67,9 @@ from asynqueue.errors import (
 from asynqueue.interfaces import IPoolWorker
 
 if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
     from asynqueue._workers.dask.cluster import Cluster, End, Sent
+    from asynqueue._workers.dask.far import UpdateOutcome
 
 BATCH_SECONDS: Final = 0.05
 """About how many seconds' worth of calls a batch has, where it has several."""
@@ -193,6 +195,7 @@ class DaskWorker:
 
     def __init__(
         self,
+        # It is anything that a Client of Dask distributed accepts.
         cluster: Any = None,
         series: Iterable[Hashable] = (),
         resources: Mapping[Hashable, Mapping[str, float]] | None = None,
@@ -200,7 +203,7 @@ class DaskWorker:
         raw: bool = False,
         forwardLogs: bool = True,
         restartWorkers: bool = False,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         """
         Begin to connect.
@@ -248,12 +251,12 @@ class DaskWorker:
         inbox: ReactorInbox[Callable[[], object]] = ReactorInbox(self._reactor, callEach)
         session = Session(self._id, raw, forwardLogs)
         self._cluster: Cluster = Cluster(makeClient, isOurs, cluster is None, session, inbox)
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[QueuedTask] = deque()
         self._batches: dict[Batch, None] = {}
-        self._updates: set[Any] = set()
+        self._updates: set[QueuedTask] = set()
         self._standalone = Standalone(self, self.crash, self._reactor)
         self._listener: Callable[[list[WorkerEvent]], None] = self._standalone
-        self._runWaiters: dict[Any, Deferred[None]] = {}
+        self._runWaiters: dict[QueuedTask, Deferred[None]] = {}
         self._delays = backoff(0.5, 30.0, factor=2.0, random=Random())
         self._failures = 0
         self._retry: IDelayedCall | None = None
@@ -380,7 +383,7 @@ class DaskWorker:
 
     # IPoolWorker ----------------------------------------------------------------------------------
 
-    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker<asynqueue.interfaces.IWorker>}.
         """
@@ -394,7 +397,7 @@ class DaskWorker:
         if self.state == READY:
             listener([Ready()])
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: object) -> Deferred[None]:
         """
         Run one task.
 
@@ -416,7 +419,7 @@ class DaskWorker:
         self._report(refused)
         return done
 
-    def runMany(self, tasks: list[Any]) -> list[WorkerEvent]:
+    def runMany(self, tasks: list[QueuedTask]) -> list[WorkerEvent]:
         """
         Send the calls of some tasks. Tasks that come before there is a cluster wait for it.
         """
@@ -434,7 +437,7 @@ class DaskWorker:
                 self._waiting.append(task)
         return events + self._fill()
 
-    def cancel(self, task: Any) -> None:
+    def cancel(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. A call that has begun is interrupted.
         """
@@ -453,7 +456,7 @@ class DaskWorker:
                     stream.stop()
                 return
 
-    def terminate(self, task: Any) -> None:
+    def terminate(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The processes are the cluster's.
         """
@@ -461,7 +464,7 @@ class DaskWorker:
             f"{self!r} cannot kill the cluster's processes: {task} can only be cancelled"
         )
 
-    def lookAt(self, task: Any) -> None:
+    def lookAt(self, task: QueuedTask) -> None:
         """
         See L{IPoolWorker<asynqueue.interfaces.IPoolWorker>}. The cluster does not tell.
         """
@@ -510,7 +513,7 @@ class DaskWorker:
         self._endIfDue()
         return self._whenGone.whenFired()
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         Leave the cluster at once. Calls that are running are interrupted. Streams fail with
         C{IterationStopped}.
@@ -521,7 +524,7 @@ class DaskWorker:
             return []
         self._move("crash")
         reason = IterationStopped(f"{self} was crashed in mid-iteration")
-        left: list[Any] = []
+        left: list[QueuedTask] = []
         events: list[WorkerEvent] = []
         for batch in self._batches:
             batch.over()
@@ -562,7 +565,7 @@ class DaskWorker:
                 room -= 1
         return events
 
-    def _nextBatch(self, room: int) -> list[Any]:
+    def _nextBatch(self, room: int) -> list[QueuedTask]:
         waiting = self._waiting
         share = min(BATCH_CALLS, -(-len(waiting) // room))
         tasks = [waiting.popleft()]
@@ -576,11 +579,11 @@ class DaskWorker:
             tasks.append(waiting.popleft())
         return tasks
 
-    def _kindOf(self, task: Any) -> tuple[Hashable, int]:
+    def _kindOf(self, task: QueuedTask) -> tuple[Hashable, int]:
         options = task.options
         return options.series if options.series in self.resources else None, options.niceness
 
-    def _submit(self, batch: Batch, messages: list[Message], first: Any) -> None:
+    def _submit(self, batch: Batch, messages: list[Message], first: QueuedTask) -> None:
         self._batches[batch] = None
         series, niceness = self._kindOf(first)
         needed = self.resources.get(series)
@@ -666,7 +669,7 @@ class DaskWorker:
 
     # Updates --------------------------------------------------------------------------------------
 
-    def _update(self, task: Any) -> list[WorkerEvent]:
+    def _update(self, task: QueuedTask) -> list[WorkerEvent]:
         from asynqueue._workers.dask.far import UpdatePlugin
 
         body = (*task.callTuple, getattr(task, "context", None))
@@ -680,7 +683,9 @@ class DaskWorker:
         self._cluster.update(UpdatePlugin(name, data), partial(self._updated, task))
         return []
 
-    def _updated(self, task: Any, outcomes: list[Any], error: Exception | None) -> None:
+    def _updated(
+        self, task: QueuedTask, outcomes: list[UpdateOutcome], error: Exception | None
+    ) -> None:
         if task not in self._updates:
             return
         self._updates.discard(task)
@@ -738,15 +743,15 @@ class DaskWorker:
         if self._runWaiters:
             self._fireWaiters(_released(events))
 
-    def _fireWaiters(self, tasks: Iterable[Any]) -> None:
+    def _fireWaiters(self, tasks: Iterable[QueuedTask]) -> None:
         for task in tasks:
             waiter = self._runWaiters.pop(task, None)
             if waiter is not None:
                 waiter.callback(None)
 
 
-def _released(events: list[WorkerEvent]) -> list[Any]:
-    tasks: list[Any] = []
+def _released(events: list[WorkerEvent]) -> list[QueuedTask]:
+    tasks: list[QueuedTask] = []
     for event in events:
         if isinstance(event, (Returned, Raised, Yielded, Freed)):
             tasks.append(event.task)
@@ -755,7 +760,7 @@ def _released(events: list[WorkerEvent]) -> list[Any]:
     return tasks
 
 
-def _secondsOf(task: Any) -> float:
+def _secondsOf(task: QueuedTask) -> float:
     expected = getattr(task, "expected", None)
     return UNKNOWN if expected is None else expected
 
@@ -766,7 +771,7 @@ def _lostEnd(why: str, begun: bool | None, cause: Exception) -> End:
     return End(why, begun, cause=cause)
 
 
-def _deathOf(task: Any, reason: Exception) -> Exception:
+def _deathOf(task: QueuedTask, reason: Exception) -> Exception:
     if task.options.runs == 1:
         return reason
     poison = PoisonTask(f"{task} was begun {task.attempts} times, and each time its worker died")

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -115,7 +115,7 @@ class Dialer:
         self,
         secured: Callable[[Connection], None],
         closed: Callable[[Connection, Exception], None],
-    ) -> Deferred[Any]:
+    ) -> Deferred[IProtocol]:
         """
         Try to connect once.
         """
@@ -200,7 +200,7 @@ class WireChannel:
         self._lastBegun: int | None = None
         # What the server is to do with the runner, again after each cut.
         self._signal: int | None = None
-        self._attempt: Deferred[Any] | None = None
+        self._attempt: Deferred[IProtocol] | None = None
         # The connection that is in the handshake.
         self._pending: Connection | None = None
         self._retry: IDelayedCall | None = None

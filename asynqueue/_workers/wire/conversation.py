@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from io import BytesIO
 from pickle import Unpickler
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -84,7 +84,7 @@ class _PlainUnpickler(Unpickler):
     the values in them are packed. So no message has code run by being read.
     """
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> NoReturn:
         raise ProtocolError(f"a message refers to {module}.{name}, which none has to")
 
 
@@ -174,6 +174,7 @@ class Connection(Protocol):
 
     @property
     def _transport(self) -> Any:
+        # No interface has all that is asked of it.
         return self.transport
 
     def _isLate(self) -> None:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -19,7 +19,7 @@ from twisted.internet.endpoints import (
     quoteStringArgument,
     serverFromString,
 )
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from asynqueue._workers.wire.tls import Tls
 
 TlsFolder = str | os.PathLike[str] | None
+
+_T = TypeVar("_T")
+_Make: TypeAlias = Callable[[IReactorTime, str, dict[str, str]], _T]
+"""Makes an endpoint of the kind and the fields of a description."""
 
 _WHY: Final = (
     "without TLS everybody on the way could read the calls and their results. Give tls=FOLDER "
@@ -71,28 +75,29 @@ class WireEndpoint:
     Where a server is or is to be, for either side, with TLS or without.
     """
 
+    # The one side connects to it, the other listens there.
     def __init__(self, endpoint: Any, tls: Tls | None) -> None:
         self._endpoint = endpoint
         self._tls = tls
 
-    def connect(self, factory: Factory) -> Deferred[Any]:
+    def connect(self, factory: Factory) -> Deferred[IProtocol]:
         """
         Connect to the server.
 
         @return: a Deferred that fires with the factory's protocol, before TLS is agreed.
         """
         endpoint = self._endpoint if self._tls is None else self._tls.clientEndpoint(self._endpoint)
-        connected: Deferred[Any] = endpoint.connect(factory)
+        connected: Deferred[IProtocol] = endpoint.connect(factory)
         return connected
 
-    def listen(self, factory: Factory) -> Deferred[Any]:
+    def listen(self, factory: Factory) -> Deferred[IListeningPort]:
         """
         Take connections.
 
         @return: a Deferred that fires with the port.
         """
         wrapped = factory if self._tls is None else self._tls.serverFactory(factory)
-        listening: Deferred[Any] = self._endpoint.listen(wrapped)
+        listening: Deferred[IListeningPort] = self._endpoint.listen(wrapped)
         return listening
 
     def reasonOf(self, failure: Failure) -> Exception:
@@ -107,7 +112,7 @@ class WireEndpoint:
         return reason or ProtocolError(f"the connection was closed: {failure.getErrorMessage()}")
 
 
-def clientEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEndpoint:
+def clientEndpoint(reactor: IReactorTime, address: str, tls: TlsFolder = None) -> WireEndpoint:
     """
     Make the endpoint to connect to a server with.
 
@@ -133,7 +138,7 @@ def clientEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEnd
     return WireEndpoint(endpoint, None if tls is None else _openTls(tls, host))
 
 
-def serverEndpoint(reactor: Any, address: str, tls: TlsFolder = None) -> WireEndpoint:
+def serverEndpoint(reactor: IReactorTime, address: str, tls: TlsFolder = None) -> WireEndpoint:
     """
     Make the endpoint to listen at.
 
@@ -227,7 +232,7 @@ def _openTls(folder: str | os.PathLike[str], host: str | None) -> Tls:
     return Tls(folder, host)
 
 
-def _hostnameEndpoint(reactor: Any, kind: str, fields: dict[str, str]) -> HostnameEndpoint:
+def _hostnameEndpoint(reactor: IReactorTime, kind: str, fields: dict[str, str]) -> HostnameEndpoint:
     bind = fields.get("bindAddress")
     return HostnameEndpoint(
         reactor,
@@ -238,15 +243,17 @@ def _hostnameEndpoint(reactor: Any, kind: str, fields: dict[str, str]) -> Hostna
     )
 
 
-def _fromString(make: Any) -> Any:
-    def made(reactor: Any, kind: str, fields: dict[str, str]) -> Any:
+def _fromString(make: Callable[[IReactorTime, str], _T]) -> _Make[_T]:
+    def made(reactor: IReactorTime, kind: str, fields: dict[str, str]) -> _T:
         parts = [f"{name}={quoteStringArgument(value)}" for name, value in fields.items()]
         return make(reactor, ":".join([kind, *parts]))
 
     return made
 
 
-def _made(make: Any, reactor: Any, address: str, kind: str, fields: dict[str, str]) -> Any:
+def _made(
+    make: _Make[_T], reactor: IReactorTime, address: str, kind: str, fields: dict[str, str]
+) -> _T:
     try:
         return make(reactor, kind, fields)
     except (ValueError, TypeError, KeyError) as error:

@@ -26,7 +26,7 @@ import platform
 import secrets
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclassFields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asynqueue._runner.codecs import CODECS
 from asynqueue._runner.messages import VERSION as MESSAGES
@@ -42,6 +42,9 @@ from asynqueue._workers.wire.records import (
     availableMacs,
 )
 from asynqueue.errors import ConnectionRefused, ProtocolError, ServerBusy, WorkerStartError
+
+if TYPE_CHECKING:
+    from asynqueue.interfaces import JSONObject
 
 VERSION: Final = f"3.{MESSAGES}"
 """The version of the wire, and that of the messages that it carries. The sides must agree."""
@@ -113,7 +116,7 @@ class Hello:
         return hello
 
 
-def readObject(body: bytes) -> dict[str, Any]:
+def readObject(body: bytes) -> JSONObject:
     """
     Decode a JSON object.
 
@@ -334,7 +337,7 @@ def decodeWelcome(record: Record) -> Welcome:
     return Welcome(**_fields(record, WELCOME, Welcome))
 
 
-def _fields(record: Record, kind: int, shape: type[Attach] | type[Welcome]) -> dict[str, Any]:
+def _fields(record: Record, kind: int, shape: type[Attach] | type[Welcome]) -> JSONObject:
     if record.kind != kind:
         raise ProtocolError(f"a record of kind {record.kind} came before the session was agreed")
     fields = readObject(bytes(record.body))

@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from asynqueue.errors import ExtraMissing
 
@@ -17,6 +17,10 @@ LARGEST_FILE: Final = 1 << 16
 PREFIX: Final = "asynqueue-key-"
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+
+
+Key: TypeAlias = str | bytes | os.PathLike[str]
+"""A key itself, or the path of the file that it is in."""
 
 
 def newKey() -> str:
@@ -28,7 +32,7 @@ def newKey() -> str:
     return PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
-def keyBytes(key: str | bytes | os.PathLike[str]) -> bytes:
+def keyBytes(key: Key) -> bytes:
     """
     Get the bytes of a key.
 

@@ -4,10 +4,10 @@ What a server checks before a call goes to a runner: of which modules its pickle
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pickle import Unpickler
-from typing import Any, Final
+from typing import Final
 
 from asynqueue._runner.messages import CALL, Message
 from asynqueue._runner.packing import PLAIN, Packed
@@ -37,28 +37,28 @@ class _Stand:
     Stands for whatever a pickle names, and for all that is made of it.
     """
 
-    def __init__(self, *args: Any, **kw: Any) -> None:
+    def __init__(self, *args: object, **kw: object) -> None:
         pass
 
-    def __call__(self, *args: Any, **kw: Any) -> _Stand:
+    def __call__(self, *args: object, **kw: object) -> _Stand:
         return self
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         pass
 
     def __hash__(self) -> int:
         return id(self)
 
-    def append(self, value: Any) -> None:
+    def append(self, value: object) -> None:
         pass
 
-    def extend(self, values: Any) -> None:
+    def extend(self, values: object) -> None:
         pass
 
-    def add(self, value: Any) -> None:
+    def add(self, value: object) -> None:
         pass
 
 
@@ -67,16 +67,18 @@ class _Names(Unpickler):
     Notes what a pickle names, and imports and calls nothing of it.
     """
 
-    def __init__(self, data: Any, buffers: Any = (), beside: Any = ()) -> None:
+    def __init__(
+        self, data: Packed, buffers: Iterable[Packed] = (), beside: Sequence[Packed] = ()
+    ) -> None:
         super().__init__(BytesIO(data), buffers=buffers)
         self.names: set[tuple[str, str]] = set()
         self._beside = beside
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> type[_Stand]:
         self.names.add((module, name))
         return _Stand
 
-    def persistent_load(self, number: int) -> Any:
+    def persistent_load(self, number: int) -> object:
         return self._beside[number]
 
 
@@ -101,7 +103,7 @@ class OnlyModules:
         if message[0] != CALL:
             return None
         _, _, function, arguments, _, context = message
-        number: Any = None
+        number: int | None = None
         if type(function) is tuple and type(function[0]) is int:
             number, function = function
         elif type(function) is int:
@@ -136,7 +138,7 @@ class OnlyModules:
         )
 
     @staticmethod
-    def _isPlain(arguments: Any) -> bool:
+    def _isPlain(arguments: Packed) -> bool:
         return type(arguments) is tuple and (not arguments or type(arguments[-1]) is not list)
 
     @staticmethod

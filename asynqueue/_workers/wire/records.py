@@ -15,9 +15,12 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from asynqueue.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HANDSHAKE_LIMIT: Final = 4096
 """Bytes that a record's body may have before the peer has proved that it knows the key."""
@@ -128,7 +131,7 @@ class Gmac:
 
 
 @cache
-def _aesGcm() -> Any:
+def _aesGcm() -> type[AESGCM]:
     """
     @raise ImportError: if the extra C{tls} is not installed.
     """

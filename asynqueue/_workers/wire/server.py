@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
@@ -69,7 +69,7 @@ from asynqueue._workers.wire.handshake import (
     decodeAttach,
     encodeWish,
 )
-from asynqueue._workers.wire.keys import keyBytes
+from asynqueue._workers.wire.keys import Key, keyBytes
 from asynqueue._workers.wire.only import OnlyModules
 from asynqueue._workers.wire.records import WELCOME, Record
 from asynqueue.errors import (
@@ -543,7 +543,7 @@ class RemoteService(Service):
     def __init__(
         self,
         address: str,
-        key: Any,
+        key: Key,
         *,
         tls: TlsFolder = None,
         processes: int = 1,
@@ -558,7 +558,7 @@ class RemoteService(Service):
         startTimeout: float = START_SECONDS,
         state: str | PathLike[str] | None = None,
         drainTimeout: float | None = 30.0,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         """
         Make a service that does not listen yet.
@@ -597,7 +597,7 @@ class RemoteService(Service):
         @raise OSError: if a file cannot be read.
         @raise ExtraMissing: if TLS is not installed.
         """
-        self._reactor = defaultReactor() if reactor is None else reactor
+        self._reactor: IReactorTime = defaultReactor() if reactor is None else reactor
         self._endpoint = serverEndpoint(self._reactor, address, tls)
         self._address = address
         self._key = keyBytes(key)
@@ -620,7 +620,7 @@ class RemoteService(Service):
         self._ending: Ending | None = None
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self.whenListening: Deferred[Any] = Deferred()
-        self._port: Any = None
+        self._port: IListeningPort | None = None
         self._isDraining = False
         self._strangers: set[Connection] = set()
         # By name. A session stays until its process is gone.
@@ -673,7 +673,7 @@ class RemoteService(Service):
         timer = self._reactor.callLater(self._hello.keep, remove)
         self._removals.add(timer)
 
-    def _listens(self, port: Any) -> Any:
+    def _listens(self, port: IListeningPort) -> IListeningPort:
         self._port = port
         self.log.info("serving at {address}", address=self._address)
         notifierOf(self._reactor).serviceStarted()
@@ -740,7 +740,7 @@ class RemoteService(Service):
         return self._address
 
     @property
-    def reactor(self) -> Any:
+    def reactor(self) -> IReactorTime:
         """
         Its reactor.
         """

@@ -10,7 +10,7 @@ import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -24,7 +24,9 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IStreamClientEndpoint,
 )
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -99,8 +101,8 @@ class _ServerTransport(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         if not self._hasBegun and not data.startswith(_TLS_HANDSHAKE):
-            transport: Any = self.transport
-            transport.write(_UNEXPECTED_MESSAGE)
+            assert self.transport is not None
+            self.transport.write(_UNEXPECTED_MESSAGE)
         self._hasBegun = True
         super().dataReceived(data)  # type: ignore[no-untyped-call]
 
@@ -208,7 +210,7 @@ class Tls:
 
     # Twisted's interfaces -------------------------------------------------------------------------
 
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
         See C{IOpenSSLClientConnectionCreator}.
         """
@@ -218,7 +220,7 @@ class Tls:
             connection.set_tlsext_host_name(self._host.encode("idna"))
         return connection
 
-    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
         See C{IOpenSSLServerConnectionCreator}.
         """
@@ -226,13 +228,13 @@ class Tls:
 
     # Endpoints ------------------------------------------------------------------------------------
 
-    def clientEndpoint(self, endpoint: Any) -> Any:
+    def clientEndpoint(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
         """
         @return: an endpoint that connects over another one.
         """
         return wrapClientTLS(self, endpoint)
 
-    def serverFactory(self, factory: Any) -> Any:
+    def serverFactory(self, factory: Factory) -> TLSMemoryBIOFactory:
         """
         @return: a factory for the connections of a server, which passes on what they carry.
         """

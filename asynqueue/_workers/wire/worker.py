@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from random import Random
 from typing import Any, ClassVar, Final
 
+from twisted.internet.interfaces import IReactorTime
+
 from asynqueue._core.checks import checkCount, checkSeconds
 from asynqueue._core.groups import Capacity
 from asynqueue._reactor import defaultReactor
@@ -20,7 +22,7 @@ from asynqueue._workers.startmethods import packerFor
 from asynqueue._workers.wire.channel import Dialer, WireChannel
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
 from asynqueue._workers.wire.handshake import LARGEST, Attach, Hello
-from asynqueue._workers.wire.keys import keyBytes
+from asynqueue._workers.wire.keys import Key, keyBytes
 from asynqueue.errors import textOf
 from asynqueue.interfaces import IChannel
 
@@ -46,7 +48,7 @@ class Companion(ChannelWorker):
         series: Iterable[Hashable],
         callStats: bool,
         pickler: PicklerName,
-        reactor: Any,
+        reactor: IReactorTime,
     ) -> None:
         """
         @param dialer: connects to the server.
@@ -110,7 +112,7 @@ class RemoteWorker(Companion):
     def __init__(
         self,
         address: str,
-        key: Any,
+        key: Key,
         series: Iterable[Hashable] = (),
         raw: bool = False,
         callStats: bool = False,
@@ -118,7 +120,7 @@ class RemoteWorker(Companion):
         tls: TlsFolder = None,
         largest: int = LARGEST,
         heartbeat: float = 5.0,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
         random: Random | None = None,
         pickler: PicklerName = "pickle",
     ) -> None:
