@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,6 +19,7 @@ from asynqueue._dispatch.stores import Change, StoredJob
 from asynqueue._reactor import SerialExecutor
 from asynqueue._waiters import OneShotObserverList
 from asynqueue.errors import StoreError
+from asynqueue.interfaces import IJobStore
 
 LARGEST_GROUP: Final = 4096
 """How many changes are committed together, at the most."""
@@ -57,9 +58,8 @@ class GroupCommit:
 
     log = Logger()
 
-    def __init__(self, store: Any, executor: SerialExecutor, reactor: IReactorTime) -> None:
+    def __init__(self, store: IJobStore, executor: SerialExecutor, reactor: IReactorTime) -> None:
         """
-        @param store: an L{IJobStore<asynqueue.interfaces.IJobStore>}.
         @param executor: calls the store's methods.
         """
         self._store = store
@@ -95,11 +95,10 @@ class GroupCommit:
                 raise
 
         try:
-            found: tuple[list[StoredJob], int] = self._executor.wait(openStore)
+            return self._executor.wait(openStore)
         except BaseException:
             self._executor.close()
             raise
-        return found
 
     def note(self, change: Change, told: Told | None = None, isOwed: bool = True) -> None:
         """
@@ -189,7 +188,7 @@ class GroupCommit:
         self._isBusy = True
         self._executor.call(partial(self._wrote, group), self._store.apply, changes)
 
-    def _wrote(self, group: list[tuple[Change, bool, Told | None]], result: Any) -> None:
+    def _wrote(self, group: list[tuple[Change, bool, Told | None]], result: object) -> None:
         self._isBusy = False
         self._settled += len(group)
         error = None
@@ -212,7 +211,9 @@ class GroupCommit:
                         "a change of {store} could not be told", store=self._store.name
                     )
 
-    def _answered(self, asked: Deferred[list[StoredJob]], result: Any) -> None:
+    def _answered(
+        self, asked: Deferred[list[StoredJob]], result: list[StoredJob] | Failure
+    ) -> None:
         self._isBusy = False
         self._next()
         if isinstance(result, Failure):
@@ -230,7 +231,7 @@ class GroupCommit:
         self._state = nextState(COMMITS, self._state, "closed", self)
         self._isBusy = True
 
-        def closed(result: Any) -> None:
+        def closed(result: object) -> None:
             if isinstance(result, Failure):
                 self.log.failure("{store} failed to close", result, store=self._store.name)
             self._executor.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from asynqueue._core.description import describeError, shortly
@@ -36,7 +36,7 @@ from asynqueue.admin.api import (
     plainTraceback,
 )
 from asynqueue.errors import AdminError
-from asynqueue.interfaces import IAdministered
+from asynqueue.interfaces import IAdministered, JSONObject
 
 if TYPE_CHECKING:
     from asynqueue._dispatch.rdq import ResizableDispatchQueue
@@ -55,7 +55,7 @@ class DispatchInspection(Inspection):
         queue: ResizableDispatchQueue,
         function: str,
         pending: PendingJobs,
-        calls: Mapping[Job, Any],
+        calls: Mapping[Job, Deferred[Any] | IDelayedCall | None],
         persistence: Persistence | None,
         observers: ObserverList,
         reactor: IReactorTime,
@@ -78,7 +78,7 @@ class DispatchInspection(Inspection):
         self._calls = calls
         self._persistence = persistence
         self._reactor = reactor
-        self.verbs: dict[str, Callable[..., Any]] = {
+        self.verbs: dict[str, Callable[..., object]] = {
             "snapshot": self.snapshot,
             "task": self._task,
             "stacks": self._stacks,
@@ -117,7 +117,7 @@ class DispatchInspection(Inspection):
             facts["result"] = shortly(job.result)
         history.ended(event.kind, facts)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JSONObject:
         """
         See L{IAdministered}.
         """
@@ -143,7 +143,7 @@ class DispatchInspection(Inspection):
             "verbs": [*self.verbs],
         }
 
-    def snapshot(self, page: int = 0, size: int = 25) -> dict[str, Any]:
+    def snapshot(self, page: int = 0, size: int = 25) -> JSONObject:
         """
         @param page: which page of the jobs that wait, from 0.
         @param size: how many of them a page has.
@@ -163,7 +163,7 @@ class DispatchInspection(Inspection):
             "last": self._lastEnded(),
         }
 
-    def _facts(self, job: Job, now: float) -> dict[str, Any]:
+    def _facts(self, job: Job, now: float) -> JSONObject:
         started = job.startTime
         facts = {
             "id": job.id,
@@ -183,7 +183,7 @@ class DispatchInspection(Inspection):
             facts["call"] = f"{self._function}({shortly(job.jobarg)})"
         return facts
 
-    def _task(self, task: int) -> dict[str, Any]:
+    def _task(self, task: int) -> JSONObject:
         """
         @return: what is known of one job that waits, is underway or has ended lately.
         """
@@ -200,10 +200,10 @@ class DispatchInspection(Inspection):
             raise AdminError(f"{self.name} knows no job {task} any more, or not yet")
         return ended
 
-    def _deadLetters(self, page: int, size: int) -> Deferred[dict[str, Any]]:
+    def _deadLetters(self, page: int, size: int) -> Deferred[JSONObject]:
         before = checkPage(page, size)
 
-        def found(letters: list[DeadLetter]) -> dict[str, Any]:
+        def found(letters: list[DeadLetter]) -> JSONObject:
             shown = [self._letter(letter) for letter in letters[before : before + size]]
             return {
                 "count": len(letters),
@@ -215,7 +215,7 @@ class DispatchInspection(Inspection):
 
         return self._queue.deadLetters().addCallback(found)
 
-    def _letter(self, letter: DeadLetter) -> dict[str, Any]:
+    def _letter(self, letter: DeadLetter) -> JSONObject:
         facts = {
             "id": letter.id,
             "function": plain(letter.function),
@@ -245,14 +245,14 @@ class DispatchInspection(Inspection):
         self._queue.setWidth(width)
         return {"width": width}
 
-    def _setRate(self, rate: int | None, per: float, burst: int | None) -> dict[str, Any]:
+    def _setRate(self, rate: int | None, per: float, burst: int | None) -> JSONObject:
         self._queue.setRate(rate, per, burst)
         return {"rate": rate, "per": per, "burst": burst}
 
     def _cancel(
         self,
         tasks: list[int] | None,
-        series: Any,
+        series: object,
         function: str | None,
         all: bool,
         underway: bool,
@@ -305,7 +305,7 @@ class DispatchInspection(Inspection):
         call = self._callOf(task)
         return call.owner.terminateCall(call).addCallback(lambda _: {"terminated": task})
 
-    def _stacks(self, worker: int | None, task: int | None) -> Deferred[dict[str, Any]]:
+    def _stacks(self, worker: int | None, task: int | None) -> Deferred[JSONObject]:
         """
         Ask what the worker is doing that has the task of a job.
         """
@@ -316,7 +316,7 @@ class DispatchInspection(Inspection):
             lambda text: {"worker": None, "text": text, "residentKilobytes": None}
         )
 
-    def _reprioritise(self, task: int, priority: float) -> dict[str, Any]:
+    def _reprioritise(self, task: int, priority: float) -> JSONObject:
         job = next((job for job in self._queue.pending() if job.id == task), None)
         if job is None:
             raise AdminError(f"no job {task} waits in {self.name}")
@@ -329,7 +329,7 @@ class DispatchInspection(Inspection):
         jobs: list[int] | None,
         kind: str | None,
         all: bool,
-    ) -> Deferred[dict[str, Any]]:
+    ) -> Deferred[JSONObject]:
         """
         Do something to some dead letters.
 

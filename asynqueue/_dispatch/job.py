@@ -4,6 +4,7 @@ Jobs: one argument for a dispatch queue's function, with its times.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -129,7 +130,7 @@ class Job(Record):
         self.jobarg = jobarg
         self.due: float | None = None
         self.context: Pairs | None = None
-        self.key: Any = None
+        self.key: Hashable = None
         self.home: Any = None
         self._owner = owner
         self._watchers: JobDeferred | list[JobDeferred] | None = None
@@ -139,10 +140,10 @@ class Job(Record):
     def __repr__(self) -> str:
         return f"<job {self.id}: {self.state}, priority {self.priority}>"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self._PICKLED}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(0, None, None, 0, 0.0)  # type: ignore[misc]
         for name, value in state.items():
             setattr(self, name, value)

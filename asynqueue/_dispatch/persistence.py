@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -37,6 +37,7 @@ from asynqueue._dispatch.stores import (
 )
 from asynqueue._reactor import SerialExecutor
 from asynqueue.errors import JobNotStorable, StoreCorrupt, StoreError
+from asynqueue.interfaces import IJobStore
 
 ATTEMPTS: Final = 3
 """How often a job is begun whose program ends each time, if no policy of retries says so."""
@@ -58,7 +59,7 @@ class Persistence:
 
     def __init__(
         self,
-        store: Any,
+        store: IJobStore,
         executor: SerialExecutor,
         function: str,
         codec: JobCodec,
@@ -67,7 +68,6 @@ class Persistence:
         wallClock: Callable[[], float],
     ) -> None:
         """
-        @param store: an L{IJobStore<asynqueue.interfaces.IJobStore>}.
         @param executor: calls the store's methods.
         @param function: the name of the queue's function.
         @param attempts: how often a job is begun whose program ends each time.
@@ -143,7 +143,7 @@ class Persistence:
 
     # Into the store -------------------------------------------------------------------------------
 
-    def encode(self, jobarg: Any) -> str | bytes:
+    def encode(self, jobarg: object) -> str | bytes:
         """
         @raise JobNotStorable: if the codec cannot encode the argument.
         """

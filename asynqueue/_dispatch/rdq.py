@@ -163,7 +163,8 @@ class ResizableDispatchQueue(Administrable):
         burst: int | None = None,
         rateKey: Callable[[Any], Hashable] | None = None,
         retry: Retry | None = None,
-        store: Any = None,
+        # Type checkers know what provides an interface only with a plugin, and so take any store.
+        store: str | os.PathLike[str] | IJobStore | Any = None,
         codec: JobCodec | None = None,
         storedAs: str | None = None,
         drainTimeout: float | None = DRAIN_SECONDS,
@@ -268,7 +269,9 @@ class ResizableDispatchQueue(Administrable):
         self._changed()
         openIfWanted(self)
 
-    def _openStore(self, store: Any, codec: JobCodec, name: str) -> int:
+    def _openStore(
+        self, store: str | os.PathLike[str] | IJobStore, codec: JobCodec, name: str
+    ) -> int:
         """
         @return: the number of the next job.
         """
@@ -779,7 +782,7 @@ class ResizableDispatchQueue(Administrable):
     def _checkAdministrable(self) -> None:
         self._checkOpen("admin")
 
-    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, IReactorTime]:
         from asynqueue._dispatch.inspection import DispatchInspection
 
         view = DispatchInspection(
@@ -872,7 +875,7 @@ class ResizableDispatchQueue(Administrable):
     def _countUnderway(self) -> int:
         return len(self._underway)
 
-    def _drain(self, why: str) -> Deferred[Any]:
+    def _drain(self, why: str) -> Deferred[list[Job]]:
         stopped = self.stop()
         for job, call in [*self._underway.items()]:
             # The function has not been called: it is being written that the job begins, or its rate
@@ -885,7 +888,7 @@ class ResizableDispatchQueue(Administrable):
                     call.reset(0)
         return stopped
 
-    def _cut(self, why: str) -> Deferred[Any]:
+    def _cut(self, why: str) -> Deferred[None]:
         self.stop(cancelUnderway=True)
         self._steps.finish()
         # A function that takes no notice of being cancelled is not waited for.
@@ -1140,7 +1143,7 @@ class ResizableDispatchQueue(Administrable):
 
     # Ending jobs ----------------------------------------------------------------------------------
 
-    def _ended(self, result: Any, job: Job) -> None:
+    def _ended(self, result: object, job: Job) -> None:
         """
         A job's call has ended.
         """
@@ -1413,7 +1416,7 @@ def dueTime(now: float, delay: float | None, at: float | None = None) -> float:
     return at
 
 
-def _nameOf(function: Any) -> str:
+def _nameOf(function: object) -> str:
     """
     @return: by what name a store knows a function.
     @raise ValueError: if the function has no name of its own.

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from asynqueue._core.description import describeCall
 from asynqueue._core.states import UNDERWAY
 from asynqueue._queue.queuedtask import QueuedTask
+from asynqueue._runner.context import Pairs
 from asynqueue._workers.restart import isCrash
 from asynqueue.errors import ConnectionLost, WorkerDetached, WorkerDied, WorkerError
 
@@ -42,7 +43,7 @@ class Update:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     ephemeral: bool = False
-    context: tuple[tuple[str, Any], ...] | None = None
+    context: Pairs | None = None
 
     def __str__(self) -> str:
         return describeCall(self.function, self.args, self.kwargs)
@@ -171,7 +172,7 @@ class Broadcast:
     def _oneByOne(
         self, update: Update, records: list[WorkerRecord]
     ) -> Generator[Deferred[Any], Any, list[Any]]:
-        outcomes: list[tuple[bool, Any]] = []
+        outcomes: list[tuple[bool, object]] = []
         turns = self._turns[update] = records[::-1]
         while turns:
             record = turns.pop()
@@ -180,8 +181,8 @@ class Broadcast:
         results: list[Any] = _resultsOf(outcomes)
         return results
 
-    def _assign(self, update: Update, record: WorkerRecord) -> Deferred[Any]:
-        waiter: Deferred[Any] = Deferred()
+    def _assign(self, update: Update, record: WorkerRecord) -> Deferred[object]:
+        waiter: Deferred[object] = Deferred()
         task = self._make(update, record, waiter.callback)
         self._runWhenReady(record, update, task)
         return waiter
@@ -199,18 +200,19 @@ class Broadcast:
         Make a task whose failure is only logged.
         """
 
-        def log(result: Any) -> None:
+        def log(result: object) -> None:
             if not isinstance(result, Failure) or result.check(WorkerDetached):
                 # A worker that leaves does not lack what it did not run.
                 return
-            isDeathAgain = _isDeath(result) and update in self._deaths.get(record, {})
+            isDeath = _deathIn(result) is not None
+            isDeathAgain = isDeath and update in self._deaths.get(record, {})
             if not isDeathAgain:
                 self.log.failure("an update failed on {worker}", result, worker=record.worker)
 
         return self._make(update, record, log)
 
     def _make(
-        self, update: Update, record: WorkerRecord, tell: Callable[[Any], object]
+        self, update: Update, record: WorkerRecord, tell: Callable[[object], object]
     ) -> QueuedTask:
         """
         @param tell: is called with the task's result or failure.
@@ -218,7 +220,7 @@ class Broadcast:
         task = self._makeTask(update)
         self._tasks[task] = record, update
 
-        def done(result: Any) -> None:
+        def done(result: object) -> None:
             del self._tasks[task]
             tell(result)
             if not update.ephemeral and not record.isLeaving:
@@ -227,14 +229,14 @@ class Broadcast:
         task.d.addBoth(done)
         return task
 
-    def _countDeath(self, record: WorkerRecord, update: Update, result: Any) -> None:
+    def _countDeath(self, record: WorkerRecord, update: Update, result: object) -> None:
         """
         Count the runners that die of an update, until one comes to its end.
         """
-        if not _isDeath(result):
+        death = _deathIn(result)
+        if death is None:
             self._deaths.get(record, {}).pop(update, None)
             return
-        death = result.value
         deaths = self._deaths.setdefault(record, {}).setdefault(update, Deaths())
         if deaths.add(death):
             reason = WorkerError(
@@ -254,19 +256,19 @@ def notRun(record: WorkerRecord) -> WorkerDetached:
     return WorkerDetached(f"{record.worker!r} was detached before it could run an update")
 
 
-def _isDeath(result: Any) -> bool:
+def _deathIn(result: object) -> WorkerDied | None:
     """
-    Whether a runner died while it ran the update that came to this end.
+    @return: what a runner died with while it ran the update that came to this end; C{None} if it
+        did not die.
     """
+    error = result.value if isinstance(result, Failure) else None
     # A connection is not lost because of what runs at its other end.
     return (
-        isinstance(result, Failure)
-        and isinstance(result.value, WorkerDied)
-        and not isinstance(result.value, ConnectionLost)
+        error if isinstance(error, WorkerDied) and not isinstance(error, ConnectionLost) else None
     )
 
 
-def _resultsOf(outcomes: list[tuple[bool, Any]]) -> Any:
+def _resultsOf(outcomes: list[tuple[bool, object]]) -> Any:
     for succeeded, result in outcomes:
         if not succeeded:
             return result

@@ -78,6 +78,7 @@ from asynqueue.errors import (
     TaskTerminated,
     WorkerError,
 )
+from asynqueue.interfaces import IWorker
 
 CLOSE_SECONDS: Final = 0.3
 """For how long, in seconds, generators may close when a shutdown's time is over."""
@@ -234,7 +235,7 @@ class Engine:
         # The streams of the tasks that yield items.
         self._streams: dict[QueuedTask, OpenStream] = {}
         # What was decided, as long as it is being handed out.
-        self._decided: list[tuple[Any, list[QueuedTask]]] = []
+        self._decided: list[tuple[WorkerRecord, list[QueuedTask]]] = []
         # What came at once of tasks that were given to workers, and was not applied yet.
         self._refused: deque[tuple[WorkerRecord, list[WorkerEvent]]] = deque()
         self._unchecked: list[QueuedTask] = []
@@ -318,6 +319,7 @@ class Engine:
         phase, self._phase = self._phase, CHANGING
         mayStart = phase is not BUSY
         try:
+            # The scheduler knows workers by any name: here by their records.
             record: Any = self.scheduler.submit(task, mayStart)
         finally:
             self._phase = phase
@@ -355,7 +357,7 @@ class Engine:
         for task in list(self.scheduler):
             self._failBecauseNobodyIsLeft(task, reason)
 
-    def attach(self, worker: Any) -> Deferred[int]:
+    def attach(self, worker: IWorker) -> Deferred[int]:
         """
         Attach a worker, as L{WorkerPool.attach<asynqueue._queue.pool.WorkerPool.attach>} does.
         """
@@ -404,7 +406,7 @@ class Engine:
             if observers.observers:
                 observers.record(STARTED, task, record.worker)
         try:
-            refused: list[WorkerEvent] = record.port.runMany(started)
+            refused = record.port.runMany(started)
         except StateError as error:
             # Somebody has stopped this worker without asking the queue.
             refused = [Lost(error), GivenBack(started)]
@@ -968,7 +970,7 @@ class Engine:
                 why = f"{self!r} is shut down, and nobody takes the items of {task}"
                 self._endStream(task, why)
 
-    def _crashed(self, worker: Any) -> None:
+    def _crashed(self, worker: IWorker) -> None:
         """
         End the streams of a worker that was crashed, even if it had sent their last items, where a
         consumer has paused. It may never resume.
@@ -1091,7 +1093,7 @@ class Engine:
         self._wakeUp = None
         self.wake()
 
-    def later(self, seconds: float, function: Callable[..., object], *args: Any) -> IDelayedCall:
+    def later(self, seconds: float, function: Callable[..., object], *args: object) -> IDelayedCall:
         """
         Have a function called after a time that no change of the system's clock makes longer.
         """

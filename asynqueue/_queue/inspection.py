@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred, succeed
@@ -39,7 +39,7 @@ from asynqueue.admin.api import (
     plainTraceback,
 )
 from asynqueue.errors import AdminError
-from asynqueue.interfaces import IAdministered
+from asynqueue.interfaces import IAdministered, IWorker, JSONObject
 
 if TYPE_CHECKING:
     from asynqueue._queue.taskqueue import TaskQueue
@@ -67,7 +67,7 @@ class QueueInspection(Inspection):
     ) -> None:
         super().__init__(queue, showing, engine.observers, engine.reactor)
         self._engine = engine
-        self.verbs: dict[str, Callable[..., Any]] = {
+        self.verbs: dict[str, Callable[..., object]] = {
             "snapshot": self.snapshot,
             "task": self._task,
             "stacks": self._stacks,
@@ -98,7 +98,7 @@ class QueueInspection(Inspection):
             facts["result"] = shortly(task.result)
         history.ended(event.kind, facts)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JSONObject:
         """
         See L{IAdministered}.
         """
@@ -118,7 +118,7 @@ class QueueInspection(Inspection):
             "verbs": [*self.verbs],
         }
 
-    def snapshot(self, page: int = 0, size: int = 25) -> dict[str, Any]:
+    def snapshot(self, page: int = 0, size: int = 25) -> JSONObject:
         """
         @param page: which page of the tasks that wait, from 0.
         @param size: how many of them a page has.
@@ -157,7 +157,7 @@ class QueueInspection(Inspection):
             "last": self._lastEnded(),
         }
 
-    def _facts(self, task: QueuedTask, now: float) -> dict[str, Any]:
+    def _facts(self, task: QueuedTask, now: float) -> JSONObject:
         started, worker = task.startTime, self._engine.pool.find(task.worker)
         progress = task.progress
         facts = {
@@ -178,14 +178,14 @@ class QueueInspection(Inspection):
             facts["call"] = describeCall(task.function, task.args, task.kwargs)
         return facts
 
-    def _workers(self, now: float) -> list[dict[str, Any]]:
-        had: dict[Any, list[QueuedTask]] = {}
+    def _workers(self, now: float) -> list[JSONObject]:
+        had: dict[IWorker | None, list[QueuedTask]] = {}
         for task in self._engine.underway:
             had.setdefault(task.worker, []).append(task)
         records = self._engine.pool.records[:MOST_WORKERS]
         return [self._worker(record, had.get(record.worker, []), now) for record in records]
 
-    def _worker(self, record: WorkerRecord, has: list[QueuedTask], now: float) -> dict[str, Any]:
+    def _worker(self, record: WorkerRecord, has: list[QueuedTask], now: float) -> JSONObject:
         runner = record.port.facts()
         begun = has if runner.begun is None else [task for task in runner.begun if not task.isDone]
         return {
@@ -213,7 +213,7 @@ class QueueInspection(Inspection):
             "series": [plain(name) for name in [*record.port.cQualified, *record.port.iQualified]],
         }
 
-    def _task(self, task: int) -> Deferred[dict[str, Any]]:
+    def _task(self, task: int) -> Deferred[JSONObject]:
         """
         Find one task that waits, is underway or has ended lately, in several turns of the reactor
         if many wait.
@@ -227,7 +227,7 @@ class QueueInspection(Inspection):
         if ended is not None:
             return succeed(ended)
 
-        def told(_: object) -> dict[str, Any]:
+        def told(_: object) -> JSONObject:
             if not found:
                 raise AdminError(f"{self.name} knows no task {task} any more, or not yet")
             return self._facts(found[0], self._engine.seconds())
@@ -235,7 +235,7 @@ class QueueInspection(Inspection):
         steps = iter(()) if found else self._seek(task, found)
         return self._inTurns(steps).addCallback(told)
 
-    def _stacks(self, worker: int | None, task: int | None) -> Deferred[dict[str, Any]]:
+    def _stacks(self, worker: int | None, task: int | None) -> Deferred[JSONObject]:
         """
         Ask what a worker is doing, or the worker that has a task.
         """
@@ -250,7 +250,7 @@ class QueueInspection(Inspection):
             assert worker is not None
             record = self._find(worker)
         ID = record.ID
-        told: Deferred[str] = record.port.stacks()
+        told = record.port.stacks()
         resident = record.port.facts().residentKilobytes
         return told.addCallback(
             lambda text: {"worker": ID, "text": text, "residentKilobytes": resident}
@@ -261,7 +261,7 @@ class QueueInspection(Inspection):
     def _cancel(
         self,
         tasks: list[int] | None,
-        series: Any,
+        series: object,
         function: str | None,
         all: bool,
         underway: bool,
@@ -315,13 +315,13 @@ class QueueInspection(Inspection):
         done = self._engine.terminate(found)
         return done.addCallback(lambda _: {"terminated": task})
 
-    def _reprioritise(self, task: int, priority: float) -> Deferred[dict[str, Any]]:
+    def _reprioritise(self, task: int, priority: float) -> Deferred[JSONObject]:
         """
         Move a task among those that wait.
         """
         found: list[QueuedTask] = []
 
-        def moved(_: object) -> dict[str, Any]:
+        def moved(_: object) -> JSONObject:
             if not found or found[0].state != PENDING:
                 raise AdminError(f"no task {task} waits in {self.name}")
             self._engine.scheduler.reprioritise(found[0], priority)
@@ -348,7 +348,7 @@ class QueueInspection(Inspection):
         resize(count).addErrback(lambda _: None)
         return {"count": count}
 
-    def _recycle(self, worker: int) -> dict[str, Any]:
+    def _recycle(self, worker: int) -> JSONObject:
         record = self._find(worker)
         if not record.port.recycle():
             raise AdminError(f"worker {worker} has no process or thread that it could replace now")

@@ -26,6 +26,7 @@ from asynqueue._waiters import QuietDeferred
 from asynqueue._workers.adapter import adapted
 from asynqueue._workers.events import Began, GaveUp, GivenBack, Lost, Offered, Raised, WorkerEvent
 from asynqueue.errors import StateError, WorkerDetached, WorkerError
+from asynqueue.interfaces import IPoolWorker, IWorker
 
 ATTACHED: Final = "ATTACHED"
 OPEN: Final = "OPEN"
@@ -65,8 +66,8 @@ class WorkerRecord:
     """
 
     ID: int
-    worker: Any
-    port: Any
+    worker: IWorker
+    port: IPoolWorker
     attached: QuietDeferred = field(default_factory=QuietDeferred)
     state: str = ATTACHED
     updates: int = 0
@@ -115,7 +116,7 @@ class WorkerPool:
         makeUpdateTask: Callable[[Update], QueuedTask],
         reactor: IReactorTime,
         underway: Set[QueuedTask],
-        crashed: Callable[[Any], None],
+        crashed: Callable[[IWorker], None],
     ) -> None:
         """
         @param handle: takes what happens to a worker: a record and a list of events.
@@ -133,11 +134,11 @@ class WorkerPool:
         self._lastID = 0
         # By ID the workers that may get tasks; by worker those too that are leaving.
         self._records: dict[int, WorkerRecord] = {}
-        self._byWorker: dict[Any, WorkerRecord] = {}
+        self._byWorker: dict[object, WorkerRecord] = {}
         self._whyCrashed: str | None = None
         # The workers that have gone while one is being crashed, each with what its C{stop} gave.
         # The tasks of that one come to their ends first.
-        self._goneMeanwhile: list[tuple[Any, WorkerRecord]] | None = None
+        self._goneMeanwhile: list[tuple[object, WorkerRecord]] | None = None
         # Lets all workers go, once that was asked for.
         self._leaving = ReactorSteps(reactor, lambda: None)
         self.checks = Checks(self._records)
@@ -168,7 +169,7 @@ class WorkerPool:
         return self._broadcast.isOver
 
     @property
-    def workers(self) -> list[Any]:
+    def workers(self) -> list[IWorker]:
         """
         The workers, in the order in which they were attached.
         """
@@ -181,7 +182,7 @@ class WorkerPool:
         """
         return [*self._records.values()]
 
-    def find(self, workerOrID: Any) -> WorkerRecord | None:
+    def find(self, workerOrID: IWorker | int | None) -> WorkerRecord | None:
         """
         Find the record of a worker, given as itself or by its ID, or C{None} if it is not attached.
         """
@@ -192,7 +193,7 @@ class WorkerPool:
 
     # Attaching ------------------------------------------------------------------------------------
 
-    def attach(self, worker: Any) -> Deferred[int]:
+    def attach(self, worker: IWorker) -> Deferred[int]:
         """
         Attach a worker.
 
@@ -209,7 +210,8 @@ class WorkerPool:
         self._records[record.ID] = self._byWorker[worker] = record
         self.checks.forget()
         try:
-            worker.ID = record.ID
+            # AsynQueue 0.9 does so, though it is no member of the interface.
+            worker.ID = record.ID  # type: ignore[attr-defined]
             self._scheduler.attach(record, [*port.cQualified, *port.iQualified], port.capacity)
             port.setListener(partial(self._handle, record))
         except BaseException:
@@ -220,7 +222,7 @@ class WorkerPool:
             raise
         return record.attached
 
-    def qualify(self, worker: Any, series: Hashable) -> None:
+    def qualify(self, worker: IWorker, series: Hashable) -> None:
         """
         Qualify a worker for one more series.
 
@@ -320,7 +322,7 @@ class WorkerPool:
         else:
             record.updates += len(tasks)
         try:
-            events: list[WorkerEvent] = record.port.runMany(tasks)
+            events = record.port.runMany(tasks)
         except StateError as error:
             # An observer, or a callback, has had this worker stopped meanwhile.
             events = [Lost(error), GivenBack(tasks)]
@@ -483,8 +485,7 @@ class WorkerPool:
         @return: the tasks that the worker leaves; C{None} if it could not be crashed.
         """
         try:
-            left: list[QueuedTask] = record.port.crash()
-            return left
+            return record.port.crash()
         except BaseException:
             # The worker is the program's own. The others are crashed all the same.
             self.log.failure("{worker} could not be crashed", worker=record.worker)
@@ -503,12 +504,12 @@ class WorkerPool:
             return not task.isDone
         return task.state is UNDERWAY and task.worker is record.worker
 
-    def _asCrash(self, task: QueuedTask, worker: Any) -> WorkerError:
+    def _asCrash(self, task: QueuedTask, worker: IWorker) -> WorkerError:
         if self._whyCrashed is None:
             return WorkerDetached(f"{worker} was crashed with {task}")
         return WorkerError(f"{worker} was crashed with {task} because {self._whyCrashed}")
 
-    def _gone(self, result: Any, record: WorkerRecord) -> None:
+    def _gone(self, result: object, record: WorkerRecord) -> None:
         if self._goneMeanwhile is not None:
             self._goneMeanwhile.append((result, record))
             return

@@ -112,7 +112,7 @@ class QueuedTask(Task[T], Generic[T]):
         return None if self.state is UNDERWAY else super().failure
 
     @property
-    def shownFunction(self) -> Any:
+    def shownFunction(self) -> object:
         """
         The function that people know the task by: C{function}, or the one that was given to C{map}
         if the task is a chunk of that.
@@ -126,7 +126,7 @@ class QueuedTask(Task[T], Generic[T]):
         """
         return self.priority is None
 
-    def callback(self, result: Any) -> None:
+    def callback(self, result: object) -> None:
         """
         Finish the task with its result. If the task is no longer UNDERWAY, the result is dropped
         because it came too late.

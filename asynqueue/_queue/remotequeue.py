@@ -6,7 +6,7 @@ servers need not import what talks to them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any, Unpack
+from typing import Unpack
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -14,7 +14,7 @@ from asynqueue._queue.taskqueue import QueueKeywords, TaskQueue, takesQueueKeywo
 from asynqueue._reactor import defaultReactor
 from asynqueue._runner.codecs import PicklerName
 from asynqueue._workers.wire.endpoints import TlsFolder, clientEndpoint
-from asynqueue._workers.wire.keys import keyBytes
+from asynqueue._workers.wire.keys import Key, keyBytes
 from asynqueue._workers.wire.worker import RemoteWorker
 
 
@@ -32,7 +32,7 @@ class RemoteQueue(TaskQueue):
     def __init__(
         self,
         addresses: Iterable[str],
-        key: Any,
+        key: Key,
         *,
         series: Iterable[Hashable] = (),
         raw: bool = False,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypedDict, overload
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -172,7 +172,7 @@ class TaskQueue(Administrable):
         """
         return len(self._engine.pool)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         """
         @raise TypeError: always.
         """
@@ -511,7 +511,7 @@ class TaskQueue(Administrable):
         return self._engine.attach(worker)
 
     def detachWorker(
-        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
+        self, workerOrID: IWorker | int | None, reassign: bool = False, crash: bool = False
     ) -> Deferred[list[QueuedTask]]:
         """
         Detach a worker after it has finished its tasks.
@@ -541,6 +541,13 @@ class TaskQueue(Administrable):
         @raise ValueError: if the worker is not attached.
         """
         self._engine.pool.qualify(worker, series)
+
+    # A worker of the program has members of its own, so its type is left open.
+    @overload
+    def workers(self, ID: None = None) -> list[Any]: ...
+
+    @overload
+    def workers(self, ID: int) -> Any: ...
 
     def workers(self, ID: int | None = None) -> Any:
         """
@@ -600,7 +607,7 @@ class TaskQueue(Administrable):
     def _checkAdministrable(self) -> None:
         self._engine.checkRunning("admin")
 
-    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, IReactorTime]:
         from asynqueue._queue.inspection import QueueInspection
 
         view = QueueInspection(self, self._engine, showing)

@@ -23,6 +23,7 @@ from asynqueue._runner.messages import UNBEGUN, Message
 from asynqueue._workers import supervisor
 from asynqueue._workers.supervisor import STALL_SECONDS, RunnerLink
 from asynqueue.errors import PoisonTask, QueueStopped, WorkerDetached, WorkerDied
+from asynqueue.interfaces import IWorker
 from asynqueue.tasks import STOPPED, TaskOptions
 from asynqueue.testing import memory
 from asynqueue.testing.memory import DEAD, OPEN, MemoryChannel, MemoryWorker, act
@@ -379,6 +380,12 @@ class QueueWorld:
             self.clock.advance(STALL_SECONDS)
         raise AssertionError(f"{self.engine.scheduler.held} tasks are held for ever")
 
+    def numberOf(self, worker: IWorker | None) -> int | None:
+        if worker is None:
+            return None
+        assert isinstance(worker, ModelWorker)
+        return self.workers.index(worker)
+
     def key(self) -> Hashable:
         engine = self.engine
         now = self.clock.seconds()
@@ -386,7 +393,7 @@ class QueueWorld:
             (
                 known.task.state,
                 known.task.attempts,
-                known.task.worker and self.workers.index(known.task.worker),
+                self.numberOf(known.task.worker),
                 self.contract.began[known.task.id],
                 tuple(type(outcome).__name__ for outcome in known.outcomes),
             )

@@ -26,7 +26,9 @@ def finishAll(*workers: StepWorker) -> list[Any]:
     """
     while any(worker.step() for worker in workers):
         pass
-    tasks = sorted((task for worker in workers for task in worker.past), key=lambda t: t.startTime)
+    tasks = sorted(
+        (task for worker in workers for task in worker.past), key=lambda t: t.startTime or 0.0
+    )
     return [task.args[0] for task in tasks]
 
 

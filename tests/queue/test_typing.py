@@ -4,14 +4,16 @@ The types of calls. It is mypy that tests them: at run time C{assert_type} does 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, assert_type
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, ClassVar, assert_type
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
-from asynqueue import Deferator, QueuedTask, TaskQueue
+from asynqueue import Deferator, Event, QueuedTask, TaskQueue
+from asynqueue.interfaces import IWorker
 
 
 def measure(text: str) -> int:
@@ -75,3 +77,42 @@ async def _onlyForTypes(queue: TaskQueue) -> None:
     async for length in queue.map(measure, ["text"]):
         assert_type(length, int)
     queue.options().call(measure, 3)  # type: ignore[call-overload]
+
+
+@implementer(IWorker)
+class OwnWorker:
+    """
+    The six members, and one of its own.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = []
+
+    def __init__(self) -> None:
+        self.iQualified: list[Hashable] = []
+        self.name = "Anna"
+
+    def setResignator(self, callableObject: Callable[[], object]) -> None: ...
+
+    def run(self, task: QueuedTask) -> Deferred[None]:
+        task.callback(task.id)
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def crash(self) -> list[QueuedTask]:
+        return []
+
+
+def test_aWorkerOfYourOwnIsTakenAndKeepsItsMembers(queue: TaskQueue) -> None:
+    worker: OwnWorker = OwnWorker()
+    queue.attachWorker(worker)
+    task = queue.submit(measure, "text")
+    assert_type(task.worker, IWorker | None)
+    assert task.worker is worker
+    assert_type(queue.workers(), list[Any])
+    assert queue.workers()[0].name == "Anna"
+    # An event may have no worker.
+    queue.detachWorker(Event("QUEUED", 0.0, task).worker)
+    queue.detachWorker(task.worker)
+    assert queue.workers() == []
