@@ -8,7 +8,7 @@ import base64
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from asynqueue.admin._top import fit, printable
 from asynqueue.admin.api import plainPriority
 from asynqueue.admin.client import AdminClient, findSockets
 from asynqueue.errors import AdminError, StoreError, StoreLocked
+from asynqueue.interfaces import JSONObject
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -30,7 +31,7 @@ _PAGE: Final = 500
 
 _PAGES: Final = 20
 
-Facts = Mapping[str, Any]
+Facts = JSONObject
 """What is told of a job: C{id}, C{state}, C{function}, C{priority}, C{attempts}, and more."""
 
 
@@ -130,7 +131,7 @@ class FileJobs:
         return [change[1] for change in changes]
 
 
-def _factsOf(job: StoredJob) -> dict[str, Any]:
+def _factsOf(job: StoredJob) -> JSONObject:
     return {
         "id": job.id,
         "state": job.state,
@@ -145,7 +146,7 @@ def _factsOf(job: StoredJob) -> dict[str, Any]:
     }
 
 
-def _encoded(argument: str | bytes) -> dict[str, Any]:
+def _encoded(argument: str | bytes) -> JSONObject:
     if isinstance(argument, str):
         return {"argument": argument}
     return {"argument": None, "argumentBase64": base64.b64encode(argument).decode()}
@@ -226,16 +227,16 @@ class OwnersJobs:
             raise JobsError(f"job {id}: {why}")
         return list(answer["done"])
 
-    def _ask(self, verb: str, **parameters: Any) -> Any:
+    def _ask(self, verb: str, **parameters: object) -> Any:
         return self._client.ask(verb, queue=self._queue, **parameters)
 
 
-def _deadFacts(letter: Facts) -> dict[str, Any]:
+def _deadFacts(letter: Facts) -> JSONObject:
     argument = letter.get("call")
     return {**letter, "state": DEAD, "due": None, "argument": argument}
 
 
-def _seenFacts(task: Facts, now: float) -> dict[str, Any]:
+def _seenFacts(task: Facts, now: float) -> JSONObject:
     ran = task["ran"] or 0.0
     return {
         "id": task["id"],

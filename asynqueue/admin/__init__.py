@@ -18,7 +18,7 @@ OpenTelemetry of their tasks.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asynqueue._lazy import lazyNames
 
@@ -71,7 +71,7 @@ def isSwitchedOn() -> bool:
     return os.environ.get(SWITCH, "0") not in ("", "0")
 
 
-def openIfWanted(queue: Any) -> None:
+def openIfWanted(queue: Administrable) -> None:
     """
     Let others see a new queue if the environment asks for that. The queue works all the same if
     they cannot.

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from asynqueue._core.description import shortly
+
+if TYPE_CHECKING:
+    from asynqueue.interfaces import JSONObject
 
 DESTROYING: Final = frozenset(("cancel", "drop", "terminate"))
 """The verbs after which something is lost. It is asked whether they are meant."""
@@ -21,7 +24,7 @@ LONGEST: Final = 50_000
 Fields = Mapping[str, Sequence[str]]
 
 
-def asButton(verb: str, **request: Any) -> str:
+def asButton(verb: str, **request: object) -> str:
     """
     @return: what a button carries. C{typed} maps names of numbers that are typed to the values that
         they have if nothing is, and C{chosen} names a list of numbers that are chosen.
@@ -29,7 +32,7 @@ def asButton(verb: str, **request: Any) -> str:
     return json.dumps({"do": verb, **request})
 
 
-def readAct(fields: Fields) -> dict[str, Any]:
+def readAct(fields: Fields) -> JSONObject:
     """
     @return: the request that a form makes, without a queue.
     @raise ValueError: if it makes none. The API finds out what else may be wrong.
@@ -56,7 +59,7 @@ def readAct(fields: Fields) -> dict[str, Any]:
     return request
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> int | float | str:
     """
     @return: a number that was typed, or else the text, which the API refuses.
     """
@@ -69,7 +72,7 @@ def _number(text: str) -> Any:
     return text
 
 
-def describeAct(request: Mapping[str, Any], queue: str) -> str:
+def describeAct(request: JSONObject, queue: str) -> str:
     """
     @return: what a request does, for people: a sentence without its end.
     """
@@ -92,7 +95,7 @@ def describeAct(request: Mapping[str, Any], queue: str) -> str:
     return f"{verb.capitalize()} {queue}" + (f": {told}" if told else "")
 
 
-def describeOutcome(request: Mapping[str, Any], queue: str, result: Any) -> str:
+def describeOutcome(request: JSONObject, queue: str, result: object) -> str:
     """
     @return: what has become of a request, for people.
     """

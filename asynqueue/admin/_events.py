@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
+from asynqueue.admin._programs import Programs
 from asynqueue.admin.login import Access
 from asynqueue.errors import AdminError
+from asynqueue.interfaces import JSONObject
 
 DEBOUNCE_SECONDS: Final = 0.25
 """How many seconds lie at least between two events."""
@@ -40,7 +42,7 @@ class EventStream:
     @ivar seen: what it was told last of each queue.
     """
 
-    def __init__(self, request: Request, program: str, queue: str, reactor: Any) -> None:
+    def __init__(self, request: Request, program: str, queue: str, reactor: IReactorTime) -> None:
         """
         @param program: the key of the program that it shows; empty for all.
         @param queue: the name of the queue that it shows; empty for all.
@@ -124,7 +126,7 @@ class EventStreams:
 
     log = Logger()
 
-    def __init__(self, programs: Any, reactor: Any) -> None:
+    def __init__(self, programs: Programs, reactor: IReactorTime) -> None:
         """
         @param programs: those that are shown.
         @param reactor: gives the time.
@@ -210,7 +212,7 @@ class EventStreams:
             self._move("idle")
 
 
-def fingerprint(summary: Mapping[str, Any], now: float) -> str:
+def fingerprint(summary: JSONObject, now: float) -> str:
     """
     @param summary: what is known of a queue.
     @param now: the time in seconds.

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator
 
 from asynqueue._core.checks import checkCount
 from asynqueue._observers import Event, ObserverList
 from asynqueue.admin.administrable import Showing
 from asynqueue.admin.api import checkShow
+from asynqueue.interfaces import JSONObject
 
 SECONDS: Final = 60
 """For how many seconds it is told how many ended in each."""
@@ -36,10 +38,10 @@ class Inspection:
     @ivar history: the history, or C{None} while there is none.
     """
 
-    verbs: dict[str, Callable[..., Any]]
+    verbs: dict[str, Callable[..., object]]
 
     def __init__(
-        self, queue: object, showing: Showing, observers: ObserverList, reactor: Any
+        self, queue: object, showing: Showing, observers: ObserverList, reactor: IReactorTime
     ) -> None:
         """
         @param queue: the queue, which this does not keep.
@@ -85,19 +87,19 @@ class Inspection:
         """
         raise NotImplementedError
 
-    def _lastEnded(self) -> list[dict[str, Any]]:
+    def _lastEnded(self) -> list[JSONObject]:
         """
         @return: what is told of the tasks or jobs that ended last.
         """
         return [] if self.history is None else self.history.last()
 
-    def _findEnded(self, id: int) -> dict[str, Any] | None:
+    def _findEnded(self, id: int) -> JSONObject | None:
         """
         @return: what is told of a task or a job, if it has ended lately.
         """
         return next((facts for facts in self._lastEnded() if facts["id"] == id), None)
 
-    def _summaryOfEnded(self) -> dict[str, Any] | None:
+    def _summaryOfEnded(self) -> JSONObject | None:
         return None if self.history is None else self.history.summary()
 
 
@@ -115,13 +117,13 @@ class History:
         """
         self.counts: Counter[str] = Counter()
         self._seconds = seconds
-        self._last: deque[tuple[float, dict[str, Any]]] = deque(maxlen=last)
+        self._last: deque[tuple[float, JSONObject]] = deque(maxlen=last)
         self._began = seconds()
         # How many ended in each of the last seconds; and the number of the last one.
         self._rates: deque[int] = deque([0], maxlen=SECONDS)
         self._second = int(self._began)
 
-    def ended(self, state: str, facts: dict[str, Any]) -> None:
+    def ended(self, state: str, facts: JSONObject) -> None:
         """
         Note that something has ended.
 
@@ -134,14 +136,14 @@ class History:
         self._rates[-1] += 1
         self._last.append((now, facts))
 
-    def last(self) -> list[dict[str, Any]]:
+    def last(self) -> list[JSONObject]:
         """
         @return: the last ones that ended, the latest first, and how many seconds ago.
         """
         now = self._seconds()
         return [{**facts, "ago": now - time} for time, facts in reversed(self._last)]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JSONObject:
         """
         @return: how many have ended, since when in seconds, and in each of the last seconds.
         """

@@ -6,22 +6,27 @@ cannot be seen by L{visible}.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.error import MissingRenderMethod
-from twisted.web.iweb import IRenderable
-from twisted.web.template import Tag, tags
+from twisted.web.iweb import IRenderable, IRequest
+from twisted.web.template import Flattenable, Tag, tags
 from zope.interface import implementer
 
 from asynqueue.admin._acts import asButton
 from asynqueue.admin._place import REFRESH_SECONDS, ROWS, Place
 from asynqueue.admin._texts import kilobytes, length, progressOf, roughly
 from asynqueue.admin._webkit import visible
+from asynqueue.interfaces import JSONObject
 
-Row = Mapping[str, Any]
+Row = JSONObject
+
+Part: TypeAlias = Flattenable | partial[Tag]
+"""A part of a page, or what makes one in a turn of its own."""
 
 HTMX: Final = json.dumps(
     {
@@ -48,24 +53,24 @@ class Piece:
     nothing up.
     """
 
-    def __init__(self, make: Callable[[], Any], reactor: Any) -> None:
+    def __init__(self, make: Callable[[], Flattenable], reactor: IReactorTime) -> None:
         """
         @param make: makes the part, a template.
         """
         self._make = make
         self._reactor = reactor
 
-    def lookupRenderMethod(self, name: str) -> Any:
+    def lookupRenderMethod(self, name: str) -> NoReturn:
         """
         There is none.
         """
         raise MissingRenderMethod(self, name)
 
-    def render(self, request: Any) -> Deferred[Any]:
+    def render(self, request: IRequest | None) -> Deferred[Flattenable]:
         """
         @return: a Deferred that fires with the part in the next turn.
         """
-        made: Deferred[Any] = Deferred()
+        made: Deferred[None] = Deferred()
         self._reactor.callLater(0, made.callback, None)
         return made.addCallback(lambda _: makeVisible(self._make()))
 
@@ -89,7 +94,7 @@ def columns(heads: str) -> list[Column]:
     return [Column(each.strip(" #"), "#" in each) for each in heads.split(",")]
 
 
-def makeVisible(node: Any) -> Any:
+def makeVisible(node: Flattenable) -> Flattenable:
     """
     @return: a template in which all texts are visible.
     """
@@ -116,7 +121,7 @@ class Pages:
         acts: Container[str],
         token: str,
         version: str,
-        reactor: Any,
+        reactor: IReactorTime,
         note: str = "",
     ) -> None:
         """
@@ -140,7 +145,7 @@ class Pages:
 
     # Parts of all pages ---------------------------------------------------------------------------
 
-    def page(self, title: str, *body: Any, isLive: bool = False) -> Tag:
+    def page(self, title: str, *body: Part, isLive: bool = False) -> Tag:
         """
         @param body: its parts. A partial makes its part, in a turn of its own.
         @param isLive: whether it changes by itself.
@@ -172,8 +177,8 @@ class Pages:
         main = Tag("main")(note, tags.h1(title), parts, id="live", tabindex="-1", **live)
         events = {"data-events": self._eventsAddress()} if isLive else {}
         page = tags.html(head, tags.body(self._banner(isLive), main, **events), lang="en")
-        made: Tag = makeVisible(page)
-        return made
+        makeVisible(page)
+        return page
 
     def _file(self, name: str) -> str:
         return f"{self._base}/static/{name}?v={self._version}"
@@ -191,7 +196,7 @@ class Pages:
 
     def _banner(self, isLive: bool) -> Tag:
         place = self._place
-        crumbs: list[Any] = [self._link("asynqueue", Place(isRefreshed=place.isRefreshed))]
+        crumbs: list[Flattenable] = [self._link("asynqueue", Place(isRefreshed=place.isRefreshed))]
         if place.view != "queues":
             crumbs += [" / ", self._link(place.queue, self._to("queue"))]
         if place.view == "task":
@@ -228,22 +233,22 @@ class Pages:
     def _to(self, view: str, task: int = 0) -> Place:
         return self._place.with_(view, self._place.program, self._place.queue, task)
 
-    def _link(self, text: Any, place: Place, **attributes: str) -> Tag:
+    def _link(self, text: Flattenable, place: Place, **attributes: str) -> Tag:
         return tags.a(text, href=place.path(self._base), **attributes)
 
-    def _form(self, *body: Any, **attributes: str) -> Tag:
+    def _form(self, *body: Flattenable, **attributes: str) -> Tag:
         # A key that is pressed in a field does not press the first button of a row.
         none = tags.button(type="submit", disabled="", hidden="")
         hidden = tags.input(type="hidden", name="form", value=self._token)
         action = self._place.path(f"{self._base}/act")
         return tags.form(none, hidden, *body, method="post", action=action, **attributes)
 
-    def _button(self, text: str, verb: str, title: str = "", **request: Any) -> Tag:
+    def _button(self, text: str, verb: str, title: str = "", **request: object) -> Tag:
         more = {"title": title, "aria-label": title} if title else {}
         value = asButton(verb, **request)
         return tags.button(text, type="submit", name="act", value=value, **more)
 
-    def _typed(self, label: str, name: str, value: Any, least: str, most: str) -> Tag:
+    def _typed(self, label: str, name: str, value: object, least: str, most: str) -> Tag:
         return tags.label(
             label,
             " ",
@@ -262,10 +267,10 @@ class Pages:
         title: str,
         name: str,
         heads: Sequence[Column],
-        rows: Iterable[tuple[str, Sequence[Any]]],
+        rows: Iterable[tuple[str, Sequence[Flattenable]]],
         count: int,
         total: int | None = None,
-        below: Any = "",
+        below: Flattenable = "",
     ) -> Tag:
         """
         @param name: the table's name in addresses, if it has pages.
@@ -284,7 +289,7 @@ class Pages:
                 ]
             )
         )
-        inside: list[Any] = [tags.p("None.", class_="none")]
+        inside: list[Flattenable] = [tags.p("None.", class_="none")]
         if body:
             inside = [tags.table(head, tags.tbody(body)), below]
         return tags.section(
@@ -295,7 +300,7 @@ class Pages:
             **{"aria-labelledby": f"{name}-title"},
         )
 
-    def _row(self, id: str, heads: Sequence[Column], cells: Sequence[Any]) -> Tag:
+    def _row(self, id: str, heads: Sequence[Column], cells: Sequence[Flattenable]) -> Tag:
         made = [
             tags.td(
                 # On a narrow screen the label and what it is for stand side by side.
@@ -312,7 +317,7 @@ class Pages:
         if last == 1 and page == 1:
             return ""
         places = {"First": 1, "Previous": min(page - 1, last), "Next": page + 1, "Last": last}
-        links: list[Any] = [
+        links: list[Flattenable] = [
             self._link(shown, self._place.turned(name, number))
             for shown, number in places.items()
             if 1 <= number <= last and number != page
@@ -337,7 +342,7 @@ class Pages:
         @param data: all programs with their queues.
         """
         heads = columns("Queue, State, #Pending, #Underway, #At once, #First waits, #Ended, Rate")
-        sections: list[Any] = []
+        sections: list[Part] = []
         for program in data["programs"]:
             rows = [
                 (f"queue-{number}", self._queueCells(program["key"], queue))
@@ -351,7 +356,7 @@ class Pages:
             sections.append(tags.p(hint, tags.code("ASYNQUEUE_ADMIN=1"), " in its environment."))
         return self.page("Queues", *sections, isLive=True)
 
-    def _queueCells(self, program: str, queue: Row) -> list[Any]:
+    def _queueCells(self, program: str, queue: Row) -> list[Flattenable]:
         link = self._link(queue["name"], self._place.with_("queue", program, queue["name"]))
         ended = queue["ended"]
         return [
@@ -372,7 +377,7 @@ class Pages:
         @param data: a snapshot of a queue, of which each list is one page.
         """
         queue = data["queue"]
-        parts: list[Any] = [self._tiles(queue), self._steering(queue), self._rates(queue)]
+        parts: list[Part] = [self._tiles(queue), self._steering(queue), self._rates(queue)]
         if "deadLetters" in queue["verbs"]:
             parts.append(tags.p(self._link("Dead letters", self._to("dead")), class_="more"))
         if "workers" in queue:
@@ -388,7 +393,7 @@ class Pages:
 
     def _tiles(self, queue: Row) -> Tag:
         counts = (queue["ended"] or {"counts": {}})["counts"]
-        facts: list[tuple[str, Any]] = [
+        facts: list[tuple[str, Flattenable]] = [
             ("State", _state(queue)),
             ("Kind", queue["kind"]),
             ("Pending", roughly(queue["pending"])),
@@ -450,7 +455,7 @@ class Pages:
 
     def _workers(self, queue: Row) -> Tag:
         heads = columns("Worker, State, #Process, #Memory, #Processor time, Runs, #Restarts, Lost,")
-        rows = [
+        rows: list[tuple[str, list[Flattenable]]] = [
             (f"worker-{worker['id']}", self._workerCells(queue, worker))
             for worker in queue["workers"]
         ]
@@ -459,7 +464,7 @@ class Pages:
         )
         return self._form(table) if self.may(queue, "recycle") else table
 
-    def _workerCells(self, queue: Row, worker: Row) -> list[Any]:
+    def _workerCells(self, queue: Row, worker: Row) -> list[Flattenable]:
         runs = [
             tags.div(
                 self._link(f"{task['id']}", self._to("task", task["id"])),
@@ -497,7 +502,7 @@ class Pages:
             heads = [*columns("Choose"), *heads, Column("")]
         rows = [(f"task-{task['id']}", self._taskCells(queue, task, mayCancel)) for task in tasks]
         count = queue[name] if name == "pending" else queue["underwaySeen"]
-        below: Any = ""
+        below: Flattenable = ""
         if mayCancel:
             button = self._button("Cancel the chosen…", "cancel", chosen="tasks")
             below = tags.p(button, class_="chosen")
@@ -506,11 +511,11 @@ class Pages:
         table = self._table(title, name, heads, rows, reach, queue[name], below)
         return self._form(table) if mayCancel else table
 
-    def _taskCells(self, queue: Row, task: Row, mayCancel: bool) -> list[Any]:
+    def _taskCells(self, queue: Row, task: Row, mayCancel: bool) -> list[Flattenable]:
         id, isWaiting = task["id"], task["state"] == "PENDING"
-        cells = [
+        cells: list[Flattenable] = [
             self._link(str(id), self._to("task", id)),
-            tags.code(task.get("call", task["function"])),
+            tags.code(str(task.get("call", task["function"]))),
             "" if task["series"] is None else str(task["series"]),
             _priority(task["priority"]),
             length(task["waited"]),
@@ -556,7 +561,7 @@ class Pages:
         return self._form(table) if mayCancel else table
 
     def _streams(self, queue: Row) -> Tag:
-        rows = [
+        rows: list[tuple[str, list[Flattenable]]] = [
             (
                 f"stream-{stream['task']}",
                 [
@@ -577,13 +582,13 @@ class Pages:
         return self._table("Streams", "streams", heads, rows, queue["streamsSeen"])
 
     def _ended(self, queue: Row) -> Tag:
-        rows = [
+        rows: list[tuple[str, list[Flattenable]]] = [
             (
                 f"ended-{task['id']}",
                 [
                     self._link(str(task["id"]), self._to("task", task["id"])),
                     _badge(task["state"]),
-                    tags.code(task.get("call", task["function"])),
+                    tags.code(str(task.get("call", task["function"]))),
                     length(task["ago"]),
                     length(task["ran"]),
                     _outcome(task),
@@ -601,9 +606,9 @@ class Pages:
         @param data: what is known of a task, and perhaps its stack.
         """
         queue, task = data["queue"], data["task"]
-        facts: list[tuple[str, Any]] = [
+        facts: list[tuple[str, Flattenable]] = [
             ("State", _badge(task["state"])),
-            ("Call", tags.code(task.get("call", task["function"]))),
+            ("Call", tags.code(str(task.get("call", task["function"])))),
             ("Series", "-" if task["series"] is None else str(task["series"])),
             ("Priority", _priority(task["priority"])),
             ("Waited", length(task["waited"])),
@@ -620,7 +625,7 @@ class Pages:
             if task.get(name):
                 facts.append((name.capitalize(), tags.span(task[name], class_="text")))
         listed = [tags.div(tags.dt(name), tags.dd(value)) for name, value in facts]
-        parts: list[Any] = [tags.dl(listed, class_="facts"), self._steerTask(queue, task)]
+        parts: list[Part] = [tags.dl(listed, class_="facts"), self._steerTask(queue, task)]
         for title, text in (("What it is doing", data["stack"]), ("Error", task.get("traceback"))):
             if text:
                 parts += [tags.h2(title), tags.pre(text, tabindex="0")]
@@ -661,7 +666,7 @@ class Pages:
         queue, found = data["queue"], data["dead"]
         mayRetry, mayDrop = self.may(queue, "retry"), self.may(queue, "drop")
 
-        def buttons(what: str, **request: Any) -> Tag:
+        def buttons(what: str, **request: object) -> Tag:
             made = []
             if mayRetry:
                 made.append(self._button("Retry", "retry", f"Retry {what}", **request))
@@ -669,7 +674,7 @@ class Pages:
                 made.append(self._button("Drop…", "drop", f"Drop {what}", **request))
             return tags.span(made, class_="buttons")
 
-        kinds = [
+        kinds: list[tuple[str, list[Flattenable]]] = [
             (
                 f"kind-{kind['kind']}",
                 [
@@ -680,7 +685,7 @@ class Pages:
             )
             for kind in found["kinds"]
         ]
-        letters = [
+        letters: list[tuple[str, list[Flattenable]]] = [
             (
                 f"letter-{letter['id']}",
                 [
@@ -727,7 +732,7 @@ class Pages:
 
     # Others ---------------------------------------------------------------------------------------
 
-    def sure(self, question: str, request: Mapping[str, Any]) -> Tag:
+    def sure(self, question: str, request: JSONObject) -> Tag:
         """
         @param question: what would be done.
         @param request: the whole request.
@@ -763,11 +768,11 @@ def _badge(state: str) -> Tag:
     return tags.span(state.lower(), class_=f"badge {state.lower() if state.isalpha() else ''}")
 
 
-def _priority(priority: Any) -> str:
+def _priority(priority: object) -> str:
     return f"{priority:g}" if isinstance(priority, float) else str(priority)
 
 
-def _progress(task: Row) -> Any:
+def _progress(task: Row) -> Flattenable:
     told = task.get("progress")
     if not told:
         return ""
@@ -801,7 +806,7 @@ def _credit(stream: Row) -> str:
     return f"{stream['creditItems']:,} items, {stream['creditBytes'] / 1024:,.0f} KiB"
 
 
-def _unfolding(id: str, lines: Sequence[str]) -> Any:
+def _unfolding(id: str, lines: Sequence[str]) -> Flattenable:
     """
     @return: the first of some lines, which unfolds the others.
     """
@@ -810,7 +815,7 @@ def _unfolding(id: str, lines: Sequence[str]) -> Any:
     return tags.details(tags.summary(lines[0]), [tags.div(line) for line in lines[1:]], id=id)
 
 
-def _outcome(row: Row) -> Any:
+def _outcome(row: Row) -> Flattenable:
     """
     @return: the error or the result of a task, a job or a dead letter. An error unfolds its
         traceback, if there is one.

@@ -7,21 +7,23 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.error import ConnectionRefusedError as Refused
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 
 from asynqueue._core.states import Table, nextState
+from asynqueue._reactor import IReactor
 from asynqueue.admin.api import AdminAPI
 from asynqueue.admin.client import ANSWER_SECONDS, LONGEST_REPLY, listSockets
 from asynqueue.admin.login import Access
 from asynqueue.errors import AdminError
+from asynqueue.interfaces import JSONObject
 
 ABSENCE_SECONDS: Final = 60.0
 """If nobody has asked for so many seconds, the queues of this program are not observed any more."""
@@ -40,7 +42,7 @@ class OwnProgram:
 
     key: Final = "here"
 
-    def __init__(self, api: AdminAPI, reactor: Any) -> None:
+    def __init__(self, api: AdminAPI, reactor: IReactorTime) -> None:
         """
         @param reactor: gives the time.
         """
@@ -49,10 +51,10 @@ class OwnProgram:
         self._absence: IDelayedCall | None = None
 
     @property
-    def greeting(self) -> Mapping[str, Any]:
+    def greeting(self) -> JSONObject:
         return self._api.greeting()
 
-    def ask(self, request: Mapping[str, Any], access: Access) -> Deferred[dict[str, Any]]:
+    def ask(self, request: JSONObject, access: Access) -> Deferred[JSONObject]:
         """
         @param request: as L{AdminAPI} takes it.
         @param access: who asks, and what they may do.
@@ -81,10 +83,10 @@ class OwnPrograms:
     This program alone.
     """
 
-    def __init__(self, api: AdminAPI, reactor: Any) -> None:
+    def __init__(self, api: AdminAPI, reactor: IReactorTime) -> None:
         self._program = OwnProgram(api, reactor)
 
-    def look(self) -> Deferred[Sequence[Any]]:
+    def look(self) -> Deferred[Sequence[Program]]:
         """
         @return: a Deferred that fires with the programs.
         """
@@ -120,10 +122,15 @@ class FoundProgram(Protocol):
     @ivar path: where its socket lies.
     """
 
+    # It is more than ITransport has: it can be aborted.
     transport: Any
 
     def __init__(
-        self, reactor: Any, path: str, ready: Deferred[FoundProgram], lost: Callable[[str], object]
+        self,
+        reactor: IReactorTime,
+        path: str,
+        ready: Deferred[FoundProgram],
+        lost: Callable[[str], object],
     ) -> None:
         """
         @param ready: fires with this, when the program has greeted.
@@ -131,25 +138,25 @@ class FoundProgram(Protocol):
         """
         self.key = os.path.basename(path).removesuffix(".sock")
         self.state: str = CONNECTING
-        self.greeting: Mapping[str, Any] = {}
+        self.greeting: JSONObject = {}
         self._reactor = reactor
         self.path = path
         self._ready = ready
         self._lost = lost
         self._received = bytearray()
-        self._waiting: deque[Deferred[dict[str, Any]]] = deque()
+        self._waiting: deque[Deferred[JSONObject]] = deque()
         self._deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         self._deadline = self._reactor.callLater(CONNECT_SECONDS, self.leave)
 
-    def ask(self, request: Mapping[str, Any], access: Access) -> Deferred[dict[str, Any]]:
+    def ask(self, request: JSONObject, access: Access) -> Deferred[JSONObject]:
         """
         See L{OwnProgram.ask}. The program knows only that this process asks, on behalf of its user.
         """
         if self.state != OPEN:
             return fail(AdminError(f"the program at {self.path} is gone"))
-        answered: Deferred[dict[str, Any]] = Deferred()
+        answered: Deferred[JSONObject] = Deferred()
         self._waiting.append(answered)
         self.transport.write(json.dumps(request).encode() + b"\n")
         if self._deadline is None:
@@ -176,7 +183,7 @@ class FoundProgram(Protocol):
                 return
             self._came(reply)
 
-    def _came(self, reply: dict[str, Any]) -> None:
+    def _came(self, reply: JSONObject) -> None:
         isAnswer = self.state == OPEN
         if isAnswer and not self._waiting:
             self.leave()
@@ -228,10 +235,10 @@ class _Connecting(ClientFactory):
     def __init__(self, program: FoundProgram) -> None:
         self.program = program
 
-    def buildProtocol(self, addr: Any) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         return self.program
 
-    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """
         No program answers there. Sockets of killed ones are removed.
         """
@@ -248,7 +255,7 @@ class FoundPrograms:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         path: str | None = None,
         find: Callable[[], Sequence[str]] = listSockets,
     ) -> None:
@@ -261,7 +268,7 @@ class FoundPrograms:
         self._find = find
         self._programs: dict[str, FoundProgram] = {}
 
-    def look(self) -> Deferred[Sequence[Any]]:
+    def look(self) -> Deferred[Sequence[Program]]:
         """
         @return: a Deferred that fires with the programs that answer now.
         @raise AdminError: if the folder of the sockets is not this user's alone.
@@ -290,3 +297,7 @@ class FoundPrograms:
         """
         for program in [*self._programs.values()]:
             program.leave()
+
+
+Program: TypeAlias = OwnProgram | FoundProgram
+Programs: TypeAlias = OwnPrograms | FoundPrograms

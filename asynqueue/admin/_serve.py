@@ -19,6 +19,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
+from asynqueue._reactor import IReactor, defaultReactor
 from asynqueue.admin._programs import FoundPrograms
 from asynqueue.admin._webkit import GuardedSite, hostsOf
 from asynqueue.admin.client import socketFolder
@@ -36,7 +37,7 @@ class PageServer:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactor,
         say: Callable[[str], object],
         path: str | None = None,
         port: int = 0,
@@ -55,6 +56,7 @@ class PageServer:
         self._login = OneTimeLogin(spent=self._spent, clock=reactor.seconds)
         self._programs = FoundPrograms(reactor, path)
         self._site = AdminSite(login=self._login, programs=self._programs, reactor=reactor)
+        # No interface says that the address of a port has a number.
         self._listening: Any = None
 
     async def start(self) -> None:
@@ -103,8 +105,7 @@ def run(path: str | None, port: int, readOnly: bool) -> None:
 
     @raise AdminError: if it cannot begin.
     """
-    from twisted.internet import reactor
-
+    reactor = defaultReactor()
     quietly = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [quietly])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
@@ -116,14 +117,13 @@ def run(path: str | None, port: int, readOnly: bool) -> None:
             await server.start()
         except AdminError as error:
             failed.append(error)
-            installed.stop()
+            reactor.stop()
 
-    installed: Any = reactor
-    installed.callWhenRunning(lambda: Deferred.fromCoroutine(start()))
-    installed.addSystemEventTrigger(
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()))
+    reactor.addSystemEventTrigger(
         "before", "shutdown", lambda: Deferred.fromCoroutine(server.stop())
     )
-    installed.run()
+    reactor.run()
     if failed:
         raise failed[0]
 

@@ -5,13 +5,13 @@ What others see of a server for remote workers: its sessions, as a queue's worke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from zope.interface import implementer
 
 from asynqueue._workers.procinfo import processorSeconds
 from asynqueue._workers.wire.server import RemoteService, ServerSession
-from asynqueue.interfaces import IAdministered
+from asynqueue.interfaces import IAdministered, JSONObject
 
 MOST_SESSIONS: Final = 200
 """How many sessions a snapshot shows. The system is asked for the memory of each."""
@@ -35,7 +35,7 @@ class ServerInspection:
         self.name = name
         self.kind = type(service).__name__
         self._service = service
-        self.verbs: Mapping[str, Callable[..., Any]] = {"snapshot": self.snapshot}
+        self.verbs: Mapping[str, Callable[..., object]] = {"snapshot": self.snapshot}
 
     def observe(self, isWatched: bool) -> None:
         """
@@ -47,7 +47,7 @@ class ServerInspection:
         Do nothing, as L{observe}.
         """
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JSONObject:
         """
         See L{IAdministered}.
         """
@@ -67,7 +67,7 @@ class ServerInspection:
             "verbs": [*self.verbs],
         }
 
-    def snapshot(self, page: int = 0, size: int = 25) -> dict[str, Any]:
+    def snapshot(self, page: int = 0, size: int = 25) -> JSONObject:
         """
         @param page: accepted as for queues. There are no tasks to page through.
         @param size: so is this.
@@ -91,7 +91,7 @@ class ServerInspection:
             "last": [],
         }
 
-    def _session(self, number: int, session: ServerSession) -> dict[str, Any]:
+    def _session(self, number: int, session: ServerSession) -> JSONObject:
         facts = session.facts()
         return {
             "id": number,

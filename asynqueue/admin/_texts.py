@@ -4,8 +4,10 @@ How amounts are shown to people.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asynqueue.interfaces import JSONObject
 
 EXACT: Final = 50_000
 """Up to this, counts are shown exactly on a page. Greater ones change while they are read."""
@@ -30,7 +32,7 @@ def kilobytes(size: int | None) -> str:
     return "-" if size is None else f"{size / 1024:.0f}M"
 
 
-def progressOf(task: Mapping[str, Any]) -> str:
+def progressOf(task: JSONObject) -> str:
     """
     @return: how far a task has come, for people.
     """

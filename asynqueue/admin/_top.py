@@ -11,9 +11,10 @@ import shutil
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asynqueue._core.states import Table, nextState
 from asynqueue.admin._texts import kilobytes, length, progressOf
@@ -53,7 +54,8 @@ d            the dead letters, with their tracebacks
 R, D         retry all dead letters, drop them all
 """
 
-Row = Mapping[str, Any]
+if TYPE_CHECKING:
+    from asynqueue.interfaces import JSONObject as Row
 
 # The programs -------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Found(NamedTuple):
         """
         return str(self.summary["name"])
 
-    def ask(self, verb: str, **parameters: Any) -> Any:
+    def ask(self, verb: str, **parameters: object) -> Any:
         """
         @raise AdminError: if the program refuses, or is gone.
         """
@@ -139,7 +141,7 @@ class Programs:
 # As text ------------------------------------------------------------------------------------------
 
 
-def printable(text: Any) -> str:
+def printable(text: object) -> str:
     """
     @return: a text without anything that a terminal obeys, or that changes the order of the text.
     """
@@ -314,7 +316,7 @@ def asJSON(found: Sequence[Found]) -> str:
     """
     @return: everything as one JSON document: a list of programs, each with its queues.
     """
-    programs: dict[int, dict[str, Any]] = {}
+    programs: dict[int, Row] = {}
     for each in found:
         program = programs.setdefault(id(each.client), {**each.client.greeting, "queues": []})
         program["queues"].append(each.ask("snapshot", size=PAGE))
@@ -522,14 +524,14 @@ class Top:
             count = max(1, seen["workerCount"] + by)
             self._act(f"{count} workers", "processes", count=count)
 
-    def _act(self, done: str, verb: str, **parameters: Any) -> None:
+    def _act(self, done: str, verb: str, **parameters: object) -> None:
         def act() -> None:
             self._queue.ask(verb, **parameters)
             self._message = done
 
         self._try(act)
 
-    def _ask(self, what: str, done: str, verb: str, **parameters: Any) -> None:
+    def _ask(self, what: str, done: str, verb: str, **parameters: object) -> None:
         """
         Ask whether something is meant that cannot be undone.
 
@@ -592,7 +594,7 @@ def screen(terminal: int) -> Iterator[None]:
     import termios
     import tty
 
-    def terminated(number: int, frame: Any) -> None:
+    def terminated(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
     before = termios.tcgetattr(terminal)

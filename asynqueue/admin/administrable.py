@@ -5,11 +5,13 @@ The base of the queues that others can see and steer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from asynqueue.interfaces import IAdministered
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from asynqueue.admin.server import Administration
 
 
@@ -101,7 +103,7 @@ class Administrable:
         """
         raise NotImplementedError
 
-    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, IReactorTime]:
         """
         @return: what is seen of this queue, and its reactor.
         """

@@ -21,6 +21,7 @@ from asynqueue._core.description import describeError, shortly, withCause
 from asynqueue._core.task import Progress
 from asynqueue._version import __version__
 from asynqueue.errors import AdminError, AsynQueueError, textOf
+from asynqueue.interfaces import IAdministered, JSONObject
 
 API: Final = 1
 """The number of this API. It grows when a program that knows the former one would go wrong."""
@@ -41,7 +42,7 @@ LONGEST_TRACEBACK: Final = 10_000
 LONGEST: Final = 200
 """How many characters of one text in a request are allowed."""
 
-Check = Callable[[str, Any], Any]
+Check = Callable[[str, object], object]
 """Takes a parameter's name and value, and returns the value or raises ValueError."""
 
 _REQUIRED: Final = object()
@@ -56,7 +57,7 @@ class Parameter(NamedTuple):
     """
 
     check: Check
-    default: Any = _REQUIRED
+    default: object = _REQUIRED
 
 
 class Verb(NamedTuple):
@@ -71,8 +72,8 @@ class Verb(NamedTuple):
     parameters: Mapping[str, Parameter]
 
 
-def _whole(least: int, most: int) -> Check:
-    def check(name: str, value: Any) -> int:
+def _whole(least: int, most: int) -> Callable[[str, object], int]:
+    def check(name: str, value: object) -> int:
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"{name} must be an integer from {least} to {most}, not {_cut(value)}")
         return value
@@ -86,43 +87,45 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _positive(name: str, value: Any) -> float:
+def _positive(name: str, value: object) -> float:
     number = _number(name, value)
     if number <= 0:
         raise ValueError(f"{name} must be more than 0, not {_cut(value)}")
     return number
 
 
-def _priority(name: str, value: Any) -> float:
+def _priority(name: str, value: object) -> float:
     places = {"first": -math.inf, "last": math.inf}
-    return places[value] if value in ("first", "last") else _number(name, value)
+    if isinstance(value, str) and value in places:
+        return places[value]
+    return _number(name, value)
 
 
-def _text(name: str, value: Any) -> str:
+def _text(name: str, value: object) -> str:
     if type(value) is not str or len(value) > LONGEST:
         raise ValueError(f"{name} must be a text of up to {LONGEST} characters, not {_cut(value)}")
     return value
 
 
-def _yes(name: str, value: Any) -> bool:
+def _yes(name: str, value: object) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{name} must be true or false, not {_cut(value)}")
     return value
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: object) -> object:
     if type(value) in (int, float, bool, type(None)):
         return value
     return _text(name, value)
 
 
-def _numbers(name: str, value: Any) -> list[int]:
+def _numbers(name: str, value: object) -> list[int]:
     if type(value) is not list or len(value) > MOST_NAMED:
         raise ValueError(f"{name} must be a list of up to {MOST_NAMED} numbers, not {_cut(value)}")
     return [_whole(0, 2**63)(f"each of {name}", item) for item in value]
 
 
-def _cut(value: Any) -> str:
+def _cut(value: object) -> str:
     return shortly(value)
 
 
@@ -208,15 +211,15 @@ class AdminAPI:
 
     log = Logger()
 
-    def __init__(self, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, about: JSONObject | None = None) -> None:
         """
         @param about: what L{greeting} says of the program.
         """
-        self.queues: dict[str, Any] = {}
+        self.queues: dict[str, IAdministered] = {}
         self._about = dict(about or {})
         self._clients = 0
 
-    def add(self, queue: Any) -> None:
+    def add(self, queue: IAdministered) -> None:
         """
         Add a queue. If another one has its name, it gets a number behind that.
 
@@ -230,7 +233,7 @@ class AdminAPI:
         if self._clients:
             queue.observe(True)
 
-    def remove(self, queue: Any) -> None:
+    def remove(self, queue: IAdministered) -> None:
         """
         Remove a queue, if it is here.
         """
@@ -258,7 +261,7 @@ class AdminAPI:
             for queue in self.queues.values():
                 queue.observe(False)
 
-    def greeting(self) -> dict[str, Any]:
+    def greeting(self) -> JSONObject:
         """
         Return which program and which API this is.
         """
@@ -271,8 +274,8 @@ class AdminAPI:
         }
 
     def answer(
-        self, request: Any, who: str, acts: Container[str] = ACTS
-    ) -> Deferred[dict[str, Any]]:
+        self, request: object, who: str, acts: Container[str] = ACTS
+    ) -> Deferred[JSONObject]:
         """
         Do what a request asks for.
 
@@ -288,7 +291,7 @@ class AdminAPI:
             answered.addCallback(lambda reply: {"id": id, **reply})
         return answered
 
-    def _do(self, request: Any, who: str, acts: Container[str]) -> Any:
+    def _do(self, request: object, who: str, acts: Container[str]) -> object:
         if not isinstance(request, dict):
             raise ValueError("a request must be an object, with a verb under do")
         word = request.get("do")
@@ -315,7 +318,7 @@ class AdminAPI:
             done.addBoth(self._logged, who, word, queue.name, given)
         return done
 
-    def _find(self, name: str | None) -> Any:
+    def _find(self, name: str | None) -> IAdministered:
         if name is None and len(self.queues) == 1:
             return next(iter(self.queues.values()))
         queue = self.queues.get(name) if name is not None else None
@@ -325,9 +328,7 @@ class AdminAPI:
             raise ValueError(f"{asked}; there is {names}")
         return queue
 
-    def _logged(
-        self, result: Any, who: str, word: str, queue: str, given: Mapping[str, Any]
-    ) -> Any:
+    def _logged(self, result: Any, who: str, word: str, queue: str, given: JSONObject) -> Any:
         self.log.info(
             "admin: {who} asked for {word} on {queue} with {given}: {outcome}",
             who=who,
@@ -338,18 +339,18 @@ class AdminAPI:
         )
         return result
 
-    def _failure(self, failure: Failure) -> dict[str, Any]:
+    def _failure(self, failure: Failure) -> JSONObject:
         if failure.check(AsynQueueError, ValueError, TypeError) is not None:
             return {"ok": False, "error": textOf(failure.value)}
         self.log.failure("a request could not be answered", failure)
         return {"ok": False, "error": f"this failed: {describeError(failure.value)}"}
 
 
-def _success(result: Any) -> dict[str, Any]:
+def _success(result: object) -> JSONObject:
     return {"ok": True, "result": result}
 
 
-def _checked(word: str, verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(word: str, verb: Verb, given: JSONObject) -> JSONObject:
     for name in given:
         if name not in verb.parameters:
             known = ", ".join(verb.parameters) or "none"
@@ -386,7 +387,7 @@ def kindOf(error: str) -> str:
     return sha256(error.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def kindsOf(errors: Iterable[str]) -> list[dict[str, Any]]:
+def kindsOf(errors: Iterable[str]) -> list[JSONObject]:
     """
     @param errors: the texts of the errors of all dead letters.
     @return: the kinds of dead letters, the most frequent ones first.
@@ -395,7 +396,7 @@ def kindsOf(errors: Iterable[str]) -> list[dict[str, Any]]:
     return [{"kind": kindOf(error), "error": error, "count": count} for error, count in counted]
 
 
-def checkShow(show: Any) -> frozenset[str]:
+def checkShow(show: Iterable[str]) -> frozenset[str]:
     """
     @param show: names of what is shown.
     @raise AdminError: if there is no such thing.
@@ -416,7 +417,7 @@ def plainTraceback(failure: Failure) -> str:
     return text[-LONGEST_TRACEBACK:]
 
 
-def plainPriority(priority: Any) -> Any:
+def plainPriority(priority: object) -> object:
     """
     @return: a priority as JSON can express it, and as C{reprioritise} takes it.
     """
@@ -425,7 +426,7 @@ def plainPriority(priority: Any) -> Any:
     return plain(priority)
 
 
-def plainProgress(progress: Progress, now: float) -> dict[str, Any]:
+def plainProgress(progress: Progress, now: float) -> JSONObject:
     """
     @return: how far a task or a job has come, as JSON can express it.
     """
@@ -436,7 +437,7 @@ def plainProgress(progress: Progress, now: float) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """
     @return: a value as JSON can express it: itself, or a short description.
     """

@@ -10,12 +10,14 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from asynqueue.errors import AdminError
+
+if TYPE_CHECKING:
+    from asynqueue.interfaces import JSONObject
 
 ANSWER_SECONDS: Final = 10.0
 """How long a program may take to answer."""
@@ -150,7 +152,7 @@ class AdminClient:
         """
         self._socket.close()
 
-    def ask(self, verb: str, **parameters: Any) -> Any:
+    def ask(self, verb: str, **parameters: object) -> Any:
         """
         Ask for something, and wait for the answer.
 
@@ -170,7 +172,7 @@ class AdminClient:
             raise AdminError(str(reply.get("error", "the program refused")))
         return reply.get("result")
 
-    def _read(self) -> Mapping[str, Any]:
+    def _read(self) -> JSONObject:
         while b"\n" not in self._received:
             data = self._socket.recv(1 << 16)
             if not data:

@@ -20,10 +20,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from twisted.web.resource import Resource
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from asynqueue._core.states import CANCELLED, FAILED, FINISHED, LOST, PENDING
@@ -43,6 +45,9 @@ from asynqueue.interfaces import IObserver
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from asynqueue.admin.administrable import Administrable
 
 BUCKETS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 """The upper bounds of the histograms' buckets, in seconds."""
@@ -142,13 +147,13 @@ class QueueMetrics:
             raise ExtraMissing("QueueMetrics", "metrics") from error
         if not buckets or any(low >= high for low, high in pairwise(buckets)):
             raise ValueError(f"the bounds of buckets must grow, unlike {list(buckets)}")
-        self._core: Any = core
+        self._core: ModuleType = core
         self._buckets = tuple(map(float, buckets))
         self._counts: dict[str, _QueueCounts] = {}
         self.registry: Any = prometheus_client.REGISTRY if registry is None else registry
         self.registry.register(self)
 
-    def add(self, queue: Any, name: str) -> None:
+    def add(self, queue: Administrable, name: str) -> None:
         """
         Tell the facts of a queue from now on, until it has shut down or the program has dropped it.
 
@@ -184,13 +189,13 @@ class QueueMetrics:
         for name in [name for name, counts in self._counts.items() if counts.isOver()]:
             self.remove(name)
 
-    def describe(self) -> Iterable[Any]:
+    def describe(self) -> Iterable[Metric]:
         """
         Return the metrics without any values, by which the registry knows their names.
         """
         return self._families().values()
 
-    def collect(self) -> Iterator[Any]:
+    def collect(self) -> Iterator[Metric]:
         """
         Return the metrics with their present values.
         """
@@ -244,6 +249,7 @@ class _QueueCounts:
     Counts what happens in a queue, and remembers since when each task waits or runs.
     """
 
+    # What it asks for, all kinds of queues have, but no interface says so.
     def __init__(self, queue: Any, buckets: tuple[float, ...]) -> None:
         self._ref = ref(queue)
         # A dispatch queue has jobs and no workers.
@@ -340,7 +346,7 @@ class _QueueCounts:
             families["tasks_finished"].add_metric([name, status], self._finished[status])
         families["tasks_pending"].add_metric([name], pending)
         families["tasks_underway"].add_metric([name], underway)
-        families["oldest_pending_seconds"].add_metric([name], self._oldest(queue, pending))
+        families["oldest_pending_seconds"].add_metric([name], self._oldest(pending))
         self._waits.tell(name, families["task_wait_seconds"])
         self._runs.tell(name, families["task_run_seconds"])
         families["queue_paused"].add_metric([name], int(queue.paused))
@@ -349,8 +355,9 @@ class _QueueCounts:
             for reason in REASONS:
                 families["worker_deaths"].add_metric([name, reason], self._deaths[reason])
 
-    def _oldest(self, queue: Any, pending: int) -> float:
-        waiting = self._waiting
+    def _oldest(self, pending: int) -> float:
+        waiting, queue = self._waiting, self._ref()
+        assert queue is not None
         if len(waiting) > pending and not self._hasWorkers:
             # Nobody hears of jobs that are taken out without being cancelled.
             self._waiting = _Waiting()
@@ -471,7 +478,7 @@ class MetricsResource(Resource):
         self._registry: Any = prometheus_client.REGISTRY if registry is None else registry
         self._choose: Any = choose_encoder
 
-    def render_GET(self, request: Any) -> bytes:
+    def render_GET(self, request: Request) -> bytes:
         """
         Answer a request. With C{name[]=...} it is for these metrics only.
         """

@@ -15,29 +15,32 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import finalize
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IPushProducer,
     IReactorFDSet,
     IReactorSocket,
+    IReactorTime,
     IReadDescriptor,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue._core.states import Table, nextState
 from asynqueue._lifecycle import Ending
-from asynqueue._reactor import callFromAnyThread
+from asynqueue._reactor import IReactor, callFromAnyThread
 from asynqueue.admin.api import AdminAPI
 from asynqueue.admin.client import socketFolder
 from asynqueue.errors import AdminError
+from asynqueue.interfaces import IAdministered, JSONObject
 
 LONGEST_LINE: Final = 1 << 16
 """How many bytes a request may have."""
@@ -74,10 +77,11 @@ class AdminConnection(Protocol):
     @ivar state: a state of L{CONNECTION}.
     """
 
+    # It is more than ITransport has: it can be paused and aborted.
     transport: Any
     log = Logger()
 
-    def __init__(self, api: AdminAPI, reactor: Any, who: str) -> None:
+    def __init__(self, api: AdminAPI, reactor: IReactorTime, who: str) -> None:
         """
         @param who: who the client is, for the log.
         """
@@ -137,14 +141,14 @@ class AdminConnection(Protocol):
             return
         self._api.answer(request, self._who).addCallback(self._answered)
 
-    def _answered(self, reply: dict[str, Any]) -> None:
+    def _answered(self, reply: JSONObject) -> None:
         if self.state == CLOSED:
             return
         self.state = nextState(CONNECTION, self.state, "answer", self)
         self._write(reply)
         self._goOn()
 
-    def _write(self, reply: dict[str, Any]) -> None:
+    def _write(self, reply: JSONObject) -> None:
         try:
             text = json.dumps(reply, allow_nan=False)
         except (TypeError, ValueError):
@@ -242,7 +246,7 @@ class AdminListener:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, api: AdminAPI) -> None:
+    def __init__(self, reactor: IReactor, api: AdminAPI) -> None:
         """
         @raise AdminError: if the socket cannot be made.
         """
@@ -323,7 +327,7 @@ class AdminListener:
                 client.cut()
 
 
-class _ClientFactory(Factory):
+class _ClientFactory(ServerFactory):
     """
     Makes the protocol of one client.
     """
@@ -334,7 +338,7 @@ class _ClientFactory(Factory):
         self._listener = listener
         self._who = who
 
-    def buildProtocol(self, addr: Any) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         return self._listener.makeConnection(self._who)
 
 
@@ -366,7 +370,7 @@ class AdminServer:
 
     log = Logger()
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self.reactor = reactor
         program = os.path.basename(sys.argv[0] or "python")
         self.api = AdminAPI({"pid": os.getpid(), "program": program})
@@ -381,7 +385,7 @@ class AdminServer:
         """
         return None if self._listener is None else self._listener.path
 
-    def add(self, queue: Any) -> None:
+    def add(self, queue: IAdministered) -> None:
         """
         Add a queue. With the first one, the socket is opened as soon as the reactor runs.
         """
@@ -393,7 +397,7 @@ class AdminServer:
             )
             self.reactor.callWhenRunning(self._listen)
 
-    def remove(self, queue: Any) -> None:
+    def remove(self, queue: IAdministered) -> None:
         """
         Remove a queue. After the last one, the socket is removed.
         """
@@ -432,7 +436,7 @@ class AdminServer:
         _servers.pop(id(self.reactor), None)
 
 
-def _nothing(why: str) -> Deferred[Any]:
+def _nothing(why: str) -> Deferred[None]:
     return succeed(None)
 
 
@@ -447,7 +451,7 @@ class Administration:
     @ivar queue: what is seen of it.
     """
 
-    def __init__(self, queue: Any, owner: Any, reactor: Any) -> None:
+    def __init__(self, queue: IAdministered, owner: object, reactor: IReactorTime) -> None:
         """
         @param queue: an L{IAdministered<asynqueue.interfaces.IAdministered>}, which must not keep
             the owner.
@@ -461,12 +465,12 @@ class Administration:
         ):
             raise AdminError(f"an admin socket needs a reactor with Unix sockets, not {reactor!r}")
         self.queue = queue
-        self._server = _servers.setdefault(id(reactor), AdminServer(reactor))
+        self._server = _servers.setdefault(id(reactor), AdminServer(cast(IReactor, reactor)))
         self._server.add(queue)
         self._dropped = finalize(owner, self._ownerDropped, reactor, os.getpid())
         self._dropped.atexit = False
 
-    def _ownerDropped(self, reactor: Any, pid: int) -> None:
+    def _ownerDropped(self, reactor: IReactorTime, pid: int) -> None:
         # The garbage collector works in any thread. A process that was forked has no part in this.
         if pid == os.getpid():
             callFromAnyThread(reactor, self.close)
@@ -476,8 +480,7 @@ class Administration:
         """
         The name of the queue in requests.
         """
-        name: str = self.queue.name
-        return name
+        return self.queue.name
 
     @property
     def path(self) -> str | None:

@@ -13,9 +13,10 @@ from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -23,6 +24,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from twisted.web.template import Tag, flattenString
 
 from asynqueue._core.description import shortly
+from asynqueue._reactor import defaultReactor
 from asynqueue.admin._acts import (
     DESTROYING,
     Fields,
@@ -33,11 +35,13 @@ from asynqueue.admin._acts import (
 from asynqueue.admin._events import EventStreams
 from asynqueue.admin._pages import Pages
 from asynqueue.admin._place import ROWS, NoSuchPage, Place
-from asynqueue.admin._programs import OwnPrograms
+from asynqueue.admin._programs import OwnPrograms, Program, Programs
 from asynqueue.admin._webkit import HEADERS, Limits, refusalOf
+from asynqueue.admin.administrable import Administrable
 from asynqueue.admin.api import VERBS, AdminAPI
 from asynqueue.admin.login import Access
 from asynqueue.errors import AdminError
+from asynqueue.interfaces import IAdministered, JSONObject
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -86,7 +90,7 @@ class Answer(NamedTuple):
     """
 
     code: int
-    page: Any
+    page: object
     kind: str = _HTML
     headers: Mapping[str, str] = {}
 
@@ -146,13 +150,13 @@ class AdminSite(Resource):
 
     def __init__(
         self,
-        *queues: Any,
+        *queues: Administrable | IAdministered,
         login: Callable[[Request], Any],
         show: Iterable[str] = (),
         history: int = 0,
         readOnly: bool = False,
-        programs: Any = None,
-        reactor: Any = None,
+        programs: Programs | None = None,
+        reactor: IReactorTime | None = None,
     ) -> None:
         """
         @param queues: the queues to show, each a C{TaskQueue}, a C{ResizableDispatchQueue} or an
@@ -169,8 +173,7 @@ class AdminSite(Resource):
         @raise AdminError: if C{show} names something else.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        if reactor is None:
-            from twisted.internet import reactor
+        reactor = defaultReactor() if reactor is None else reactor
         if programs is None:
             api = AdminAPI(_aboutThis())
             for queue in queues:
@@ -321,7 +324,7 @@ class AdminSite(Resource):
 
     # Looking --------------------------------------------------------------------------------------
 
-    async def _data(self, place: Place, access: Access) -> dict[str, Any]:
+    async def _data(self, place: Place, access: Access) -> JSONObject:
         """
         @return: everything that a page shows.
         """
@@ -329,7 +332,7 @@ class AdminSite(Resource):
             return {"programs": [await _overview(each, access) for each in await self._look()]}
         program, summary = await self._find(place, access)
         about = {name: program.greeting.get(name) for name in ("program", "pid", "asynqueue")}
-        data: dict[str, Any] = {"program": {"key": program.key, **about}}
+        data: JSONObject = {"program": {"key": program.key, **about}}
         if place.view == "queue":
             page = {"page": place.page("pending") - 1, "size": ROWS}
             queue = await self._ask(program, access, "snapshot", place.queue, **page)
@@ -350,7 +353,7 @@ class AdminSite(Resource):
         return data
 
     async def _stack(
-        self, program: Any, access: Access, queue: Mapping[str, Any], task: Mapping[str, Any]
+        self, program: Program, access: Access, queue: JSONObject, task: JSONObject
     ) -> str | None:
         """
         @return: what a task is doing, if it is underway and its worker tells.
@@ -365,10 +368,10 @@ class AdminSite(Resource):
         text: str = told["text"]
         return text
 
-    def _look(self) -> Deferred[Sequence[Any]]:
+    def _look(self) -> Deferred[Sequence[Program]]:
         return maybeDeferred(self._programs.look)
 
-    async def _find(self, place: Place, access: Access) -> tuple[Any, Mapping[str, Any]]:
+    async def _find(self, place: Place, access: Access) -> tuple[Program, JSONObject]:
         """
         @return: the program and a summary of the queue that an address names.
         """
@@ -381,7 +384,12 @@ class AdminSite(Resource):
         raise NoSuchPage("There is no such program any more.")
 
     async def _ask(
-        self, program: Any, access: Access, verb: str, queue: str | None = None, **parameters: Any
+        self,
+        program: Program,
+        access: Access,
+        verb: str,
+        queue: str | None = None,
+        **parameters: object,
     ) -> Any:
         """
         @return: the answer.
@@ -426,7 +434,7 @@ class AdminSite(Resource):
         return Answer(303, b"", _TEXT, {"Location": location + said})
 
 
-async def _overview(program: Any, access: Access) -> dict[str, Any]:
+async def _overview(program: Program, access: Access) -> JSONObject:
     """
     @return: a program with a summary of each of its queues, of which it may have none any more.
     """
@@ -438,22 +446,27 @@ async def _overview(program: Any, access: Access) -> dict[str, Any]:
     return {"key": program.key, **about, "queues": reply.get("result") or []}
 
 
-def _aboutThis() -> dict[str, Any]:
+def _aboutThis() -> JSONObject:
     import os
     import sys
 
     return {"pid": os.getpid(), "program": os.path.basename(sys.argv[0] or "python")}
 
 
-def _administered(queue: Any, show: Iterable[str], history: int, readOnly: bool) -> Any:
+def _administered(
+    queue: Administrable | IAdministered, show: Iterable[str], history: int, readOnly: bool
+) -> IAdministered:
     """
     @return: what is seen of a queue.
     """
     make = getattr(queue, "administered", None)
-    return queue if make is None else make(show=show, history=history, readOnly=readOnly)
+    if make is None:
+        return cast(IAdministered, queue)
+    seen: IAdministered = make(show=show, history=history, readOnly=readOnly)
+    return seen
 
 
-def _cut(snapshot: Mapping[str, Any], place: Place) -> dict[str, Any]:
+def _cut(snapshot: JSONObject, place: Place) -> JSONObject:
     """
     @return: a snapshot, of which each list is the page that is shown, and how long each list was.
     """
@@ -465,7 +478,7 @@ def _cut(snapshot: Mapping[str, Any], place: Place) -> dict[str, Any]:
     return cut
 
 
-def _page(every: Sequence[Any], page: int) -> Sequence[Any]:
+def _page(every: Sequence[object], page: int) -> Sequence[object]:
     return every[(page - 1) * ROWS : page * ROWS]
 
 
@@ -498,7 +511,7 @@ def _read(request: Request) -> tuple[list[str], dict[str, list[str]]]:
     return parts, fields
 
 
-def forScripts(value: Any) -> Any:
+def forScripts(value: object) -> object:
     """
     @return: what a program knows, without numbers that a script reads as others: these are texts.
     """

@@ -15,7 +15,7 @@ that has the queue exports the spans of the tasks.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from zope.interface import implementer
 
@@ -29,7 +29,11 @@ from asynqueue.errors import ExtraMissing, textOf, typeName
 from asynqueue.interfaces import ITracer
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span, TracerProvider
+
+    from asynqueue._dispatch.job import Job
+    from asynqueue._queue.queuedtask import QueuedTask
 
 _ENDS: Final = ENDED | {GIVEN_BACK, RETRYING}
 """The events with which a run ends."""
@@ -95,7 +99,8 @@ class QueueTracer:
         """
         See L{ITracer}.
         """
-        record: Any = event.task or event.job
+        record = event.task or event.job
+        assert record is not None
         if event.kind == QUEUED:
             self._queued(record)
         else:
@@ -105,7 +110,7 @@ class QueueTracer:
         """
         See L{IObserver<asynqueue.interfaces.IObserver>}.
         """
-        record: Any = event.task or event.job
+        record = event.task or event.job
         if record is None or event.kind not in _ENDS:
             return
         spans = self._open.get(record.id)
@@ -121,7 +126,7 @@ class QueueTracer:
             span = self._make(record, "end", None, given.parent)
         self._end(span, event)
 
-    def _queued(self, record: Any) -> None:
+    def _queued(self, record: QueuedTask | Job) -> None:
         given = _find(record.context)
         current = self._getCurrent() if given is None else given.context
         span = self._make(record, "put", "send", current)
@@ -129,7 +134,7 @@ class QueueTracer:
         put = self._trace.set_span_in_context(span, current)
         record.context = _replaced(record.context, TravellingContext(put, put))
 
-    def _started(self, record: Any, event: Event) -> None:
+    def _started(self, record: QueuedTask | Job, event: Event) -> None:
         given = _find(record.context)
         parent = self._nothing if given is None else given.parent
         span = self._make(record, "run", "process", parent)
@@ -142,13 +147,15 @@ class QueueTracer:
         run = self._trace.set_span_in_context(span, parent)
         record.context = _replaced(record.context, TravellingContext(run, parent))
 
-    def _make(self, record: Any, operation: str, kind: str | None, parent: Any) -> Span:
+    def _make(
+        self, record: QueuedTask | Job, operation: str, kind: str | None, parent: Context
+    ) -> Span:
         """
         @param operation: what is done with the task or the job.
         @param kind: what OpenTelemetry calls that; C{None} if it has no name for it.
         @param parent: the context of the span's parent.
         """
-        facts: dict[str, Any] = {
+        facts: dict[str, str | int] = {
             "messaging.system": "asynqueue",
             "messaging.destination.name": self._name,
             "messaging.operation.name": operation,
@@ -157,7 +164,7 @@ class QueueTracer:
         if kind is not None:
             facts["messaging.operation.type"] = kind
         what = self._name
-        task: Any = record if isinstance(record, Task) else None
+        task = record if isinstance(record, Task) else None
         if task is not None:
             facts["asynqueue.function"] = what = describeFunction(task.shownFunction)
             facts["asynqueue.niceness"] = task.options.niceness
@@ -175,7 +182,7 @@ class QueueTracer:
         span.end()
 
 
-def _find(pairs: Iterable[tuple[str, Any]] | None) -> TravellingContext | None:
+def _find(pairs: Iterable[tuple[str, object]] | None) -> TravellingContext | None:
     for name, value in pairs or ():
         if name == TRACE and isinstance(value, TravellingContext):
             return value
