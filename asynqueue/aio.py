@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Hashable, Iterable
 from multiprocessing.context import BaseContext
+from os import PathLike
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -58,7 +59,7 @@ from asynqueue._runner.codecs import PicklerName
 from asynqueue._waiters import QuietDeferred
 from asynqueue.admin.administrable import Administrable, Showing
 from asynqueue.errors import WrongEventLoop
-from asynqueue.interfaces import IAdministered, IWorker
+from asynqueue.interfaces import IAdministered, IJobStore, IWorker
 
 if TYPE_CHECKING:
     from asynqueue._workers.wire.endpoints import TlsFolder
@@ -82,6 +83,7 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Queue = TypeVar("_Queue", bound=taskqueue.TaskQueue | rdq.ResizableDispatchQueue)
 
 _Later = Later | asyncio.Future[Any]
 """The things that a function may return in place of its result."""
@@ -161,7 +163,7 @@ class CallFuture(asyncio.Future[_T]):
             self._deferred.cancel()
         return isCancelled
 
-    def _fired(self, result: Any) -> None:
+    def _fired(self, result: object) -> None:
         owner, self._owner = self._owner, None
         if self.done():
             # It was cancelled. An iteration is stopped when the garbage collector finds it.
@@ -270,7 +272,7 @@ class SubmittedTask(Generic[_T]):
     """
 
     def __init__(
-        self, task: QueuedTask, owner: _Face, future: asyncio.Future[_T] | None = None
+        self, task: QueuedTask, owner: _Face[Any], future: asyncio.Future[_T] | None = None
     ) -> None:
         """
         @param task: the task of the queue below.
@@ -319,14 +321,14 @@ class SubmittedTask(Generic[_T]):
         return asyncio.shield(self._future)
 
 
-class _Face(Administrable):
+class _Face(Administrable, Generic[_Queue]):
     """
     The part that the queues of this module have in common: an event loop.
     """
 
-    _queue: Any
+    _queue: _Queue
 
-    def _wrap(self, queue: Any) -> None:
+    def _wrap(self, queue: _Queue) -> None:
         """
         @param queue: the Twisted queue, which was just made.
         """
@@ -337,23 +339,23 @@ class _Face(Administrable):
     def __repr__(self) -> str:
         return repr(self._queue)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         return self._queue.__reduce__()
 
     def seconds(self) -> float:
         """
         Return the time by the queue's clock, in seconds.
         """
-        return cast(float, self._queue.seconds())
+        return self._queue.seconds()
 
-    def _use(self) -> Any:
+    def _use(self) -> _Queue:
         """
         @return: the Twisted queue, for a caller in the queue's own loop.
         """
         _checkLoop(self, self._loop)
         return self._queue
 
-    def _await(self, deferred: Deferred[Any]) -> asyncio.Future[Any]:
+    def _await(self, deferred: Deferred[_T]) -> asyncio.Future[_T]:
         return CallFuture(deferred, self, self._loop)
 
     def _submitted(self, task: QueuedTask) -> SubmittedTask[Any]:
@@ -377,7 +379,7 @@ class _Face(Administrable):
         """
         Whether the queue is paused.
         """
-        return cast(bool, self._queue.paused)
+        return self._queue.paused
 
     def whenReady(self) -> asyncio.Future[None]:
         """
@@ -403,13 +405,13 @@ class _Face(Administrable):
 
     @property
     def _administrations(self) -> list[Administration]:  # type: ignore[override] # an attribute there
-        return cast("list[Administration]", self._queue._administrations)
+        return self._queue._administrations
 
     def _checkAdministrable(self) -> None:
         self._use()._checkAdministrable()
 
-    def _inspect(self, showing: Showing) -> tuple[IAdministered, Any]:
-        return cast("tuple[IAdministered, Any]", self._queue._inspect(showing))
+    def _inspect(self, showing: Showing) -> tuple[IAdministered, IReactorTime]:
+        return self._queue._inspect(showing)
 
 
 class CallOptions:
@@ -529,15 +531,13 @@ class CallOptions:
         return self._face.whenReady()
 
 
-class TaskQueue(_Face):
+class TaskQueue(_Face[taskqueue.TaskQueue]):
     """
     A L{TaskQueue<asynqueue.TaskQueue>} whose methods return futures and streams of asyncio. Its
     arguments, effects and errors are described there.
 
     Use it in the thread and the event loop in which it was made.
     """
-
-    _queue: taskqueue.TaskQueue
 
     @spellsOut(taskqueue.TaskQueue.__init__, taskqueue.QueueKeywords.__annotations__)
     def __init__(self, *workers: IWorker, **keywords: Unpack[taskqueue.QueueKeywords]) -> None:
@@ -734,13 +734,13 @@ class TaskQueue(_Face):
         """
         Cancel the calls of a series. See L{cancelSeries<asynqueue.TaskQueue.cancelSeries>}.
         """
-        return cast(int, self._use().cancelSeries(series, underway))
+        return self._use().cancelSeries(series, underway)
 
     def cancelAll(self, underway: bool = False) -> int:
         """
         Cancel all calls. See L{cancelAll<asynqueue.TaskQueue.cancelAll>}.
         """
-        return cast(int, self._use().cancelAll(underway))
+        return self._use().cancelAll(underway)
 
     def pause(self) -> None:
         """
@@ -763,7 +763,7 @@ class TaskQueue(_Face):
         return self._await(self._use().attachWorker(worker))
 
     def detachWorker(
-        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
+        self, workerOrID: IWorker | int | None, reassign: bool = False, crash: bool = False
     ) -> asyncio.Future[list[SubmittedTask[Any]]]:
         """
         Detach a worker. See L{detachWorker<asynqueue.TaskQueue.detachWorker>}.
@@ -777,6 +777,12 @@ class TaskQueue(_Face):
         Qualify a worker for one more series.
         """
         self._use().qualifyWorker(worker, series)
+
+    @overload
+    def workers(self, ID: None = None) -> list[Any]: ...
+
+    @overload
+    def workers(self, ID: int) -> Any: ...
 
     def workers(self, ID: int | None = None) -> Any:
         """
@@ -823,7 +829,8 @@ class _OwnWorkersQueue(TaskQueue):
 
         @return: a future that is done when the new workers are ready and the others are gone.
         """
-        return self._await(self._use().resize(N))
+        self._use()
+        return self._await(self._queue.resize(N))
 
     def crashWorkers(self) -> asyncio.Future[list[SubmittedTask[Any]]]:
         """
@@ -831,14 +838,16 @@ class _OwnWorkersQueue(TaskQueue):
 
         @return: a future of the tasks that they left unfinished.
         """
-        return self._awaitTasks(self._use().crashWorkers())
+        self._use()
+        return self._awaitTasks(self._queue.crashWorkers())
 
     def stats(self) -> asyncio.Future[list[tuple[float, float]]]:
         """
         @return: a future of the times of the calls that the workers have run: pairs of seconds, of
             which there are none unless the queue was made with C{callStats=True}.
         """
-        return self._await(self._use().stats())
+        self._use()
+        return self._await(self._queue.stats())
 
 
 class ThreadKeywords(taskqueue.QueueKeywords, total=False):
@@ -902,7 +911,7 @@ class DispatchKeywords(TypedDict, total=False):
     burst: int | None
     rateKey: Callable[[Any], Hashable] | None
     retry: Retry | None
-    store: Any
+    store: str | PathLike[str] | IJobStore | Any
     codec: JobCodec | None
     storedAs: str | None
     drainTimeout: float | None
@@ -973,7 +982,10 @@ class RemoteQueue(TaskQueue):
     """
 
     def __init__(
-        self, addresses: Iterable[str], key: Any, **keywords: Unpack[RemoteKeywords]
+        self,
+        addresses: Iterable[str],
+        key: str | bytes | PathLike[str],
+        **keywords: Unpack[RemoteKeywords],
     ) -> None:
         """
         Begin to connect to the servers. Calls wait until the first one is there.
@@ -1003,7 +1015,7 @@ class JobFuture(CallFuture[Job]):
         self.job = deferred.job
         super().__init__(deferred, owner, loop)
 
-    def _fired(self, result: Any) -> None:
+    def _fired(self, result: object) -> None:
         super()._fired(result)
         isQuiet = cast(QuietDeferred, self._deferred).isQuiet
         if isQuiet and self.done() and not self.cancelled():
@@ -1011,7 +1023,7 @@ class JobFuture(CallFuture[Job]):
             self.exception()
 
 
-class ResizableDispatchQueue(_Face):
+class ResizableDispatchQueue(_Face[rdq.ResizableDispatchQueue]):
     """
     A L{ResizableDispatchQueue<asynqueue.ResizableDispatchQueue>} for asyncio. Its function may be a
     coroutine function of asyncio, unless a C{queue} calls it.
@@ -1019,8 +1031,6 @@ class ResizableDispatchQueue(_Face):
     Leaving C{async with} stops it: jobs that are underway go on to their end, and pending ones are
     left, as L{stop} leaves them.
     """
-
-    _queue: rdq.ResizableDispatchQueue
 
     @spellsOut(rdq.ResizableDispatchQueue.__init__, DispatchKeywords.__annotations__)
     def __init__(
@@ -1042,7 +1052,7 @@ class ResizableDispatchQueue(_Face):
         @raise TypeError: if C{queue} is something else, or there is an unknown keyword.
         @raise WrongEventLoop: if no event loop runs in this thread.
         """
-        caller: Any = None
+        caller: rdq.Caller | None = None
         if isinstance(queue, CallOptions):
             caller = queue._own
         elif isinstance(queue, TaskQueue):
@@ -1096,7 +1106,7 @@ class ResizableDispatchQueue(_Face):
         """
         waiter: Deferred[DurableJob] = Deferred(lambda _: None)
 
-        def tell(result: Any) -> Any:
+        def tell(result: DurableJob | Failure) -> DurableJob | None:
             if not waiter.called:
                 waiter.callback(result)
             return None if isinstance(result, Failure) else result
@@ -1126,7 +1136,7 @@ class ResizableDispatchQueue(_Face):
         """
         Take all jobs that wait out of the queue. See the Twisted face.
         """
-        return cast("list[Job]", self._use().clearQueue(cancelPending))
+        return self._use().clearQueue(cancelPending)
 
     def cancelJob(self, job: Job) -> None:
         """
