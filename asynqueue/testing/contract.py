@@ -50,7 +50,7 @@ class Hold:
         self.function: Callable[..., Any] = far.echo
         self.args: tuple[Any, ...] = ()
 
-    async def begun(self, task: Any) -> None:
+    async def begun(self, task: QueuedTask) -> None:
         """
         Wait until the call is underway.
 
@@ -80,7 +80,7 @@ class FileHold(Hold):
         self.function = far.blockUntil
         self.args = (self._begun, self._released, PATIENCE)
 
-    async def begun(self, task: Any) -> None:
+    async def begun(self, task: QueuedTask) -> None:
         """
         Wait until the function is running.
 
@@ -162,7 +162,7 @@ class ContractCase(TestCase):
         return worker
 
     def give(
-        self, worker: Any, function: Callable[..., Any], *args: Any, **options: Any
+        self, worker: IWorker, function: Callable[..., object], *args: object, **options: Any
     ) -> tuple[QueuedTask, Deferred[None]]:
         """
         Run a task.
@@ -176,7 +176,7 @@ class ContractCase(TestCase):
         self.addCleanup(_ignoreFailure, ready)
         return task, ready
 
-    async def hold(self, worker: Any) -> tuple[QueuedTask, Deferred[None], Hold]:
+    async def hold(self, worker: IWorker) -> tuple[QueuedTask, Deferred[None], Hold]:
         """
         Run a task that is held. It is released after the test, if not before.
 
@@ -188,7 +188,7 @@ class ContractCase(TestCase):
         await hold.begun(task)
         return task, ready, hold
 
-    def dropTask(self, worker: Any, task: QueuedTask) -> None:
+    def dropTask(self, worker: IWorker, task: QueuedTask) -> None:
         """
         Cancel a task, and tell the worker if it has a method C{cancel}, as a queue does.
         """
@@ -213,7 +213,7 @@ class ContractCase(TestCase):
         done = task.whenDone().addErrback(lambda failure: failure.value)
         return await self.wait(done)
 
-    async def assertWorks(self, worker: Any, what: str) -> None:
+    async def assertWorks(self, worker: IWorker, what: str) -> None:
         """
         Have a worker run one more task.
 
@@ -231,7 +231,7 @@ class ContractCase(TestCase):
         self.addCleanup(folder.cleanup)
         return folder.name
 
-    def _stop(self, worker: Any) -> Deferred[Any]:
+    def _stop(self, worker: IWorker) -> Deferred[Any]:
         worker.crash()
         stopped = maybeDeferred(worker.stop)
         self.pump()
@@ -335,7 +335,7 @@ class WorkerContract(ContractCase):
         worker = await self.start()
         task, ready = self.give(worker, far.refuse)
         await self.ending(task)
-        failures: list[Any] = []
+        failures: list[object] = []
         await self.wait(ready.addErrback(failures.append))
         self.assertEqual(failures, [], "run's Deferred does not fail, whatever becomes of the task")
         await self.assertWorks(worker, "a task that failed")
@@ -346,7 +346,7 @@ class WorkerContract(ContractCase):
         wasDone = task.isDone
         self.dropTask(worker, task)
         hold.release()
-        failures: list[Any] = []
+        failures: list[object] = []
         await self.wait(ready.addErrback(failures.append))
         self.assertEqual(failures, [], "run's Deferred fires once, even if its task is cancelled")
         await self.assertWorks(worker, "a task that was cancelled underway")
@@ -401,7 +401,7 @@ class WorkerContract(ContractCase):
     async def test_whatACrashGaveBackIsLeftAlone(self) -> None:
         worker = await self.start()
         task, ready, hold = await self.hold(worker)
-        failures: list[Any] = []
+        failures: list[object] = []
         ready.addErrback(failures.append)
         state = task.state
         worker.crash()
@@ -433,7 +433,7 @@ class WorkerContract(ContractCase):
         worker.crash()
         await self._assertRunsNothing(worker, "crash")
 
-    async def _assertRunsNothing(self, worker: Any, what: str) -> None:
+    async def _assertRunsNothing(self, worker: IWorker, what: str) -> None:
         path = os.path.join(self.scratchFolder(), "run")
         task, ready = self.give(worker, far.touch, path)
         [outcome] = await self.wait(ready.addBoth(lambda result: [result]))

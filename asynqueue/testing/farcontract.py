@@ -23,7 +23,7 @@ from asynqueue.errors import (
     StateError,
     WorkerDied,
 )
-from asynqueue.interfaces import IPoolWorker
+from asynqueue.interfaces import IPoolWorker, IWorker
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
 from asynqueue.testing.iterating import IteratingWorkerContract
@@ -46,7 +46,7 @@ class FarWorkerContract(WorkerContract):
                 return MyWorker()
     """
 
-    def giveMany(self, worker: Any, count: int) -> list[QueuedTask]:
+    def giveMany(self, worker: IPoolWorker, count: int) -> list[QueuedTask]:
         """
         Send a worker several tasks, each with its number as its result.
         """
@@ -63,7 +63,7 @@ class FarWorkerContract(WorkerContract):
 
     async def test_tasksThatAreSentAheadRunInOrder(self) -> None:
         worker = await self.start()
-        ended: list[Any] = []
+        ended: list[object] = []
         tasks = self.giveMany(worker, 20)
         for task in tasks:
             task.d.addCallback(ended.append)
@@ -106,7 +106,7 @@ class FarWorkerContract(WorkerContract):
         worker.crash()
         await self._assertSaysSo(worker)
 
-    async def _assertSaysSo(self, worker: Any) -> None:
+    async def _assertSaysSo(self, worker: IWorker) -> None:
         task, ready = self.give(worker, far.echo)
         with self.assertRaises(StateError):
             await self.wait(ready)
@@ -122,7 +122,11 @@ class PicklingWorkerContract(WorkerContract):
     """
 
     async def assertFails(
-        self, worker: Any, kind: type[BaseException], function: Callable[..., Any], *args: Any
+        self,
+        worker: IWorker,
+        kind: type[BaseException],
+        function: Callable[..., object],
+        *args: object,
     ) -> Any:
         """
         Check that a task fails, and that a task after it succeeds.
@@ -198,6 +202,7 @@ class MortalRunnerContract(FarWorkerContract, IteratingWorkerContract):
                 os.kill(worker.pid, signal.SIGKILL)
     """
 
+    # It is a worker as makeWorker() makes it, with members of its own.
     def killRunner(self, worker: Any) -> None:
         """
         Kill the worker's present runner, from outside. Override this.

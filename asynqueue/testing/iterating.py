@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from asynqueue._iteration.deferator import Deferator
 from asynqueue.errors import IterationStopped
+from asynqueue.interfaces import IWorker
 from asynqueue.testing import far
 from asynqueue.testing.contract import WorkerContract
 from asynqueue.tools.consumers import ListConsumer
@@ -72,7 +73,7 @@ class IteratingWorkerContract(WorkerContract):
         return taken
 
     async def iterate(
-        self, worker: Any, function: Callable[..., Any], *args: Any
+        self, worker: IWorker, function: Callable[..., object], *args: object
     ) -> tuple[Deferator, Deferred[None]]:
         """
         Run a task that returns an iterator.
@@ -84,7 +85,7 @@ class IteratingWorkerContract(WorkerContract):
         self.assertIsInstance(deferator, Deferator, "an iterator comes back as a Deferator")
         return deferator, ready
 
-    async def keepBusy(self, worker: Any, until: Callable[[], object]) -> None:
+    async def keepBusy(self, worker: IWorker, until: Callable[[], object]) -> None:
         """
         Have a worker run other tasks until a condition is true.
         """

@@ -10,6 +10,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -53,7 +54,7 @@ class _Passage:
         self._early: list[bytes] = []
         self._overtaken = {True: b"", False: b""}
 
-    def connect(self, endpoint: Any) -> None:
+    def connect(self, endpoint: IStreamClientEndpoint) -> None:
         far = _Side(lambda data: self._pass(data, isToServer=False), self._lost)
         endpoint.connect(Factory.forProtocol(lambda: far)).addCallbacks(
             self._connected, lambda _: self.cut()
@@ -169,7 +170,7 @@ class FaultProxy:
     @ivar isClosed: whether new connections are cut at once.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int) -> None:
+    def __init__(self, reactor: IReactorTime, host: str, port: int) -> None:
         """
         @param reactor: the reactor to listen and connect with.
         @param host: where the server is.
@@ -186,7 +187,7 @@ class FaultProxy:
         self._reactor = reactor
         self._endpoint = TCP4ClientEndpoint(reactor, host, port)
         self._port: Any = None
-        self._timers: set[Any] = set()
+        self._timers: set[IDelayedCall] = set()
 
     def start(self) -> Deferred[int]:
         """
@@ -232,7 +233,7 @@ class FaultProxy:
         stopped: Deferred[Any] = self._port.stopListening()
         return stopped
 
-    def later(self, seconds: float, function: Callable[..., None], *args: Any) -> None:
+    def later(self, seconds: float, function: Callable[..., None], *args: object) -> None:
         """
         Call a function in so many seconds, unless the proxy is stopped before.
         """

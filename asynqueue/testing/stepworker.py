@@ -5,7 +5,7 @@ Workers with only the six members of C{IWorker}.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -14,6 +14,9 @@ from zope.interface import implementer
 from asynqueue._core.states import DRAINING, READY, STOPPED
 from asynqueue.errors import StateError
 from asynqueue.interfaces import IWorker
+
+if TYPE_CHECKING:
+    from asynqueue._queue.queuedtask import QueuedTask
 
 
 @implementer(IWorker)
@@ -33,22 +36,23 @@ class StepWorker:
 
     def __init__(self, series: Iterable[Hashable] = ()) -> None:
         self.iQualified = list(series)
-        self.task: Any = None
-        self.past: list[Any] = []
+        # A test knows when there is one.
+        self.task: QueuedTask | Any = None
+        self.past: list[QueuedTask] = []
         self.state: str = READY
-        self._resign: Callable[[], Any] | None = None
+        self._resign: Callable[[], object] | None = None
         self._free: Deferred[None] | None = None
         self._stopWaiters: list[Deferred[None]] = []
 
     # IWorker --------------------------------------------------------------------------------------
 
-    def setResignator(self, callableObject: Callable[[], Any]) -> None:
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
         """
         See L{IWorker}.
         """
         self._resign = callableObject
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: QueuedTask) -> Deferred[None]:
         """
         See L{IWorker}.
 
@@ -77,7 +81,7 @@ class StepWorker:
         self._stopWaiters.append(stopped)
         return stopped
 
-    def crash(self) -> list[Any]:
+    def crash(self) -> list[QueuedTask]:
         """
         See L{IWorker}.
         """
@@ -89,7 +93,7 @@ class StepWorker:
 
     # For tests ------------------------------------------------------------------------------------
 
-    def finish(self, result: Any = None) -> None:
+    def finish(self, result: object = None) -> None:
         """
         End the task with a result.
         """
@@ -146,7 +150,7 @@ class InlineWorker(StepWorker):
     A worker that runs each task before C{run} returns, as one in the main loop may.
     """
 
-    def run(self, task: Any) -> Deferred[None]:
+    def run(self, task: QueuedTask) -> Deferred[None]:
         """
         See L{IWorker}.
         """

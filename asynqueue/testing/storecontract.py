@@ -45,6 +45,7 @@ class JobStoreContract:
         # Type checkers need this to allow the methods of the test case.
         raise AttributeError(name)
 
+    # A store of the test is of a type of its own.
     def makeStore(self) -> Any:
         """
         Make the store to test. Override this.

@@ -66,7 +66,7 @@ class InstantReactor:
         """
         return [*self._due.getDelayedCalls(), *self._clock.getDelayedCalls()]
 
-    def operate(self, function: Callable[..., _T], *args: Any, **kw: Any) -> _T:
+    def operate(self, function: Callable[..., _T], *args: object, **kw: object) -> _T:
         """
         Call a function, then make all calls that are due. If this is called again meanwhile, it
         only calls its function, and the outer call makes the calls that are due. So calls that
@@ -293,7 +293,7 @@ class SynchronousQueue(TaskQueue):
         return self._instant.operate(super().attachWorker, worker)
 
     def detachWorker(
-        self, workerOrID: IWorker | int, reassign: bool = False, crash: bool = False
+        self, workerOrID: IWorker | int | None, reassign: bool = False, crash: bool = False
     ) -> Deferred[list[QueuedTask]]:
         """
         See L{TaskQueue<asynqueue.TaskQueue>}.
