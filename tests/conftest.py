@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from asynqueue import _reactor
 from tests.support import leaks
+from tests.support.processes import REACTOR, preloaded
 
 DASK = Path(__file__).parent / "dask"
 
@@ -63,6 +64,7 @@ def _openedOnce() -> None:
     Have the reactor open what it keeps, and orphans be seen, before the first test is looked after.
     """
     leaks.adoptOrphans()
+    leaks.keepReaper()
     _reactor.defaultReactor()
 
 
@@ -89,3 +91,13 @@ def _leavesNothing(_openedOnce: None) -> Iterator[None]:
         lines = left.describe()
         left.clear()
         pytest.fail("\n    ".join(["The test left behind:", *lines]), pytrace=False)
+
+
+@pytest.fixture(scope="class")
+def preloadedReactor() -> Iterator[None]:
+    """
+    Have what a worker process with a reactor loads be loaded once for the tests of a class, whose
+    queues have C{preload=REACTOR}.
+    """
+    with preloaded(REACTOR):
+        yield

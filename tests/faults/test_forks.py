@@ -10,23 +10,28 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from asynqueue import ProcessQueue, ThreadQueue
-from asynqueue._workers.launch import startContext
 from asynqueue.errors import CallNotPicklable, ResultNotPicklable
 from asynqueue.testing import far
 from tests.faults import forktasks
 from tests.faults.test_process import FaultCase
-from tests.support.processes import ProcessTestCase
+from tests.support.processes import REACTOR, ProcessTestCase
 
 INNOCENTS = 200
 
 
 class ForkServerForkTests(FaultCase):
+    """
+    What a copy might disturb is its own process.
+    """
+
+    roles = ("victim",)
+
     async def assertInnocent(self, queue: ProcessQueue, *call: Any, expected: object) -> None:
         """
         A call that forks has its own result, and each call around it runs once.
@@ -116,18 +121,13 @@ class SpawnForkTests(ForkServerForkTests):
     method = "spawn"
 
 
+@pytest.mark.usefixtures("preloadedReactor")
 class ReactorForkTests(ForkServerForkTests):
     """
-    The process runs a reactor.
+    The process runs a reactor. Its modules are preloaded.
     """
 
-    async def start(self) -> ProcessQueue:
-        queue = self.makeQueue(2, context=startContext(self.method), useReactor=True)
-        [victim, bystander] = self.workers = queue.workers()
-        queue.qualifyWorker(victim, "victim")
-        queue.qualifyWorker(bystander, "bystander")
-        self.pids = await queue.update(os.getpid, ephemeral=True)
-        return queue
+    options: ClassVar[dict[str, Any]] = {"useReactor": True, "preload": REACTOR}
 
 
 # Since 3.12 Python warns of each fork of a process that has several threads.

@@ -11,8 +11,9 @@ import resource
 import signal
 from collections.abc import Iterator
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 from twisted.internet.defer import gatherResults
 
 from asynqueue import Delay, ProcessQueue
@@ -45,15 +46,21 @@ from tests.support.processes import (
 class FaultCase(ProcessTestCase):
     """
     A queue with two processes: one that is hurt, and a bystander.
+
+    @cvar roles: the series of each process.
+    @cvar options: further keywords for the queue.
     """
 
     method = "forkserver"
+    roles: ClassVar[tuple[str, ...]] = ("victim", "bystander")
+    options: ClassVar[dict[str, Any]] = {}
 
     async def start(self) -> ProcessQueue:
-        queue = self.makeQueue(2, context=startContext(self.method))
-        [victim, bystander] = self.workers = queue.workers()
-        queue.qualifyWorker(victim, "victim")
-        queue.qualifyWorker(bystander, "bystander")
+        count = len(self.roles)
+        queue = self.makeQueue(count, context=startContext(self.method), **self.options)
+        self.workers = queue.workers()
+        for worker, role in zip(self.workers, self.roles, strict=True):
+            queue.qualifyWorker(worker, role)
         self.pids = await queue.update(os.getpid, ephemeral=True)
         return queue
 
@@ -169,18 +176,6 @@ class ForkServerTests(FaultCase):
         child = int(path.read_text())
         await self.until(isGone, child)
 
-    async def test_07_baseExceptionsInATask(self) -> None:
-        queue = await self.start()
-        for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException):
-            d = queue.call(tasks.raiseKind, kind, series="victim")
-            self.assertIs(type(await self.errorOf(d, kind)), kind)
-        await self.assertLives(queue)
-
-    async def test_08_memoryErrorInATask(self) -> None:
-        queue = await self.start()
-        await self.errorOf(queue.call(tasks.allocate, 1 << 60, series="victim"), MemoryError)
-        await self.assertLives(queue)
-
     async def test_08_killedForMemory(self) -> None:
         counters = self.makeFolder() / "vmstat"
         counters.write_text("oom_kill 0\n")
@@ -220,6 +215,71 @@ class ForkServerTests(FaultCase):
         self.assertFalse(isGone(self.pids[0]), "the failure does not wait for the grace to end")
         self.assertNotEqual(await waiting, self.pids[0])
         await self.assertReplaced(queue)
+
+    async def test_17_noFileDescriptorsLeft(self) -> None:
+        self.patch(healing, "FIRST_DELAY", 0.001)
+        self.patch(healing, "LONGEST_DELAY", 0.01)
+        queue = await self.start()
+        with noFileDescriptors():
+            os.kill(self.pids[0], signal.SIGKILL)
+            tries = self.workers[0]._supervisor._backoff
+            await self.until(lambda: tries.outages > 2 * healing.START_TRIES)
+            waiting = queue.call(far.echo, 1, series="victim")
+            self.assertEqual(await queue.call(far.echo, 2, series="bystander"), 2)
+            self.assertFalse(waiting.called)
+        self.assertEqual(await waiting, 1)
+        await self.assertReplaced(queue)
+
+    async def test_18_whatATaskHasLeftIsGoneWithTheWorker(self) -> None:
+        path = str(self.makeFolder() / "hangs")
+        ends: list[tuple[Any, ...]] = [
+            (tasks.killSelf,),
+            (tasks.segfault,),
+            (tasks.endProcess, 0),
+            (tasks.hangStubbornly, path),
+            (),
+        ]
+        queue = await self.start()
+        for end in ends:
+            pids = await queue.call(tasks.leaveChildren, series="victim")
+            self.assertEqual([pid for pid in pids if isGone(pid)], [])
+            if end:
+                limit = 0.1 if tasks.hangStubbornly in end else None
+                d = queue.call(*end, series="victim", timeout=limit)
+                await self.errorOf(d, WorkerDied, TaskTimeout)
+            else:
+                await queue.detachWorker(self.workers[0])
+            await self.until(areGone, pids)
+            self.assertFalse(isGone(self.pids[1]))
+
+    async def test_24_crashInADestructorAfterTheResultWasSent(self) -> None:
+        queue = await self.start()
+        result = await queue.call(tasks.makeKilledOnDeletion, series="victim")
+        self.assertEqual(result, "it was sent")
+        await self.until(lambda: self.workers[0].process.pid != self.pids[0])
+        await self.assertReplaced(queue)
+
+
+class SpawnTests(ForkServerTests):
+    method = "spawn"
+
+
+class ValueTests(FaultCase):
+    """
+    Faults of what a task raises, gets and returns. How its process was started is no matter.
+    """
+
+    async def test_07_baseExceptionsInATask(self) -> None:
+        queue = await self.start()
+        for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException):
+            d = queue.call(tasks.raiseKind, kind, series="victim")
+            self.assertIs(type(await self.errorOf(d, kind)), kind)
+        await self.assertLives(queue)
+
+    async def test_08_memoryErrorInATask(self) -> None:
+        queue = await self.start()
+        await self.errorOf(queue.call(tasks.allocate, 1 << 60, series="victim"), MemoryError)
+        await self.assertLives(queue)
 
     async def test_10_argumentsThatCannotBePickled(self) -> None:
         queue = await self.start()
@@ -305,51 +365,9 @@ class ForkServerTests(FaultCase):
             self.assertIs(type(error.__cause__), kind)
         await self.assertLives(queue)
 
-    async def test_17_noFileDescriptorsLeft(self) -> None:
-        self.patch(healing, "FIRST_DELAY", 0.001)
-        self.patch(healing, "LONGEST_DELAY", 0.01)
-        queue = await self.start()
-        with noFileDescriptors():
-            os.kill(self.pids[0], signal.SIGKILL)
-            tries = self.workers[0]._supervisor._backoff
-            await self.until(lambda: tries.outages > 2 * healing.START_TRIES)
-            waiting = queue.call(far.echo, 1, series="victim")
-            self.assertEqual(await queue.call(far.echo, 2, series="bystander"), 2)
-            self.assertFalse(waiting.called)
-        self.assertEqual(await waiting, 1)
-        await self.assertReplaced(queue)
 
-    async def test_18_whatATaskHasLeftIsGoneWithTheWorker(self) -> None:
-        path = str(self.makeFolder() / "hangs")
-        ends: list[tuple[Any, ...]] = [
-            (tasks.killSelf,),
-            (tasks.segfault,),
-            (tasks.endProcess, 0),
-            (tasks.hangStubbornly, path),
-            (),
-        ]
-        queue = await self.start()
-        for end in ends:
-            pids = await queue.call(tasks.leaveChildren, series="victim")
-            self.assertEqual([pid for pid in pids if isGone(pid)], [])
-            if end:
-                limit = 0.1 if tasks.hangStubbornly in end else None
-                d = queue.call(*end, series="victim", timeout=limit)
-                await self.errorOf(d, WorkerDied, TaskTimeout)
-            else:
-                await queue.detachWorker(self.workers[0])
-            await self.until(areGone, pids)
-            self.assertFalse(isGone(self.pids[1]))
-
-    async def test_24_crashInADestructorAfterTheResultWasSent(self) -> None:
-        queue = await self.start()
-        result = await queue.call(tasks.makeKilledOnDeletion, series="victim")
-        self.assertEqual(result, "it was sent")
-        await self.until(lambda: self.workers[0].process.pid != self.pids[0])
-        await self.assertReplaced(queue)
-
-
-class SpawnTests(ForkServerTests):
+@pytest.mark.slow
+class SpawnValueTests(ValueTests):
     method = "spawn"
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
+import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
 from asynqueue import ListConsumer, ProcessQueue
@@ -17,6 +19,7 @@ from asynqueue.testing import far
 from tests.integration import reacting, tasks, within
 from tests.support.processes import (
     PATIENCE,
+    REACTOR,
     PollingReactor,
     ProcessTestCase,
     areGone,
@@ -27,10 +30,13 @@ from tests.support.processes import (
 
 GONE_WITHIN = 2.0
 
+LINUX = sys.platform == "linux"
 
+
+@pytest.mark.usefixtures("preloadedReactor")
 class ReactorCase(ProcessTestCase):
     def start(self, N: int = 1, **options: Any) -> ProcessQueue:
-        return self.makeQueue(N, useReactor=True, **options)
+        return self.makeQueue(N, useReactor=True, preload=REACTOR, **options)
 
 
 class CallTests(ReactorCase):
@@ -219,20 +225,29 @@ class EndTests(ReactorCase):
         self.assertTrue(isGone(pid))
 
     async def test_itDiesWithItsParent(self) -> None:
+        before = set(strangers())
         program = startMainModule("tests.integration.reactorprogram", "hang")
         assert program.stdout is not None
         pids = [int(program.stdout.readline()) for _ in range(2)]
         program.kill()
         program.communicate()
         self.assertTrue(await self.happens(GONE_WITHIN, areGone, pids))
-        await self.until(lambda: not strangers())
+        await self.until(lambda: before.issuperset(strangers()))
 
 
-class ReactorsTests(ReactorCase):
+class ReactorsTests(ProcessTestCase):
+    """
+    Programs whose main module installs a reactor. Nothing is preloaded.
+    """
+
+    async def test_underTheReactorsThatDifferMost(self) -> None:
+        await self.check("select", "asyncio")
+
+    @pytest.mark.slow
     async def test_underEveryReactor(self) -> None:
-        import sys
+        await self.check("select", "poll", "asyncio", *(["epoll"] if LINUX else []))
 
-        kinds = ["select", "poll", "asyncio", *(["epoll"] if sys.platform == "linux" else [])]
+    async def check(self, *kinds: str) -> None:
         for kind in kinds:
             program = startMainModule("tests.integration.reactorprogram", kind)
             out, err = program.communicate(timeout=30)

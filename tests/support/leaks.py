@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 
+from asynqueue._workers.reaper import programReaper
+
 GRACE = 5.0
 """How many seconds processes and threads that were told to end may take."""
 
@@ -36,6 +38,7 @@ class Snapshot:
     The resources of the program at one moment, or those that are new since another moment.
 
     @ivar processes: the IDs of all descendants but L{ownPids}.
+    @ivar groups: the process groups that the program's reaper watches.
     @ivar unjoined: the processes of C{multiprocessing} that were not joined.
     @ivar threads: the running threads, with daemons.
     @ivar fds: for each open file descriptor but L{ownFds}, which file it is.
@@ -43,13 +46,14 @@ class Snapshot:
     """
 
     processes: frozenset[int]
+    groups: frozenset[int]
     unjoined: frozenset[process.BaseProcess]
     threads: frozenset[threading.Thread]
     fds: frozenset[tuple[int, ...]]
     calls: frozenset[Any]
 
     def __bool__(self) -> bool:
-        return any((self.processes, self.unjoined, self.threads, self.fds, self.calls))
+        return any((self.processes, self.groups, self.unjoined, self.threads, self.fds, self.calls))
 
     def since(self, before: Snapshot) -> Snapshot:
         """
@@ -58,6 +62,7 @@ class Snapshot:
         """
         return Snapshot(
             frozenset(_living(self.processes - before.processes)),
+            self.groups - before.groups,
             self.unjoined - before.unjoined,
             self.threads - before.threads,
             self.fds - before.fds,
@@ -70,6 +75,7 @@ class Snapshot:
         """
         return [
             *(f"process {describeProcess(pid)}" for pid in sorted(self.processes)),
+            *(f"process group {group} that the reaper watches" for group in sorted(self.groups)),
             *(f"process that was not joined: {each!r}" for each in self.unjoined),
             *(f"thread {thread!r}" for thread in self.threads),
             *(f"file descriptor {describeFd(fd)}" for fd, *_ in sorted(self.fds)),
@@ -78,11 +84,14 @@ class Snapshot:
 
     def clear(self) -> None:
         """
-        Kill the processes and cancel the delayed calls, because they would disturb later tests.
+        Kill the processes, forget the groups and cancel the delayed calls, because they would
+        disturb later tests.
         """
         for pid in self.processes:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        for group in self.groups:
+            programReaper().forget(group)
         for call in self.calls:
             if call.active():
                 call.cancel()
@@ -95,6 +104,7 @@ def takeSnapshot() -> Snapshot:
     multiprocess: Any = process
     return Snapshot(
         frozenset(_descendants() - ownPids()),
+        frozenset(_groups()),
         frozenset(multiprocess._children),
         frozenset(threading.enumerate()),
         frozenset(_openFiles()),
@@ -114,19 +124,25 @@ def leftSince(before: Snapshot, seconds: float) -> Snapshot:
     with _garbageKept():
         while True:
             left = takeSnapshot().since(before)
-            if not (left.processes or left.threads or left.fds) or time.monotonic() > deadline:
+            isEnding = left.processes or left.groups or left.threads or left.fds
+            if not isEnding or time.monotonic() > deadline:
                 return left
             time.sleep(POLL_SECONDS)
 
 
 def ownPids() -> set[int]:
     """
-    @return: the IDs of the processes that C{multiprocessing} keeps for itself, which outlast every
-        test.
+    @return: the IDs of the processes that C{multiprocessing} keeps for itself, and that of the
+        reaper, which outlast every test.
     """
     server: Any = forkserver
     tracker: Any = resource_tracker
-    return {server._forkserver._forkserver_pid, tracker._resource_tracker._pid} - {None}
+    own: set[Any] = {
+        server._forkserver._forkserver_pid,
+        tracker._resource_tracker._pid,
+        programReaper().pid,
+    }
+    return own - {None}
 
 
 def ownFds() -> set[int]:
@@ -139,9 +155,20 @@ def ownFds() -> set[int]:
     tcp: Any = sys.modules.get("twisted.internet.tcp")
     reserve = getattr(getattr(tcp, "_reservedFD", None), "_fileDescriptor", None)
     own = {server._forkserver._forkserver_alive_fd, tracker._resource_tracker._fd}
+    reaper: Any = programReaper()
+    if reaper.pid is not None:
+        own.add(reaper._process.stdin.fileno())
     if reserve is not None:
         own.add(reserve.fileno())
     return own - {None}
+
+
+def keepReaper() -> None:
+    """
+    Have the reaper of this process go on when the last worker of a test has ended. Otherwise each
+    test with worker processes would start one. A snapshot has the groups that it watches.
+    """
+    programReaper().hold()
 
 
 def adoptOrphans() -> None:
@@ -243,6 +270,11 @@ def _childrenOf(pid: int) -> Iterator[int]:
                 open(f"/proc/{pid}/task/{thread}/children") as children,
             ):
                 yield from map(int, children.read().split())
+
+
+def _groups() -> set[int]:
+    reaper: Any = programReaper()
+    return set(reaper._groups)
 
 
 def _openFiles() -> Iterator[tuple[int, ...]]:

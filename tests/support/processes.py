@@ -8,7 +8,9 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +24,13 @@ from zope.interface import implementer
 from asynqueue import ProcessQueue, TaskQueue
 from asynqueue._reactor import defaultReactor
 from asynqueue._workers.launch import startContext
+from asynqueue._workers.preload import preloadServer
 from asynqueue.tools.delay import Delay
 from tests.support.leaks import countFds, isGone, strangers
 
 __all__ = [
     "PATIENCE",
+    "REACTOR",
     "ROOT",
     "BrokenStart",
     "PollingReactor",
@@ -34,6 +38,7 @@ __all__ = [
     "areGone",
     "countFds",
     "isGone",
+    "preloaded",
     "startMainModule",
     "startProgram",
     "startServers",
@@ -118,6 +123,28 @@ def startServers() -> None:
     startContext()
     forkserver.ensure_running()
     resource_tracker.ensure_running()
+
+
+REACTOR = ["asynqueue._runner.reactormain", "twisted.internet.posixbase"]
+"""Modules that a worker process with a reactor needs, and that make none. Loading them takes longer
+than all else that such a process does for a test."""
+
+
+@contextmanager
+def preloaded(modules: list[str]) -> Iterator[None]:
+    """
+    Have a fork server that has loaded some modules, for queues that are to preload them.
+    """
+    server = preloadServer(modules)
+    server.hold()
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while server.context(runsReactor=True) is None:
+            assert time.monotonic() < deadline, "the modules do not load"
+            time.sleep(0.005)
+        yield
+    finally:
+        server.letGo()
 
 
 def areGone(pids: Iterable[int]) -> bool:

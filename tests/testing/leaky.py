@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from asynqueue._reactor import defaultReactor
+from asynqueue._workers.reaper import programReaper
 from asynqueue.tools.delay import Delay
 from tests.support import leaks
 
@@ -70,6 +71,10 @@ def test_unjoined() -> None:
     child = multiprocessing.get_context("forkserver").Process(target=os.getpid)
     child.start()
     kept.append(child)
+
+
+def test_group() -> None:
+    programReaper().watch(os.getpid())
 
 
 def test_thread() -> None:

@@ -28,6 +28,7 @@ LEAKS = {
     "test_process": ["process ", "time.sleep(600)"],
     "test_grandchild": ["process ", "time.sleep(600)"],
     "test_unjoined": ["process that was not joined: <ForkServerProcess", "file descriptor "],
+    "test_group": ["process group ", "that the reaper watches"],
     "test_thread": ["thread <Thread(a thread of mine, started "],
     "test_daemonThread": ["thread <Thread(a thread of mine, started daemon "],
     "test_file": ["file descriptor ", os.devnull],
