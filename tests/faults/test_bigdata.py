@@ -123,8 +123,9 @@ class BigValueCase(ProcessTestCase):
         # so the least is what the turn itself needs.
         while min(longest) >= LONGEST_TURN and len(longest) < 3:
             longest.append(await self.goBothWays(queue, value))
-        limit = LONGEST_TURN + copySeconds()
-        self.assertLess(min(longest), limit, f"the longest turns took {longest}")
+        if min(longest) >= LONGEST_TURN:
+            limit = LONGEST_TURN + copySeconds()
+            self.assertLess(min(longest), limit, f"the longest turns took {longest}")
 
     async def goBothWays(self, queue: ProcessQueue, value: Any) -> float:
         """
@@ -211,6 +212,7 @@ class SpawnTests(BigValueCase):
 
     method = "spawn"
 
+    @pytest.mark.slow
     async def test_15_aHundredMegabytesOutAndBackAtOnce(self) -> None:
         await self.assertGoesBothWays(self.start(), makeBytes)
 

@@ -9,9 +9,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -45,12 +45,18 @@ def serverPid() -> int:
 
 
 class ForkServerStopTests(FaultCase):
+    """
+    @cvar stops: the calls that stop their processes.
+    """
+
+    stops: ClassVar[Sequence[tuple[Any, ...]]] = STOPS
+
     async def startMany(self) -> ProcessQueue:
         """
         A queue with a process for each of the stops, which serves the series of that stop's number,
         and a bystander.
         """
-        queue = self.makeQueue(len(STOPS) + 1, context=startContext(self.method))
+        queue = self.makeQueue(len(self.stops) + 1, context=startContext(self.method))
         self.workers = queue.workers()
         for series, worker in enumerate(self.workers):
             queue.qualifyWorker(worker, series)
@@ -70,15 +76,14 @@ class ForkServerStopTests(FaultCase):
             self.assertNotEqual(self.workers[series].process.pid, self.pids[series])
             await self.until(isGone, self.pids[series])
 
-        await gatherResults(
-            [Deferred.fromCoroutine(check(*each)) for each in enumerate(STOPS)], consumeErrors=True
-        )
+        checks = [Deferred.fromCoroutine(check(*each)) for each in enumerate(self.stops)]
+        await gatherResults(checks, consumeErrors=True)
         self.assertEqual(self.workers[-1].process.pid, self.pids[-1])
         self.assertEqual(len(self.flushLoggedErrors(ProtocolError)), 1)
 
     async def test_25k_aShutdownEndsInItsTime(self) -> None:
         queue = await self.startMany()
-        calls = [queue.call(*stop, series=series) for series, stop in enumerate(STOPS)]
+        calls = [queue.call(*stop, series=series) for series, stop in enumerate(self.stops)]
         for d in calls:
             d.addErrback(lambda _: None)
         # They are about to be stopped, or are.
@@ -87,7 +92,7 @@ class ForkServerStopTests(FaultCase):
         queue.timeout = 0.3
         await queue.shutdown()
         self.assertLess(time.monotonic() - begun, 4.0)
-        for stop, d in zip(STOPS, calls, strict=True):
+        for stop, d in zip(self.stops, calls, strict=True):
             self.assertTrue(d.called, stop)
         for pid in self.pids:
             await self.until(isGone, pid)
@@ -157,7 +162,12 @@ class ForkServerStopTests(FaultCase):
 
 
 class SpawnStopTests(ForkServerStopTests):
+    """
+    What a process has stopped in is the same for all start methods. One of each kind is enough.
+    """
+
     method = "spawn"
+    stops = (STOPS[1], STOPS[3], STOPS[-1])
 
 
 class ServerStopTests(FaultCase):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import PATIENCE, startProgram
@@ -38,9 +39,11 @@ class ReactorTests(SynchronousTestCase):
     def test_asyncio(self) -> None:
         self.assertRuns("asyncio", "AsyncioSelectorReactor", "forkserver")
 
+    @pytest.mark.slow
     def test_asyncioWithSpawnedProcesses(self) -> None:
         self.assertRuns("asyncio", "AsyncioSelectorReactor", "spawn")
 
+    @pytest.mark.slow
     def test_poll(self) -> None:
         self.assertRuns("poll", "PollReactor", "forkserver")
 
