@@ -131,13 +131,12 @@ def mcm(width: int, output: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "mcmandelbrot", str(width), *VALLEY, "-o", str(output), *options]
 
 
-def renderHere(width: int, output: Path) -> None:
+def renderHere(width: int, processes: int, output: Path) -> None:
     """
     Render the picture with processes of this machine.
     """
-    done = subprocess.run(
-        mcm(width, output), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+    command = mcm(width, output, "-j", str(processes))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode:
         raise DemoFailed(done.stderr.strip())
     print(f"here:       {done.stderr.strip()}")
@@ -181,10 +180,11 @@ def renderThere(
     print(f"on servers: {said}")
 
 
-def show(width: int, output: Path | None) -> None:
+def show(width: int, processes: int, output: Path | None) -> None:
     """
     Render the picture here and there, and compare.
 
+    @param processes: how many processes render it here, and on each server.
     @param output: where to put the picture that the servers made; nowhere if it is C{None}.
     """
     with TemporaryDirectory() as name:
@@ -192,9 +192,9 @@ def show(width: int, output: Path | None) -> None:
         key, here, there = folder / "key", folder / "here.png", folder / "there" / "there.png"
         there.parent.mkdir()
         writeKey(str(key))
-        renderHere(width, here)
+        renderHere(width, processes, here)
         expected = here.read_bytes()
-        with serving(key, 2) as first, serving(key, 2) as second:
+        with serving(key, processes) as first, serving(key, processes) as second:
             renderThere(width, there, key, [first, second], len(expected) // 3)
             for server in (first, second):
                 server.look()
@@ -224,12 +224,15 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser("examples.remote", description=__doc__.split("::")[0])
     parser.add_argument("--width", type=int, default=4000, help="pixels (%(default)s)")
+    parser.add_argument(
+        "-j", type=int, default=2, help="processes here, and of each server (%(default)s)"
+    )
     parser.add_argument("-o", type=Path, metavar="FILE", help="where to put the picture")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        show(options.width, options.o)
+        show(options.width, options.j, options.o)
     except DemoFailed as reason:
         print(f"examples.remote: {reason}", file=sys.stderr)
         return 1

@@ -47,7 +47,9 @@ def waitUntilGone(processes: list[psutil.Process]) -> None:
 
 def test_theServersPictureIsWholeAlthoughOneIsKilled(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
-    with begin(tmp_path / "tmp", "--width", "700", "-o", str(tmp_path / "a.png")) as demo:
+    with begin(
+        tmp_path / "tmp", "--width", "700", "-j", "1", "-o", str(tmp_path / "a.png")
+    ) as demo:
         said, complaint = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, complaint) == (0, "")
     assert [line.partition(":")[0] for line in said.splitlines()] == [
