@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import TestCase
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,13 +81,16 @@ def _clocksLookOften() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _leavesNothing(_openedOnce: None) -> Iterator[None]:
+def _leavesNothing(_openedOnce: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """
     A test that leaves a process, a thread, a file descriptor or a delayed call behind has failed.
     """
     before = leaks.takeSnapshot()
     yield
     left = leaks.leftSince(before, leaks.GRACE)
+    if isinstance(request.instance, TestCase):
+        # It was made before L{pytest_collection_finish}, so it is never collected.
+        vars(request.instance).clear()
     if left:
         lines = left.describe()
         left.clear()
