@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from asynqueue import QueuedTask, TaskQueue
+from asynqueue._workers.restart import START_TRIES
 from asynqueue.errors import (
     CallNotPicklable,
     IterationStopped,
@@ -23,6 +24,7 @@ from asynqueue.errors import (
     TaskTimeout,
     WorkerDetached,
     WorkerDied,
+    WorkerStartError,
 )
 from asynqueue.iteration import Deferator
 from asynqueue.tasks import CANCELLED, FAILED, FINISHED, PENDING, STOPPED
@@ -75,7 +77,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.records: list[Record] = []
         self.updates: list[Record] = []
         self.workers: list[MemoryWorker] = []
-        self.refusals = 0
+        self.refusals = self.refused = 0
         for _ in range(count):
             self.attach()
 
@@ -165,6 +167,7 @@ class QueueMachine(RuleBasedStateMachine):
     def prepare(self, channel: MemoryChannel) -> None:
         channel.refuses = self.refusals > 0
         self.refusals -= channel.refuses
+        self.refused += channel.refuses
 
     def run(self, number: int) -> None:
         self.records[number].runs += 1
@@ -280,6 +283,9 @@ class QueueMachine(RuleBasedStateMachine):
         allowed += (CancelledError, TaskTimeout, QueueStopped)
         if record.kind == "stream":
             allowed += (IterationStopped,)
+        if self.refused >= START_TRIES:
+            # A worker may have given up.
+            allowed += (WorkerStartError,)
         assert isinstance(outcome, allowed), (record.kind, outcome)
         if isinstance(outcome, QueueStopped):
             assert task.series not in (None, "memory", "a"), task
