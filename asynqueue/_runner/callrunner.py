@@ -7,7 +7,7 @@ drives it over its pipe, a thread over a deque, and a test by hand.
 
 from __future__ import annotations
 
-import platform
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +41,9 @@ from asynqueue._runner.progress import ProgressReports
 from asynqueue._runner.stacks import describeStacks
 from asynqueue._runner.streams import OpenStreams
 from asynqueue.errors import CallNotRebuilt, StateError
+
+PYTHON: Final = sys.version.split(maxsplit=1)[0]
+"""The version of Python. The module C{platform} has it too, but takes its time to be imported."""
 
 SERVING: Final = "SERVING"
 ENDING: Final = "ENDING"
@@ -145,7 +148,7 @@ class CallRunner:
         """
         Say that calls may come.
         """
-        self._post((HELLO, getpid(), VERSION, platform.python_version()))
+        self._post((HELLO, getpid(), VERSION, PYTHON))
 
     @property
     def ended(self) -> bool:

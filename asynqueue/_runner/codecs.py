@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from asynqueue._runner.chunks import Describe, describing
 from asynqueue._runner.exceptions import (
@@ -109,8 +108,7 @@ class DirectReader:
         return function, args, kwargs, pairs
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(NamedTuple):
     """
     How the two sides of a channel make messages of values, and values of messages. A plain value
     (see L{PLAIN<asynqueue._runner.packing.PLAIN>}) travels as it is, with any of them.
@@ -176,8 +174,7 @@ PICKLED: Final = Codec(
 
 _describeByValue: Final = partial(describe, pack=packByValue)
 
-PICKLED_BY_VALUE: Final = replace(
-    PICKLED,
+PICKLED_BY_VALUE: Final = PICKLED._replace(
     pack=partial(_pack, CLOUDPICKLE),
     describe=_describeByValue,
     makeReader=partial(PickleReader, _describeByValue),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from contextvars import copy_context
-from dataclasses import replace
 from functools import partial
 from pickle import dumps, loads
 from typing import Any, Final, NamedTuple, Protocol
@@ -233,5 +232,5 @@ def _carry(value: object) -> Packed:
         return cloudpickle.dumps(value)
 
 
-CARRIED: Final = replace(PICKLED, pack=_carry, describe=partial(describe, pack=_carry))
+CARRIED: Final = PICKLED._replace(pack=_carry, describe=partial(describe, pack=_carry))
 """For two interpreters with an executor between them, which pickles in its own way."""

@@ -9,12 +9,11 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import current_process, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from types import FrameType, ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from asynqueue._runner.callrunner import CallRunner
 from asynqueue._runner.codecs import CODECS
@@ -35,8 +34,7 @@ LOOK_SECONDS: Final = 0.002
 """How long a child with calls in hand goes on before it looks for more messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildOptions:
+class ChildOptions(NamedTuple):
     """
     How a child is to work.
 

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.util import Finalize
@@ -129,7 +129,7 @@ class ChildProcess:
             _preloadChild()
             if options.pickler != "cloudpickle":
                 # That one sends what is in the main module by value.
-                options = replace(options, main=mainModule())
+                options = options._replace(main=mainModule())
         self.refusal: str | None = None
         self._recorder = Recorder(recordPath)
         self._lastBegun = 0

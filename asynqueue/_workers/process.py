@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Iterable
-from dataclasses import replace
 from multiprocessing.context import BaseContext
 from typing import Any, ClassVar
 
@@ -107,7 +106,7 @@ class ProcessWorker(ChannelWorker):
         @raise ExtraMissing: if the pickler is not installed.
         """
         self.packer = packerFor(pickler, isForked=_isForking(context))
-        self.codec = replace(CODECS[pickler], rebuild=self._rebuild)
+        self.codec = CODECS[pickler]._replace(rebuild=self._rebuild)
         self._pickler = pickler
         self._startTimeout = checkSeconds("startTimeout", startTimeout, positive=True, finite=True)
         self._raw = raw

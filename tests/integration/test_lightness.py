@@ -57,6 +57,10 @@ def test_importingTheFarSideLoadsNothingThatHasToBeInstalled(module: str) -> Non
     assert loaded <= {*sys.stdlib_module_names, "asynqueue", "__mp_main__"}
 
 
+def test_theFarSideLoadsNoModuleThatTakesLongAndThatItDoesNotNeed() -> None:
+    assert not loadedBy("asynqueue._runner.processmain") & {"asyncio", "dataclasses", "platform"}
+
+
 def test_namesAreImportedOnlyWhenTheyAreAskedFor() -> None:
     assert "twisted" in loadedBy("asynqueue; asynqueue.TaskQueue")
 

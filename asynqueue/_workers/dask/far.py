@@ -153,7 +153,7 @@ class FarBatch:
         guard = self._guard = Guard()
         guard.look = self._lookIn
         self._reader = GuardedReader(guard, raw)
-        codec = replace(PICKLED, makeReader=lambda: self._reader)
+        codec = PICKLED._replace(makeReader=lambda: self._reader)
         waiter = GuardedWaiter(CoroutineRunner(), guard, lambda: self.runner.running)
         begin = _begin if journal is None else journal.begin
         self.runner = CallRunner(self.post, begin, raw, codec=codec, waiter=waiter)
