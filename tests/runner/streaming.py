@@ -41,13 +41,15 @@ class StreamTestCase(StageTestCase):
         return generate
 
     def endless(self) -> Iterator[int]:
+        # It may be closed after the test, when the test case holds nothing any more.
+        closed = self.closed
         try:
             number = 0
             while True:
                 yield number
                 number += 1
         finally:
-            self.closed.append(True)
+            closed.append(True)
 
     def raising(self, error: BaseException) -> Callable[[], object]:
         def fail() -> object:
