@@ -65,9 +65,8 @@ def mainModule() -> dict[str, str]:
 def harmlessImports() -> list[str]:
     """
     Name modules that a fork server may load before it forks, because each child that imports the
-    main module needs them. Those are the modules of Twisted and of asynqueue whose modules, classes
-    and functions the main module has imported. To import them starts no thread and opens no file.
-    That does not hold for the reactors, and is not known of other packages.
+    main module needs them: those that define the classes and functions which the main module has
+    imported, and the modules it has imported, as far as they are L{isHarmless}.
 
     @return: the names of the modules. They are loaded here.
     """
@@ -77,16 +76,26 @@ def harmlessImports() -> list[str]:
             found[value.__name__] = None
         elif isinstance(value, (type, FunctionType)):
             found[value.__module__] = None
-    return [
-        name
-        for name in found
-        if name in sys.modules
-        and name.partition(".")[0] in _HARMLESS
-        and "reactor" not in name.rpartition(".")[2]
-    ]
+    return [name for name in found if name in sys.modules and isHarmless(name)]
 
 
-_HARMLESS: Final = frozenset(("asynqueue", "twisted"))
+def isHarmless(module: str) -> bool:
+    """
+    @return: whether a module is of asynqueue, or of those packages of Twisted in which only the
+        reactors and what supports them start threads, open files or make a reactor as they are
+        imported.
+    """
+    last = module.rpartition(".")[2]
+    return module.startswith(_HARMLESS) and not last.endswith(("reactor", "support"))
+
+
+_HARMLESS: Final = (
+    "asynqueue.",
+    "twisted.application.",
+    "twisted.internet.",
+    "twisted.logger",
+    "twisted.python.",
+)
 
 _UNGUARDED: Final = (
     "this main module makes worker processes when it is imported. Each worker process imports the "

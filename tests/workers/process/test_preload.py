@@ -59,7 +59,7 @@ if multiprocessing.parent_process() is None:
     import json
     from twisted.internet import defer, reactor
     from twisted.internet.task import react
-    from twisted.web.client import Agent
+    from twisted.web.proxy import Proxy  # makes a reactor
     from asynqueue import ProcessQueue as Queue
 
 def loaded():
@@ -73,6 +73,25 @@ async def main(reactor):
 
 if __name__ == "__main__":
     react(main)
+"""
+
+HARMLESS = """
+import os, pkgutil, sys, threading
+import asynqueue, twisted
+from asynqueue._workers.startmethods import isHarmless
+
+open_ = set(os.listdir("/proc/self/fd"))
+loaded = 0
+for package in asynqueue, twisted:
+    for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if isHarmless(name) and ".test" not in name and "asynqueue._workers.dask" not in name:
+            try:
+                __import__(name)
+                loaded += 1
+            except ImportError:
+                pass  # for another system, or an extra that is not installed
+found = {*set(os.listdir("/proc/self/fd")) - open_, *{"twisted.internet.reactor"} & {*sys.modules}}
+print([*found], threading.active_count(), loaded > 200)
 """
 
 
@@ -213,9 +232,20 @@ class PreloadTests(ProcessTestCase):
         # The main module does not import them in the child. No reactor is made in the server.
         loaded, modules = done.stdout.splitlines()
         self.assertEqual(loaded, "['defer', 'task']", done.stderr)
-        self.assertIn("twisted.web", modules)
         self.assertIn("asynqueue._queue.ownqueues", modules)
         self.assertNotIn("json", modules)
+        self.assertNotIn("twisted.web", modules)
+
+    def test_noModuleThatTheServerMayLoadOpensAFileOrStartsAThread(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", HARMLESS],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            check=False,
+        )
+        self.assertEqual(done.stdout, "[] 1 True\n", done.stderr)
 
     def test_itTakesAListOfNames(self) -> None:
         for wrong in ("numpy", [1], [b"numpy"]):
