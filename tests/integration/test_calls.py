@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 import psutil
+import pytest
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 from asynqueue import Deferator, ListConsumer, ProcessQueue, ProcessWorker, TaskQueue
@@ -23,7 +24,7 @@ from tests.integration import tasks
 from tests.support.processes import PollingReactor, ProcessTestCase, areGone, isGone
 
 
-class CoreTests(ProcessTestCase):
+class CallsCase(ProcessTestCase):
     """
     Promises under every start method and every reactor.
     """
@@ -42,6 +43,12 @@ class CoreTests(ProcessTestCase):
         Ask each process for its ID.
         """
         return list(await queue.update(os.getpid, ephemeral=True))
+
+
+class ValueTests(CallsCase):
+    """
+    Promises about what goes there and comes back.
+    """
 
     # Results
     # ----------------------------------------------------------------------------------------------
@@ -214,6 +221,12 @@ class CoreTests(ProcessTestCase):
         self.assertEqual(items, [1.0, 0.5, 0.25])
         self.assertEqual(await queue.call(far.echo, 1), 1)
 
+
+class CoreTests(CallsCase):
+    """
+    Promises about the processes.
+    """
+
     # Updates
     # ----------------------------------------------------------------------------------------------
 
@@ -313,6 +326,25 @@ class PollingTests(CoreTests):
 
     def options(self) -> dict[str, Any]:
         return {"reactor": PollingReactor()}
+
+
+class PollingValueTests(ValueTests):
+    """
+    The same.
+    """
+
+    def options(self) -> dict[str, Any]:
+        return {"reactor": PollingReactor()}
+
+
+@pytest.mark.slow
+class SpawnValueTests(ValueTests):
+    """
+    Once they have been started, all processes are alike.
+    """
+
+    def options(self) -> dict[str, Any]:
+        return {"context": startContext("spawn")}
 
 
 class WorkerTests(ProcessTestCase):

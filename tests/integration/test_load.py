@@ -20,7 +20,7 @@ from asynqueue.testing import far
 from tests.integration import tasks
 from tests.support.processes import ProcessTestCase
 
-MANY = 20_000
+MANY = 5_000
 
 
 class LoadTests(ProcessTestCase):
@@ -100,7 +100,7 @@ class LoadTests(ProcessTestCase):
     async def test_killingProcessesLosesOnlyWhatTheyRan(self) -> None:
         queue = self.makeQueue(2)
         await queue.update(os.getpid)
-        count, kills = 3000, 12
+        count, kills = 1500, 6
         outcomes: list[str] = []
         calls = [queue.submit(tasks.sleepOr, 0.0002) for _ in range(count)]
         for task in calls:

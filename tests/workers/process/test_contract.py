@@ -9,6 +9,7 @@ import os
 import signal
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 
 from asynqueue import ProcessWorker
@@ -31,7 +32,12 @@ class ForkServerTests(MortalRunnerContract, PicklingWorkerContract, ProcessTestC
         os.kill(worker.process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 class SpawnTests(ForkServerTests):
+    """
+    Once they have been started, all processes are alike.
+    """
+
     def makeWorker(self) -> ProcessWorker:
         return ProcessWorker(context=startContext("spawn"))
 
