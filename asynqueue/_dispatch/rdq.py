@@ -117,7 +117,7 @@ class Caller(Protocol):
     also has C{room} and C{whenReady} as these have, it may raise C{QueueFull}.
     """
 
-    def call(self, function: Any, /, *args: Any, **kw: Any) -> Deferred[Any]:
+    def call(self, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Deferred[Any]:
         """Call a function."""
 
 

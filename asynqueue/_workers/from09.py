@@ -99,7 +99,8 @@ def asTask(task: Any, worker: IWorker, seconds: Callable[[], float]) -> QueuedTa
     @param seconds: gives the time.
     """
     if hasattr(task, "options"):
-        return cast("QueuedTask", task)
+        given: QueuedTask = task
+        return given
     made = OldTask(task, seconds)
     made.start(worker, seconds())
     # It has all that a worker asks of a task.
