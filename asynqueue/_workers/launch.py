@@ -57,6 +57,10 @@ def startContext(method: str | None = None) -> BaseContext:
     return multiprocessing.get_context(method)
 
 
+FREEZING: Final = "asynqueue._runner.freezing"
+"""The module that a fork server loads last."""
+
+
 def _preloadChild() -> None:
     """
     Have the program's fork server load what worker processes need, unless another library has its
@@ -64,7 +68,7 @@ def _preloadChild() -> None:
     """
     server = serverOfProgram()
     if privateOf(server)._preload_modules in ([], ["__main__"]):
-        server.set_forkserver_preload([child.__name__, *harmlessImports()])
+        server.set_forkserver_preload([child.__name__, *harmlessImports(), FREEZING])
 
 
 STATUS_SECONDS: Final = 0.5
