@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 
 Colour = tuple[int, int, int]
 
@@ -49,15 +50,26 @@ def _unfilter(data: bytes, size: int, height: int, channels: int) -> list[bytear
 
 
 def _unfilterRow(kind: int, row: bytearray, above: bytearray, channels: int) -> None:
-    for x in range(len(row) if kind else 0):
-        left = row[x - channels] if x >= channels else 0
-        corner = above[x - channels] if x >= channels else 0
-        guess = (0, left, above[x], (left + above[x]) // 2, 0)[kind]
-        if kind == 4:
-            guess = _paeth(left, above[x], corner)
-        row[x] = (row[x] + guess) & 255
+    if kind == 2:
+        row[:] = bytes([(value + up) & 255 for value, up in zip(row, above, strict=True)])
+    elif kind:
+        # Left of the first pixel, all is 0.
+        before, corners = bytearray(channels) + row, bytes(channels) + above
+        for x, (value, up) in enumerate(zip(row, above, strict=True)):
+            left = before[x]
+            guess = _GUESSES[kind](left, up, corners[x])
+            row[x] = before[x + channels] = (value + guess) & 255
 
 
 def _paeth(left: int, up: int, corner: int) -> int:
-    estimate = left + up - corner
-    return min((left, up, corner), key=lambda value: abs(estimate - value))
+    toLeft, toUp, toCorner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
+    if toLeft <= toUp and toLeft <= toCorner:
+        return left
+    return up if toUp <= toCorner else corner
+
+
+_GUESSES: dict[int, Callable[[int, int, int], int]] = {
+    1: lambda left, up, corner: left,
+    3: lambda left, up, corner: (left + up) // 2,
+    4: _paeth,
+}

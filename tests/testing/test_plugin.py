@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 def runTests(pytester: pytest.Pytester, text: str) -> pytest.RunResult:
     pytester.makepyfile(text)
-    # The installed plugin may be that of another version.
-    plugin = ("-p", "no:asynqueue", "-p", "asynqueue.testing.plugin")
+    # The installed plugin may be that of another version, and others take long to import.
+    plugin = ("--disable-plugin-autoload", "-p", "asynqueue.testing.plugin")
     return pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", "-rA")
 
 
