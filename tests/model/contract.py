@@ -117,32 +117,13 @@ class Contract:
         self._runs = runs
         self._seesEveryBeginning = seesEveryBeginning
         self._initial = credit
-        self._handlers: dict[str, Callable[[Fact], None]] = {
-            SENT: self._sent,
-            REFUSED: self._refused,
-            BEGAN: self._hasBegun,
-            RETURNED: self._answered,
-            RAISED: self._answered,
-            YIELDED: self._yielded,
-            GIVEN_BACK: self._unbegun,
-            SPARED: self._unbegun,
-            BLAMED: self._hasBlame,
-            CRASHED: self._crashed,
-            OVER: self._over,
-            IDLE: self._idle,
-            ITEMS: self._items,
-            GRANTED: self._granted,
-            STREAM_ENDED: self._streamEnded,
-            UNHEARD: self._unheard,
-            FIRED: self._fired,
-        }
 
     def take(self, facts: Iterable[Fact]) -> None:
         """
         Check some more facts.
         """
         for fact in facts:
-            self._handlers[fact.kind](fact)
+            _HANDLERS[fact.kind](self, fact)
 
     def end(self) -> None:
         """
@@ -244,6 +225,28 @@ class Contract:
     def _ends(self, fact: Fact) -> None:
         assert fact.task not in self.fates, f"{fact}: the task is over, {self.fates[fact.task]}"
         self.fates[fact.task] = fact.kind
+
+
+_HANDLERS: Final[dict[str, Callable[[Contract, Fact], None]]] = {
+    SENT: Contract._sent,
+    REFUSED: Contract._refused,
+    BEGAN: Contract._hasBegun,
+    RETURNED: Contract._answered,
+    RAISED: Contract._answered,
+    YIELDED: Contract._yielded,
+    GIVEN_BACK: Contract._unbegun,
+    SPARED: Contract._unbegun,
+    BLAMED: Contract._hasBlame,
+    CRASHED: Contract._crashed,
+    OVER: Contract._over,
+    IDLE: Contract._idle,
+    ITEMS: Contract._items,
+    GRANTED: Contract._granted,
+    STREAM_ENDED: Contract._streamEnded,
+    UNHEARD: Contract._unheard,
+    FIRED: Contract._fired,
+}
+"""What takes each kind of fact."""
 
 
 def checkHistory(facts: Iterable[Fact], contract: Contract) -> Contract:

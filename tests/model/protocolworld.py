@@ -435,25 +435,22 @@ class ProtocolWorld:
             (tuple(writer._numbers.values()), tuple(reader._definitions)),
         )
 
-    def settle(self) -> None:
+    def onward(self) -> Action | None:
         """
-        Let everything come to its end.
+        @return: an action by which what goes on comes nearer to its end, or C{None} if everything
+            has ended.
         """
         quiet = {"deliverNear", "deliverFar", "step", "close", "hearDeath", "take"}
-        for _ in range(100):
-            for action in self.actions():
-                if action[0] in quiet and len(action) == 1 + (action[0] == "take"):
-                    self.do(action)
-                    self.check()
-                    break
-            else:
-                break
+        for action in self.actions():
+            if action[0] in quiet and len(action) == 1 + (action[0] == "take"):
+                return action
         assert not self.toFar and not self.toNear
         assert self.near.isIdle and (self.isHeard or not self.isDead)
         self.contract.end()
         for id, times in self.sends.items():
             # A task that was given back may be sent again.
             assert self.contract.fates.get(id) or not self.contract.began[id] or not times
+        return None
 
 
 def _argument(number: int, kind: str) -> Any:

@@ -67,3 +67,30 @@ def test_aFirstStateThatIsWrongIsFoundToo() -> None:
 def test_moreStatesThanAllowedAreAFailure() -> None:
     with pytest.raises(AssertionError, match="more than 9 states"):
         explore(Jugs, most=9)
+
+
+def test_aWrongEndIsFoundWithTheActionsThatLeadToIt() -> None:
+    def onward(jugs: Jugs) -> str | None:
+        if jugs.large == 5:
+            return "empty large"
+        assert jugs.large != 2, "two litres are left"
+        return None
+
+    with pytest.raises(Counterexample, match="two litres are left") as caught:
+        explore(Jugs, onward=onward)
+    assert caught.value.actions == ["fill large", "to small"]
+
+
+def test_whatNeverComesToAnEndIsFound() -> None:
+    def onward(jugs: Jugs) -> str | None:
+        return {0: "fill small", 3: "empty small"}.get(jugs.small)
+
+    with pytest.raises(AssertionError, match="goes on for ever"):
+        explore(Jugs, onward=onward)
+
+
+def test_whatComesToAnEndIsSearchedAsWithoutLooking() -> None:
+    def onward(jugs: Jugs) -> str | None:
+        return "empty small" if jugs.small else "empty large" if jugs.large else None
+
+    assert explore(Jugs, onward=onward) == explore(Jugs)

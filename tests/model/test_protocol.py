@@ -63,7 +63,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def search(setup: Setup) -> Explored:
-    explored = explore(lambda: ProtocolWorld(setup), settle=ProtocolWorld.settle)
+    explored = explore(lambda: ProtocolWorld(setup), onward=ProtocolWorld.onward)
     print(explored)  # noqa: T201
     return explored
 
