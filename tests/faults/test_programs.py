@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import gatherResults
 
 from asynqueue import ResizableDispatchQueue
@@ -261,17 +262,29 @@ class DurableTests(ProgramCase):
         await self.checkCut("durableThroughFunction", "forkserver", 0.2, 1)
 
     async def test_20_durableJobsAtTheSecondSignal(self) -> None:
-        for method, name in zip(METHODS, ("durable", "durableThroughFunction"), strict=True):
-            await self.checkCut(name, method, LONG, 2)
+        await self.checkCut("durable", "forkserver", LONG, 2)
+
+    @pytest.mark.slow
+    async def test_20_durableJobsOfAFunctionAtTheSecondSignal(self) -> None:
+        await self.checkCut("durableThroughFunction", "spawn", LONG, 2)
 
     async def test_21_durableJobsWhenTheWorkersGetTheSignalToo(self) -> None:
-        for method, name in zip(METHODS, ("durable", "durableThroughFunction"), strict=True):
-            await self.checkCut(name, method, LONG, 1, toAll=True)
+        await self.checkCut("durableThroughFunction", "spawn", LONG, 1, toAll=True)
+
+    @pytest.mark.slow
+    async def test_21_durableJobsWhenForkedWorkersGetTheSignalToo(self) -> None:
+        await self.checkCut("durable", "forkserver", LONG, 1, toAll=True)
 
     async def test_23_durableJobsWhenTheReactorIsStopped(self) -> None:
-        for method, isQueueFirst in zip(METHODS, (0, 1), strict=True):
-            await self.checkCut("durableStopped", method, isQueueFirst, 0)
+        await self.checkCut("durableStopped", "forkserver", 0, 0)
+
+    @pytest.mark.slow
+    async def test_23_durableJobsOfAQueueThatWasFirstWhenTheReactorIsStopped(self) -> None:
+        await self.checkCut("durableStopped", "spawn", 1, 0)
 
     async def test_22_durableJobsWhenTheReactorHasCrashed(self) -> None:
-        for method, isQueueFirst in zip(METHODS, (0, 1), strict=True):
-            await self.checkCut("durableCrashed", method, isQueueFirst, 0)
+        await self.checkCut("durableCrashed", "spawn", 1, 0)
+
+    @pytest.mark.slow
+    async def test_22_durableJobsOfAQueueThatWasLastWhenTheReactorHasCrashed(self) -> None:
+        await self.checkCut("durableCrashed", "forkserver", 0, 0)
