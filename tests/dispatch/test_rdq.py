@@ -299,7 +299,7 @@ class TurnTests(DispatchCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_instantJobsPutFromCallbacksDoNotRecurse(self) -> None:
-        left = 100_000
+        left = 10_000
         queue = self.makeQueue(lambda number: number, 2)
 
         def again(_: object = None) -> None:

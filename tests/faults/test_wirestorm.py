@@ -249,10 +249,10 @@ class WireStorms(TestCase):
         self.assertLessEqual(outcome["failed unbegun"], kills * PROCESSES)
 
     async def test_aFewCuts(self) -> None:
-        await self.checkCuts(10, 1_000, 5)
+        await self.checkCuts(10, 500, 3)
 
     async def test_aFewKills(self) -> None:
-        await self.checkKills(5, 2, 1_000, 5)
+        await self.checkKills(5, 2, 500, 3)
 
     @pytest.mark.slow
     async def test_stormOfCuts(self) -> None:
