@@ -20,14 +20,13 @@ from asynqueue._runner.codecs import PICKLED, Codec
 from asynqueue._runner.packing import STANDARD, Packer
 from asynqueue._workers.events import (
     Blocked,
-    Freed,
-    GivenBack,
     Raised,
     Ready,
     Returned,
     Stalled,
     WorkerEvent,
     Yielded,
+    released,
 )
 from asynqueue._workers.from09 import OldTask, asGiven, asTask, nextItem
 from asynqueue._workers.picklability import CHECKS, CallCheck
@@ -325,7 +324,7 @@ class ChannelWorker:
             self._keepTimes(self._callTimes, events)
         self._listener(events)
         if self._runWaiters:
-            self._fireWaiters(_released(events))
+            self._fireWaiters(released(events))
 
     def _keepTimes(self, times: list[tuple[float, float]], events: list[WorkerEvent]) -> None:
         now = self._reactor.seconds()
@@ -350,16 +349,3 @@ class ChannelWorker:
         """
         self._report([Blocked() if isBlocked else Stalled()])
         return self._listener is not self._standalone
-
-
-def _released(events: list[WorkerEvent]) -> list[QueuedTask]:
-    """
-    The tasks that a worker no longer has.
-    """
-    tasks: list[QueuedTask] = []
-    for event in events:
-        if isinstance(event, (Returned, Raised, Yielded, Freed)):
-            tasks.append(event.task)
-        elif isinstance(event, GivenBack):
-            tasks += event.tasks
-    return tasks

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from asynqueue._iteration.delivery import deliver
 from asynqueue._iteration.sources import ItemSource
 from asynqueue._workers.logs import logHere
+from asynqueue.errors import PoisonTask
 
 if TYPE_CHECKING:
     from asynqueue._queue.queuedtask import QueuedTask
@@ -241,6 +242,32 @@ WorkerEvent = (
     | StreamEnded
     | StreamLost
 )
+
+
+def released(events: Sequence[WorkerEvent]) -> list[QueuedTask]:
+    """
+    @return: the tasks that a worker no longer has, or whose items are all that is left of them.
+    """
+    tasks: list[QueuedTask] = []
+    for event in events:
+        if isinstance(event, (Returned, Raised, Yielded, Freed)):
+            tasks.append(event.task)
+        elif isinstance(event, GivenBack):
+            tasks += event.tasks
+    return tasks
+
+
+def diedWith(task: QueuedTask, reason: Exception) -> Raised:
+    """
+    @param reason: how the runner of a task died that was begun for the last time.
+    @return: the end of the task. It is poison if several runs of it have died.
+    """
+    error = reason
+    if task.options.runs > 1:
+        times = task.attempts
+        error = PoisonTask(f"{task} was begun {times} times, and each time its worker died")
+        error.__cause__ = reason
+    return Raised(task, None, Failure(error))
 
 
 def perform(event: WorkerEvent, worker: object, reactor: IReactorTime) -> None:

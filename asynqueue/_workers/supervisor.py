@@ -47,6 +47,7 @@ from asynqueue._workers.events import (
     Unblocked,
     WorkerEvent,
     Yielded,
+    diedWith,
 )
 from asynqueue._workers.procinfo import Sight
 from asynqueue._workers.protocol import RunnerProtocol, Writer
@@ -55,7 +56,6 @@ from asynqueue._workers.termination import Termination
 from asynqueue.errors import (
     IterationStopped,
     PayloadTooLarge,
-    PoisonTask,
     StateError,
     WorkerDied,
     WorkerError,
@@ -582,7 +582,7 @@ class Supervisor:
         for task in begun:
             if task.isDone or task.attempts >= task.options.runs:
                 died = reason.ofCall(numbers[task]) if isinstance(reason, WorkerDied) else reason
-                events.append(Raised(task, None, Failure(_asDeathOf(task, died))))
+                events.append(diedWith(task, died))
             else:
                 again.append(task)
         if again:
@@ -678,14 +678,3 @@ class Supervisor:
             self._restart.cancel()
             self._restart = None
         self._ended.fire(None)
-
-
-def _asDeathOf(task: QueuedTask, reason: Exception) -> Exception:
-    """
-    The error of a task whose runner died with it.
-    """
-    if task.options.runs == 1:
-        return reason
-    poison = PoisonTask(f"{task} was begun {task.attempts} times, and each time its worker died")
-    poison.__cause__ = reason
-    return poison

@@ -44,7 +44,8 @@ from asynqueue._workers.events import (
     StreamLost,
     Unblocked,
     WorkerEvent,
-    Yielded,
+    diedWith,
+    released,
 )
 from asynqueue._workers.from09 import OldTask, asGiven, asTask
 from asynqueue._workers.picklability import CallCheck, refusedCall
@@ -55,7 +56,6 @@ from asynqueue.errors import (
     DaskWorkerDied,
     ExtraMissing,
     IterationStopped,
-    PoisonTask,
     ProtocolError,
     StateError,
     WorkerDied,
@@ -653,7 +653,7 @@ class DaskWorker:
         again = []
         for task in tasks:
             if task.isDone or task.attempts >= task.options.runs:
-                events.append(Raised(task, None, Failure(_deathOf(task, reason))))
+                events.append(diedWith(task, reason))
             else:
                 again.append(task)
         if again:
@@ -741,23 +741,13 @@ class DaskWorker:
             return
         self._listener(events)
         if self._runWaiters:
-            self._fireWaiters(_released(events))
+            self._fireWaiters(released(events))
 
     def _fireWaiters(self, tasks: Iterable[QueuedTask]) -> None:
         for task in tasks:
             waiter = self._runWaiters.pop(task, None)
             if waiter is not None:
                 waiter.callback(None)
-
-
-def _released(events: list[WorkerEvent]) -> list[QueuedTask]:
-    tasks: list[QueuedTask] = []
-    for event in events:
-        if isinstance(event, (Returned, Raised, Yielded, Freed)):
-            tasks.append(event.task)
-        elif isinstance(event, GivenBack):
-            tasks += event.tasks
-    return tasks
 
 
 def _secondsOf(task: QueuedTask) -> float:
@@ -769,14 +759,6 @@ def _lostEnd(why: str, begun: bool | None, cause: Exception) -> End:
     from asynqueue._workers.dask.cluster import End
 
     return End(why, begun, cause=cause)
-
-
-def _deathOf(task: QueuedTask, reason: Exception) -> Exception:
-    if task.options.runs == 1:
-        return reason
-    poison = PoisonTask(f"{task} was begun {task.attempts} times, and each time its worker died")
-    poison.__cause__ = reason
-    return poison
 
 
 def _makeClient(cluster: Any) -> Any:
