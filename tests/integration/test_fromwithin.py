@@ -357,7 +357,7 @@ class StormTests(ProcessTestCase):
         with listening("tests.storm") as heard:
             queue = self.makeQueue()
             pid = await queue.call(os.getpid)
-            for _ in range(5):
+            for _ in range(15):
                 heard.records.clear()
                 task = queue.submit(within.talk, "tests.storm", tasks.AWHILE, 3000, False)
                 await self.until(lambda id=task.id: any(r.taskID == id for r in heard.records))
@@ -370,7 +370,7 @@ class StormTests(ProcessTestCase):
         queue = self.makeQueue()
         [worker] = queue.workers()
         pid = await queue.call(os.getpid)
-        for _ in range(20):
+        for _ in range(40):
             await self.until(lambda: worker._supervisor.link.protocol.isIdle)
             before = worker._channel.lastBegun
             d = queue.call(tasks.sleepAwhile)

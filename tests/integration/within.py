@@ -108,11 +108,12 @@ def talk(name: str, seconds: float, size: int, isLittering: bool) -> int:
             time.sleep(0.0005)
 
     thread = threading.Thread(target=chatter)
-    thread.start()
     gc.set_threshold(50)
     count = 0
     until = time.monotonic() + seconds
     try:
+        # This may be interrupted as soon as the thread has logged. Then the thread has to end, too.
+        thread.start()
         while time.monotonic() < until:
             count += 1
             if isLittering:
