@@ -41,9 +41,13 @@ async def _ours(view: View) -> float:
 
     async with ProcessQueue(2) as queue:
         await prepareWorkers(queue, view)
-        started = perf_counter()
-        await writePicture(queue, view, StripePlan(view, 2), write, lambda rows: None)
-        seconds = perf_counter() - started
+        seconds = 0.0
+        # The peers have drawn whole pictures, too, before the one that counts.
+        for _ in range(2):
+            picture.clear()
+            started = perf_counter()
+            await writePicture(queue, view, StripePlan(view, 2), write, lambda rows: None)
+            seconds = perf_counter() - started
     return _rate(view, seconds)
 
 
@@ -53,14 +57,15 @@ def oneProcess(width: int, iterations: int) -> float:
     """
     view = _makeView(width, iterations)
     prepareWorker(view)
-    plan = StripePlan(view, 1)
 
     def render() -> Iterable[RenderedStripe]:
+        plan = StripePlan(view, 1)
         for stripe in plan:
             rendered = renderStripe(stripe)
             plan.learn(rendered.packed.rows, rendered.seconds)
             yield rendered
 
+    _timeToAssemble(view, render())
     return _rate(view, _timeToAssemble(view, render()))
 
 
