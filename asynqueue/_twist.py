@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as TwistedOptions
@@ -52,27 +53,49 @@ class Options(TwistedOptions):
             _refuse(error)
 
 
-def makeService(options: Options) -> RemoteService:
+def makeService(options: Options) -> IService:
     """
     Make the server.
 
     @param options: what was parsed.
     """
     try:
-        service = makeServer(options.found)
+        return ListeningService(makeServer(options.found), options.found.listen)
     except UsageError as error:
         _refuse(error)
 
-    def cannotListen(failure: Failure) -> None:
-        _log.critical(
-            "cannot listen at {address}: {why}",
-            address=options.found.listen,
-            why=failure.getErrorMessage(),
-        )
-        defaultReactor().stop()
 
-    service.whenListening.addErrback(cannotListen)
-    return service
+class ListeningService(MultiService):
+    """
+    The server in a program that is of no use if the server cannot listen.
+    """
+
+    def __init__(self, server: RemoteService, address: str) -> None:
+        super().__init__()
+        self._address = address
+        self._isStarting = False
+        self._trouble: UsageError | None = None
+        server.setServiceParent(self)
+        server.whenListening.addErrback(self._cannotListen)
+
+    def startService(self) -> None:
+        """
+        Start the server. If it cannot listen, end the program with one sentence and exit status 2.
+        """
+        self._isStarting = True
+        super().startService()
+        self._isStarting = False
+        if self._trouble is not None:
+            _refuse(self._trouble)
+
+    def _cannotListen(self, failure: Failure) -> None:
+        why = f"cannot listen at {self._address}: {failure.getErrorMessage()}"
+        if self._isStarting:
+            # An exception that is raised here would end in the Deferred.
+            self._trouble = UsageError(why)
+        else:
+            _log.critical("{why}", why=why)
+            defaultReactor().callWhenRunning(defaultReactor().stop)
 
 
 def _refuse(error: UsageError) -> NoReturn:

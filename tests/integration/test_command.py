@@ -200,21 +200,27 @@ def test_theWatchdogOfSystemdHearsThatTheServerWorks(key: str, tmp_path: Path) -
 
 
 def test_twistRefusesWhatServeRefuses(key: str, tmp_path: Path) -> None:
-    os.chmod(key, 0o644)
+    taken = socket.create_server(("127.0.0.1", 0))
+    readable = tmp_path / "readable"
+    readable.write_bytes(Path(key).read_bytes())
+    readable.chmod(0o644)
     for options in (
         ["--key", str(tmp_path / "nothing"), "--listen", "tcp:0:interface=127.0.0.1"],
-        ["--key", key, "--listen", "tcp:0:interface=127.0.0.1"],
+        ["--key", str(readable), "--listen", "tcp:0:interface=127.0.0.1"],
         ["--listen", "tcp:0"],
+        ["--key", key, "--listen", f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "twisted", "asynqueue", *options],
             capture_output=True,
             text=True,
             check=False,
+            timeout=20,
         )
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("twist asynqueue: ")
         assert "Traceback" not in done.stderr
+    taken.close()
 
 
 def test_twistShowsTheHelpOfServe() -> None:
