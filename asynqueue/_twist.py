@@ -71,11 +71,11 @@ class ListeningService(MultiService):
     """
 
     def __init__(self, server: RemoteService, address: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # Twisted has no types here
         self._address = address
         self._isStarting = False
         self._trouble: UsageError | None = None
-        server.setServiceParent(self)
+        server.setServiceParent(self)  # type: ignore[no-untyped-call]
         server.whenListening.addErrback(self._cannotListen)
 
     def startService(self) -> None:
@@ -83,7 +83,7 @@ class ListeningService(MultiService):
         Start the server. If it cannot listen, end the program with one sentence and exit status 2.
         """
         self._isStarting = True
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._isStarting = False
         if self._trouble is not None:
             _refuse(self._trouble)
