@@ -116,23 +116,33 @@ def isEmpty(pipe: int) -> bool:
     return not count[0]
 
 
-def test_jsonIsAllThatIsPrinted(log: Path, tmp_path: Path) -> None:
-    done = run("--json", log, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
-    found = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def reported(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """
+    Run the program over the log, and note what it left in its folder.
+    """
+    folder = tmp_path_factory.mktemp("empty")
+    done = run("--json", log, cwd=folder)
+    done.left = os.listdir(folder)
+    return done
+
+
+def test_jsonIsAllThatIsPrinted(reported: Any) -> None:
+    assert (reported.returncode, reported.stderr) == (0, b"")
+    found = json.loads(reported.stdout)
     assert found["requests"] + found["malformed"] == 24_000
     assert found["malformed"] > 0
     assert found["bytes"] > 0
     assert found["partial"] is False
     assert found["misbehaving"] > 0
-    assert os.listdir(tmp_path) == []
+    assert reported.left == []
 
 
-def test_compressedFileAndPipeTellTheSame(log: Path, tmp_path: Path) -> None:
+def test_compressedFileAndPipeTellTheSame(reported: Any, log: Path, tmp_path: Path) -> None:
     (tmp_path / "log.gz").write_bytes(gzip.compress(log.read_bytes(), 1))
     with (tmp_path / "log.gz").open("rb") as file:
         outcomes = [
-            json.loads(run("--json", log, cwd=tmp_path).stdout),
+            json.loads(reported.stdout),
             json.loads(run("--json", "*.gz", cwd=tmp_path).stdout),
             json.loads(run("--json", cwd=tmp_path, stdin=file).stdout),
         ]
