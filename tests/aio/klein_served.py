@@ -58,7 +58,3 @@ def main() -> None:
     reactor.callWhenRunning(start)
     reactor.run()
     loop.close()
-
-
-if __name__ == "__main__":
-    main()

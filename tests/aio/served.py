@@ -46,7 +46,3 @@ def main() -> None:
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         uvicorn.Server(uvicorn.Config(makeApplication(), log_level="error")).run([listener])
-
-
-if __name__ == "__main__":
-    main()

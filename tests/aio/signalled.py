@@ -18,7 +18,7 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-async def main() -> None:
+async def work(isTwice: bool) -> None:
     async with (
         ThreadQueue(1, drainTimeout=None) as own,
         ProcessQueue(1, drainTimeout=20) as queue,
@@ -28,7 +28,7 @@ async def main() -> None:
         waiting = queue.call(time.sleep, 3600)
         await asyncio.sleep(0.1)
         show("ready")
-        if "twice" in sys.argv:
+        if isTwice:
             # Both come in one turn of the loop.
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
@@ -44,11 +44,14 @@ async def main() -> None:
             show(await own.call(str, "cleaned up"))
 
 
-if __name__ == "__main__":
+def main(*words: str) -> None:
+    """
+    @param words: C{"twice"} for a program that gets two signals at once, C{"uvloop"} for that loop.
+    """
     factory = None
-    if "uvloop" in sys.argv:
+    if "uvloop" in words:
         import uvloop
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+        runner.run(work("twice" in words))

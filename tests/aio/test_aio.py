@@ -773,9 +773,12 @@ def waitUntilGone(pids: list[int]) -> None:
         time.sleep(0.01)
 
 
-def startProgram(path: Path, *arguments: str) -> subprocess.Popen[str]:
+SIGNALLED = ("-m", "tests.support.mainmodule", "tests.aio.signalled")
+
+
+def startProgram(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(path), *arguments],
+        [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -789,25 +792,23 @@ def startProgram(path: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("isTwice", [False, True])
 def test_signalDrainsAndASecondOneCuts(number: signal.Signals, isTwice: bool) -> None:
-    path = Path(__file__).parent / "signalled.py"
-    checkSignal(path, number, isTwice)
+    checkSignal(number, isTwice)
 
 
 def test_sigtermDrainsUnderUvloop() -> None:
     pytest.importorskip("uvloop")
-    checkSignal(Path(__file__).parent / "signalled.py", signal.SIGTERM, False, "uvloop")
+    checkSignal(signal.SIGTERM, False, "uvloop")
 
 
 def test_secondSignalCutsThoughTheLoopHasNotHeardOfTheFirst() -> None:
-    path = Path(__file__).parent / "signalled.py"
-    with startProgram(path, "twice") as process:
+    with startProgram(*SIGNALLED, "twice") as process:
         printed, complaint = process.communicate(timeout=PATIENCE)
     assert printed.split("\n")[:2] == ["ready", "WorkerError"], complaint
     assert process.returncode == -signal.SIGTERM
 
 
-def checkSignal(path: Path, number: signal.Signals, isTwice: bool, *arguments: str) -> None:
-    with startProgram(path, *arguments) as process:
+def checkSignal(number: signal.Signals, isTwice: bool, *words: str) -> None:
+    with startProgram(*SIGNALLED, *words) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         workers = psutil.Process(process.pid).children(recursive=True)

@@ -19,7 +19,7 @@ import pytest
 from tests.support.processes import areGone
 
 PATIENCE = 30
-PROGRAM = Path(__file__).parent / "served.py"
+RUN = [sys.executable, "-m", "tests.support.mainmodule"]
 
 
 def get(port: int, path: str) -> bytes:
@@ -34,7 +34,7 @@ def test_uvicornEndsRequestsAndProcessesAtSigterm() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with (
         subprocess.Popen(
-            [sys.executable, str(PROGRAM)],
+            [*RUN, "tests.aio.served"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -58,7 +58,7 @@ def test_uvicornEndsRequestsAndProcessesAtSigterm() -> None:
 def test_kleinAwaitsCallsInTwistedAndInAsyncio() -> None:
     pytest.importorskip("klein")
     done = subprocess.run(
-        [sys.executable, str(PROGRAM.with_name("klein_served.py"))],
+        [*RUN, "tests.aio.klein_served"],
         check=False,
         capture_output=True,
         text=True,
