@@ -34,6 +34,9 @@ VALLEY: Final = ("-0.7453", "0.1127", "6.5e-3", "-N", "5000")
 PATIENCE: Final = 120.0
 """How many seconds anything may take."""
 
+LOOK_SECONDS: Final = 0.1
+"""How often to look at the servers' processes. That asks for all processes of the machine."""
+
 
 class DemoFailed(Exception):
     """
@@ -153,20 +156,25 @@ def renderThere(
     command = mcm(width, output, *remote, "--key", str(key))
     deadline = time.monotonic() + PATIENCE
     isKilled = False
+    looked = -LOOK_SECONDS
     with ExitStack() as cleanup:
         run = cleanup.enter_context(
             subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         )
         cleanup.callback(run.terminate)
         while run.poll() is None:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise DemoFailed(f"the picture was not there after {PATIENCE:g} seconds")
-            for server in servers:
-                server.look()
+            if now - looked >= LOOK_SECONDS:
+                looked = now
+                for server in servers:
+                    server.look()
             # The file has another name until it is whole.
             size = max((file.stat().st_size for file in output.parent.iterdir()), default=0)
             if not isKilled and size >= killAt:
                 isKilled = True
+                servers[0].look()
                 servers[0].kill()
                 print(f"killed:     the server at {servers[0].address}, after {size:,} bytes")
                 servers[0].start()
