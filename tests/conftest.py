@@ -50,15 +50,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-def pytest_collection_finish() -> None:
-    """
-    Keep garbage collections from looking at what stays for the whole run, which is the modules and
-    the tests. That takes much longer than to look at what one test makes.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _openedOnce() -> None:
     """
@@ -80,6 +71,16 @@ def _clocksLookOften() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _onlyNewsAreCollected() -> None:
+    """
+    Keep garbage collections from looking at what was there before the tests of a module: all
+    modules, tests and reports. That takes much longer than to look at what one test makes.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _leavesNothing(_openedOnce: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """
@@ -89,7 +90,7 @@ def _leavesNothing(_openedOnce: None, request: pytest.FixtureRequest) -> Iterato
     yield
     left = leaks.leftSince(before, leaks.GRACE)
     if isinstance(request.instance, TestCase):
-        # It was made before L{pytest_collection_finish}, so it is never collected.
+        # It was made before L{_onlyNewsAreCollected}, so it is never collected.
         vars(request.instance).clear()
     if left:
         lines = left.describe()
