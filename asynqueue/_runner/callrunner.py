@@ -290,7 +290,8 @@ class CallRunner:
         elif self.waiting.id in self._unwanted:
             self._unwanted.discard(self.waiting.id)
             self._waiter.interrupt()
-        if self._streams.open:
+        # The call may have been told to terminate, with the runner.
+        if self._streams.open and self._state == SERVING:
             self._streams.step()
             self._ended = self._clock()
 

@@ -4,13 +4,13 @@ from collections import Counter
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue._runner import streams
 from asynqueue._runner.exceptions import TaskInterrupted
 from asynqueue._runner.packing import sizeOf
-from tests.runner.programs import KINDS, Action, Run, programs
+from tests.runner.programs import KINDS, Action, Call, Run, programs
 from tests.runner.stage import Handle
 
 CREDIT_ITEMS = 3
@@ -126,6 +126,13 @@ class Checker:
 class ProgramTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(programs)
+    # A stream that is cancelled, and then hears nothing, because the runner is terminated.
+    @example(
+        [
+            ("call", Call("yields", [0, 0, 0, 0], [])),
+            ("call", Call("returns", [], [("cancel", 0), ("terminate",)])),
+        ]
+    )
     def test_whateverComesEveryCallIsAnsweredOnceAndNoPromiseIsBroken(
         self, program: list[Action]
     ) -> None:
