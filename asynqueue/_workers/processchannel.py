@@ -40,7 +40,8 @@ HANG_UP_SECONDS: Final = 1.0
 
 ENDING_SECONDS: Final = 0.001
 """If a child seems to have ended, but the system cannot tell how yet: how long to wait before
-asking again."""
+asking again, at first. Each time takes twice as long as the one before, up to C{CHECK_SECONDS},
+because the child may live on: only the fork server has ended, and no descriptor says so."""
 
 CHECK_SECONDS: Final = 1.0
 """How often, at the most, the polling asks whether the child has ended although no descriptor says
@@ -196,6 +197,7 @@ class PipeChannel:
         self._polling: Deferred[Any] | None = None
         self._hangUpTimer: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
+        self._endingSeconds = ENDING_SECONDS
         self._memory = MemoryWatch(reactor.seconds)
         self._hasDumped = False
         self.searchPath: list[str] = []
@@ -587,7 +589,8 @@ class PipeChannel:
         elif self._again is None or not self._again.active():
             # The system cannot tell yet how it ended.
             self._mayHaveEnded = True
-            self._again = self._reactor.callLater(ENDING_SECONDS, self._endIfEnded)
+            self._again = self._reactor.callLater(self._endingSeconds, self._endIfEnded)
+            self._endingSeconds = min(2 * self._endingSeconds, CHECK_SECONDS)
 
     def _end(self) -> None:
         """
