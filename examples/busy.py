@@ -13,8 +13,6 @@ queues as well.
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -76,7 +74,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # The end of the process frees everything. To look for garbage among all modules before takes as
-    # long as half of their imports.
-    atexit.register(gc.freeze)
     main()

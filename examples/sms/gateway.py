@@ -8,8 +8,6 @@ in a file what came, so that the messages can be counted whatever happens to any
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import json
 import os
 from collections import Counter
@@ -202,7 +200,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # The end of the process frees everything. To look for garbage among all modules before takes as
-    # long as half of their imports.
-    atexit.register(gc.freeze)
     main()

@@ -5,8 +5,6 @@ The server: C{python -m examples.sms.server --gateway http://127.0.0.1:8101/}.
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -102,7 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # The end of the process frees everything. To look for garbage among all modules before takes as
-    # long as half of their imports.
-    atexit.register(gc.freeze)
     main()
