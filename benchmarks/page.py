@@ -224,8 +224,8 @@ STORM: Final = {
 
 # The plot -----------------------------------------------------------------------------------------
 
-WIDTH: Final = 960
-LABELS: Final = 560
+WIDTH: Final = 1020
+LABELS: Final = 620
 """Where the bars' area begins, left of which the labels stand."""
 RIGHT: Final = WIDTH - 60
 STEP: Final = 22

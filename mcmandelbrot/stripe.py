@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from time import thread_time
+from typing import Final
 
 from mcmandelbrot.errors import BadRequest
 from mcmandelbrot.png import PackedRows, packRows
@@ -78,6 +79,10 @@ def loadKernel() -> None:
         ) from error
 
 
+LARGE: Final = 31 << 20
+"""Bytes: as large as a block may be for glibc to take its size for usual."""
+
+
 def prepareWorker(view: View) -> None:
     """
     Load everything that L{renderStripe} needs for a picture, so that the first stripe takes no
@@ -90,6 +95,11 @@ def prepareWorker(view: View) -> None:
 
     compileKernel()
     makeTable(view.iterations)
+    # glibc gives large blocks back to the system when they are freed, and the system clears each
+    # page of a new one. That took a seventh of the time of a stripe. Once the program has freed a
+    # block of some size, glibc keeps smaller ones (see M_MMAP_THRESHOLD in mallopt(3)). No page of
+    # this one is ever used.
+    bytearray(LARGE)
 
 
 def renderStripe(stripe: Stripe) -> RenderedStripe:

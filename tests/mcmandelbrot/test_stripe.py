@@ -54,6 +54,30 @@ def test_workAndResultCrossToAnotherProcess() -> None:
     assert pickle.loads(pickle.dumps(rendered)) == rendered
 
 
+FAULTS = """
+import platform, resource
+from mcmandelbrot.stripe import Stripe, prepareWorker, renderStripe
+from mcmandelbrot.view import View
+
+view = View(8000, -0.63, 0.0, 1.4, 1.2, 50)
+prepareWorker(view)
+faults = []
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    renderStripe(Stripe(view, 0, 16))
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[1] if platform.libc_ver()[0] == "glibc" else 0)
+"""
+
+
+def test_aStripeIsDrawnInMemoryThatTheProcessHas() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=50, check=True
+    )
+    # One stripe takes about 500 pages.
+    assert int(done.stdout) < 50
+
+
 def test_unwritableCacheIsNamedWithItsRemedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> Any:
         raise RuntimeError("cannot cache function 'f': no locator available for file 'kernel.py'")
