@@ -13,7 +13,14 @@ from typing import Any
 from benchmarks import page
 from benchmarks.comparison import Asked, Comparison
 from benchmarks.measure import Measure
-from benchmarks.record import LATEST, describeRounds, describeRun, save
+from benchmarks.record import (
+    LATEST,
+    describeRounds,
+    describeRun,
+    loadLatest,
+    save,
+    withMeasuredAgain,
+)
 from benchmarks.registry import COMPARISONS, MEASURES
 from benchmarks.rounds import BenchmarkBroken, Rounds
 from benchmarks.table import Cells, layOut, rowCells, targetText
@@ -42,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(Asked(chosen.quick, chosen.large, chosen.seed))
     run.measure(measures, 1 if chosen.quick else chosen.rounds)
     run.compare(comparisons)
-    return run.end(isWhole=not (chosen.k or chosen.quick or chosen.large))
+    isPart = bool(chosen.k or chosen.quick or chosen.large)
+    return run.end(isWhole=not isPart, isAgain=chosen.again)
 
 
 def listMeasures(measures: Sequence[Measure]) -> None:
@@ -119,16 +127,19 @@ class Run:
         self._broken.append(name)
         print(f"{name} broke: {error}", file=sys.stderr)
 
-    def end(self, isWhole: bool) -> int:
+    def end(self, isWhole: bool, isAgain: bool) -> int:
         """
         Save the record.
 
         @param isWhole: whether everything was measured. The documentation then gets the figures.
+        @param isAgain: whether this is measured again, for the record of the latest run.
         @return: the exit status.
         """
         record = {**self._record, "broken": self._broken}
+        if isAgain:
+            record = withMeasuredAgain(loadLatest(), record, [each.name for each in MEASURES])
         save(record)
-        if isWhole:
+        if isWhole or isAgain:
             page.write(record)
             print(f"\n{page.FIGURES}, {page.PLOT} and {page.RELIABILITY} have these figures now.")
         if self._asked.isQuick:
@@ -161,6 +172,12 @@ def _makeParser() -> argparse.ArgumentParser:
         type=_positive,
         default=_ROUNDS,
         help=f"how often each side has its turn ({_ROUNDS})",
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="put the figures into the record of the latest run, and into the documentation, "
+        "which says so",
     )
     parser.add_argument("--quick", action="store_true", help="one small round, to see all work")
     parser.add_argument("--large", action="store_true", help="the storm at its largest, ours alone")

@@ -141,6 +141,12 @@ def _whereText(record: Mapping[str, Any]) -> Iterator[str]:
             f"The machine was not idle: its load average was {load:.1f} when the run began. The "
             "ratios say more than the figures, because both sides of a row were measured in turn."
         )
+    for again in record.get("again", ()):
+        yield (
+            f"Measured later: {', '.join(again['names'])}, on "
+            f"{again['started'].partition('T')[0]}, commit {again['commit']}. "
+            f"Number of rounds: {again['rounds']}."
+        )
     known = [f"{name} {version}" for name, version in record["versions"].items() if version]
     yield f"Versions: {', '.join(known)}."
 

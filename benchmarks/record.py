@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -88,6 +89,38 @@ def save(record: dict[str, Any]) -> None:
     """
     LATEST.parent.mkdir(exist_ok=True)
     LATEST.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def loadLatest() -> dict[str, Any]:
+    """
+    Read the record from L{LATEST}.
+    """
+    record: dict[str, Any] = json.loads(LATEST.read_text())
+    return record
+
+
+def withMeasuredAgain(
+    latest: dict[str, Any], run: dict[str, Any], order: Sequence[str]
+) -> dict[str, Any]:
+    """
+    Put what was measured again into a record of an earlier run. The record says so.
+
+    @param latest: the record of the earlier run.
+    @param run: that of the run in which something was measured again.
+    @param order: the names of all measures, in their order.
+    @return: the record.
+    """
+    measures = {**latest["measures"], **run["measures"]}
+    comparisons = {**latest["comparisons"], **run["comparisons"]}
+    names = [*run["measures"], *run["comparisons"]]
+    again = {name: run[name] for name in ("commit", "started", "rounds")}
+    return {
+        **latest,
+        "measures": {name: measures[name] for name in order if name in measures},
+        "comparisons": comparisons,
+        "broken": [name for name in latest["broken"] if name not in names] + run["broken"],
+        "again": [*latest.get("again", []), {**again, "names": names}],
+    }
 
 
 def _version(name: str) -> str | None:

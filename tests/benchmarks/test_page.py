@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.page import figuresPage, linesOf, plot, reliabilityPage
+from benchmarks.record import withMeasuredAgain
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -87,6 +88,17 @@ def test_pageNamesTheRowsInWhichOthersWin(unit: str, ratio: float, isLost: bool)
 def test_pageWarnsOfARunThatIsNotToBeReliedOn(changes: dict[str, Any], warning: str) -> None:
     assert warning in figuresPage(makeRecord(makeRow(), **changes))
     assert warning not in figuresPage(makeRecord(makeRow()))
+
+
+def test_whatWasMeasuredAgainReplacesWhatWasThereAndIsTold() -> None:
+    whole = makeRecord(makeRow(label="first"), comparisons={}, broken=["items"])
+    part = makeRecord(commit="fed", started="2026-11-30T10:00:00", comparisons={})
+    part["measures"] = {"items": {"rows": [makeRow(label="later")]}}
+    record = withMeasuredAgain(whole, part, ["items", "calls"])
+    assert [line.label for line in linesOf(record)] == ["later", "first"]
+    text = figuresPage(record)
+    assert "broke" not in text
+    assert "Measured later: items, on 2026-11-30, commit fed. Number of rounds: 5." in text
 
 
 def test_aTargetOfLessThanThePeerNeedsAnAdvantageOfMore() -> None:
