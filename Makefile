@@ -5,13 +5,14 @@
 #   VENV       the folder to make it in
 #   ARGS       more arguments for the tests, the benchmarks or the examples, as in:
 #              make test ARGS="-k heap -x"
-#   PROCESSES  how many processes share the tests; 0 for none, where a debugger is to be used
+#   PROCESSES  how many processes share the tests, of which some wait at any time; 0 for none, where a
+#              debugger is to be used
 #   LOG        the web server's logs to report on; without one, a log is made up
 
 PYTHON ?=
 VENV := .venv
 ARGS :=
-PROCESSES := 2
+PROCESSES := 3
 LOG :=
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
