@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -137,13 +138,25 @@ SAMPLE_SECONDS: Final = 1.0
 
 def residentKilobytes(pid: int) -> int | None:
     """
-    Return a process's resident memory in kilobytes. C{None} if the process is gone, or the system
-    cannot be asked, as when no file descriptors are left.
+    Return a process's resident memory in kilobytes. C{None} if the process is gone or ends, or the
+    system cannot be asked, as when no file descriptors are left.
     """
     try:
-        return int(psutil.Process(pid).memory_info().rss // 1024)
+        resident = int(psutil.Process(pid).memory_info().rss // 1024)
+        # The system takes the memory of a process back before its parent hears of the end.
+        return None if sys.platform == "linux" and _isExiting(pid) else resident
     except (psutil.Error, OSError):
         return None
+
+
+PF_EXITING: Final = 4
+"""Set in the flags of a process that ends. See proc_pid_stat(5) and Linux's sched.h."""
+
+
+def _isExiting(pid: int) -> bool:
+    # The name of the program, in parentheses, may contain anything.
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return bool(int(fields[6]) & PF_EXITING)
 
 
 def processorSeconds(pid: int) -> float | None:
