@@ -36,6 +36,7 @@ class WorkerLoad:
 
     @ivar groups: the groups of series that the worker is qualified for.
     @ivar isOpen: whether the worker may get tasks.
+    @ivar isStalled: whether a task that it has takes far longer than was expected.
     @ivar held: how many tasks it has.
     @ivar expected: how many seconds they should take.
     @ivar freeSince: when it last got a free slot, as a number that grows.
@@ -46,6 +47,7 @@ class WorkerLoad:
     capacity: Capacity
     groups: list[Group] = field(default_factory=list)
     isOpen: bool = False
+    isStalled: bool = False
     held: int = 0
     expected: float = 0.0
     freeSince: int = 0

@@ -479,10 +479,11 @@ class Scheduler(Generic[TaskType]):
     def stall(self, worker: Hashable) -> None:
         """
         Send a worker nothing ahead until all that it holds is over, because a task that it is
-        running takes far longer than was expected.
+        running takes far longer than was expected. Said again meanwhile, this changes nothing.
         """
         load = self._workers[worker]
-        if load.held:
+        if load.held and not load.isStalled:
+            load.isStalled = True
             load.expected += UNKNOWN
 
     def ended(
@@ -508,6 +509,7 @@ class Scheduler(Generic[TaskType]):
             if not held:
                 # The rest comes from rounding, or from a stall that is now over.
                 load.expected = 0.0
+                load.isStalled = False
             if load.isOpen and held == load.capacity.slots - 1:
                 # As _freed() does, without a call for each task.
                 self._free += 1

@@ -179,6 +179,16 @@ class WorkerTests(SchedulerTestCase):
         (task,) = self.put()
         assert self.scheduler.decide() == [("Bert", [task])]
 
+    def test_aStallThatIsToldAgainChangesNothing(self) -> None:
+        self.attach("Anna", "Bert", capacity=Capacity(slots=2))
+        self.put(2)
+        assert [name for name, _ in self.scheduler.decide()] == ["Anna", "Bert"]
+        for name in ("Anna", "Anna", "Bert"):
+            self.scheduler.stall(name)
+        (task,) = self.put()
+        # Both have as much to do, and Anna has waited for longer.
+        assert self.scheduler.decide() == [("Anna", [task])]
+
     def test_ofFreeWorkersWithMoreSlotsTheOneWithLeastToDoIsServedFirst(self) -> None:
         self.attach("Anna", "Bert", capacity=Capacity(slots=2))
         a, b, c, d = self.put(4)
