@@ -43,11 +43,19 @@ def startThread(daemon: bool = True) -> None:
     threading.Thread(target=target, name="a thread of mine", daemon=daemon).start()
 
 
+# The system knows the arguments of a process a moment after it was started.
+SLEEP = "import time; print(flush=True); time.sleep(600)"
+
+
 def startProcess() -> None:
     """
     Start a process, and do not end it.
     """
-    kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+    process = subprocess.Popen([sys.executable, "-c", SLEEP], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.readline()
+    kept.append(process)
 
 
 def callLater() -> None:
@@ -62,9 +70,12 @@ def test_process() -> None:
 
 
 def test_grandchild() -> None:
-    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]])"
-    sleep = "import time; time.sleep(600)"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program, sleep], check=True)
+    program = (
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-c', sys.argv[1]]\n"
+        "subprocess.Popen(command, stdout=subprocess.PIPE).stdout.readline()"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, SLEEP], check=True)
 
 
 def test_unjoined() -> None:
