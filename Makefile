@@ -12,7 +12,7 @@
 PYTHON ?=
 VENV := .venv
 ARGS :=
-PROCESSES := 3
+PROCESSES := 2
 LOG :=
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14 python
