@@ -8,7 +8,6 @@ L{asynqueue._workers.preload}.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -45,9 +44,6 @@ def preload(modules: list[str], data: dict[str, Any], report: Path) -> None:
     except BaseException as error:
         refusal = f"{typeName(type(error))}: {textOf(error)}"
     os.register_at_fork(after_in_child=_reseed)
-    # What is loaded is never garbage. Children do not copy its memory to find that out.
-    gc.collect()
-    gc.freeze()
     found = {
         "pid": os.getpid(),
         "refusal": refusal,

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 
 from asynqueue._core.states import Table, nextState
 from asynqueue._runner import preloading, processmain
-from asynqueue._workers.launch import interruptsHeld
+from asynqueue._workers.launch import FREEZING, interruptsHeld
 from asynqueue._workers.reaper import programReaper
 from asynqueue._workers.startmethods import WorkerServerContext, ensureRunning, privateOf
 
@@ -125,7 +125,7 @@ class PreloadServer:
             "report": str(report),
         }
         self._server = ForkServer()
-        self._server.set_forkserver_preload([processmain.__name__, preloading.__name__])
+        self._server.set_forkserver_preload([processmain.__name__, preloading.__name__, FREEZING])
         os.environ[preloading.VARIABLE] = json.dumps(order, default=str)
         try:
             with interruptsHeld():
