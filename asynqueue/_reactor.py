@@ -72,9 +72,9 @@ class IReactor(
     IReactorCore, IReactorTime, IReactorFromThreads, IReactorFDSet, IReactorSocket, IReactorUNIX
 ):
     """
-    What is asked of a reactor here. No reactor declares this, and not every one provides all of it.
-    What may be missing is asked for with the C{providedBy} of Twisted's own interface. A clock in
-    the place of a reactor provides C{IReactorTime} alone.
+    The interfaces of Twisted's reactors that asynqueue uses. No reactor declares this, and not
+    every one provides all of them. The C{providedBy} of Twisted's own interface tells whether one
+    is missing. A clock in the place of a reactor provides C{IReactorTime} alone.
     """
 
 

@@ -132,7 +132,7 @@ class Run:
         Save the record.
 
         @param isWhole: whether everything was measured. The documentation then gets the figures.
-        @param isAgain: whether this is measured again, for the record of the latest run.
+        @param isAgain: whether the figures replace those in the record of the latest run.
         @return: the exit status.
         """
         record = {**self._record, "broken": self._broken}

@@ -167,7 +167,7 @@ class FaceContract(TestCase):
 
 class QueueContract(FaceContract):
     """
-    What a task queue promises.
+    The promises of a task queue.
     """
 
     def makeWorker(self, **keywords: Any) -> AsyncWorker:

@@ -27,7 +27,7 @@ INNOCENTS = 200
 
 class ForkServerForkTests(FaultCase):
     """
-    What a copy might disturb is its own process.
+    A copy might disturb its own process only.
     """
 
     roles = ("victim",)

@@ -163,7 +163,7 @@ class ForkServerStopTests(FaultCase):
 
 class SpawnStopTests(ForkServerStopTests):
     """
-    What a process has stopped in is the same for all start methods. One of each kind is enough.
+    A stop does not depend on the start method, so one of each kind is enough.
     """
 
     method = "spawn"

@@ -1,5 +1,5 @@
 """
-What the tests of the flight recorder have done in other processes, which import this.
+Calls that the tests of the flight recorder make in other processes, which import this module.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class ResidentTests(SynchronousTestCase):
 
     def test_oneThatIsGoneHasNone(self) -> None:
         process = subprocess.Popen([sys.executable, "-S", "-c", ""])
-        # One that nobody has waited for has given its memory back, too.
+        # A process that its parent has not waited for has given its memory back, too.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         self.assertIsNone(residentKilobytes(process.pid))
         process.wait()
